@@ -1,0 +1,474 @@
+"""The codes file: an HDF5 file of codes, ids, labels and provenance that survives a kill at any moment.
+
+The whole layout is written, synced and renamed into place before the first row. After that only bytes inside
+contiguous datasets change: a batch's rows first, then their state, then one checksum per row and layer. The checksum is
+seeded with the row number, the state, the image's digest and the fingerprint of the settings; a row counts only
+when it matches, so a torn, lost or foreign row is a pending row and never a wrong one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
+
+import h5py
+import numpy as np
+
+from cnncodes.codes_layout import (
+    CHUNK_BYTES,
+    ERROR_BYTES,
+    FAILED,
+    FORMAT,
+    FORMAT_VERSION,
+    OK,
+    PENDING,
+    STATES,
+    ImageTable,
+    allocate,
+    checksum,
+    fingerprint,
+    fixed_text,
+    lay_out,
+    open_h5,
+    sync_folder,
+    writer_lock,
+)
+from cnncodes.errors import CodesFileError, nearest
+
+__all__ = ["CodesFile", "CodesWriter", "ImageTable", "fingerprint", "load_codes"]
+
+
+class CodesFile:
+    """A codes file, open for reading. Use as a context manager.
+
+    Reading takes no lock: the structure never changes after creation and each row carries its checksum, so a file
+    can be looked at while it is being filled.
+
+    Attributes
+    ----------
+    path : Path
+    description : dict
+        Provenance: backbone, weights digest, preprocessing, layers, pooling, precision, versions.
+    n : int
+        Number of images (rows).
+    layers : list of str
+        Names that `codes` takes.
+
+    Examples
+    --------
+    >>> with CodesFile.open("codes.h5") as file:  # doctest: +SKIP
+    ...     X = file.codes("penultimate", file.rows())
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        self.path = Path(path)
+        self._h5 = open_h5(self.path, writable=writable)
+        try:
+            self._read_header()
+        except CodesFileError:
+            self._h5.close()
+            raise
+        except Exception as error:
+            self._h5.close()
+            raise CodesFileError(f"{self.path}: not a usable codes file ({error})") from error
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> CodesFile:
+        """Open `path` for reading.
+
+        Raises
+        ------
+        CodesFileError
+            There is no such file, it is no codes file, or its format is newer than this version.
+        """
+        return cls(path)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        images: ImageTable,
+        description: Mapping[str, Any],
+        *,
+        dtype: str = "float32",
+        fill: Callable[[CodesWriter], None] | None = None,
+    ) -> None:
+        """Lay the file out completely: written beside `path`, synced, then renamed to it.
+
+        Parameters
+        ----------
+        images : ImageTable
+            The rows, in their final order.
+        description : mapping
+            JSON-able provenance. ``description["layers"]`` maps each layer to a mapping with ``n_features`` and
+            ``pooling``; ``description["links"]`` (optional) maps a layer to the stored layer that has the same values.
+        dtype : {"float32", "float16"}
+            Storage type of the codes.
+        fill : callable, optional
+            Called with a writer on the unfinished file before it is renamed: rows that are known already.
+
+        Raises
+        ------
+        CodesFileError
+            The folder cannot be written, or has no room for the whole file.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            with h5py.File(partial, "x", libver="earliest") as h5:
+                lay_out(h5, images, description, dtype)
+            allocate(partial)
+            if fill is not None:
+                with CodesWriter(partial) as writer:
+                    fill(writer)
+            os.replace(partial, target)
+            sync_folder(target.parent)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CodesFileError(f"{target}: cannot be written ({reason}); choose another place with -o") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _read_header(self) -> None:
+        attrs = self._h5.attrs
+        if attrs.get("format") != FORMAT:
+            raise CodesFileError(f"{self.path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
+        if (version := int(attrs["format_version"])) > FORMAT_VERSION:
+            raise CodesFileError(f"{self.path}: format version {version} is newer than this cnncodes reads; upgrade")
+        self.description: dict[str, Any] = json.loads(attrs["description"])
+        self.classes: list[str] = json.loads(attrs["classes"])
+        self.fingerprint = fingerprint(self.description)
+        self.links: dict[str, str] = self.description.get("links", {})
+        self.layers: list[str] = list(self.description["layers"])
+        self.stored_layers = [name for name in self.layers if name not in self.links]
+        self.n = len(self._h5["images/id"])
+
+    def __enter__(self) -> CodesFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; reading afterwards is an error."""
+        self._h5.close()
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __repr__(self) -> str:
+        name = self.description.get("backbone")
+        return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={name!r}, layers={self.layers})"
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Ids of the images, shape (n,), str."""
+        return self._text("id")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Labels, shape (n,), str; an empty string where an image has none."""
+        return self._text("label")
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Groups (images that belong together), shape (n,), str; an empty string where there is none."""
+        return self._text("group")
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        """Splits (``train``, ``val``, ``test``), shape (n,), str; an empty string where there is none."""
+        return self._text("split")
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Why an image failed, shape (n,), str; an empty string where it did not."""
+        return self._text("error")
+
+    @property
+    def sha256(self) -> np.ndarray:
+        """SHA-256 of each image's bytes, shape (n, 32), uint8; zeros where the image has not been read."""
+        return self._h5["images/sha256"][:]
+
+    @property
+    def table(self) -> ImageTable:
+        """The image table that the file was created with."""
+        h5 = self._h5["images"]
+        texts = {name: getattr(self, name).tolist() for name in ("labels", "groups", "splits")}
+        present = {name: values if any(values) else None for name, values in texts.items()}
+        return ImageTable(self.ids.tolist(), **present, sizes=h5["size"][:].tolist(), mtimes=h5["mtime_ns"][:].tolist())
+
+    @property
+    def state(self) -> np.ndarray:
+        """State of each row as recorded, shape (n,): ``"ok"``, ``"failed"`` or ``"pending"``.
+
+        Checksums are compared when codes are read and by `verify`, not here.
+        """
+        return np.array(STATES)[self._state()]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of rows in each state."""
+        counts = np.bincount(self._state(), minlength=len(STATES))
+        return {name: int(count) for name, count in zip(STATES, counts, strict=True)}
+
+    @property
+    def complete(self) -> bool:
+        """Whether no row is pending."""
+        return self.counts["pending"] == 0
+
+    @property
+    def pooling(self) -> dict[str, str]:
+        """Pooling of each layer."""
+        return {name: layer["pooling"] for name, layer in self.description["layers"].items()}
+
+    def n_features(self, layer: str) -> int:
+        """Return the code length of `layer`."""
+        return int(self._dataset(layer).shape[-1])
+
+    def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
+        """Return the numbers of the rows that are there, shape (k,), int64.
+
+        Parameters
+        ----------
+        split : str, optional
+            Only rows of this split.
+        labelled : bool
+            Only rows with a label.
+        """
+        keep = self._state() == OK
+        if labelled:
+            keep &= self.labels != ""
+        if split is not None:
+            keep &= self.splits == split
+        return np.flatnonzero(keep)
+
+    def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None) -> np.ndarray:
+        """Read codes, each row checked against its checksum.
+
+        Parameters
+        ----------
+        layers : str or sequence of str
+            Several layers are concatenated in the order given.
+        rows : ndarray of int, shape (k,), optional
+            Row numbers; all that are there by default.
+
+        Returns
+        -------
+        ndarray of float32, shape (k, n_features)
+
+        Raises
+        ------
+        CodesFileError
+            No such layer; or a row is pending, failed or damaged.
+        """
+        names = [layers] if isinstance(layers, str) else list(layers)
+        rows = self.rows(labelled=False) if rows is None else np.asarray(rows)
+        widths = [self.n_features(name) for name in names]
+        out = np.empty((len(rows), sum(widths)), np.float32)
+        start = 0
+        for name, width in zip(names, widths, strict=True):
+            for at, block, good in self._checked(name, rows):
+                if not good.all():
+                    bad = rows[at][~good]
+                    raise CodesFileError(
+                        f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
+                        f"{self.ids[bad[0]]!r}; run the same `cnncodes extract` again to compute them"
+                    )
+                out[at, start : start + width] = block
+            start += width
+        return out
+
+    def verify(self) -> np.ndarray:
+        """Compare every row with its checksums.
+
+        Returns
+        -------
+        ndarray of int
+            Rows that are recorded as done but damaged.
+        """
+        recorded = np.flatnonzero(self._state() != PENDING)
+        bad = np.zeros(self.n, bool)
+        for name in self.stored_layers:
+            for at, _, good in self._checked(name, recorded, allowed=(OK, FAILED)):
+                bad[recorded[at][~good]] = True
+        return np.flatnonzero(bad)
+
+    def _checked(
+        self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time."""
+        dataset = self._dataset(layer)
+        column = self.stored_layers.index(self.links.get(layer, layer))
+        state, digests, errors = self._h5["images/state"][:], self.sha256, self._h5["images/error"]
+        step = max(1, CHUNK_BYTES // (dataset.shape[-1] * dataset.dtype.itemsize))
+        order = np.argsort(rows, kind="stable")
+        while len(order):
+            first = int(rows[order[0]])
+            count = int(np.searchsorted(rows[order], first + step))
+            at, order = order[:count], order[count:]
+            wanted = rows[at]
+            span = slice(first, int(wanted[-1]) + 1)
+            block = dataset[span][wanted - first]
+            sums = self._h5["images/crc32"][span, column][wanted - first]
+            good = np.zeros(count, bool)
+            for i, row in enumerate(wanted):
+                error = bytes(errors[row]) if state[row] == FAILED else b""
+                expected = checksum(self.fingerprint, int(row), int(state[row]), digests[row], error, block[i])
+                good[i] = state[row] in allowed and sums[i] == expected
+            yield at, block, good
+
+    def _dataset(self, layer: str) -> h5py.Dataset:
+        if layer not in self.layers:
+            hint = nearest(layer, self.layers)
+            raise CodesFileError(
+                f"{self.path}: no layer {layer!r}.{hint} It holds {', '.join(self.layers)}; "
+                f"to add one: `cnncodes extract … --layer {layer}`"
+            )
+        return self._h5[f"codes/{layer}"]
+
+    def _state(self) -> np.ndarray:
+        state = self._h5["images/state"][:]
+        state[(self._h5["images/crc32"][:] == 0).any(axis=1)] = PENDING
+        return np.where(state < len(STATES), state, PENDING)
+
+    def _text(self, name: str) -> np.ndarray:
+        return np.array([value.decode("utf-8") for value in self._h5[f"images/{name}"][:]], dtype=str)
+
+
+class CodesWriter(CodesFile):
+    """A codes file, open for filling its rows; at most one at a time.
+
+    Raises
+    ------
+    CodesFileError
+        Another process is writing to the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._lock = contextlib.ExitStack()
+        if Path(path).is_file():  # else opening it says what is wrong
+            self._lock.enter_context(writer_lock(Path(path)))
+        try:
+            super().__init__(path, writable=True)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file and let another writer in."""
+        super().close()
+        self._lock.close()
+
+    def __enter__(self) -> CodesWriter:
+        return self
+
+    def pending(self) -> np.ndarray:
+        """Return the rows that are yet to be computed; damaged ones are among them."""
+        state = self._state()
+        state[self.verify()] = PENDING
+        return np.flatnonzero(state == PENDING)
+
+    def write(self, rows: np.ndarray, codes: Mapping[str, np.ndarray], sha256: np.ndarray) -> None:
+        """Write rows that were computed.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+        codes : mapping of str to ndarray, shape (k, n_features)
+            For each stored layer.
+        sha256 : ndarray of uint8, shape (k, 32)
+        """
+        blocks = [np.ascontiguousarray(codes[name], self._dataset(name).dtype) for name in self.stored_layers]
+        self._put(rows, OK, blocks, sha256, [b""] * len(rows))
+
+    def fail(self, row: int, reason: str, sha256: np.ndarray | None = None) -> None:
+        """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
+        blocks = [np.zeros((1, self.n_features(name)), self._dataset(name).dtype) for name in self.stored_layers]
+        text = " ".join(reason.split()).encode("utf-8", "replace")[: ERROR_BYTES - 1].decode("utf-8", "ignore").encode()
+        digest = np.zeros((1, 32), np.uint8) if sha256 is None else np.asarray(sha256)[None]
+        self._put(np.array([row]), FAILED, blocks, digest, [text])
+
+    def _put(
+        self, rows: np.ndarray, state: int, blocks: list[np.ndarray], sha256: np.ndarray, errors: list[bytes]
+    ) -> None:
+        sums = np.empty((len(rows), len(blocks)), np.uint32)
+        for column, block in enumerate(blocks):
+            for i, row in enumerate(rows):
+                sums[i, column] = checksum(self.fingerprint, int(row), state, sha256[i], errors[i], block[i])
+        images = self._h5["images"]
+        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+            span, part = slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)
+            for name, block in zip(self.stored_layers, blocks, strict=True):
+                self._h5[f"codes/{name}"][span] = block[part]
+            images["sha256"][span] = sha256[part]
+            images["error"][span] = fixed_text(errors[part], ERROR_BYTES)
+            images["state"][span] = np.full(len(run), state, np.uint8)
+            images["crc32"][span] = sums[part]
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system."""
+        self._h5.flush()
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        self._h5.flush()
+        getattr(os, "fdatasync", os.fsync)(self._h5.id.get_vfd_handle())
+
+
+@overload
+def load_codes(
+    path: str | os.PathLike[str],
+    layer: str | Sequence[str] = ...,
+    *,
+    split: str | None = ...,
+    return_X_y: Literal[False] = ...,
+) -> np.ndarray: ...
+@overload
+def load_codes(
+    path: str | os.PathLike[str],
+    layer: str | Sequence[str] = ...,
+    *,
+    split: str | None = ...,
+    return_X_y: Literal[True],
+) -> tuple[np.ndarray, np.ndarray]: ...
+def load_codes(
+    path: str | os.PathLike[str],
+    layer: str | Sequence[str] = "penultimate",
+    *,
+    split: str | None = None,
+    return_X_y: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Read the codes of one layer, or of several concatenated.
+
+    Parameters
+    ----------
+    path : path
+    layer : str or sequence of str
+    split : str, optional
+        Only the images of this split.
+    return_X_y : bool
+        Return labels as well, and only labelled images.
+
+    Returns
+    -------
+    X : ndarray of float32, shape (n_images, n_features)
+    y : ndarray of str, shape (n_images,)
+        Only with ``return_X_y``.
+
+    Examples
+    --------
+    >>> X, y = load_codes("codes.h5", layer="layer3", return_X_y=True)  # doctest: +SKIP
+    """
+    with CodesFile.open(path) as file:
+        rows = file.rows(split, labelled=return_X_y)
+        X = file.codes(layer, rows)
+        return (X, file.labels[rows]) if return_X_y else X

@@ -1,0 +1,205 @@
+"""The layout of a codes file: its datasets, its checksums, how it is created, and the gate before it is read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cnncodes.errors import CodesFileError
+
+__all__ = [
+    "ImageTable",
+    "allocate",
+    "checksum",
+    "fingerprint",
+    "fixed_text",
+    "lay_out",
+    "open_h5",
+    "sync_folder",
+    "writer_lock",
+]
+
+FORMAT = "cnncodes"
+FORMAT_VERSION = 1
+STATES = ("pending", "ok", "failed")
+PENDING, OK, FAILED = range(3)
+ERROR_BYTES = 160
+CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass
+class ImageTable:
+    """What a codes file holds about its images, one entry a row.
+
+    Parameters
+    ----------
+    ids : list of str
+        Unique relative POSIX paths, or indexes for arrays.
+    labels, groups, splits : list of str or None
+        ``None``: there are none. An empty string: this image has none.
+    sizes, mtimes : list of int or None
+        Size in bytes and modification time in nanoseconds of each file, ``-1`` where there is no file.
+    """
+
+    ids: list[str]
+    labels: list[str] | None = None
+    groups: list[str] | None = None
+    splits: list[str] | None = None
+    sizes: list[int] | None = None
+    mtimes: list[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def fingerprint(description: Mapping[str, Any]) -> bytes:
+    """Return the SHA-256 (32 bytes) of a description: what seeds the checksum of every row.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(to_json(description).encode()).digest()
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def checksum(
+    fingerprint: bytes, row: int, state: int, sha256: np.ndarray, error: bytes, codes: np.ndarray
+) -> np.uint32:
+    """CRC-32 of a row of one layer; 0 is kept for rows that were never written."""
+    seed = fingerprint + row.to_bytes(8, "little") + bytes([state]) + sha256.tobytes() + error
+    return np.uint32(zlib.crc32(codes.data, zlib.crc32(seed)) or 1)
+
+
+def open_h5(path: Path, *, writable: bool) -> h5py.File:
+    """Open a codes file without HDF5's own lock, which refuses readers and lets a second writer of one process in."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such codes file"
+        raise CodesFileError(f"{path}: {what}; make one with `cnncodes extract IMAGES -o {path.name}`")
+    try:
+        return h5py.File(path, "r+" if writable else "r", libver="earliest", locking=False)
+    except OSError as error:
+        reason = "no permission to open it" if isinstance(error, PermissionError) else f"not a codes file ({error})"
+        raise CodesFileError(f"{path}: {reason}") from error
+
+
+@contextlib.contextmanager
+def writer_lock(path: Path) -> Iterator[None]:
+    """Hold the one writer's place at `path`; it is given back when the process ends, however it ends.
+
+    Raises
+    ------
+    CodesFileError
+        Somebody else holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such lock on Windows, where an open file cannot be replaced anyway
+        yield
+        return
+    try:
+        handle = path.open("rb")
+    except OSError as error:
+        raise CodesFileError(f"{path}: cannot be opened ({error.strerror})") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = _lock_holder(path)
+            raise CodesFileError(f"{path}: {holder} is writing to it; wait until it is done, or stop it") from error
+        yield
+
+
+def _lock_holder(path: Path) -> str:
+    """Name the process that locks `path`, where the system tells."""
+    with contextlib.suppress(OSError, ValueError):
+        inode = path.stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                return f"process {fields[4]}"
+    return "another process"
+
+
+def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any], dtype: str) -> None:
+    n = len(images)
+    h5.attrs["format"] = FORMAT
+    h5.attrs["format_version"] = FORMAT_VERSION
+    h5.attrs["description"] = to_json(description)
+    h5.attrs["classes"] = to_json(sorted({label for label in images.labels or [] if label}))
+    links = description.get("links", {})
+    stored = [name for name in description["layers"] if name not in links]
+    tables: dict[str, Sequence[str] | None] = {
+        "id": images.ids,
+        "label": images.labels,
+        "group": images.groups,
+        "split": images.splits,
+    }
+    for name, values in tables.items():
+        encoded = [value.encode("utf-8") for value in values] if values is not None else [b""] * n
+        width = max([len(value) for value in encoded] + [1])
+        _empty(h5, f"images/{name}", (n,), h5py.string_dtype("utf-8", width))[:] = fixed_text(encoded, width)
+    for name, numbers in (("size", images.sizes), ("mtime_ns", images.mtimes)):
+        _empty(h5, f"images/{name}", (n,), np.dtype("<i8"))[:] = np.full(n, -1) if numbers is None else numbers
+    _empty(h5, "images/sha256", (n, 32), np.dtype("u1"))
+    _empty(h5, "images/state", (n,), np.dtype("u1"))
+    _empty(h5, "images/crc32", (n, len(stored)), np.dtype("<u4"))
+    _empty(h5, "images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
+    for name in stored:
+        layer = description["layers"][name]
+        dataset = _empty(h5, f"codes/{name}", (n, layer["n_features"]), np.dtype(dtype).newbyteorder("<"))
+        dataset.attrs["pooling"] = layer["pooling"]
+        dataset.attrs["map_shape"] = np.asarray(layer.get("map_shape", ()), np.int64)
+    for name, target in links.items():
+        h5[f"codes/{name}"] = h5[f"codes/{target}"]
+
+
+def fixed_text(values: Sequence[bytes], width: int) -> np.ndarray:
+    """Return UTF-8 bytes as an array that h5py writes to a fixed-length text dataset of `width` bytes."""
+    return np.array(values, dtype=h5py.string_dtype("utf-8", width))
+
+
+def _empty(h5: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
+    """Create a contiguous dataset whose bytes have their place in the file at once and are not filled."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
+    parent = h5.require_group(name.rpartition("/")[0])
+    space = h5py.h5s.create_simple(shape)
+    leaf = name.rpartition("/")[2].encode()
+    return h5py.Dataset(
+        h5py.h5d.create(parent.id, leaf, h5py.h5t.py_create(dtype, logical=True), space, dcpl=properties)
+    )
+
+
+def allocate(path: Path) -> None:
+    """Claim the disk space of the whole file, so that a full disk shows before the first image is read."""
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate") and (size := path.stat().st_size):
+            os.posix_fallocate(file.fileno(), 0, size)
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system lets a folder be synced
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,67 @@
+"""Every error that cnncodes raises on purpose: one clear line that says what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BackboneError",
+    "CnnCodesError",
+    "CodesFileError",
+    "DecodeError",
+    "ImagesError",
+    "MismatchError",
+    "ModelFileError",
+    "ProbeError",
+    "WeightsError",
+    "nearest",
+]
+
+
+class CnnCodesError(Exception):
+    """Base of all errors that a user can mend; the command line prints it as one line and exits with 1."""
+
+
+class ImagesError(CnnCodesError):
+    """The folder, manifest or arrays that name the images and labels cannot be used."""
+
+
+class DecodeError(CnnCodesError):
+    """One image cannot be turned into pixels; the message is the reason that is recorded for it."""
+
+
+class BackboneError(CnnCodesError):
+    """No such backbone or layer, or the network cannot give what was asked."""
+
+
+class WeightsError(CnnCodesError):
+    """Weights are missing, damaged, or do not fit the backbone."""
+
+
+class CodesFileError(CnnCodesError):
+    """A codes file is not one, is damaged, or lacks what was asked."""
+
+
+class MismatchError(CodesFileError):
+    """A codes file was made with other settings than those asked for."""
+
+
+class ProbeError(CnnCodesError):
+    """A probe cannot be fitted to these codes and labels."""
+
+
+class ModelFileError(CnnCodesError):
+    """A model file is not one, is damaged, or cannot be applied here."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'a' or 'b'?"``, or an empty string where nothing is near.
+
+    Examples
+    --------
+    >>> nearest("resnet5", ["resnet50", "vgg16"])
+    " Did you mean 'resnet50'?"
+    """
+    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""

@@ -1,0 +1,30 @@
+"""Where the files lie that ship with cnncodes: the embedded weights and the sample set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["EMBEDDED_WEIGHTS", "SAMPLE", "shipped_path"]
+
+EMBEDDED_WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
+SAMPLE = "fashion-mnist-sample"
+
+
+def shipped_path(name: str) -> Path:
+    """Return the path of a shipped file or folder, in an installed wheel or in a checkout.
+
+    Parameters
+    ----------
+    name : str
+        Path below ``data/``, e.g. ``SAMPLE``.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither place has it: the installation is incomplete.
+    """
+    package = Path(__file__).resolve().parent
+    for data in (package / "data", package.parent / "data"):
+        if (data / name).exists():
+            return data / name
+    raise FileNotFoundError(f"the shipped file data/{name} is missing: reinstall cnncodes")
