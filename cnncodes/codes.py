@@ -203,8 +203,7 @@ class CodesFile:
         """The image table that the file was created with."""
         h5 = self._h5["images"]
         texts = {name: getattr(self, name).tolist() for name in ("labels", "groups", "splits")}
-        present = {name: values if any(values) else None for name, values in texts.items()}
-        return ImageTable(self.ids.tolist(), **present, sizes=h5["size"][:].tolist(), mtimes=h5["mtime_ns"][:].tolist())
+        return ImageTable(self.ids.tolist(), **texts, sizes=h5["size"][:].tolist(), mtimes=h5["mtime_ns"][:].tolist())
 
     @property
     def state(self) -> np.ndarray:
@@ -281,7 +280,7 @@ class CodesFile:
                     bad = rows[at][~good]
                     raise CodesFileError(
                         f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
-                        f"{self.ids[bad[0]]!r}; run the same `cnncodes extract` again to compute them"
+                        f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
                     )
                 out[at, start : start + width] = block
             start += width
@@ -295,12 +294,17 @@ class CodesFile:
         ndarray of int
             Rows that are recorded as done but damaged.
         """
-        recorded = np.flatnonzero(self._state() != PENDING)
-        bad = np.zeros(self.n, bool)
-        for name in self.stored_layers:
-            for at, _, good in self._checked(name, recorded, allowed=(OK, FAILED)):
-                bad[recorded[at][~good]] = True
-        return np.flatnonzero(bad)
+        return np.flatnonzero((self._state() != PENDING) & ~self._good().all(axis=1))
+
+    def _good(self) -> np.ndarray:
+        """Whether each row of each stored layer matches its checksum, shape (n, n_stored_layers)."""
+        written = self._h5["images/crc32"][:] != 0
+        good = np.zeros_like(written)
+        for column, name in enumerate(self.stored_layers):
+            rows = np.flatnonzero(written[:, column])
+            for at, _, matches in self._checked(name, rows, allowed=(OK, FAILED)):
+                good[rows[at], column] = matches
+        return good
 
     def _checked(
         self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
@@ -371,11 +375,16 @@ class CodesWriter(CodesFile):
     def __enter__(self) -> CodesWriter:
         return self
 
-    def pending(self) -> np.ndarray:
-        """Return the rows that are yet to be computed; damaged ones are among them."""
-        state = self._state()
-        state[self.verify()] = PENDING
-        return np.flatnonzero(state == PENDING)
+    def todo(self) -> tuple[np.ndarray, list[str]]:
+        """Return the rows that are yet to be computed, and the stored layers that any of them lacks.
+
+        Damaged rows are among them, and failed ones whose bytes could not even be read.
+        """
+        good = self._good()
+        unread = (self._h5["images/state"][:] == FAILED) & ~self.sha256.any(axis=1)
+        good[unread] = False
+        rows = np.flatnonzero(~good.all(axis=1))
+        return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
 
     def write(self, rows: np.ndarray, codes: Mapping[str, np.ndarray], sha256: np.ndarray) -> None:
         """Write rows that were computed.
@@ -384,35 +393,37 @@ class CodesWriter(CodesFile):
         ----------
         rows : ndarray of int, shape (k,)
         codes : mapping of str to ndarray, shape (k, n_features)
-            For each stored layer.
+            By stored layer; rows of a layer that is not given keep what they have.
         sha256 : ndarray of uint8, shape (k, 32)
         """
-        blocks = [np.ascontiguousarray(codes[name], self._dataset(name).dtype) for name in self.stored_layers]
-        self._put(rows, OK, blocks, sha256, [b""] * len(rows))
+        self._put(rows, OK, codes, sha256, [b""] * len(rows))
 
-    def fail(self, row: int, reason: str, sha256: np.ndarray | None = None) -> None:
+    def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:
         """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
-        blocks = [np.zeros((1, self.n_features(name)), self._dataset(name).dtype) for name in self.stored_layers]
-        text = " ".join(reason.split()).encode("utf-8", "replace")[: ERROR_BYTES - 1].decode("utf-8", "ignore").encode()
-        digest = np.zeros((1, 32), np.uint8) if sha256 is None else np.asarray(sha256)[None]
-        self._put(np.array([row]), FAILED, blocks, digest, [text])
+        zeros = {name: np.zeros((1, self.n_features(name))) for name in self.stored_layers}
+        text = " ".join(reason.split()).encode("utf-8", "replace")[:ERROR_BYTES].decode("utf-8", "ignore").encode()
+        self._put(np.array([row]), FAILED, zeros, np.asarray(sha256)[None], [text])
 
     def _put(
-        self, rows: np.ndarray, state: int, blocks: list[np.ndarray], sha256: np.ndarray, errors: list[bytes]
+        self, rows: np.ndarray, state: int, codes: Mapping[str, np.ndarray], sha256: np.ndarray, errors: list[bytes]
     ) -> None:
-        sums = np.empty((len(rows), len(blocks)), np.uint32)
-        for column, block in enumerate(blocks):
-            for i, row in enumerate(rows):
-                sums[i, column] = checksum(self.fingerprint, int(row), state, sha256[i], errors[i], block[i])
         images = self._h5["images"]
+        blocks = {name: np.ascontiguousarray(block, self._dataset(name).dtype) for name, block in codes.items()}
         for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+            if not len(run):
+                continue
             span, part = slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)
-            for name, block in zip(self.stored_layers, blocks, strict=True):
+            for name, block in blocks.items():
                 self._h5[f"codes/{name}"][span] = block[part]
             images["sha256"][span] = sha256[part]
             images["error"][span] = fixed_text(errors[part], ERROR_BYTES)
             images["state"][span] = np.full(len(run), state, np.uint8)
-            images["crc32"][span] = sums[part]
+            sums = images["crc32"][span]
+            for name, block in blocks.items():
+                sums[:, self.stored_layers.index(name)] = [
+                    checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i]) for i in run
+                ]
+            images["crc32"][span] = sums
 
     def flush(self) -> None:
         """Hand what was written to the operating system."""

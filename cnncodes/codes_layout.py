@@ -8,7 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class ImageTable:
         Unique relative POSIX paths, or indexes for arrays.
     labels, groups, splits : list of str or None
         ``None``: there are none. An empty string: this image has none.
-    sizes, mtimes : list of int or None
+    sizes, mtimes : list of int
         Size in bytes and modification time in nanoseconds of each file, ``-1`` where there is no file.
     """
 
@@ -55,11 +55,22 @@ class ImageTable:
     labels: list[str] | None = None
     groups: list[str] | None = None
     splits: list[str] | None = None
-    sizes: list[int] | None = None
-    mtimes: list[int] | None = None
+    sizes: list[int] = field(default_factory=list)
+    mtimes: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "groups", "splits"):
+            if not any(getattr(self, name) or []):
+                setattr(self, name, None)
+        self.sizes = self.sizes or [-1] * len(self.ids)
+        self.mtimes = self.mtimes or [-1] * len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def stamp(self, row: int) -> tuple[int, int]:
+        """Size and time of the file of `row`: while they stay the same, the file is taken to be."""
+        return self.sizes[row], self.mtimes[row]
 
 
 def fingerprint(description: Mapping[str, Any]) -> bytes:
@@ -70,11 +81,12 @@ def fingerprint(description: Mapping[str, Any]) -> bytes:
     >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     True
     """
-    return hashlib.sha256(to_json(description).encode()).digest()
+    return hashlib.sha256(to_json(description, sort_keys=True).encode()).digest()
 
 
-def to_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def to_json(value: Any, *, sort_keys: bool = False) -> str:
+    """Return compact JSON; keys keep their order unless they are to be sorted."""
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False)
 
 
 def checksum(
@@ -154,7 +166,7 @@ def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any], d
         width = max([len(value) for value in encoded] + [1])
         _empty(h5, f"images/{name}", (n,), h5py.string_dtype("utf-8", width))[:] = fixed_text(encoded, width)
     for name, numbers in (("size", images.sizes), ("mtime_ns", images.mtimes)):
-        _empty(h5, f"images/{name}", (n,), np.dtype("<i8"))[:] = np.full(n, -1) if numbers is None else numbers
+        _empty(h5, f"images/{name}", (n,), np.dtype("<i8"))[:] = numbers
     _empty(h5, "images/sha256", (n, 32), np.dtype("u1"))
     _empty(h5, "images/state", (n,), np.dtype("u1"))
     _empty(h5, "images/crc32", (n, len(stored)), np.dtype("<u4"))

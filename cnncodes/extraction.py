@@ -1,0 +1,454 @@
+"""Runs each image once through a frozen network: images in, a codes file out, resumable at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+
+from cnncodes.backbones import load_backbone
+from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes_layout import ImageTable
+from cnncodes.errors import DecodeError, MismatchError
+from cnncodes.images import ImageSet, load_images
+from cnncodes.preprocess import decode, to_pixels
+from cnncodes.runtime import FrozenNetwork
+
+__all__ = ["Extraction", "Settings", "compute_codes", "extract"]
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, int], None]
+SYNC_SECONDS = 30.0
+CARRY_ROWS = 1024  # copied at a time from an older file
+NO_DIGEST = np.zeros(32, np.uint8)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of an extraction; ``None`` means what the existing file was made with, else the default.
+
+    Parameters
+    ----------
+    backbone : str, default "mobilenet_v2"
+    weights : str, optional
+        A name of weights, or the path of a file; by default those of the backbone's first choice.
+    layers : sequence of str, optional
+        Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
+    pooling : {"avg", "max", "gem", "grid2", "flatten"}
+    image_size : int, optional
+        Side in pixels of the square that enters the network; by default that of the weights.
+    resize : {"crop", "pad", "squash"}
+    precision : {"auto", "fp32", "bf16", "fp16"}
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+    batch_size : int, optional
+    allow_partial : bool
+        Accept a weights file that lacks parameters.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    layers: Sequence[str] | None = None
+    pooling: str | None = None
+    image_size: int | None = None
+    resize: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    batch_size: int | None = None
+    allow_partial: bool | None = None
+
+
+@dataclass
+class Extraction:
+    """What `extract` did.
+
+    Attributes
+    ----------
+    path : Path
+        The codes file.
+    n, ok, failed : int
+        Images, those with codes, and those that could not be read.
+    computed : int
+        Images that were run through the network now; the others' codes were there already.
+    seconds : float
+    layers : dict of str to int
+        Code length of each layer.
+    notes : list of str
+        What a user should know: skipped files, remarks about the weights.
+    failures : dict of str to str
+        Reason by id.
+    """
+
+    path: Path
+    n: int
+    ok: int
+    failed: int
+    computed: int
+    seconds: float
+    layers: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Batch:
+    """Codes of a few images: what passes from the workers to the writer."""
+
+    rows: np.ndarray  # (k,) that could be read
+    codes: dict[str, np.ndarray]  # (k, n_features)
+    sha256: np.ndarray  # (k, 32)
+    failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.failures)
+
+
+def extract(
+    images: Any,
+    out: str | os.PathLike[str] = "codes.h5",
+    *,
+    labels: Sequence[str] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Extraction:
+    """Compute the codes of images and keep them in a codes file.
+
+    An existing `out` is continued: codes that it holds are kept, those of new or changed images and of added layers
+    are computed.
+
+    Parameters
+    ----------
+    images : path, sequence, ndarray or ImageSet
+        Folder of class folders, ``train`` and ``test`` folders of those, CSV or TSV manifest, one file, ``.npy`` or
+        ``.npz``; or paths, PIL images, or uint8 arrays.
+    out : path
+    labels : sequence of str, optional
+        For images given as a sequence or array.
+    workers : int, optional
+        Threads, each of which decodes and runs whole batches; one a core by default. Does not change the codes.
+    progress : callable, optional
+        Called with (done, total, failed) after each batch.
+    **settings
+        Fields of `Settings`: backbone, weights, layers, pooling, image_size, resize, precision, device, batch_size,
+        allow_partial.
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    ImagesError, BackboneError, WeightsError
+        Before anything is written.
+    MismatchError
+        `out` was made with other settings.
+    CodesFileError
+        `out` is no codes file, is being written by another process, or cannot be written.
+
+    Examples
+    --------
+    >>> extract("photos/", "codes.h5", backbone="resnet50", layers=["layer3", "penultimate"])  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    out = Path(out)
+    image_set = images if isinstance(images, ImageSet) else load_images(images, labels=labels)
+    held = _held_description(out)
+    network = _build(_fill_in(Settings(**settings), held))
+    _prepare(out, image_set, _describe(network), held)
+    with CodesWriter(out) as file:
+        rows, missing = file.todo()
+        network.restrict(missing)
+        _fill(file, image_set, rows, network, workers, progress)
+        counts, errors = file.counts, file.errors
+        layers = {name: file.n_features(name) for name in file.layers}
+    return Extraction(
+        path=out,
+        n=len(image_set),
+        ok=counts["ok"],
+        failed=counts["failed"],
+        computed=len(rows),
+        seconds=time.perf_counter() - started,
+        layers=layers,
+        notes=[*image_set.notes, *network.backbone.notes],
+        failures={image_set.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")},
+    )
+
+
+def compute_codes(
+    images: ImageSet,
+    description: Mapping[str, Any],
+    *,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[str, np.ndarray], dict[int, str], np.ndarray]:
+    """Compute codes in memory with the very backbone, weights, preprocessing and layers of a description.
+
+    Parameters
+    ----------
+    images : ImageSet
+    description : mapping
+        ``CodesFile.description``, or that of a model file.
+    device : str, optional
+        Another device than that of the description.
+    workers : int, optional
+    progress : callable, optional
+        Called with (done, total, failed).
+
+    Returns
+    -------
+    codes : dict of str to ndarray of float32, shape (n_ok, n_features)
+        For every layer of the description.
+    failures : dict of int to str
+        Reason by row, for images that could not be read.
+    rows : ndarray of int, shape (n_ok,)
+        The rows that the codes belong to, ascending.
+
+    Raises
+    ------
+    MismatchError
+        The weights that are found here are not those described.
+    """
+    network = _build(_fill_in(Settings(device=device), description))
+    if network.backbone.weights_sha256 != description["weights_sha256"]:
+        raise MismatchError(
+            f"the weights {description['weights']!r} of {description['backbone']} found here have SHA-256 "
+            f"{network.backbone.weights_sha256[:12]}…, wanted {description['weights_sha256'][:12]}…; "
+            "put the original file back"
+        )
+    batches = list(_run(images, np.arange(len(images)), network, workers, progress))
+    batches.sort(key=lambda batch: batch.rows[0] if len(batch.rows) else -1)
+    rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
+    codes = {}
+    for name in network.layers:
+        stored = network.links.get(name, name)
+        empty = np.empty((0, network.layers[name]["n_features"]), np.float32)
+        codes[name] = np.concatenate([empty, *(batch.codes[stored] for batch in batches if len(batch.rows))])
+    failures = {row: reason for batch in batches for row, (reason, _) in batch.failures.items()}
+    return codes, failures, rows
+
+
+def _held_description(out: Path) -> dict[str, Any] | None:
+    if not out.exists():
+        return None
+    with CodesFile.open(out) as file:
+        return file.description
+
+
+def _fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
+    """Take what was not asked from the description of the existing file; layers add to those that it has."""
+    if held is None:
+        return asked
+    known = {
+        "backbone": held["backbone"],
+        "weights": held["weights"],
+        "pooling": held["pooling"],
+        "image_size": held["preprocessing"]["image_size"],
+        "resize": held["preprocessing"]["mode"],
+        "precision": held["precision"],
+        "device": held["runtime"]["device"],
+        "batch_size": held["runtime"]["batch_size"],
+        "allow_partial": held.get("allow_partial", False),
+    }
+    if asked.backbone not in (None, held["backbone"]):  # another network: the mismatch is named later
+        known = {}
+    layers = list(dict.fromkeys([*held["layers"], *(asked.layers or [])]))
+    unset = {item.name for item in fields(asked) if getattr(asked, item.name) is None}
+    return replace(asked, layers=layers, **{name: value for name, value in known.items() if name in unset})
+
+
+def _build(settings: Settings) -> FrozenNetwork:
+    backbone = load_backbone(
+        settings.backbone or "mobilenet_v2", settings.weights, allow_partial=bool(settings.allow_partial)
+    )
+    backbone = replace(backbone, preprocessing=backbone.preprocessing.override(settings.image_size, settings.resize))
+    return FrozenNetwork(
+        backbone,
+        settings.layers or backbone.default_layers,
+        settings.pooling or "avg",
+        device=settings.device or "auto",
+        precision=settings.precision or "auto",
+        batch_size=settings.batch_size,
+    )
+
+
+def _describe(network: FrozenNetwork) -> dict[str, Any]:
+    versions = {name: version(name) for name in ("cnncodes", "torch", "torchvision", "pillow")}
+    return {**network.backbone.describe(), **network.describe(), "versions": versions}
+
+
+def _prepare(out: Path, images: ImageSet, description: dict[str, Any], held: dict[str, Any] | None) -> None:
+    """Make `out` a codes file of these images and layers, keeping the codes that it has."""
+    table = _image_table(images)
+    if held is None:
+        CodesFile.create(out, table, description)
+        return
+    differences = _differences(held, description)
+    if differences:
+        raise MismatchError(
+            f"{out} was made otherwise: {'; '.join(differences)}. Ask for the same, choose another file with -o, "
+            "or delete it"
+        )
+    with CodesFile.open(out) as old:
+        if old.table == table and list(description["layers"]) == old.layers:
+            return
+        CodesFile.create(out, table, description, fill=lambda new: _carry_over(old, new, images))
+
+
+def _differences(held: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name each field in which two descriptions differ, layers and our own version aside."""
+    found = []
+    for name in sorted({*held, *asked}):
+        if (not prefix and name in ("layers", "links")) or (prefix, name) == ("versions.", "cnncodes"):
+            continue
+        was, now = held.get(name), asked.get(name)
+        if isinstance(was, dict) and isinstance(now, dict):
+            found += _differences(was, now, f"{prefix}{name}.")
+        elif was != now:
+            found.append(f"{prefix}{name} is {was!r}, asked {now!r}")
+    return found
+
+
+def _carry_over(old: CodesFile, new: CodesWriter, images: ImageSet) -> None:
+    """Copy rows whose image is the same: by name, size and time, or else by the digest of the bytes."""
+    digests = old.sha256
+    done = np.setdiff1d(np.flatnonzero(old.state == "ok"), old.verify())
+    by_id = {str(old.ids[row]): int(row) for row in done}
+    by_digest = {digests[row].tobytes(): int(row) for row in done}
+    before, now = old.table, new.table
+    twins: dict[int, int] = {}  # row of the new file -> row of the old one
+    for row, name in enumerate(now.ids):
+        twin = by_id.get(name)
+        if twin is None or now.stamp(row) == (-1, -1) or before.stamp(twin) != now.stamp(row):
+            try:
+                twin = by_digest.get(_read(images, row)[1].tobytes())
+            except DecodeError:
+                continue
+        if twin is not None:
+            twins[row] = twin
+    layers = {new.links.get(name, name): name for name in old.layers}  # stored in the new file -> name in the old one
+    rows = np.array(list(twins), np.int64)
+    for part in np.array_split(rows, len(rows) // CARRY_ROWS + 1):
+        source = np.array([twins[row] for row in part.tolist()], np.int64)
+        new.write(part, {name: old.codes(was, source) for name, was in layers.items()}, digests[source])
+
+
+def _image_table(images: ImageSet) -> ImageTable:
+    stats = [_stat(source) for source in images.sources]
+    return ImageTable(
+        images.ids,
+        images.labels,
+        images.groups,
+        images.splits,
+        sizes=[size for size, _ in stats],
+        mtimes=[mtime for _, mtime in stats],
+    )
+
+
+def _stat(source: Any) -> tuple[int, int]:
+    if isinstance(source, Path):
+        try:
+            stat = source.stat()
+            return stat.st_size, stat.st_mtime_ns
+        except OSError:
+            pass
+    return -1, -1
+
+
+def _fill(
+    file: CodesWriter,
+    images: ImageSet,
+    rows: np.ndarray,
+    network: FrozenNetwork,
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
+    synced = time.monotonic()
+    for batch in _run(images, rows, network, workers, progress):
+        file.write(batch.rows, batch.codes, batch.sha256)
+        for row, (reason, digest) in batch.failures.items():
+            file.fail(row, reason, digest)
+        file.flush()
+        if time.monotonic() - synced > SYNC_SECONDS:
+            file.sync()
+            synced = time.monotonic()
+    file.sync()
+
+
+def _run(
+    images: ImageSet, rows: np.ndarray, network: FrozenNetwork, workers: int | None, progress: Progress | None
+) -> Iterator[Batch]:
+    """Yield the codes of `rows`, batch by batch, as they are done.
+
+    Each worker decodes and runs a whole batch on one intra-op thread: no core waits for another, and the number of
+    workers cannot change a bit of the codes.
+    """
+    workers = workers or joblib.cpu_count()
+    pieces = iter([rows[i : i + network.batch_size] for i in range(0, len(rows), network.batch_size)])
+    done = failed = 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers, "cnncodes", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        running: set[Future[Batch]] = set()
+        while True:
+            while len(running) < 2 * workers and (piece := next(pieces, None)) is not None:
+                running.add(pool.submit(_run_batch, images, piece, network))
+            if not running:
+                break
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                batch = future.result()
+                done += len(batch)
+                failed += len(batch.failures)
+                yield batch
+                if progress is not None:
+                    progress(done, len(rows), failed)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _run_batch(images: ImageSet, rows: np.ndarray, network: FrozenNetwork) -> Batch:
+    pixels, digests, good = [], [], []
+    failures: dict[int, tuple[str, np.ndarray]] = {}
+    for row in rows.tolist():
+        digest = NO_DIGEST
+        try:
+            source, digest = _read(images, row)
+            image = decode(source) if isinstance(source, bytes) else to_pixels(source)
+            pixels.append(network.backbone.preprocessing.geometry(image))
+        except DecodeError as error:
+            failures[row] = (str(error), digest)
+            continue
+        digests.append(digest)
+        good.append(row)
+    codes = network(torch.stack(pixels)) if pixels else {}
+    sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
+    return Batch(np.array(good, np.int64), codes, sha256, failures)
+
+
+def _read(images: ImageSet, row: int) -> tuple[Any, np.ndarray]:
+    """Return what is to be decoded (a file's bytes, an array or a PIL image), and its SHA-256."""
+    source: Any = images.sources[row]
+    if images.ids[row] in images.failures:
+        raise DecodeError(images.failures[images.ids[row]])
+    if isinstance(source, Path):
+        source = images.read_bytes(row)
+        content = source
+    else:
+        array = np.ascontiguousarray(source)
+        content = str(array.shape).encode() + array.tobytes()
+    return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
