@@ -119,7 +119,9 @@ def demo(ctx: click.Context, folder: str) -> None:
 @click.option("-o", "--out", default=CODES, help="Codes file; continued when it is there.")
 @click.option("--backbone", help="Network, see `cnncodes backbones`.  [default: mobilenet_v2]")
 @click.option("--weights", metavar="NAME|FILE", help="Weights by name, or a .pth, .pt or .safetensors file.")
-@click.option("--layer", "layers", multiple=True, help="Layer to keep; may be repeated.  [default: layer1…4, penultimate]")
+@click.option(
+    "--layer", "layers", multiple=True, help="Layer to keep; may be repeated.  [default: layer1…4, penultimate]"
+)
 @click.option("--pool", "pooling", help="avg, max, gem, grid2 or flatten: how a map becomes a vector.  [default: avg]")
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels that enters the network.")
 @click.option("--resize", type=click.Choice(["crop", "pad", "squash"]), help="How an image becomes square.")
@@ -146,7 +148,9 @@ def extract(
         try:
             done = run(images, out, workers=workers, progress=progress, **settings)
         except KeyboardInterrupt:
-            stderr.print(f"interrupted; what is done is kept. To continue: cnncodes {' '.join(map(_quoted, sys.argv[1:]))}")
+            stderr.print(
+                f"interrupted; what is done is kept. To continue: cnncodes {' '.join(map(_quoted, sys.argv[1:]))}"
+            )
             ctx.exit(EXIT_INTERRUPTED)
     _notes(done.notes)
     for name, reason in list(done.failures.items())[:FAILURES_SHOWN]:
@@ -154,7 +158,9 @@ def extract(
     if done.failed > FAILURES_SHOWN:
         stderr.print(f"… and {done.failed - FAILURES_SHOWN} more: cnncodes info {_quoted(out)}", markup=False)
     if as_json:
-        summary = {name: getattr(done, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")}
+        summary = {
+            name: getattr(done, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")
+        }
         _print_json({"path": str(done.path), **summary})
     else:
         rate = f", {done.computed / done.seconds:.0f} images/s" if done.computed else ""

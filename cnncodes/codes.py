@@ -24,8 +24,6 @@ from cnncodes.codes_layout import (
     CHUNK_BYTES,
     ERROR_BYTES,
     FAILED,
-    FORMAT,
-    FORMAT_VERSION,
     OK,
     PENDING,
     STATES,
@@ -69,14 +67,13 @@ class CodesFile:
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
         self.path = Path(path)
         self._h5 = open_h5(self.path, writable=writable)
-        try:
-            self._read_header()
-        except CodesFileError:
-            self._h5.close()
-            raise
-        except Exception as error:
-            self._h5.close()
-            raise CodesFileError(f"{self.path}: not a usable codes file ({error})") from error
+        self.description: dict[str, Any] = json.loads(self._h5.attrs["description"])
+        self.classes: list[str] = json.loads(self._h5.attrs["classes"])
+        self.fingerprint = fingerprint(self.description)
+        self.links: dict[str, str] = self.description.get("links", {})
+        self.layers: list[str] = list(self.description["layers"])
+        self.stored_layers = [name for name in self.layers if name not in self.links]
+        self.n = len(self._h5["images/id"])
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> CodesFile:
@@ -129,25 +126,11 @@ class CodesFile:
                     fill(writer)
             os.replace(partial, target)
             sync_folder(target.parent)
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where it fails as the file is closed
+            reason = getattr(error, "strerror", None) or str(error)
             raise CodesFileError(f"{target}: cannot be written ({reason}); choose another place with -o") from error
         finally:
             partial.unlink(missing_ok=True)
-
-    def _read_header(self) -> None:
-        attrs = self._h5.attrs
-        if attrs.get("format") != FORMAT:
-            raise CodesFileError(f"{self.path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
-        if (version := int(attrs["format_version"])) > FORMAT_VERSION:
-            raise CodesFileError(f"{self.path}: format version {version} is newer than this cnncodes reads; upgrade")
-        self.description: dict[str, Any] = json.loads(attrs["description"])
-        self.classes: list[str] = json.loads(attrs["classes"])
-        self.fingerprint = fingerprint(self.description)
-        self.links: dict[str, str] = self.description.get("links", {})
-        self.layers: list[str] = list(self.description["layers"])
-        self.stored_layers = [name for name in self.layers if name not in self.links]
-        self.n = len(self._h5["images/id"])
 
     def __enter__(self) -> CodesFile:
         return self
@@ -220,6 +203,11 @@ class CodesFile:
         return {name: int(count) for name, count in zip(STATES, counts, strict=True)}
 
     @property
+    def failed(self) -> np.ndarray:
+        """Whether the image of each row is recorded as failed, shape (n,), bool."""
+        return self._h5["images/state"][:] == FAILED
+
+    @property
     def complete(self) -> bool:
         """Whether no row is pending."""
         return self.counts["pending"] == 0
@@ -249,6 +237,12 @@ class CodesFile:
         if split is not None:
             keep &= self.splits == split
         return np.flatnonzero(keep)
+
+    def present(self, layer: str) -> np.ndarray:
+        """Whether the codes of `layer` are recorded for each row, shape (n,), bool."""
+        self._dataset(layer)
+        column = self.stored_layers.index(self.links.get(layer, layer))
+        return (self._h5["images/crc32"][:, column] != 0) & ~self.failed
 
     def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None) -> np.ndarray:
         """Read codes, each row checked against its checksum.
@@ -294,10 +288,16 @@ class CodesFile:
         ndarray of int
             Rows that are recorded as done but damaged.
         """
-        return np.flatnonzero((self._state() != PENDING) & ~self._good().all(axis=1))
+        return np.flatnonzero((self._state() != PENDING) & ~self.good().all(axis=1))
 
-    def _good(self) -> np.ndarray:
-        """Whether each row of each stored layer matches its checksum, shape (n, n_stored_layers)."""
+    def good(self) -> np.ndarray:
+        """Compare every row of every stored layer with its checksum.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, n_stored_layers)
+            Whether it is done, as codes or as a failure, and intact. Columns are in the order of `stored_layers`.
+        """
         written = self._h5["images/crc32"][:] != 0
         good = np.zeros_like(written)
         for column, name in enumerate(self.stored_layers):
@@ -380,9 +380,8 @@ class CodesWriter(CodesFile):
 
         Damaged rows are among them, and failed ones whose bytes could not even be read.
         """
-        good = self._good()
-        unread = (self._h5["images/state"][:] == FAILED) & ~self.sha256.any(axis=1)
-        good[unread] = False
+        good = self.good()
+        good[self.failed & ~self.sha256.any(axis=1)] = False
         rows = np.flatnonzero(~good.all(axis=1))
         return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
 

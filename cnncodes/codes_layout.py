@@ -98,15 +98,82 @@ def checksum(
 
 
 def open_h5(path: Path, *, writable: bool) -> h5py.File:
-    """Open a codes file without HDF5's own lock, which refuses readers and lets a second writer of one process in."""
+    """Open a codes file that has passed the gate, without HDF5's own lock.
+
+    That lock refuses readers while a file is filled and lets a second writer of the same process in. Nothing is
+    opened for writing before it has been read: HDF5 would make a new store of an empty file.
+    """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such codes file"
         raise CodesFileError(f"{path}: {what}; make one with `cnncodes extract IMAGES -o {path.name}`")
     try:
-        return h5py.File(path, "r+" if writable else "r", libver="earliest", locking=False)
-    except OSError as error:
-        reason = "no permission to open it" if isinstance(error, PermissionError) else f"not a codes file ({error})"
-        raise CodesFileError(f"{path}: {reason}") from error
+        h5 = h5py.File(path, "r", libver="earliest", locking=False)
+        try:
+            _gate(path, h5)
+        except BaseException:
+            h5.close()
+            raise
+        if writable:
+            h5.close()
+            h5 = h5py.File(path, "r+", libver="earliest", locking=False)
+        return h5
+    except PermissionError as error:
+        raise CodesFileError(f"{path}: no permission to open it") from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise CodesFileError(f"{path}: not a codes file, or damaged ({error})") from error
+
+
+def _gate(path: Path, h5: h5py.File) -> None:
+    """Refuse what is no codes file, and what could lead HDF5 to other files or beyond this one."""
+    if h5.attrs.get("format") != FORMAT:
+        raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
+    if (found := int(h5.attrs["format_version"])) > FORMAT_VERSION:
+        raise CodesFileError(f"{path}: format version {found} is newer than this cnncodes reads; upgrade cnncodes")
+    description = json.loads(h5.attrs["description"])
+    n = int(_hard(h5, "images/id").shape[0])
+    expected = _image_datasets(n, len(description["layers"]) - len(description.get("links", {})))
+    for name, (shape, kind) in expected.items():
+        _check(h5, f"images/{name}", shape, kind)
+    for name, layer in description["layers"].items():
+        _check(h5, f"codes/{name}", (n, layer["n_features"]), "f")
+    if (
+        set(h5) != {"images", "codes"}
+        or set(h5["images"]) != set(expected)
+        or set(h5["codes"]) != set(description["layers"])
+    ):
+        raise ValueError("it holds other datasets than its description names")
+
+
+def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and numpy kind of each dataset below /images."""
+    texts = dict.fromkeys(("id", "label", "group", "split", "error"), ((n,), "S"))
+    numbers = {"size": ((n,), "i"), "mtime_ns": ((n,), "i"), "state": ((n,), "u")}
+    return {**texts, **numbers, "sha256": ((n, 32), "u"), "crc32": ((n, n_stored), "u")}
+
+
+def _hard(h5: h5py.File, name: str) -> h5py.Dataset:
+    """Return the dataset at `name`, reached by hard links alone."""
+    at: Any = h5
+    for part in name.split("/"):
+        if not isinstance(at.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is not in the file itself")
+        at = at[part]
+    if not isinstance(at, h5py.Dataset):
+        raise ValueError(f"{name} is no dataset")
+    return at
+
+
+def _check(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> None:
+    dataset = _hard(h5, name)
+    properties = dataset.id.get_create_plist()
+    plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_external_count()
+    if not plain or properties.get_nfilters():
+        raise ValueError(f"{name} is not stored as plain bytes in the file")
+    if dataset.shape != shape or dataset.dtype.kind != kind:
+        raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected kind {kind!r} {shape}")
+    offset, size = dataset.id.get_offset(), int(np.prod(shape)) * dataset.dtype.itemsize
+    if offset is None or offset + size > h5.id.get_filesize():
+        raise ValueError(f"{name} lies beyond the end of the file: it is cut short")
 
 
 @contextlib.contextmanager

@@ -4,43 +4,216 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from cnncodes.errors import ImagesError
 from cnncodes.images import ImageSet, load_images
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]
 
-_NETWORK_SETTINGS = ("backbone", "weights", "pooling", "image_size", "resize", "precision", "device", "batch_size")
+POSITIVE = Interval(int, 1, None, closed="left")
+AUTO = "auto"  # leaves the choice to the machine, and to a cache that exists
 
 
 class _ImageEstimator(BaseEstimator):
-    """What the two estimators share: image input, and parameters that name a network."""
+    """What both estimators share: parameters that name a network, and images as input."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str],
         "layer": [str, "array-like"],
         "weights": [str, Path, None],
-        "pooling": [str],
-        "image_size": [int, None],
-        "resize": [str],
-        "precision": [str],
+        "pooling": [StrOptions({"avg", "max", "gem", "grid2", "flatten"})],
+        "image_size": [POSITIVE, None],
+        "resize": [StrOptions({"crop", "pad", "squash"})],
+        "precision": [StrOptions({AUTO, "fp32", "bf16", "fp16"})],
         "device": [str],
-        "batch_size": [int, None],
-        "workers": [int, None],
+        "batch_size": [POSITIVE, None],
+        "workers": [POSITIVE, None],
         "cache": [str, Path, None],
     }
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
         tags.input_tags.string = True
+        tags.no_validation = True  # images are validated by load_images
         return tags
+
+
+class CNNCodes(TransformerMixin, _ImageEstimator):
+    """Turn images into the codes of a frozen, pretrained network.
+
+    Parameters
+    ----------
+    backbone : str, default "mobilenet_v2"
+        A name from ``cnncodes backbones``.
+    layer : str or sequence of str, default "penultimate"
+        Several layers are concatenated.
+    weights : str or Path, optional
+        A name of weights, or a file; by default those of the backbone's first choice.
+    pooling : {"avg", "max", "gem", "grid2", "flatten"}, default "avg"
+    image_size : int, optional
+        Side in pixels of the square that enters the network; by default that of the weights.
+    resize : {"crop", "pad", "squash"}, default "crop"
+    precision : {"auto", "fp32", "bf16", "fp16"}, default "auto"
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default "auto"
+    batch_size : int, optional
+    workers : int, optional
+        Threads; one a core by default.
+    cache : path, optional
+        A codes file, made by ``cnncodes extract`` or here. What it has is not computed again: images are found by
+        their content, and the default layers are kept beside the one asked for, so that a search over ``layer`` runs
+        each image once.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Code length.
+    description_ : dict
+        Provenance of the codes: backbone, digest of the weights, preprocessing, layers, versions.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn.svm import LinearSVC
+    >>> pipe = make_pipeline(CNNCodes(layer="layer3", cache="codes.h5"), StandardScaler(), LinearSVC())
+    >>> pipe.fit(paths, y)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mobilenet_v2",
+        *,
+        layer: str | Sequence[str] = "penultimate",
+        weights: str | Path | None = None,
+        pooling: str = "avg",
+        image_size: int | None = None,
+        resize: str = "crop",
+        precision: str = AUTO,
+        device: str = AUTO,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.weights = weights
+        self.pooling = pooling
+        self.image_size = image_size
+        self.resize = resize
+        self.precision = precision
+        self.device = device
+        self.batch_size = batch_size
+        self.workers = workers
+        self.cache = cache
+
+    def fit(self, X: Any, y: Any = None) -> CNNCodes:
+        """Find out the code length; nothing is learned from the images.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8, shape (n, H, W, 3) or (n, H, W)
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        images = _images(X)
+        if self.cache is not None:
+            from cnncodes.codes import CodesFile
+
+            self._cached(images)
+            with CodesFile.open(self.cache) as file:
+                self.description_ = file.description
+        else:
+            self.description_ = self._build().description
+        lengths = {name: layer["n_features"] for name, layer in self.description_["layers"].items()}
+        self.n_features_out_ = sum(lengths[name] for name in self._layers())
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the codes of images.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8, shape (n, H, W, 3) or (n, H, W)
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features_out_)
+
+        Raises
+        ------
+        ImagesError
+            An image cannot be read: a row cannot be left out here.
+        """
+        check_is_fitted(self)
+        images = _images(X)
+        if self.cache is not None:
+            return self._cached(images)
+        from cnncodes.extraction import in_memory
+
+        codes, failures, _ = in_memory(images, self._network or self._build(), workers=self.workers)
+        for row, reason in failures.items():
+            raise ImagesError(f"{images.ids[row]}: {reason}; leave this image out")
+        return np.hstack([codes[name] for name in self._layers()])
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features: layer and number, as in ``layer3_17``; `input_features` is ignored."""
+        check_is_fitted(self)
+        layers = self.description_["layers"]
+        names = [f"{name}_{i}" for name in self._layers() for i in range(layers[name]["n_features"])]
+        return np.array(names, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "n_features_out_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
+
+    def _layers(self) -> tuple[str, ...]:
+        return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+
+    def _settings(self, layers: tuple[str, ...] | None) -> Any:
+        from cnncodes.extraction import Settings
+
+        return Settings(
+            backbone=self.backbone,
+            weights=None if self.weights is None else str(self.weights),
+            layers=layers,
+            pooling=self.pooling,
+            image_size=self.image_size,
+            resize=self.resize,
+            precision=None if self.precision == AUTO else self.precision,
+            device=None if self.device == AUTO else self.device,
+            batch_size=self.batch_size,
+        )
+
+    def _cached(self, images: ImageSet) -> np.ndarray:
+        from cnncodes.cache import cached_codes
+
+        assert self.cache is not None
+        return cached_codes(Path(self.cache), images, self._layers(), self._settings(None), workers=self.workers)
+
+    def _build(self) -> Any:
+        from cnncodes.extraction import build_network
+
+        self._network = build_network(self._settings(self._layers()))
+        return self._network
+
+
+def _images(X: Any) -> ImageSet:
+    if hasattr(X, "to_numpy"):  # a pandas column of paths
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray) and X.dtype.kind in "OU":
+        X = X.tolist()
+    return load_images(X)

@@ -25,13 +25,30 @@ from cnncodes.images import ImageSet, load_images
 from cnncodes.preprocess import decode, to_pixels
 from cnncodes.runtime import FrozenNetwork
 
-__all__ = ["Extraction", "Settings", "compute_codes", "extract"]
+__all__ = [
+    "Extraction",
+    "Settings",
+    "build_network",
+    "compute_codes",
+    "copy_rows",
+    "describe_network",
+    "extract",
+    "fill",
+    "fill_in",
+    "held_description",
+    "held_settings",
+    "image_table",
+    "in_memory",
+    "read_source",
+    "refuse_mismatch",
+]
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, int], None]
 SYNC_SECONDS = 30.0
-CARRY_ROWS = 1024  # copied at a time from an older file
+COPY_ROWS = 1024  # copied at a time from an older file
+NO_STAMP = (-1, -1)
 NO_DIGEST = np.zeros(32, np.uint8)
 
 
@@ -164,13 +181,13 @@ def extract(
     started = time.perf_counter()
     out = Path(out)
     image_set = images if isinstance(images, ImageSet) else load_images(images, labels=labels)
-    held = _held_description(out)
-    network = _build(_fill_in(Settings(**settings), held))
-    _prepare(out, image_set, _describe(network), held)
+    held = held_description(out)
+    network = build_network(fill_in(Settings(**settings), held))
+    _prepare(out, image_set, describe_network(network), held)
     with CodesWriter(out) as file:
         rows, missing = file.todo()
         network.restrict(missing)
-        _fill(file, image_set, rows, network, workers, progress)
+        fill(file, image_set, rows, network, workers, progress)
         counts, errors = file.counts, file.errors
         layers = {name: file.n_features(name) for name in file.layers}
     return Extraction(
@@ -221,55 +238,65 @@ def compute_codes(
     MismatchError
         The weights that are found here are not those described.
     """
-    network = _build(_fill_in(Settings(device=device), description))
+    network = build_network(fill_in(Settings(device=device), description))
     if network.backbone.weights_sha256 != description["weights_sha256"]:
         raise MismatchError(
             f"the weights {description['weights']!r} of {description['backbone']} found here have SHA-256 "
             f"{network.backbone.weights_sha256[:12]}…, wanted {description['weights_sha256'][:12]}…; "
             "put the original file back"
         )
+    return in_memory(images, network, workers=workers, progress=progress)
+
+
+def in_memory(
+    images: ImageSet, network: FrozenNetwork, *, workers: int | None = None, progress: Progress | None = None
+) -> tuple[dict[str, np.ndarray], dict[int, str], np.ndarray]:
+    """Compute the codes of images with a network that is built already; returns what `compute_codes` does."""
     batches = list(_run(images, np.arange(len(images)), network, workers, progress))
     batches.sort(key=lambda batch: batch.rows[0] if len(batch.rows) else -1)
     rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
     codes = {}
-    for name in network.layers:
+    for name, layer in network.layers.items():
         stored = network.links.get(name, name)
-        empty = np.empty((0, network.layers[name]["n_features"]), np.float32)
+        empty = np.empty((0, layer["n_features"]), np.float32)
         codes[name] = np.concatenate([empty, *(batch.codes[stored] for batch in batches if len(batch.rows))])
     failures = {row: reason for batch in batches for row, (reason, _) in batch.failures.items()}
     return codes, failures, rows
 
 
-def _held_description(out: Path) -> dict[str, Any] | None:
+def held_description(out: Path) -> dict[str, Any] | None:
     if not out.exists():
         return None
     with CodesFile.open(out) as file:
         return file.description
 
 
-def _fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
+def held_settings(description: Mapping[str, Any]) -> Settings:
+    """Return the settings that a codes file or a model file was made with."""
+    return Settings(
+        backbone=description["backbone"],
+        weights=description["weights"],
+        layers=tuple(description["layers"]),
+        pooling=description["pooling"],
+        image_size=description["preprocessing"]["image_size"],
+        resize=description["preprocessing"]["mode"],
+        precision=description["precision"],
+        device=description["runtime"]["device"],
+        batch_size=description["runtime"]["batch_size"],
+        allow_partial=description.get("allow_partial", False),
+    )
+
+
+def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
     """Take what was not asked from the description of the existing file; layers add to those that it has."""
-    if held is None:
-        return asked
-    known = {
-        "backbone": held["backbone"],
-        "weights": held["weights"],
-        "pooling": held["pooling"],
-        "image_size": held["preprocessing"]["image_size"],
-        "resize": held["preprocessing"]["mode"],
-        "precision": held["precision"],
-        "device": held["runtime"]["device"],
-        "batch_size": held["runtime"]["batch_size"],
-        "allow_partial": held.get("allow_partial", False),
-    }
-    if asked.backbone not in (None, held["backbone"]):  # another network: the mismatch is named later
-        known = {}
-    layers = list(dict.fromkeys([*held["layers"], *(asked.layers or [])]))
-    unset = {item.name for item in fields(asked) if getattr(asked, item.name) is None}
-    return replace(asked, layers=layers, **{name: value for name, value in known.items() if name in unset})
+    if held is None or asked.backbone not in (None, held["backbone"]):
+        return asked  # of another network nothing carries over: the mismatch is named later
+    known = held_settings(held)
+    unset = {item.name: getattr(known, item.name) for item in fields(asked) if getattr(asked, item.name) is None}
+    return replace(asked, **{**unset, "layers": tuple(dict.fromkeys([*(known.layers or ()), *(asked.layers or ())]))})
 
 
-def _build(settings: Settings) -> FrozenNetwork:
+def build_network(settings: Settings) -> FrozenNetwork:
     backbone = load_backbone(
         settings.backbone or "mobilenet_v2", settings.weights, allow_partial=bool(settings.allow_partial)
     )
@@ -284,27 +311,31 @@ def _build(settings: Settings) -> FrozenNetwork:
     )
 
 
-def _describe(network: FrozenNetwork) -> dict[str, Any]:
+def describe_network(network: FrozenNetwork) -> dict[str, Any]:
     versions = {name: version(name) for name in ("cnncodes", "torch", "torchvision", "pillow")}
     return {**network.backbone.describe(), **network.describe(), "versions": versions}
 
 
 def _prepare(out: Path, images: ImageSet, description: dict[str, Any], held: dict[str, Any] | None) -> None:
     """Make `out` a codes file of these images and layers, keeping the codes that it has."""
-    table = _image_table(images)
+    table = image_table(images)
     if held is None:
         CodesFile.create(out, table, description)
         return
-    differences = _differences(held, description)
-    if differences:
+    refuse_mismatch(out, held, description)
+    with CodesFile.open(out) as old:
+        if old.table != table or old.layers != list(description["layers"]):
+            twins = _twins(old, table, images)
+            CodesFile.create(out, table, description, fill=lambda new: copy_rows(old, new, twins))
+
+
+def refuse_mismatch(out: Path, held: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise `MismatchError` where a codes file was made with other settings than those asked for."""
+    if differences := _differences(held, asked):
         raise MismatchError(
             f"{out} was made otherwise: {'; '.join(differences)}. Ask for the same, choose another file with -o, "
             "or delete it"
         )
-    with CodesFile.open(out) as old:
-        if old.table == table and list(description["layers"]) == old.layers:
-            return
-        CodesFile.create(out, table, description, fill=lambda new: _carry_over(old, new, images))
 
 
 def _differences(held: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -321,31 +352,37 @@ def _differences(held: Mapping[str, Any], asked: Mapping[str, Any], prefix: str 
     return found
 
 
-def _carry_over(old: CodesFile, new: CodesWriter, images: ImageSet) -> None:
-    """Copy rows whose image is the same: by name, size and time, or else by the digest of the bytes."""
-    digests = old.sha256
-    done = np.setdiff1d(np.flatnonzero(old.state == "ok"), old.verify())
-    by_id = {str(old.ids[row]): int(row) for row in done}
-    by_digest = {digests[row].tobytes(): int(row) for row in done}
-    before, now = old.table, new.table
-    twins: dict[int, int] = {}  # row of the new file -> row of the old one
-    for row, name in enumerate(now.ids):
+def _twins(old: CodesFile, table: ImageTable, images: ImageSet) -> dict[int, int]:
+    """Find the rows whose image the old file has: the same name, size and time, or else the same bytes."""
+    digests, before = old.sha256, old.table
+    done = np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist()
+    by_id = {before.ids[row]: row for row in done}
+    by_digest = {digests[row].tobytes(): row for row in done}
+    twins: dict[int, int] = {}
+    for row, name in enumerate(table.ids):
         twin = by_id.get(name)
-        if twin is None or now.stamp(row) == (-1, -1) or before.stamp(twin) != now.stamp(row):
+        if twin is None or table.stamp(row) == NO_STAMP or before.stamp(twin) != table.stamp(row):
             try:
-                twin = by_digest.get(_read(images, row)[1].tobytes())
+                twin = by_digest.get(read_source(images, row)[1].tobytes())
             except DecodeError:
                 continue
         if twin is not None:
             twins[row] = twin
-    layers = {new.links.get(name, name): name for name in old.layers}  # stored in the new file -> name in the old one
-    rows = np.array(list(twins), np.int64)
-    for part in np.array_split(rows, len(rows) // CARRY_ROWS + 1):
-        source = np.array([twins[row] for row in part.tolist()], np.int64)
-        new.write(part, {name: old.codes(was, source) for name, was in layers.items()}, digests[source])
+    return twins
 
 
-def _image_table(images: ImageSet) -> ImageTable:
+def copy_rows(old: CodesFile, new: CodesWriter, twins: Mapping[int, int]) -> None:
+    """Copy codes from one file to another; `twins` maps a row of the new file to one of the old."""
+    digests, good = old.sha256, old.good()
+    for name in old.layers:
+        column = old.stored_layers.index(old.links.get(name, name))
+        rows = np.array([row for row, twin in twins.items() if good[twin, column]], np.int64)
+        for part in np.array_split(rows, len(rows) // COPY_ROWS + 1):
+            source = np.array([twins[row] for row in part.tolist()], np.int64)
+            new.write(part, {new.links.get(name, name): old.codes(name, source)}, digests[source])
+
+
+def image_table(images: ImageSet) -> ImageTable:
     stats = [_stat(source) for source in images.sources]
     return ImageTable(
         images.ids,
@@ -364,17 +401,18 @@ def _stat(source: Any) -> tuple[int, int]:
             return stat.st_size, stat.st_mtime_ns
         except OSError:
             pass
-    return -1, -1
+    return NO_STAMP
 
 
-def _fill(
+def fill(
     file: CodesWriter,
     images: ImageSet,
     rows: np.ndarray,
     network: FrozenNetwork,
-    workers: int | None,
-    progress: Progress | None,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> None:
+    """Compute `rows` of a codes file and write them, synced to the disk about every 30 seconds."""
     synced = time.monotonic()
     for batch in _run(images, rows, network, workers, progress):
         file.write(batch.rows, batch.codes, batch.sha256)
@@ -427,7 +465,7 @@ def _run_batch(images: ImageSet, rows: np.ndarray, network: FrozenNetwork) -> Ba
     for row in rows.tolist():
         digest = NO_DIGEST
         try:
-            source, digest = _read(images, row)
+            source, digest = read_source(images, row)
             image = decode(source) if isinstance(source, bytes) else to_pixels(source)
             pixels.append(network.backbone.preprocessing.geometry(image))
         except DecodeError as error:
@@ -440,7 +478,7 @@ def _run_batch(images: ImageSet, rows: np.ndarray, network: FrozenNetwork) -> Ba
     return Batch(np.array(good, np.int64), codes, sha256, failures)
 
 
-def _read(images: ImageSet, row: int) -> tuple[Any, np.ndarray]:
+def read_source(images: ImageSet, row: int) -> tuple[Any, np.ndarray]:
     """Return what is to be decoded (a file's bytes, an array or a PIL image), and its SHA-256."""
     source: Any = images.sources[row]
     if images.ids[row] in images.failures:

@@ -84,13 +84,12 @@ class Rows:
             out[self.d] = self.bias * R.sum(axis=0)
         return out
 
-    def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> Array:
-        """Add sign * sum weights_i x_i x_i^T to the lower triangle of `gram`, which is in Fortran order."""
+    def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:
+        """Add sign * sum weights_i x_i x_i^T to the lower triangle of `gram`, in place."""
         for block in self.blocks(len(index)):
             rows = self.take(index[block])
             rows *= np.sqrt(weights[block])[:, None]
-            gram = blas.dsyrk(sign, rows.T, beta=1.0, c=gram, lower=1, overwrite_c=1)
-        return gram
+            blas.dsyrk(sign, rows.T, beta=1.0, c=gram.T, lower=0, overwrite_c=1)
 
     @property
     def kernel(self) -> Array | None:
@@ -101,16 +100,18 @@ class Rows:
         return self._kernel
 
 
-def _factorise(matrix: Array) -> Array:
-    """Cholesky-factorise in place, from the lower triangle of a matrix in Fortran order."""
-    diagonal = matrix.diagonal().copy()
-    factor, info = lapack.dpotrf(matrix, lower=1, overwrite_a=0, clean=0)
-    shift = np.finfo(float).eps * float(diagonal.max()) * len(diagonal)
-    while info:  # rounding made it indefinite: the smallest shift that mends it; the line search guards the step
-        np.fill_diagonal(matrix, diagonal + shift)
-        factor, info = lapack.dpotrf(matrix, lower=1, overwrite_a=0, clean=0)
-        shift *= 10
-    return factor
+def _solve_definite(matrix: Array, scale: float, diagonal: Array | float, g: Array) -> Array:
+    """Solve (scale * matrix + diag(diagonal)) v = g by Cholesky, from the lower triangle of `matrix`."""
+    added = np.asarray(diagonal)
+    while True:
+        system = scale * matrix
+        system[np.diag_indices(len(system))] += added
+        top = float(system.diagonal().max())
+        factor, info = lapack.dpotrf(system.T, lower=0, overwrite_a=1, clean=0)
+        if info == 0:
+            return lapack.dpotrs(factor, g, lower=0)[0]
+        # Rounding made it indefinite. The line search guards the step, so a shift costs speed, not correctness.
+        added = added + np.finfo(float).eps * len(system) * top
 
 
 class Curvature:
@@ -130,9 +131,7 @@ class Curvature:
             return self._solve_samples(active, weights, C, g)
         self._update_gram(weights, shared)
         assert self.gram is not None
-        system = (2.0 * C) * self.gram
-        system[np.diag_indices(len(system))] += 1.0
-        return lapack.dpotrs(_factorise(system), g, lower=1)[0]
+        return _solve_definite(self.gram, 2.0 * C, 1.0, g)
 
     def _update_gram(self, weights: Array, shared: Curvature | None) -> None:
         candidates = [(np.count_nonzero(weights), None)]
@@ -141,30 +140,26 @@ class Curvature:
         ]
         base = min(candidates, key=lambda candidate: candidate[0])[1]
         if base is None:
-            gram, old = np.zeros((self.rows.p, self.rows.p), order="F"), np.zeros(self.rows.n)
+            gram, old = np.zeros((self.rows.p, self.rows.p)), np.zeros(self.rows.n)
         else:
             assert base.gram is not None
-            gram, old = (base.gram if base is self else base.gram.copy(order="F")), base.weights
+            gram, old = (base.gram if base is self else base.gram.copy()), base.weights
         change = weights - old
         for sign in (1.0, -1.0):
             index = np.flatnonzero(sign * change > 0)
             if len(index):
-                gram = self.rows.add_gram(gram, index, np.abs(change[index]), sign)
+                self.rows.add_gram(gram, index, np.abs(change[index]), sign)
         self.gram, self.weights = gram, weights.copy()
 
     def _solve_samples(self, active: NDArray, weights: Array, C: float, g: Array) -> Array:
         if not len(active):
             return g.copy()
         if self.rows.kernel is not None:
-            kernel = self.rows.kernel[np.ix_(active, active)]
-            rows = self.rows.take(active)
+            rows, kernel = self.rows.take(active), self.rows.kernel[np.ix_(active, active)]
         else:
             active, rows, kernel = self._update_kernel(active)
-        system = np.array(kernel, order="C").T  # Fortran order, whose lower triangle ...
-        if self.rows.kernel is None:
-            system = np.asfortranarray(kernel)  # ... is the one that is filled
-        system[np.diag_indices(len(system))] += 1.0 / (2.0 * C * weights[active])
-        return g - rows.T @ lapack.dpotrs(_factorise(system), rows @ g, lower=1)[0]
+        inner = _solve_definite(kernel, 1.0, 1.0 / (2.0 * C * weights[active]), rows @ g)
+        return g - rows.T @ inner
 
     def _update_kernel(self, active: NDArray) -> tuple[NDArray, Array, Array]:
         wanted = np.zeros(self.rows.n, dtype=bool)
@@ -179,3 +174,166 @@ class Curvature:
         np.matmul(rows[len(stay) :], rows.T, out=kernel[len(stay) :])
         self.active, self.kernel = active, kernel
         return active, rows, kernel
+
+
+@dataclass(frozen=True)
+class HingeProblem:
+    """The one-vs-rest problems of several classes on the same rows.
+
+    Attributes
+    ----------
+    rows : Rows
+    signs : ndarray of shape (n, k)
+        +1 where the row belongs to the class, -1 elsewhere.
+    weights : ndarray of shape (n, k) or (n, 1)
+        Positive weights r_i.
+    """
+
+    rows: Rows
+    signs: Array
+    weights: Array
+
+    def part(self, classes: slice) -> HingeProblem:
+        weights = self.weights if self.weights.shape[1] == 1 else self.weights[:, classes]
+        return HingeProblem(self.rows, self.signs[:, classes], weights)
+
+    def margins(self, W: Array, classes: NDArray | slice = slice(None)) -> Array:
+        return self.rows.scores(W) * self.signs[:, classes]
+
+    def weights_of(self, classes: NDArray) -> Array:
+        return self.weights if self.weights.shape[1] == 1 else self.weights[:, classes]
+
+    def balance(self) -> Array:
+        """Return liblinear's factor on the tolerance: the share of the smaller side, by class."""
+        positive = (self.signs > 0).sum(axis=0)
+        return np.maximum(np.minimum(positive, len(self.signs) - positive), 1) / len(self.signs)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One value of C: `W` of shape (p, k); the Newton steps and whether the tolerance was reached, by class."""
+
+    C: float
+    W: Array
+    objective: Array
+    n_iter: NDArray
+    converged: NDArray
+
+
+def solve_path(problem: HingeProblem, Cs: list[float], *, tol: float = 1e-4, max_iter: int = 1000) -> list[Solution]:
+    """Solve for every C, which must ascend; each solution starts from the one before.
+
+    A class is done when its gradient is as small as liblinear's primal solver demands at the same `tol`, and its
+    objective is at most ``OBJECTIVE_GAP`` (relative) above the optimum.
+    """
+    k = problem.signs.shape[1]
+    size = max(1, min(k, CURVATURE_BYTES // (8 * problem.rows.p**2)))
+    parts = [problem.part(slice(start, min(start + size, k))) for start in range(0, k, size)]
+    solved = [_Descent(part, tol, max_iter).run(Cs) for part in parts]
+    return [_join(solutions) for solutions in zip(*solved, strict=True)]
+
+
+def _join(solutions: tuple[Solution, ...]) -> Solution:
+    names = ("objective", "n_iter", "converged")
+    return Solution(
+        solutions[0].C,
+        np.concatenate([s.W for s in solutions], axis=1),
+        *(np.concatenate([getattr(s, name) for s in solutions]) for name in names),
+    )
+
+
+class _Descent:
+    """Newton's method on the classes of one problem together."""
+
+    def __init__(self, problem: HingeProblem, tol: float, max_iter: int) -> None:
+        self.problem, self.max_iter = problem, max_iter
+        k = problem.signs.shape[1]
+        self.W = np.zeros((problem.rows.p, k))
+        self.margins = np.zeros_like(problem.signs)
+        self.shared = Curvature(problem.rows)
+        self.curvatures = [Curvature(problem.rows) for _ in range(k)]
+        # |gradient at w = 0| / C, which is what liblinear's stopping rule is relative to
+        start = 2.0 * np.linalg.norm(problem.rows.pull(problem.weights * problem.signs), axis=0)
+        self.gradient_bound = tol * problem.balance() * start
+
+    def run(self, Cs: list[float]) -> list[Solution]:
+        return [self._solve(C) for C in Cs]
+
+    def _solve(self, C: float) -> Solution:
+        problem = self.problem
+        k = problem.signs.shape[1]
+        n_iter, converged, objective = np.zeros(k, dtype=np.intp), np.zeros(k, dtype=bool), np.zeros(k)
+        open_ = np.arange(k)
+        for step in range(self.max_iter + 1):
+            value, gradient, slack = self._evaluate(open_, C)
+            objective[open_], n_iter[open_] = value, step
+            norm = np.linalg.norm(gradient, axis=0)
+            small = norm <= C * self.gradient_bound[open_]
+            done = small & (0.5 * norm**2 <= OBJECTIVE_GAP * value)  # P is 1-strongly convex
+            converged[open_] = done
+            open_, gradient, value, small, slack = (a[..., ~done] for a in (open_, gradient, value, small, slack))
+            if not len(open_) or step == self.max_iter:
+                break
+            move = self._newton_step(open_, gradient, slack, C)
+            gain = -0.5 * (move * gradient).sum(axis=0)  # what the quadratic model promises
+            done = (gain <= ROUNDING_GAP * value) | (small & (gain <= 0.1 * OBJECTIVE_GAP * value))
+            converged[open_] = done
+            open_, move = open_[~done], move[:, ~done]
+            if not len(open_):
+                break
+            self._move(open_, move, C)
+        return Solution(C, self.W.copy(), objective, n_iter, converged)
+
+    def _evaluate(self, classes: NDArray, C: float) -> tuple[Array, Array, Array]:
+        """Return objective, gradient and slack max(0, 1 - margin) of some classes."""
+        W, signs, weights = self.W[:, classes], self.problem.signs[:, classes], self.problem.weights_of(classes)
+        slack = np.maximum(1.0 - self.margins[:, classes], 0.0)
+        force = weights * slack
+        value = 0.5 * (W * W).sum(axis=0) + C * (force * slack).sum(axis=0)
+        force *= signs
+        return value, W - 2.0 * C * self.problem.rows.pull(force), slack
+
+    def _newton_step(self, classes: NDArray, gradient: Array, slack: Array, C: float) -> Array:
+        move = np.empty_like(gradient)
+        weights = self.problem.weights_of(classes)
+        full = (slack > 0).all(axis=0) if weights.shape[1] == 1 else np.zeros(len(classes), dtype=bool)
+        if full.any():
+            move[:, full] = -self.shared.solve(weights[:, 0], C, gradient[:, full])
+        for i in np.flatnonzero(~full):
+            active = (slack[:, i] > 0) * weights[:, min(i, weights.shape[1] - 1)]
+            move[:, [i]] = -self.curvatures[classes[i]].solve(active, C, gradient[:, [i]], self.shared)
+        return move
+
+    def _move(self, classes: NDArray, move: Array, C: float) -> None:
+        W, before = self.W[:, classes], self.margins[:, classes]
+        target = W + move
+        after = self.problem.margins(target, classes)
+        t = _line_search(W, move, before, after - before, C * self.problem.weights_of(classes))
+        self.W[:, classes] = np.where(t == 1.0, target, W + t * move)
+        self.margins[:, classes] = np.where(t == 1.0, after, before + t * (after - before))
+
+
+def _line_search(W: Array, move: Array, margins: Array, change: Array, weights: Array) -> Array:
+    """Return, by class, the t > 0 that minimises P(w + t move): Newton's method on a piecewise linear derivative."""
+    flat, curved = (W * move).sum(axis=0), (move * move).sum(axis=0)
+
+    def derivatives(t: Array) -> tuple[Array, Array]:
+        slack = np.maximum(1.0 - margins - t * change, 0.0)
+        pull = weights * change
+        first = flat + t * curved - 2.0 * (pull * slack).sum(axis=0)
+        return first, curved + 2.0 * (pull * change * (slack > 0)).sum(axis=0)
+
+    t = np.ones(W.shape[1])
+    start = np.abs(derivatives(0.0 * t)[0])
+    low, high = np.zeros_like(t), np.full_like(t, np.inf)
+    for _ in range(50):
+        first, second = derivatives(t)
+        settled = np.abs(first) <= 0.05 * start
+        if settled.all():
+            break
+        low, high = np.where(first < 0, t, low), np.where(first > 0, t, high)
+        proposal = t - first / second
+        inside = (proposal > low) & (proposal < high)
+        middle = np.where(np.isinf(high), 2.0 * t, 0.5 * (low + high))
+        t = np.where(settled, t, np.where(inside, proposal, middle))
+    return t
