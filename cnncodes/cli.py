@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import logging
 import os
@@ -107,7 +106,7 @@ def demo(ctx: click.Context, folder: str) -> None:
     for number, step in enumerate(steps, 1):
         click.echo(click.style(f"\n[{number}/{len(steps)}] $ cnncodes {' '.join(map(_quoted, step))}", bold=True))
         main.main(step, standalone_mode=False, prog_name="cnncodes")
-    click.echo(f"\nNow with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images a class.")
+    click.echo("\nNow with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images a class.")
 
 
 @command(
@@ -227,3 +226,274 @@ def _quoted(word: str) -> str:
     import shlex
 
     return shlex.quote(word)
+
+
+@command(
+    "cnncodes fit --clf svm --layer layer3",
+    "cnncodes fit flowers.h5 --clf logreg --layer layer3 --layer penultimate -o flowers.safetensors",
+    "cnncodes fit --json | jq .cv_accuracy",
+)
+@click.argument("codes", default=CODES)
+@click.option("--clf", type=click.Choice(["svm", "logreg"]), default="svm", help="Linear SVM or logistic regression.")
+@click.option("--layer", "layers", multiple=True, default=["penultimate"], help="Layer; several are concatenated.")
+@click.option("-C", "C", default="auto", metavar="auto|FLOAT", help="Inverse strength of the penalty.")
+@click.option(
+    "--scale", type=click.Choice(["standard", "l2", "none"]), default="standard", help="Scaling of the codes."
+)
+@click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh rare classes up.")
+@click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
+@click.option("--seed", type=int, default=0, help="Seed of the folds.")
+@click.option("-o", "--out", default=MODEL, help="Model file.")
+@option_json
+def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
+    """Fit a linear classifier on CODES, in seconds, with a cross-validated score.
+
+    Where the images have a split, it trains on `train` and reports on the held-out part as well.
+    """
+    from cnncodes.models import fit as run
+
+    if C != "auto":
+        try:
+            options["C"] = float(C)
+        except ValueError as error:
+            raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
+    model = run(codes, **options)
+    model.save(out)
+    _notes(model.notes)
+    if as_json:
+        _print_json({**model.scores, "model": out})
+        return
+    _scores(model.scores)
+    click.echo(f"saved            {out}")
+
+
+def _scores(scores: dict[str, Any]) -> None:
+    """Print the figures that a fit or an evaluation has, one a line."""
+    percent = "{:.1f} %".format
+    lines = {
+        "images": f"{scores['n']} in {len(scores['classes'])} classes",
+        "probe": f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}",
+    }
+    for name, text in (("cv", "cross-validation"), ("test", "held-out images")):
+        if scores.get(f"{name}_accuracy") is not None:
+            low, high = scores[f"{name}_interval"]
+            accuracy = 100 * scores[f"{name}_accuracy"]
+            lines[f"{name} accuracy"] = (
+                f"{percent(accuracy)}  [{percent(100 * low)}, {percent(100 * high)}]  {text}, 95 % interval"
+            )
+    lines["majority class"] = percent(100 * scores["baseline_accuracy"])
+    lines["seconds"] = f"{scores['seconds']:.1f}"
+    for name, value in lines.items():
+        click.echo(f"{name:<16} {value}")
+
+
+@command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
+@click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
+@option_model
+@option_json
+def evaluate(data: str, model: str, as_json: bool) -> None:
+    """Score a fitted model: accuracy, precision and recall by class, and the confusion matrix.
+
+    On a codes file with a split the held-out images are used. IMAGES is a folder of class folders or a manifest.
+    """
+    from cnncodes.models import evaluate as run
+
+    with _progress("extracting") as progress:
+        result = run(data, model, progress=progress)
+    _notes(result.notes)
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    _scores(result.to_dict())
+    rows = [
+        (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", str(row["n"]))
+        for name, row in result.per_class.items()
+    ]
+    _print_table(["class", "precision", "recall", "images"], rows)
+    counts = [(name, *map(str, row)) for name, row in zip(result.classes, result.confusion.tolist(), strict=True)]
+    _print_table(["true ↓ predicted →", *result.classes], counts)
+
+
+@command(
+    "cnncodes predict new/",
+    "cnncodes predict new/ --format json | jq '.[] | select(.probability < 0.5)'",
+    "cnncodes predict photo.jpg --model flowers.safetensors -o labels.csv",
+)
+@click.argument("images")
+@option_model
+@click.option("-o", "--out", help="File to write.  [default: standard output]")
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
+@option_device
+@option_workers
+@click.pass_context
+def predict(ctx: click.Context, images: str, model: str, out: str | None, kind: str, **options: Any) -> None:
+    """Label IMAGES (any folder, a file or a manifest) with a fitted model: path, label, probability."""
+    from cnncodes.models import ProbeModel
+
+    fitted = ProbeModel.load(model)
+    with _progress("predicting") as progress:
+        predictions = fitted.predict_images(images, progress=progress, **options)
+    rows = [{"path": one.path, "label": one.label, "probability": one.probability} for one in predictions]
+    failed = [one for one in predictions if one.label is None]
+    with _output(out) as stream:
+        if kind == "json":
+            json.dump(rows, stream, indent=2, ensure_ascii=False)
+            stream.write("\n")
+        else:
+            writer = csv.DictWriter(stream, ["path", "label", "probability"], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, "probability": _short(row["probability"])} for row in rows)
+    for one in failed:
+        stderr.print(f"failed: {_one_line(one.path)}: {one.reason}", markup=False)
+    if out:
+        stderr.print(f"{out}: {len(rows) - len(failed)} of {len(rows)} images, {len(failed)} failed", markup=False)
+    if failed:
+        ctx.exit(EXIT_SOME_FAILED)
+
+
+@command("cnncodes compare", "cnncodes compare mobilenet.h5 resnet.h5 --clf svm --json")
+@click.argument("codes", nargs=-1)
+@click.option("--clf", "clfs", multiple=True, type=click.Choice(["svm", "logreg"]), help="Probe.  [default: both]")
+@click.option("--layer", "layers", multiple=True, help="Layer.  [default: all]")
+@click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
+@click.option("--seed", type=int, default=0, help="Seed of the folds.")
+@option_json
+def compare(codes: tuple[str, ...], clfs: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Cross-validate layers × probes on the same folds, and print them best first."""
+    from cnncodes.models import compare as run
+
+    comparison = run(codes or (CODES,), clfs=clfs or ("svm", "logreg"), **options)
+    _notes(comparison.notes)
+    if as_json:
+        _print_json(comparison.to_dict())
+        return
+    headers = ["layer", "probe", "features", "C", "accuracy", "95 % interval", "seconds"]
+    _print_table(headers, [_compared(row) for row in comparison.rows])
+
+
+def _compared(row: dict[str, Any]) -> list[str]:
+    low, high = row["cv_interval"]
+    return [
+        " + ".join(row["layers"]) or "majority class",
+        row["clf"],
+        str(row["n_features"]),
+        f"{row['C']:.3g}" if row["C"] is not None else "",
+        f"{100 * row['cv_accuracy']:.1f} %",
+        f"{100 * low:.1f} – {100 * high:.1f} %",
+        f"{row['seconds']:.1f}",
+    ]
+
+
+@command("cnncodes info codes.h5", "cnncodes info model.safetensors --json")
+@click.argument("file", default=CODES)
+@option_json
+def info(file: str, as_json: bool) -> None:
+    """Say what is in a codes file or a model file, and where it came from."""
+    if file.endswith(".safetensors"):
+        from cnncodes.models import ProbeModel
+
+        about = ProbeModel.load(file).info()
+    else:
+        from cnncodes.codes import CodesFile
+
+        with CodesFile.open(file) as codes:
+            about = codes.info()
+    if as_json:
+        _print_json(about)
+        return
+    for name, value in about.items():
+        if isinstance(value, dict):
+            click.echo(f"{name}")
+            for key, item in value.items():
+                click.echo(f"  {_one_line(str(key)):<20} {_plain(item)}")
+        else:
+            click.echo(f"{name:<20}   {_plain(value)}")
+
+
+@command("cnncodes verify codes.h5")
+@click.argument("file", default=CODES)
+@click.pass_context
+def verify(ctx: click.Context, file: str) -> None:
+    """Compare every row of a codes file with its checksum; exit with 1 where one is damaged."""
+    from cnncodes.codes import CodesFile
+
+    with CodesFile.open(file) as codes:
+        bad = codes.verify()
+        for row in bad:
+            click.echo(f"damaged: row {row}, {_one_line(codes.ids[row])}")
+        click.echo(f"{file}: {codes.n - len(bad)} of {codes.n} rows are intact or pending, {len(bad)} damaged")
+    if len(bad):
+        ctx.exit(EXIT_ERROR)
+
+
+@command("cnncodes backbones", "cnncodes backbones 'resnet*'", "cnncodes backbones 'timm:*lite*'")
+@click.argument("pattern", required=False)
+@option_json
+def backbones(pattern: str | None, as_json: bool) -> None:
+    """List the networks that can be used; PATTERN takes * and ?."""
+    from dataclasses import asdict
+
+    from cnncodes.backbones import backbone_table
+
+    table = [asdict(row) for row in backbone_table(pattern)]
+    if as_json:
+        _print_json(table)
+        return
+    _print_table(list(table[0]) if table else [], [[_plain(value) for value in row.values()] for row in table])
+
+
+@command("cnncodes layers resnet50", "cnncodes layers mobilenet_v2 --image-size 320")
+@click.argument("backbone")
+@click.option("--image-size", type=click.IntRange(1), help="Side in pixels of the input.")
+@option_json
+def layers(backbone: str, image_size: int | None, as_json: bool) -> None:
+    """List the layers of a network: name, map shape (channels, height, width), code length and stride."""
+    from dataclasses import asdict
+
+    from cnncodes.backbones import layer_table
+
+    table = [asdict(row) for row in layer_table(backbone, image_size)]
+    if as_json:
+        _print_json(table)
+        return
+    _print_table(list(table[0]), [[_plain(value) for value in row.values()] for row in table])
+
+
+def _print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout, never cut: a pipe has no width."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, no_wrap=True)
+    for row in rows:
+        table.add_row(*map(_one_line, row))
+    console = Console(highlight=False, markup=False)
+    console.print(table, width=max(console.width, console.measure(table).maximum), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[IO[str]]:
+    """Give stdout, or a file that appears under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = Path(f"{path}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        os.replace(partial, path)
+    except OSError as error:
+        raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _short(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.4f}"

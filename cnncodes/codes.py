@@ -217,6 +217,31 @@ class CodesFile:
         """Pooling of each layer."""
         return {name: layer["pooling"] for name, layer in self.description["layers"].items()}
 
+    def info(self) -> dict[str, Any]:
+        """Return what the file holds and where it came from, ready for JSON."""
+        about = self.description
+        labels, counts = np.unique(self.labels[self.labels != ""], return_counts=True)
+        layers = {
+            name: ", ".join(
+                [f"{layer['n_features']} features", layer["pooling"]]
+                + [f"of a map {'×'.join(map(str, layer['map_shape']))}"] * (len(layer["map_shape"]) == 3)
+                + [f"the same as {self.links.get(name)}"] * (name in self.links)
+            )
+            for name, layer in about["layers"].items()
+        }
+        return {
+            "path": str(self.path),
+            "bytes": self.path.stat().st_size,
+            "n": self.n,
+            "complete": self.complete,
+            **self.counts,
+            "layers": layers,
+            **{name: value for name, value in about.items() if name not in ("layers", "links")},
+            "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
+            "splits": sorted(set(self.splits) - {""}),
+            "failures": {str(self.ids[row]): str(self.errors[row]) for row in np.flatnonzero(self.failed)},
+        }
+
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`."""
         return int(self._dataset(layer).shape[-1])
