@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, fields, replace
@@ -439,6 +440,9 @@ def _run(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pool = ThreadPoolExecutor(workers, "cnncodes", initializer=torch.set_num_threads, initargs=(1,))
+    quiet = warnings.catch_warnings()  # for all threads: what Pillow remarks on odd but readable files
+    quiet.__enter__()
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         running: set[Future[Batch]] = set()
         while True:
@@ -456,6 +460,7 @@ def _run(
                     progress(done, len(rows), failed)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        quiet.__exit__(None, None, None)
         torch.set_num_threads(threads)
 
 

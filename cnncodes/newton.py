@@ -31,6 +31,9 @@ CURVATURE_BYTES = 256 << 20  # classes are solved together as long as their matr
 SAMPLE_FORM = 0.9  # active rows per column below which the system over the active rows is the cheaper one
 KERNEL_ROWS = 2  # rows per column up to which all products of rows are computed once
 OBJECTIVE_GAP = 1e-7  # relative: what a solution may lie above the optimum
+LADDER_RATIO = 10.0  # between the values of C that lead up to the first one asked for
+LADDER_START = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
+LADDER_GAP = 0.1  # relative: how far from the optimum they may stay
 ROUNDING_GAP = 1e-13  # relative: an expected gain below this cannot be told from rounding
 
 
@@ -252,14 +255,22 @@ class _Descent:
         self.margins = np.zeros_like(problem.signs)
         self.shared = Curvature(problem.rows)
         self.curvatures = [Curvature(problem.rows) for _ in range(k)]
-        # |gradient at w = 0| / C, which is what liblinear's stopping rule is relative to
-        start = 2.0 * np.linalg.norm(problem.rows.pull(problem.weights * problem.signs), axis=0)
-        self.gradient_bound = tol * problem.balance() * start
+        # Half the gradient at w = 0, over C; liblinear's stopping rule is relative to the gradient there.
+        self.pull = problem.rows.pull(problem.weights * problem.signs)
+        self.gradient_bound = 2.0 * tol * problem.balance() * np.linalg.norm(self.pull, axis=0)
 
     def run(self, Cs: list[float]) -> list[Solution]:
-        return [self._solve(C) for C in Cs]
+        for C in self._ladder(Cs[0]):
+            self._solve(C, LADDER_GAP)
+        return [self._solve(C, OBJECTIVE_GAP) for C in Cs]
 
-    def _solve(self, C: float) -> Solution:
+    def _ladder(self, C: float) -> list[float]:
+        """Return smaller values of C, ascending: from w = 0 straight to a large C the active set changes too often."""
+        reach = 2.0 * np.abs(self.problem.rows.scores(self.pull)).max()
+        count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
+        return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]
+
+    def _solve(self, C: float, gap: float) -> Solution:
         problem = self.problem
         k = problem.signs.shape[1]
         n_iter, converged, objective = np.zeros(k, dtype=np.intp), np.zeros(k, dtype=bool), np.zeros(k)
@@ -268,15 +279,15 @@ class _Descent:
             value, gradient, slack = self._evaluate(open_, C)
             objective[open_], n_iter[open_] = value, step
             norm = np.linalg.norm(gradient, axis=0)
-            small = norm <= C * self.gradient_bound[open_]
-            done = small & (0.5 * norm**2 <= OBJECTIVE_GAP * value)  # P is 1-strongly convex
+            small = (norm <= C * self.gradient_bound[open_]) | (gap > OBJECTIVE_GAP)
+            done = small & (0.5 * norm**2 <= gap * value)  # P is 1-strongly convex
             converged[open_] = done
             open_, gradient, value, small, slack = (a[..., ~done] for a in (open_, gradient, value, small, slack))
             if not len(open_) or step == self.max_iter:
                 break
             move = self._newton_step(open_, gradient, slack, C)
             gain = -0.5 * (move * gradient).sum(axis=0)  # what the quadratic model promises
-            done = (gain <= ROUNDING_GAP * value) | (small & (gain <= 0.1 * OBJECTIVE_GAP * value))
+            done = (gain <= ROUNDING_GAP * value) | (small & (gain <= 0.1 * gap * value))
             converged[open_] = done
             open_, move = open_[~done], move[:, ~done]
             if not len(open_):

@@ -1,0 +1,186 @@
+"""Scores that say how far they can be trusted: intervals, baselines, per-class figures, comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+__all__ = [
+    "Comparison",
+    "EvaluationResult",
+    "fit_temperature",
+    "majority_accuracy",
+    "score",
+    "softmax",
+    "wilson_interval",
+]
+
+
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval for a proportion (Wilson 1927; recommended by Brown, Cai, DasGupta 2001).
+
+    Parameters
+    ----------
+    correct, n : int
+        Successes and trials.
+    confidence : float
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(90, 100)
+    >>> round(low, 4), round(high, 4)
+    (0.8256, 0.9448)
+    """
+    z = float(norm.ppf(0.5 + confidence / 2))
+    p = correct / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def majority_accuracy(y: np.ndarray, trained_on: np.ndarray | None = None) -> float:
+    """Return the accuracy on `y` of always answering the most frequent class (of `trained_on`, where it is given)."""
+    labels, counts = np.unique(y if trained_on is None else trained_on, return_counts=True)
+    return float(np.mean(y == labels[counts.argmax()]))
+
+
+def score(y: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """Return accuracy, its 95 % interval (Wilson) and balanced accuracy of predictions.
+
+    Parameters
+    ----------
+    y, predicted : ndarray, shape (n,)
+    """
+    correct = int(np.sum(y == predicted))
+    recalls = [np.mean(predicted[y == label] == label) for label in np.unique(y)]
+    return {
+        "accuracy": correct / len(y),
+        "interval": list(wilson_interval(correct, len(y))),
+        "balanced_accuracy": float(np.mean(recalls)),
+    }
+
+
+@dataclass
+class EvaluationResult:
+    """How well a model does on labelled images.
+
+    Attributes
+    ----------
+    y, predicted : ndarray of str, shape (n,)
+    classes : list of str
+        Of the model and of the images.
+    baseline_accuracy : float
+        Of the class that was most frequent in training.
+    about : dict
+        ``clf``, ``layers`` and ``C`` of the probe.
+    seconds : float
+    notes : list of str
+    """
+
+    y: np.ndarray
+    predicted: np.ndarray
+    classes: list[str]
+    baseline_accuracy: float
+    about: dict[str, Any]
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts, shape (n_classes, n_classes): a row for each true class, a column for each predicted one."""
+        return confusion_matrix(self.y, self.predicted, labels=self.classes)
+
+    @property
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """``precision``, ``recall``, ``f1`` and number of images ``n`` of each class; 0 where nothing was predicted."""
+        table = precision_recall_fscore_support(self.y, self.predicted, labels=self.classes, zero_division=0.0)
+        names = ("precision", "recall", "f1", "n")
+        return {
+            label: {
+                name: float(column[i]) if name != "n" else int(column[i])
+                for name, column in zip(names, table, strict=True)
+            }
+            for i, label in enumerate(self.classes)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        figures = score(self.y, self.predicted)
+        return {
+            "n": len(self.y),
+            "classes": self.classes,
+            **self.about,
+            **{f"test_{name}": value for name, value in figures.items()},
+            "baseline_accuracy": self.baseline_accuracy,
+            "per_class": self.per_class,
+            "confusion": self.confusion.tolist(),
+            "seconds": self.seconds,
+        }
+
+    def to_frame(self) -> Any:
+        """Return the per-class figures as a pandas DataFrame, one row a class."""
+        import pandas as pd
+
+        return pd.DataFrame(self.per_class).T.rename_axis("class").astype({"n": int})
+
+
+@dataclass
+class Comparison:
+    """Probes on several layers, cross-validated on the same folds, best first.
+
+    Attributes
+    ----------
+    rows : list of dict
+        ``codes``, ``layers``, ``clf``, ``C``, ``n_features``, ``cv_accuracy``, ``cv_interval``,
+        ``cv_balanced_accuracy``, ``n``, ``classes``, ``baseline_accuracy``, ``seconds``; the majority class is the
+        row whose ``clf`` is ``"majority"``.
+    notes : list of str
+    """
+
+    rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows = sorted(self.rows, key=lambda row: (-row["cv_accuracy"], row["n_features"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return {"rows": self.rows}
+
+    def to_frame(self) -> Any:
+        """Return the rows as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame([{**row, "layers": " + ".join(row["layers"])} for row in self.rows])
+
+
+def softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return probabilities, shape (n, n_classes), of decision values of shape (n, n_classes), or (n, 1) for two classes."""
+    if scores.shape[1] == 1:
+        scores = np.hstack([-scores / 2, scores / 2])  # then two classes give the logistic function of the value
+    shifted = (scores - scores.max(axis=1, keepdims=True)) / temperature
+    exponents = np.exp(shifted)
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the temperature that makes `softmax` of decision values most likely (Guo et al. 2017).
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n, n_classes) or (n, 1)
+        Out-of-fold decision values.
+    truth : ndarray of int, shape (n,)
+        Index of the true class of each.
+    """
+
+    def loss(log_temperature: float) -> float:
+        chosen = softmax(scores, float(np.exp(log_temperature)))[np.arange(len(truth)), truth]
+        return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded").x))

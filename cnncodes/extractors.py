@@ -1,0 +1,189 @@
+"""Extractors: a network cut after the deepest of the wanted layers, as a traced graph or with hooks."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.graph import inplace_methods
+
+from cnncodes.layers import INPUT
+
+__all__ = ["Tap", "build_extractor"]
+
+logger = logging.getLogger(__name__)
+
+IN_PLACE_OPERATORS = {*inplace_methods, "setitem"}
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a wanted layer is read: its node, and whether its map has the channels last."""
+
+    node: str
+    channels_last: bool
+
+
+class _Frozen(nn.Module):
+    """A module that stays in eval mode, whatever is asked."""
+
+    def train(self, mode: bool = True) -> _Frozen:
+        return super().train(False)
+
+
+class _GraphExtractor(_Frozen, fx.GraphModule):
+    """A traced network whose graph ends at the deepest wanted layer."""
+
+
+class _HookExtractor(_Frozen):
+    """A network that is run with hooks and stopped at the deepest wanted layer."""
+
+    def __init__(self, network: nn.Module, taps: Mapping[str, Tap], calls: Mapping[str, int]) -> None:
+        super().__init__()
+        self.network = network
+        self.taps = dict(taps)
+        self.calls = dict(calls)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Map a batch to the wanted layers, copied: a later operation may work in place."""
+        kept: dict[str, torch.Tensor] = {}
+        wanted = {tap.node for tap in self.taps.values()}
+        seen: Counter[str] = Counter()
+
+        def keep(node: str, value: torch.Tensor) -> None:
+            seen[node] += 1
+            kept[node] = value.clone()
+            if all(seen[other] >= self.calls.get(other.removesuffix(INPUT), 1) for other in wanted):
+                raise _DeepestReachedError
+
+        handles = []
+        for node in wanted:
+            module = self.network.get_submodule(node.removesuffix(INPUT))
+            if node.endswith(INPUT):
+                hook = module.register_forward_pre_hook(lambda _, args, node=node: keep(node, args[0]))
+            else:
+                hook = module.register_forward_hook(lambda _, args, output, node=node: keep(node, output))
+            handles.append(hook)
+        try:
+            self.network(x)
+        except _DeepestReachedError:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {
+            name: kept[tap.node].permute(0, 3, 1, 2) if tap.channels_last else kept[tap.node]
+            for name, tap in self.taps.items()
+        }
+
+
+class _DeepestReachedError(Exception):
+    """All wanted layers are there: nothing more needs to be computed."""
+
+
+class _Tracer(fx.Tracer):
+    """Trace a network and note the graph node of each module's input and output (of its last call)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: dict[str, fx.Node] = {}
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = self.path_of_module(m)
+        if args and isinstance(args[0], fx.Proxy):
+            self.nodes[path + INPUT] = args[0].node
+        output = super().call_module(m, forward, args, kwargs)
+        if isinstance(output, fx.Proxy):
+            self.nodes[path] = output.node
+        return output
+
+
+def build_extractor(network: nn.Module, taps: Mapping[str, Tap], calls: Mapping[str, int]) -> nn.Module:
+    """Cut a network after the deepest of the wanted layers.
+
+    Parameters
+    ----------
+    network : Module
+        In eval mode, none of its modules in place. They are shared, not copied.
+    taps : mapping of str to Tap
+        Wanted layers, by the names of the result.
+    calls : mapping of str to int
+        How often each module is called in one pass (`Survey.calls`).
+
+    Returns
+    -------
+    Module
+        Maps a float batch (n, 3, S, S) to a dict of (n, C, H, W), (n, tokens, D) or (n, D) tensors. A
+        `torch.fx.GraphModule` where the network can be traced, otherwise the network with hooks. Stays in eval mode.
+    """
+    traced = _trace(network)
+    if traced is None or any(tap.node not in traced.nodes for tap in taps.values()):
+        return _HookExtractor(network, taps, calls).eval()
+    return _cut(network, traced, taps).eval()
+
+
+def _trace(network: nn.Module) -> _Tracer | None:
+    """Trace the network into a graph without in-place operations; None where that cannot be done."""
+    tracer = _Tracer()
+    try:
+        tracer.graph = tracer.trace(network)
+    except Exception as error:  # a network may do anything with the proxies it is given
+        logger.info("%s cannot be traced (%s); it runs with hooks", type(network).__name__, error)
+        return None
+    for node in tracer.graph.nodes:
+        _make_functional(node)
+    return None if any(_is_in_place(node) for node in tracer.graph.nodes) else tracer
+
+
+def _make_functional(node: fx.Node) -> None:
+    """Turn ``F.relu(x, inplace=True)`` into ``F.relu(x, inplace=False)``."""
+    if node.op != "call_function" or not callable(node.target):
+        return
+    try:
+        names = list(inspect.signature(node.target).parameters)
+    except ValueError:  # a built-in function without a signature
+        return
+    if "inplace" in names:
+        at = names.index("inplace")
+        if len(node.args) > at:
+            node.update_arg(at, False)
+        elif "inplace" in node.kwargs:
+            node.update_kwarg("inplace", False)
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or name in IN_PLACE_OPERATORS or node.kwargs.get("out") is not None
+
+
+def _cut(network: nn.Module, traced: _Tracer, taps: Mapping[str, Tap]) -> fx.GraphModule:
+    graph = traced.graph
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    ends = {name: traced.nodes[tap.node] for name, tap in taps.items()}
+    deepest = max(order[node] for node in ends.values())
+    _erase(graph, [node for node, i in order.items() if i > deepest and node.op != "placeholder"])
+    for name, tap in taps.items():
+        if tap.channels_last:
+            ends[name] = graph.call_method("permute", (ends[name], 0, 3, 1, 2))
+    graph.output(ends)
+    extractor = _GraphExtractor(network, graph)
+    extractor.graph.eliminate_dead_code()
+    extractor.delete_all_unused_submodules()
+    extractor.recompile()
+    return extractor
+
+
+def _erase(graph: fx.Graph, nodes: Iterable[fx.Node]) -> None:
+    for node in reversed(list(nodes)):  # users go before what they use
+        graph.erase_node(node)

@@ -1,0 +1,303 @@
+"""Fits, evaluates and compares probes on codes files: what the commands of these names do."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from cnncodes.codes import CodesFile
+from cnncodes.errors import ProbeError
+from cnncodes.evaluation import Comparison, EvaluationResult, fit_temperature, majority_accuracy, score
+from cnncodes.images import load_images
+from cnncodes.models import ProbeModel
+from cnncodes.probes import C_GRID, Search, make_probe, search_C
+
+__all__ = ["compare", "evaluate", "fit"]
+
+PROTOCOL = (
+    "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson; "
+    "{choice}; the probe is then fitted on all training images"
+)
+CHOSEN = "C was chosen on the same folds, which flatters the figure a little"
+GIVEN = "C was given"
+
+
+def fit(
+    codes: str | os.PathLike[str] | CodesFile = "codes.h5",
+    *,
+    clf: str = "svm",
+    layers: str | Sequence[str] = ("penultimate",),
+    C: float | str = "auto",
+    scale: str = "standard",
+    class_weight: str | None = None,
+    cv: int = 5,
+    seed: int = 0,
+) -> ProbeModel:
+    """Fit a linear probe on codes, with a cross-validated score.
+
+    Where the images have a split, training takes ``train`` and the held-out images are scored as well.
+
+    Parameters
+    ----------
+    codes : path or CodesFile
+    clf : {"svm", "logreg"}
+    layers : str or sequence of str
+        Several are concatenated.
+    C : float or "auto"
+        ``"auto"`` cross-validates 45 values from 1e-6 to 1e5.
+    scale : {"standard", "l2", "none"}
+    class_weight : {"balanced"}, optional
+    cv : int
+        Folds.
+    seed : int
+        Of the folds.
+
+    Returns
+    -------
+    ProbeModel
+        Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``cv_accuracy``, ``cv_interval``,
+        ``cv_balanced_accuracy``, ``baseline_accuracy``, ``protocol``, ``seconds``, and with a split ``n_test``,
+        ``test_accuracy``, ``test_interval`` and ``test_balanced_accuracy``.
+
+    Raises
+    ------
+    ProbeError
+        Fewer than two classes, a class with one image, no labels, or codes that are not complete.
+    CodesFileError
+        No such file or layer.
+
+    Examples
+    --------
+    >>> model = fit("codes.h5", clf="svm", layers="layer3")  # doctest: +SKIP
+    >>> model.scores["cv_accuracy"]  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    names = [layers] if isinstance(layers, str) else list(layers)
+    with codes if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
+        train, test, notes = _split_rows(file)
+        X, y = file.codes(names, train), file.labels[train]
+        groups = file.groups[train]
+        X_test, y_test = file.codes(names, test), file.labels[test]
+        description, digests = file.description, file.sha256[train]
+    Cs = C_GRID if C == "auto" else np.array([float(C)])
+    search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, groups=groups, cv=cv, seed=seed)
+    probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        probe.fit(X, y)
+    notes += search.notes + [" ".join(str(item.message).split()) for item in caught]
+    scaler, classifier = probe[0], probe[-1]
+    standard = scale == "standard"
+    model = ProbeModel(
+        clf=clf,
+        layers=names,
+        scale=scale,
+        classes=[str(label) for label in classifier.classes_],
+        C=search.C,
+        mean=scaler.mean_ if standard else np.zeros(X.shape[1]),
+        deviation=scaler.scale_ if standard else np.ones(X.shape[1]),
+        coef=classifier.coef_,
+        intercept=classifier.intercept_,
+        temperature=1.0 if clf == "logreg" else _temperature(search, y),
+        scores={},
+        description=description,
+        trained_on=_digest(digests),
+        notes=notes,
+    )
+    model.scores = {
+        "n": len(y),
+        "classes": model.classes,
+        "clf": clf,
+        "layers": names,
+        "n_features": X.shape[1],
+        "scale": scale,
+        "C": search.C,
+        **_cv_scores(search, y),
+        "protocol": PROTOCOL.format(choice=CHOSEN if len(Cs) > 1 else GIVEN),
+        "baseline_accuracy": majority_accuracy(y),
+    }
+    if len(test):
+        figures = score(y_test, model.predict(X_test))
+        model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
+    model.scores["seconds"] = time.perf_counter() - started
+    return model
+
+
+def evaluate(
+    data: Any = "codes.h5",
+    model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
+    *,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> EvaluationResult:
+    """Score a fitted model on labelled images.
+
+    Parameters
+    ----------
+    data : path, CodesFile, or what `load_images` takes
+        Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
+    model : path or ProbeModel
+    progress : callable, optional
+
+    Returns
+    -------
+    EvaluationResult
+
+    Raises
+    ------
+    MismatchError
+        The codes are of another backbone, other weights or other preprocessing than the model's.
+    ProbeError
+        There are no labelled images.
+    """
+    started = time.perf_counter()
+    fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
+    if isinstance(data, CodesFile) or _is_codes_file(data):
+        X, y, digests, notes = _from_codes(data, fitted)
+    else:
+        X, y, digests, notes = _from_images(data, fitted, progress)
+    if not len(y):
+        raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
+    if _digest(digests) == fitted.trained_on:
+        notes.append("these are the images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
+    if unknown := sorted(set(y) - set(fitted.classes)):
+        notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
+    predicted = fitted.predict(X)
+    labels, counts = np.unique(y, return_counts=True)
+    return EvaluationResult(
+        y=y,
+        predicted=predicted,
+        classes=sorted({*fitted.classes, *labels.tolist()}),
+        baseline_accuracy=float(counts.max() / len(y)),
+        about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
+        seconds=time.perf_counter() - started,
+        notes=notes,
+    )
+
+
+def compare(
+    codes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "codes.h5",
+    *,
+    clfs: Sequence[str] = ("svm", "logreg"),
+    layers: Sequence[str] = (),
+    scale: str = "standard",
+    cv: int = 5,
+    seed: int = 0,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Comparison:
+    """Cross-validate layers × probes on the same folds.
+
+    Parameters
+    ----------
+    codes : path or sequence of paths
+    clfs : sequence of {"svm", "logreg"}
+    layers : sequence of str
+        All by default.
+    scale, cv, seed
+        As for `fit`.
+    progress : callable, optional
+        Called with (done, total, 0) after each probe.
+
+    Returns
+    -------
+    Comparison
+    """
+    paths = [codes] if isinstance(codes, (str, os.PathLike)) else list(codes)
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    plan = []
+    for path in paths:
+        with CodesFile.open(path) as file:
+            names = list(layers) or [name for name in file.layers if name not in file.links]
+            plan += [(path, name, clf) for name in names for clf in clfs]
+    for number, (path, name, clf) in enumerate(plan):
+        started = time.perf_counter()
+        with CodesFile.open(path) as file:
+            train, _, found = _split_rows(file)
+            X, y = file.codes(name, train), file.labels[train]
+            groups = file.groups[train]
+            backbone = file.description["backbone"]
+        search = search_C(X, y, clf=clf, scale=scale, groups=groups, cv=cv, seed=seed)
+        common = {"codes": str(path), "backbone": backbone, "n": len(y), "classes": search.classes.tolist()}
+        common["baseline_accuracy"] = majority_accuracy(y)
+        rows.append(
+            {
+                **common,
+                "layers": [name],
+                "clf": clf,
+                "C": search.C,
+                "n_features": X.shape[1],
+                **_cv_scores(search, y),
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        notes += [note for note in [*found, *(f"{name}, {clf}: {note}" for note in search.notes)] if note not in notes]
+        if progress is not None:
+            progress(number + 1, len(plan), 0)
+    labels, counts = np.unique(y, return_counts=True)
+    majority = {f"cv_{key}": value for key, value in score(y, np.full(len(y), labels[counts.argmax()])).items()}
+    rows.append({**common, "layers": [], "clf": "majority", "C": None, "n_features": 0, **majority, "seconds": 0.0})
+    return Comparison(rows, notes)
+
+
+def _split_rows(file: CodesFile) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return the rows to train on, those held out, and notes."""
+    counts = file.counts
+    if counts["pending"]:
+        raise ProbeError(
+            f"{file.path}: {counts['pending']} of {file.n} images are not extracted yet; "
+            "run the same `cnncodes extract` again to finish it"
+        )
+    notes = [f"{counts['failed']} images that could not be read are left out"] if counts["failed"] else []
+    if not (file.labels != "").any():
+        raise ProbeError(
+            f"{file.path}: the images have no labels; extract a folder of class folders, or a table with labels"
+        )
+    splits = set(file.splits[file.rows()]) - {""}
+    if "train" not in splits:
+        return file.rows(), np.empty(0, int), notes
+    held_out = next((name for name in ("test", "val") if name in splits), None)
+    return file.rows("train"), file.rows(held_out) if held_out else np.empty(0, int), notes
+
+
+def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
+    return {f"cv_{name}": value for name, value in score(y, search.predictions).items()}
+
+
+def _temperature(search: Search, y: np.ndarray) -> float:
+    return fit_temperature(search.decision, np.searchsorted(search.classes, y))
+
+
+def _digest(digests: np.ndarray) -> str:
+    return hashlib.sha256(b"".join(sorted(row.tobytes() for row in digests))).hexdigest()
+
+
+def _is_codes_file(data: Any) -> bool:
+    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in (".h5", ".hdf5")
+
+
+def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
+        model.check_codes(file.description, str(file.path))
+        train, test, notes = _split_rows(file)
+        rows = test if len(test) else train
+        return file.codes(model.layers, rows), file.labels[rows], file.sha256[rows], notes
+
+
+def _from_images(
+    data: Any, model: ProbeModel, progress: Callable[[int, int, int], None] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    images = load_images(data)
+    if images.labels is None:
+        raise ProbeError(f"{data}: the images have no labels; put them into one folder a class")
+    X, rows, digests, failures = model.codes_of(images, progress=progress)
+    notes = [*images.notes, *(f"left out: {images.ids[row]}: {reason}" for row, reason in failures.items())]
+    return X, np.array(images.labels)[rows], digests, notes
