@@ -250,7 +250,7 @@ def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
 
     Where the images have a split, it trains on `train` and reports on the held-out part as well.
     """
-    from cnncodes.models import fit as run
+    from cnncodes.fitting import fit as run
 
     if C != "auto":
         try:
@@ -296,7 +296,7 @@ def evaluate(data: str, model: str, as_json: bool) -> None:
 
     On a codes file with a split the held-out images are used. IMAGES is a folder of class folders or a manifest.
     """
-    from cnncodes.models import evaluate as run
+    from cnncodes.fitting import evaluate as run
 
     with _progress("extracting") as progress:
         result = run(data, model, progress=progress)
@@ -360,7 +360,7 @@ def predict(ctx: click.Context, images: str, model: str, out: str | None, kind: 
 @option_json
 def compare(codes: tuple[str, ...], clfs: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Cross-validate layers × probes on the same folds, and print them best first."""
-    from cnncodes.models import compare as run
+    from cnncodes.fitting import compare as run
 
     comparison = run(codes or (CODES,), clfs=clfs or ("svm", "logreg"), **options)
     _notes(comparison.notes)
@@ -450,9 +450,9 @@ def layers(backbone: str, image_size: int | None, as_json: bool) -> None:
     """List the layers of a network: name, map shape (channels, height, width), code length and stride."""
     from dataclasses import asdict
 
-    from cnncodes.backbones import layer_table
+    from cnncodes.backbones import load_backbone
 
-    table = [asdict(row) for row in layer_table(backbone, image_size)]
+    table = [asdict(row) for row in load_backbone(backbone, "random").layer_table(image_size)]
     if as_json:
         _print_json(table)
         return

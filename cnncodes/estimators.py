@@ -135,7 +135,9 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
             with CodesFile.open(self.cache) as file:
                 self.description_ = file.description
         else:
-            self.description_ = self._build().description
+            from cnncodes.extraction import describe_network
+
+            self.description_ = describe_network(self._build())
         lengths = {name: layer["n_features"] for name, layer in self.description_["layers"].items()}
         self.n_features_out_ = sum(lengths[name] for name in self._layers())
         return self
@@ -162,10 +164,10 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
             return self._cached(images)
         from cnncodes.extraction import in_memory
 
-        codes, failures, _ = in_memory(images, self._network or self._build(), workers=self.workers)
-        for row, reason in failures.items():
+        computed = in_memory(images, getattr(self, "_network", None) or self._build(), workers=self.workers)
+        for row, reason in computed.failures.items():
             raise ImagesError(f"{images.ids[row]}: {reason}; leave this image out")
-        return np.hstack([codes[name] for name in self._layers()])
+        return np.hstack([computed.codes[name] for name in self._layers()])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features: layer and number, as in ``layer3_17``; `input_features` is ignored."""

@@ -160,7 +160,7 @@ class Comparison:
 
 
 def softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return probabilities, shape (n, n_classes), of decision values of shape (n, n_classes), or (n, 1) for two classes."""
+    """Return probabilities, shape (n, n_classes), of decision values, shape (n, n_classes) or (n, 1) for two classes."""
     if scores.shape[1] == 1:
         scores = np.hstack([-scores / 2, scores / 2])  # then two classes give the logistic function of the value
     shifted = (scores - scores.max(axis=1, keepdims=True)) / temperature

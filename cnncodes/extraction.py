@@ -27,6 +27,7 @@ from cnncodes.preprocess import decode, to_pixels
 from cnncodes.runtime import FrozenNetwork
 
 __all__ = [
+    "Computed",
     "Extraction",
     "Settings",
     "build_network",
@@ -204,6 +205,28 @@ def extract(
     )
 
 
+@dataclass
+class Computed:
+    """Codes in memory.
+
+    Attributes
+    ----------
+    codes : dict of str to ndarray of float32, shape (n_ok, n_features)
+        By layer.
+    rows : ndarray of int, shape (n_ok,)
+        Which images they belong to, ascending.
+    sha256 : ndarray of uint8, shape (n_ok, 32)
+        Digests of those images.
+    failures : dict of int to str
+        Why, for each image that could not be read.
+    """
+
+    codes: dict[str, np.ndarray]
+    rows: np.ndarray
+    sha256: np.ndarray
+    failures: dict[int, str]
+
+
 def compute_codes(
     images: ImageSet,
     description: Mapping[str, Any],
@@ -211,7 +234,7 @@ def compute_codes(
     device: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[str, np.ndarray], dict[int, str], np.ndarray]:
+) -> Computed:
     """Compute codes in memory with the very backbone, weights, preprocessing and layers of a description.
 
     Parameters
@@ -227,12 +250,7 @@ def compute_codes(
 
     Returns
     -------
-    codes : dict of str to ndarray of float32, shape (n_ok, n_features)
-        For every layer of the description.
-    failures : dict of int to str
-        Reason by row, for images that could not be read.
-    rows : ndarray of int, shape (n_ok,)
-        The rows that the codes belong to, ascending.
+    Computed
 
     Raises
     ------
@@ -251,18 +269,24 @@ def compute_codes(
 
 def in_memory(
     images: ImageSet, network: FrozenNetwork, *, workers: int | None = None, progress: Progress | None = None
-) -> tuple[dict[str, np.ndarray], dict[int, str], np.ndarray]:
-    """Compute the codes of images with a network that is built already; returns what `compute_codes` does."""
+) -> Computed:
+    """Compute the codes of images with a network that is built already."""
     batches = list(_run(images, np.arange(len(images)), network, workers, progress))
     batches.sort(key=lambda batch: batch.rows[0] if len(batch.rows) else -1)
-    rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
-    codes = {}
-    for name, layer in network.layers.items():
-        stored = network.links.get(name, name)
-        empty = np.empty((0, layer["n_features"]), np.float32)
-        codes[name] = np.concatenate([empty, *(batch.codes[stored] for batch in batches if len(batch.rows))])
-    failures = {row: reason for batch in batches for row, (reason, _) in batch.failures.items()}
-    return codes, failures, rows
+    full = [batch for batch in batches if len(batch.rows)]
+    codes = {
+        name: np.concatenate(
+            [np.empty((0, layer["n_features"]), np.float32)]
+            + [batch.codes[network.links.get(name, name)] for batch in full]
+        )
+        for name, layer in network.layers.items()
+    }
+    return Computed(
+        codes=codes,
+        rows=np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in full)]),
+        sha256=np.concatenate([np.empty((0, 32), np.uint8), *(batch.sha256 for batch in full)]),
+        failures={row: reason for batch in batches for row, (reason, _) in batch.failures.items()},
+    )
 
 
 def held_description(out: Path) -> dict[str, Any] | None:

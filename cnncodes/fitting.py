@@ -298,6 +298,6 @@ def _from_images(
     images = load_images(data)
     if images.labels is None:
         raise ProbeError(f"{data}: the images have no labels; put them into one folder a class")
-    X, rows, digests, failures = model.codes_of(images, progress=progress)
-    notes = [*images.notes, *(f"left out: {images.ids[row]}: {reason}" for row, reason in failures.items())]
-    return X, np.array(images.labels)[rows], digests, notes
+    computed = model.compute_codes(images, progress=progress)
+    notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
+    return model.concatenated(computed.codes), np.array(images.labels)[computed.rows], computed.sha256, notes

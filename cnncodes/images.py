@@ -19,7 +19,8 @@ from cnncodes.errors import DecodeError, ImagesError, nearest
 __all__ = ["IMAGE_SUFFIXES", "ImageSet", "load_images"]
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .tga .ico .pcx .avif .sgi".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm"}
+    | {".pbm", ".pnm", ".jp2", ".j2k", ".tga", ".ico", ".pcx", ".avif", ".sgi"}
 )
 IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,8 +17,11 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 
 from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.evaluation import softmax
-from cnncodes.images import load_images
+from cnncodes.images import ImageSet, load_images
 from cnncodes.probes import CLASSIFIERS, SCALINGS, winner
+
+if TYPE_CHECKING:
+    from cnncodes.extraction import Computed
 
 __all__ = ["Prediction", "ProbeModel"]
 
@@ -106,7 +109,7 @@ class ProbeModel:
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return decision values, shape (n, k), of codes of shape (n, n_features).
 
-        ``((x - mean) / deviation) @ coef.T + intercept``: centred first, so that a tiny deviation cannot cost precision.
+        ``((x - mean) / deviation) @ coef.T + intercept``: centred first, or a tiny deviation would cost precision.
         """
         X = np.asarray(X, np.float64)
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
@@ -159,19 +162,25 @@ class ProbeModel:
         MismatchError
             The weights that are found here are not those the model was fitted with.
         """
+        image_set = load_images(images, labelled=False)
+        computed = self.compute_codes(image_set, device=device, workers=workers, progress=progress)
+        answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
+        chances = self.predict_proba(self.concatenated(computed.codes))
+        for row, of_image in zip(computed.rows.tolist(), chances, strict=True):
+            best = int(of_image.argmax())
+            answers[row] = Prediction(image_set.ids[row], self.classes[best], float(of_image[best]))
+        return [answers[row] for row in range(len(image_set))]
+
+    def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
+        """Compute the codes that the model takes; `options` are those of `cnncodes.extraction.compute_codes`."""
         from cnncodes.extraction import compute_codes
 
-        image_set = load_images(images, labelled=False)
-        codes, failures, rows = compute_codes(
-            image_set, self._wanted(), device=device, workers=workers, progress=progress
-        )
-        answers = {row: Prediction(image_set.ids[row], None, None, reason) for row, reason in failures.items()}
-        if len(rows):
-            probabilities = self.predict_proba(np.hstack([codes[name] for name in self.layers]))
-            for row, chances in zip(rows.tolist(), probabilities, strict=True):
-                best = int(chances.argmax())
-                answers[row] = Prediction(image_set.ids[row], self.classes[best], float(chances[best]))
-        return [answers[row] for row in range(len(image_set))]
+        layers = {name: self.description["layers"][name] for name in self.layers}
+        return compute_codes(images, {**self.description, "layers": layers, "links": {}}, **options)
+
+    def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the codes of the model's layers side by side, shape (n, n_features)."""
+        return np.hstack([codes[name] for name in self.layers])
 
     def check_codes(self, description: Mapping[str, Any], name: str) -> None:
         """Raise `MismatchError` where codes of this description are not those that the model was fitted with."""
@@ -184,7 +193,8 @@ class ProbeModel:
         differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in description["layers"]]
         if differences:
             raise MismatchError(
-                f"{name} does not fit the model: {'; '.join(differences)}. Use the codes file that the model was fitted on"
+                f"{name} does not fit the model: {'; '.join(differences)}. "
+                "Use codes that were made like those that the model was fitted on"
             )
 
     def to_sklearn(self) -> Pipeline:
@@ -254,7 +264,7 @@ class ProbeModel:
         try:
             with safe_open(path, framework="np") as file:
                 header = json.loads((file.metadata() or {})[FORMAT])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls(**_checked(header, arrays))
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
@@ -281,11 +291,6 @@ class ProbeModel:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in ("mean", "deviation", "coef", "intercept")}
-
-    def _wanted(self) -> dict[str, Any]:
-        """The description of the codes, of the layers that are needed alone."""
-        layers = {name: self.description["layers"][name] for name in self.layers}
-        return {**self.description, "layers": layers, "links": {}}
 
 
 def _checked(header: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
