@@ -264,7 +264,7 @@ def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
         _print_json({**model.scores, "model": out})
         return
     _scores(model.scores)
-    click.echo(f"saved            {out}")
+    click.echo(f"{'saved':<25} {out}")
 
 
 def _scores(scores: dict[str, Any]) -> None:
@@ -274,17 +274,17 @@ def _scores(scores: dict[str, Any]) -> None:
         "images": f"{scores['n']} in {len(scores['classes'])} classes",
         "probe": f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}",
     }
-    for name, text in (("cv", "cross-validation"), ("test", "held-out images")):
-        if scores.get(f"{name}_accuracy") is not None:
-            low, high = scores[f"{name}_interval"]
-            accuracy = 100 * scores[f"{name}_accuracy"]
+    for key, name in (("cv", "cross-validated"), ("test", "held-out")):
+        if scores.get(f"{key}_accuracy") is not None:
+            low, high = scores[f"{key}_interval"]
+            accuracy = 100 * scores[f"{key}_accuracy"]
             lines[f"{name} accuracy"] = (
-                f"{percent(accuracy)}  [{percent(100 * low)}, {percent(100 * high)}]  {text}, 95 % interval"
+                f"{percent(accuracy)}  [{percent(100 * low)}, {percent(100 * high)}]  95 % interval"
             )
     lines["majority class"] = percent(100 * scores["baseline_accuracy"])
     lines["seconds"] = f"{scores['seconds']:.1f}"
     for name, value in lines.items():
-        click.echo(f"{name:<16} {value}")
+        click.echo(f"{name:<25} {value}")
 
 
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,14 +12,19 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from cnncodes.errors import ImagesError
+from cnncodes.evaluation import fit_temperature, softmax
 from cnncodes.images import ImageSet, load_images
+from cnncodes.probes import fit_probe
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]
 
-POSITIVE = Interval(int, 1, None, closed="left")
+logger = logging.getLogger(__name__)
+
+POSITIVE = Interval(Integral, 1, None, closed="left")
 AUTO = "auto"  # leaves the choice to the machine, and to a cache that exists
 
 
@@ -211,6 +218,146 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
 
         self._network = build_network(self._settings(self._layers()))
         return self._network
+
+
+class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
+    """Label images with a linear classifier on the codes of a frozen, pretrained network.
+
+    Parameters
+    ----------
+    backbone, layer, weights, pooling, image_size, resize, precision, device, batch_size, workers, cache
+        As for `CNNCodes`.
+    clf : {"svm", "logreg"}, default "svm"
+    C : float or "auto", default "auto"
+        ``"auto"`` searches 45 values from 1e-6 to 1e5 by cross-validation.
+    scale : {"standard", "l2", "none"}, default "standard"
+    class_weight : {"balanced"} or dict, optional
+    cv : int, default 5
+        Folds of that cross-validation.
+    random_state : int, default 0
+        Seed of the folds.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (n_classes,)
+    C_ : float
+        What was given or chosen.
+    cv_accuracy_ : float
+        Of the out-of-fold predictions for that C.
+    codes_ : CNNCodes
+    probe_ : Pipeline
+        Scaling and classifier, fitted on the codes.
+    temperature_ : float
+        What decision values are divided by before the softmax gives probabilities.
+
+    Examples
+    --------
+    >>> classifier = CNNCodesClassifier(layer="layer3").fit(paths, y)  # doctest: +SKIP
+    >>> classifier.predict_proba(["new.jpg"])  # doctest: +SKIP
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_ImageEstimator._parameter_constraints,
+        "clf": [StrOptions({"svm", "logreg"})],
+        "C": [StrOptions({AUTO}), Interval(Real, 0, None, closed="neither")],
+        "scale": [StrOptions({"standard", "l2", "none"})],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "cv": [Interval(Integral, 2, None, closed="left")],
+        "random_state": [Integral],
+    }
+
+    def __init__(
+        self,
+        backbone: str = "mobilenet_v2",
+        *,
+        layer: str | Sequence[str] = "penultimate",
+        clf: str = "svm",
+        C: float | str = AUTO,
+        scale: str = "standard",
+        class_weight: Any = None,
+        cv: int = 5,
+        random_state: int = 0,
+        weights: str | Path | None = None,
+        pooling: str = "avg",
+        image_size: int | None = None,
+        resize: str = "crop",
+        precision: str = AUTO,
+        device: str = AUTO,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.clf = clf
+        self.C = C
+        self.scale = scale
+        self.class_weight = class_weight
+        self.cv = cv
+        self.random_state = random_state
+        self.weights = weights
+        self.pooling = pooling
+        self.image_size = image_size
+        self.resize = resize
+        self.precision = precision
+        self.device = device
+        self.batch_size = batch_size
+        self.workers = workers
+        self.cache = cache
+
+    def fit(self, X: Any, y: Any) -> CNNCodesClassifier:
+        """Compute codes, choose C, fit the probe.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8, shape (n, H, W, 3) or (n, H, W)
+        y : array-like, shape (n,)
+            Labels.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        shared = CNNCodes().get_params()
+        self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
+        codes = self.codes_.fit_transform(X)
+        check_consistent_length(codes, y)
+        self.probe_, search = fit_probe(
+            codes,
+            y,
+            clf=self.clf,
+            C=self.C,
+            scale=self.scale,
+            class_weight=self.class_weight,
+            cv=self.cv,
+            seed=self.random_state,
+        )
+        for note in search.notes:
+            logger.warning("%s", note)
+        self.classes_ = search.classes
+        self.C_ = search.C
+        self.cv_accuracy_ = float(np.mean(search.predictions == y))
+        truth = np.searchsorted(search.classes, y)
+        self.temperature_ = 1.0 if self.clf == "logreg" else fit_temperature(search.decision, truth)
+        return self
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return decision values of images, shape (n, n_classes), or (n,) for two classes."""
+        check_is_fitted(self)
+        return self.probe_.decision_function(self.codes_.transform(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return labels of images, shape (n,)."""
+        check_is_fitted(self)
+        return self.probe_.predict(self.codes_.transform(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities of images, shape (n, n_classes), in the order of `classes_`."""
+        decision = self.decision_function(X)
+        return softmax(decision.reshape(len(decision), -1), self.temperature_)
 
 
 def _images(X: Any) -> ImageSet:

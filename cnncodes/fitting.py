@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import Comparison, EvaluationResult, fit_temperature, majority_accuracy, score
 from cnncodes.images import load_images
 from cnncodes.models import ProbeModel
-from cnncodes.probes import C_GRID, Search, make_probe, search_C
+from cnncodes.probes import Search, fit_probe, search_C
 
 __all__ = ["compare", "evaluate", "fit"]
 
@@ -88,13 +86,9 @@ def fit(
         groups = file.groups[train]
         X_test, y_test = file.codes(names, test), file.labels[test]
         description, digests = file.description, file.sha256[train]
-    Cs = C_GRID if C == "auto" else np.array([float(C)])
-    search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, groups=groups, cv=cv, seed=seed)
-    probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        probe.fit(X, y)
-    notes += search.notes + [" ".join(str(item.message).split()) for item in caught]
+    probe, search = fit_probe(
+        X, y, clf=clf, C=C, scale=scale, class_weight=class_weight, groups=groups, cv=cv, seed=seed
+    )
     scaler, classifier = probe[0], probe[-1]
     standard = scale == "standard"
     model = ProbeModel(
@@ -107,11 +101,11 @@ def fit(
         deviation=scaler.scale_ if standard else np.ones(X.shape[1]),
         coef=classifier.coef_,
         intercept=classifier.intercept_,
-        temperature=1.0 if clf == "logreg" else _temperature(search, y),
+        temperature=1.0 if clf == "logreg" else fit_temperature(search.decision, np.searchsorted(search.classes, y)),
         scores={},
         description=description,
         trained_on=_digest(digests),
-        notes=notes,
+        notes=notes + search.notes,
     )
     model.scores = {
         "n": len(y),
@@ -122,7 +116,7 @@ def fit(
         "scale": scale,
         "C": search.C,
         **_cv_scores(search, y),
-        "protocol": PROTOCOL.format(choice=CHOSEN if len(Cs) > 1 else GIVEN),
+        "protocol": PROTOCOL.format(choice=CHOSEN if C == "auto" else GIVEN),
         "baseline_accuracy": majority_accuracy(y),
     }
     if len(test):
@@ -270,10 +264,6 @@ def _split_rows(file: CodesFile) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
     return {f"cv_{name}": value for name, value in score(y, search.predictions).items()}
-
-
-def _temperature(search: Search, y: np.ndarray) -> float:
-    return fit_temperature(search.decision, np.searchsorted(search.classes, y))
 
 
 def _digest(digests: np.ndarray) -> str:

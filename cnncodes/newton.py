@@ -87,6 +87,19 @@ class Rows:
             out[self.d] = self.bias * R.sum(axis=0)
         return out
 
+    def curve(self, V: Array, weights: NDArray) -> Array:
+        """Return X^T (weights * (X V)) in the precision of X, for directions that need no more; V is (p, k)."""
+        V = V.astype(self.X.dtype)
+        scores = self.X @ V[: self.d]
+        if self.bias:
+            scores += self.X.dtype.type(self.bias) * V[self.d]
+        scores *= weights
+        out = np.empty((self.p, V.shape[1]))
+        out[: self.d] = self.X.T @ scores
+        if self.bias:
+            out[self.d] = self.bias * scores.sum(axis=0)
+        return out
+
     def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:
         """Add sign * sum weights_i x_i x_i^T to the lower triangle of `gram`, in place."""
         for block in self.blocks(len(index)):
@@ -103,8 +116,8 @@ class Rows:
         return self._kernel
 
 
-def _solve_definite(matrix: Array, scale: float, diagonal: Array | float, g: Array) -> Array:
-    """Solve (scale * matrix + diag(diagonal)) v = g by Cholesky, from the lower triangle of `matrix`."""
+def _factorise(matrix: Array, scale: float, diagonal: Array | float) -> Array:
+    """Return the Cholesky factor of scale * matrix + diag(diagonal), from the lower triangle of `matrix`."""
     added = np.asarray(diagonal)
     while True:
         system = scale * matrix
@@ -112,9 +125,13 @@ def _solve_definite(matrix: Array, scale: float, diagonal: Array | float, g: Arr
         top = float(system.diagonal().max())
         factor, info = lapack.dpotrf(system.T, lower=0, overwrite_a=1, clean=0)
         if info == 0:
-            return lapack.dpotrs(factor, g, lower=0)[0]
+            return factor
         # Rounding made it indefinite. The line search guards the step, so a shift costs speed, not correctness.
         added = added + np.finfo(float).eps * len(system) * top
+
+
+def _solve_definite(matrix: Array, scale: float, diagonal: Array | float, g: Array) -> Array:
+    return lapack.dpotrs(_factorise(matrix, scale, diagonal), g, lower=0)[0]
 
 
 class Curvature:
@@ -136,12 +153,16 @@ class Curvature:
         assert self.gram is not None
         return _solve_definite(self.gram, 2.0 * C, 1.0, g)
 
+    def nearest(self, weights: Array, shared: Curvature | None) -> tuple[int, Curvature | None]:
+        """Return how many rows have to be added or removed, and which matrix to start from (None: from 0)."""
+        candidates: list[tuple[int, Curvature | None]] = [(np.count_nonzero(weights), None)]
+        for other in (shared, self):
+            if other is not None and other.gram is not None:
+                candidates.append((np.count_nonzero(weights != other.weights), other))
+        return min(candidates, key=lambda candidate: candidate[0])
+
     def _update_gram(self, weights: Array, shared: Curvature | None) -> None:
-        candidates = [(np.count_nonzero(weights), None)]
-        candidates += [
-            (np.count_nonzero(weights != c.weights), c) for c in (shared, self) if c is not None and c.gram is not None
-        ]
-        base = min(candidates, key=lambda candidate: candidate[0])[1]
+        _, base = self.nearest(weights, shared)
         if base is None:
             gram, old = np.zeros((self.rows.p, self.rows.p)), np.zeros(self.rows.n)
         else:
@@ -253,7 +274,10 @@ class _Descent:
         k = problem.signs.shape[1]
         self.W = np.zeros((problem.rows.p, k))
         self.margins = np.zeros_like(problem.signs)
-        self.shared = Curvature(problem.rows)
+        self.base = problem.weights.min(axis=1)
+        self.shared = Curvature(problem.rows)  # of all rows
+        self.iterative = True
+        self.expected = 0
         self.curvatures = [Curvature(problem.rows) for _ in range(k)]
         # Half the gradient at w = 0, over C; liblinear's stopping rule is relative to the gradient there.
         self.pull = problem.rows.pull(problem.weights * problem.signs)
@@ -285,7 +309,7 @@ class _Descent:
             open_, gradient, value, small, slack = (a[..., ~done] for a in (open_, gradient, value, small, slack))
             if not len(open_) or step == self.max_iter:
                 break
-            move = self._newton_step(open_, gradient, slack, C)
+            move = self._newton_step(open_, gradient, slack, C, 0.1 if gap > OBJECTIVE_GAP else 1e-4)
             gain = -0.5 * (move * gradient).sum(axis=0)  # what the quadratic model promises
             done = (gain <= ROUNDING_GAP * value) | (small & (gain <= 0.1 * gap * value))
             converged[open_] = done
@@ -304,16 +328,59 @@ class _Descent:
         force *= signs
         return value, W - 2.0 * C * self.problem.rows.pull(force), slack
 
-    def _newton_step(self, classes: NDArray, gradient: Array, slack: Array, C: float) -> Array:
+    def _newton_step(self, classes: NDArray, gradient: Array, slack: Array, C: float, precision: float) -> Array:
+        """Return -H^-1 gradient for some classes."""
         move = np.empty_like(gradient)
-        weights = self.problem.weights_of(classes)
-        full = (slack > 0).all(axis=0) if weights.shape[1] == 1 else np.zeros(len(classes), dtype=bool)
+        active = (slack > 0) * self.problem.weights_of(classes)
+        full = (active == self.base[:, None]).all(axis=0)
         if full.any():
-            move[:, full] = -self.shared.solve(weights[:, 0], C, gradient[:, full])
+            move[:, full] = -self.shared.solve(self.base, C, gradient[:, full])
+        long = ~full & (np.count_nonzero(active, axis=0) > SAMPLE_FORM * self.problem.rows.p)
+        if long.any() and self._iterations_pay(classes[long], active[:, long], precision):
+            move[:, long], reached = self._conjugate_gradients(gradient[:, long], active[:, long], C, precision)
+            self.iterative = reached
+            full |= long
         for i in np.flatnonzero(~full):
-            active = (slack[:, i] > 0) * weights[:, min(i, weights.shape[1] - 1)]
-            move[:, [i]] = -self.curvatures[classes[i]].solve(active, C, gradient[:, [i]], self.shared)
+            curvature = self.curvatures[classes[i]]
+            move[:, [i]] = -curvature.solve(np.ascontiguousarray(active[:, i]), C, gradient[:, [i]], self.shared)
         return move
+
+    def _iterations_pay(self, classes: NDArray, active: Array, precision: float) -> bool:
+        """Whether conjugate gradients for all `classes` together should be cheaper than a factorisation for each."""
+        if not self.iterative:
+            return False
+        rows, k = self.problem.rows, len(classes)
+        changes = sum(self.curvatures[c].nearest(a, self.shared)[0] for c, a in zip(classes, active.T, strict=True))
+        direct = changes * rows.p**2 + k * rows.p**3 / 3
+        # Of m random rows, the spectrum of the products relative to that of all rows lies in (1 +- sqrt(p / m))^2.
+        ratio = np.sqrt(rows.p / np.count_nonzero(active, axis=0).min())
+        root = (1 + ratio) / max(1 - ratio, 0.02)
+        self.expected = int(np.ceil(0.5 * root * np.log(2 / precision))) + 2
+        product = 4 * rows.n * rows.p * k * (1.0 if rows.X.dtype == np.float32 else 2.0)
+        return self.expected * product + rows.p**3 < direct
+
+    def _conjugate_gradients(self, g: Array, active: Array, C: float, precision: float) -> tuple[Array, bool]:
+        """Solve for all classes together, preconditioned by the matrix of all rows, scaled to the active ones."""
+        rows = self.problem.rows
+        if self.shared.gram is None:
+            self.shared.solve(self.base, C, g[:, :1])
+        share = active.sum() / (self.base.sum() * active.shape[1])
+        factor = _factorise(self.shared.gram, 2.0 * C * share, 1.0)
+        weights = active.astype(rows.X.dtype)
+        v, r = np.zeros_like(g), -g
+        z = lapack.dpotrs(factor, r, lower=0)[0]
+        d, rz = z, (r * z).sum(axis=0)
+        start = rz.copy()
+        for _ in range(3 * self.expected):
+            Hd = d + 2.0 * C * rows.curve(d, weights)
+            step = rz / np.maximum((d * Hd).sum(axis=0), np.finfo(float).tiny)
+            v, r = v + step * d, r - step * Hd
+            z = lapack.dpotrs(factor, r, lower=0)[0]
+            before, rz = rz, (r * z).sum(axis=0)
+            if (rz <= precision**2 * start).all():
+                return v, True
+            d = z + np.where(before > 0, rz / np.maximum(before, np.finfo(float).tiny), 0.0) * d
+        return v, False
 
     def _move(self, classes: NDArray, move: Array, C: float) -> None:
         W, before = self.W[:, classes], self.margins[:, classes]

@@ -21,7 +21,18 @@ from cnncodes.errors import ProbeError, nearest
 from cnncodes.reduction import RowSpace, worth_reducing
 from cnncodes.solvers import DenseLinearSVC, fit_path
 
-__all__ = ["CLASSIFIERS", "C_GRID", "SCALINGS", "CodeScaler", "Search", "make_folds", "make_probe", "search_C"]
+__all__ = [
+    "CLASSIFIERS",
+    "C_GRID",
+    "SCALINGS",
+    "CodeScaler",
+    "Search",
+    "fit_probe",
+    "make_folds",
+    "make_probe",
+    "search_C",
+    "winner",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -235,6 +246,46 @@ def search_C(
     if len(Cs) > 1 and best in (0, len(Cs) - 1):
         notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
     return Search(Cs, accuracy, float(Cs[best]), values, classes, folds, notes)
+
+
+def fit_probe(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    clf: str = "svm",
+    C: float | str = "auto",
+    scale: str = "standard",
+    class_weight: Any = None,
+    groups: np.ndarray | None = None,
+    cv: int = 5,
+    seed: int = 0,
+) -> tuple[Pipeline, Search]:
+    """Choose C by cross-validation, unless it is given, and fit the probe on all rows.
+
+    Parameters
+    ----------
+    X, y, clf, scale, class_weight, groups, cv, seed
+        As for `search_C`.
+    C : float or "auto"
+        ``"auto"`` searches `C_GRID`; a number is cross-validated alone.
+
+    Returns
+    -------
+    probe : Pipeline
+        Fitted.
+    search : Search
+        With the notes of both steps.
+    """
+    if C != "auto" and not (isinstance(C, (int, float)) and C > 0):
+        raise ProbeError(f"C is {C!r}; it must be 'auto' or a positive number")
+    Cs = C_GRID if C == "auto" else np.array([float(C)])
+    search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, groups=groups, cv=cv, seed=seed)
+    probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        probe.fit(X, y)
+    search.notes += [" ".join(str(item.message).split()) for item in caught]
+    return probe, search
 
 
 def _fold_path(
