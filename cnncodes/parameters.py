@@ -74,12 +74,13 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many kinds on damaged files
-        if "weights_only" in str(error):
+        if re.search(r"\bunsupported (global|class)\b", str(error), re.IGNORECASE):
             raise WeightsError(
                 f"{path}: holds Python objects beside tensors, which could run anything when loaded; where you trust "
                 "it, save it again from its own program with torch.save(model.state_dict(), FILE)"
             ) from error
-        raise WeightsError(f"{path}: cannot be read as weights ({_first_line(error)})") from error
+        reason = "not a file of PyTorch" if "weights_only" in str(error) else _first_line(error)
+        raise WeightsError(f"{path}: cannot be read as weights ({reason})") from error
     return _unwrap(content, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,30 +10,78 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
-from cnncodes.errors import DecodeError
+from cnncodes.errors import BackboneError, DecodeError
 
-__all__ = ["MAX_PIXELS", "MODES", "Preprocessing", "decode", "to_pixels"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "MODES", "Preprocessing", "decode", "to_pixels"]
 
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses; 512 MiB of pixels
+MAX_PIXELS = 120_000_000  # a 100-megapixel camera passes, a 13,000 × 13,000 bomb does not; 360 MB of RGB
+MAX_SIDE = 65_535  # the most that a JPEG can have; a 1 × 100,000,000 image would take 80 GB on its way to a square
+# What is read, by content and never by name: spoken name, Pillow's module, offset and bytes that the file must have.
+# A format that is not here is never opened: EPS would start Ghostscript, ICO and PSD hide images from the pixel limit.
+FORMATS = (
+    ("JPEG", "Jpeg", 0, (b"\xff\xd8\xff",)),
+    ("PNG", "Png", 0, (b"\x89PNG\r\n\x1a\n",)),
+    ("WebP", "WebP", 8, (b"WEBPVP8",)),
+    ("GIF", "Gif", 0, (b"GIF87a", b"GIF89a")),
+    ("TIFF", "Tiff", 0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    ("BMP", "Bmp", 0, (b"BM",)),
+    ("PPM", "Ppm", 0, tuple(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in b" \t\r\n")),
+    ("AVIF", "Avif", 4, (b"ftypavif", b"ftypavis")),
+    ("JPEG 2000", "Jpeg2K", 0, (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
+    ("SGI", "Sgi", 0, (b"\x01\xda",)),
+    ("PCX", "Pcx", 0, (b"\x0a\x00", b"\x0a\x02", b"\x0a\x03", b"\x0a\x05")),
+    ("TGA", "Tga", -18, (b"TRUEVISION-XFILE.\0",)),  # the older kind has no mark: anything could be one
+)
+NOT_READ = (
+    (0, b"%!PS", "PostScript (EPS), which is never opened"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS), which is never opened"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"8BPS", "a Photoshop document; save it as PNG"),
+    (4, b"ftyphei", "a HEIC photograph; convert it to JPEG"),
+    (4, b"ftypmif1", "a HEIC photograph; convert it to JPEG"),
+    (0, b"PK\x03\x04", "a ZIP archive or office document"),
+    (0, b"<!", "a web page (a download that failed?)"),
+    (0, b"<html", "a web page (a download that failed?)"),
+    (0, b"<", "SVG or another kind of XML"),
+)
+ORIENTATION = 0x0112
+TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+RANGES = (1, 255, 65535)
 MODES = ("crop", "pad", "squash")
-# Decoders that work inside this process. EPS starts Ghostscript; others are rare or old and little tested.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "TGA", "ICO", "PCX", "AVIF", "DIB", "SGI")
-WIDEST = 4.0  # of a longer image only the centre can come through the crop: the rest is cut off before it is resized
+INTERPOLATIONS = ("bilinear", "bicubic")
+LONGEST = 16  # times the short side: of a longer image, only the centre is resized for a crop
+BLOCK_PIXELS = 2**20  # are held in float32 at a time
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """Decode the bytes of an image file.
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | None = None) -> torch.Tensor:
+    """Decode the bytes of an image file. Safe to call from several threads.
 
-    EXIF orientation is applied; palettes, grey, CMYK and 1-bit images become RGB, transparency is laid over white,
-    16-bit and float images are scaled to 8 bits. Of an animation the first frame is taken. Colour profiles are ignored.
+    JPEG, PNG, WebP, GIF, TIFF, BMP, PPM/PGM/PBM, AVIF, JPEG 2000, SGI, PCX and TGA, whatever the file is called. EXIF
+    orientation is applied; palettes, grey, CMYK and 1-bit images become RGB; transparency is laid over white. Of
+    several frames or pages, the first is taken. Colour profiles are ignored: the numbers count as sRGB.
+
+    16-bit grey is divided by 257. Of floating-point grey, the smallest of the ranges 0–1, 0–255 and 0–65535 that holds
+    all values becomes 0–255; values beyond are stretched from their minimum to their maximum, as are 32-bit integers
+    outside of 0–65535.
 
     Parameters
     ----------
     data : bytes
     max_pixels : int
-        Larger images are refused before their pixels are decoded.
+        A larger image is refused before its pixels are decoded. (Above 178,956,970, the limit of Pillow itself holds
+        for WebP, GIF and tiled TIFF.)
+    remarks : list of str, optional
+        What is worth a note about this image is appended: that it has further frames, or that its values were stretched.
 
     Returns
     -------
@@ -41,29 +90,81 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     Raises
     ------
     DecodeError
-        The message says why.
+        The message says why, in words for the person who has the file.
+
+    Examples
+    --------
+    >>> decode(b"P3 1 1 255 200 100 50").flatten().tolist()
+    [200, 100, 50]
     """
-    if not data:
-        raise DecodeError("the file is empty")
+    name, image_file = _format_of(data)
+    width = height = 0
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if (n := image.width * image.height) > max_pixels:
-                raise DecodeError(f"{image.width} × {image.height} = {n} pixels, more than the limit of {max_pixels}")
-            return to_pixels(ImageOps.exif_transpose(image))
+        with image_file(io.BytesIO(data), "") as image:  # Image.open would warn or raise at limits that are not ours
+            width, height = image.size
+            _check_size(width, height, max_pixels)
+            pixels = to_pixels(image, remarks=remarks)
+            if remarks is not None and _has_more(image):
+                remarks.append("the first of several frames was taken")
+            return pixels
     except DecodeError:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise DecodeError("not an image in a format that is read here") from error
+    except MemoryError as error:
+        raise DecodeError(f"not enough memory for {width} × {height} pixels") from error
     except Exception as error:  # decoders fail in many ways on bad bytes
-        raise DecodeError(f"damaged or not supported: {error}") from error
+        text = " ".join(str(error).split()) or type(error).__name__
+        if any(word in text.lower() for word in ("truncated", "eof", "not enough", "ended prematurely")):
+            raise DecodeError(f"the {name} file is truncated: its end is missing ({text})") from error
+        raise DecodeError(f"the {name} file is damaged or of an uncommon kind ({text})") from error
 
 
-def to_pixels(image: Any) -> torch.Tensor:
-    """Return a PIL image or an array as pixels.
+def _format_of(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
+    if not data:
+        raise DecodeError("the file is empty")
+    for name, module, offset, marks in FORMATS:
+        found = data[offset : offset + len(marks[0]) or None] if offset < 0 else data[offset : offset + 16]
+        if found.startswith(marks):
+            try:
+                plugin = importlib.import_module(f"PIL.{module}ImagePlugin")
+            except ImportError as error:
+                raise DecodeError(f"{name} is not supported by the installed Pillow; upgrade Pillow") from error
+            return name, getattr(plugin, f"{module}ImageFile")
+    if not any(data[:4096]):
+        raise DecodeError("the file holds only zeros, as after a crash or a failed copy")
+    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for offset, mark, what in NOT_READ:
+        if (start if offset == 0 else data)[offset:].lower().startswith(mark.lower()):
+            raise DecodeError(f"not an image that is read here: {what}")
+    if start.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in start):
+        raise DecodeError("not an image: the file holds text")
+    raise DecodeError(f"not an image in a format that is read here ({', '.join(row[0] for row in FORMATS)})")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if (n := width * height) > max_pixels:
+        raise DecodeError(
+            f"{width} × {height} are {n:,} pixels, more than the limit of {max_pixels:,}; make it smaller"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise DecodeError(f"{width} × {height} pixels: a side is longer than the limit of {MAX_SIDE:,}; cut it")
+
+
+def _has_more(image: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # a damaged second frame does not matter
+        return False
+
+
+def to_pixels(image: Any, *, remarks: list[str] | None = None) -> torch.Tensor:
+    """Return a PIL image, array or tensor as pixels, with the conversions of `decode`.
 
     Parameters
     ----------
     image : PIL.Image.Image, ndarray of uint8 with shape (H, W, 3) or (H, W), or Tensor of uint8 with shape (3, H, W)
+        Is not changed.
+    remarks : list of str, optional
+        As for `decode`.
 
     Returns
     -------
@@ -72,37 +173,64 @@ def to_pixels(image: Any) -> torch.Tensor:
     Raises
     ------
     DecodeError
-        Another type or shape.
+        Another type or shape, or a PIL image whose file is damaged.
     """
     if isinstance(image, torch.Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-            raise DecodeError(f"a tensor of {image.dtype} {tuple(image.shape)}, expected torch.uint8 (3, H, W)")
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+            raise DecodeError(f"a tensor of {image.dtype} {tuple(image.shape)}; expected torch.uint8 (3, H, W)")
         return image
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)) or image.ndim < 2:
-            raise DecodeError(f"an array of {image.dtype} {image.shape}, expected uint8 (H, W, 3) or (H, W)")
-        rgb = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
-    else:
-        rgb = np.array(_to_rgb(image))
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+    if isinstance(image, Image.Image):
+        image = _rgb_array(image, remarks)
+    if not isinstance(image, np.ndarray):
+        raise DecodeError(f"a {type(image).__name__}; expected a PIL image, an array or a tensor")
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
+        raise DecodeError(f"an array of {image.dtype} {image.shape}; expected uint8 (H, W, 3) or (H, W)")
+    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    return torch.from_numpy(np.array(np.broadcast_to(planes, (3, *planes.shape[1:])), order="C"))  # (3, H, W)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB; what has more than 8 bits a channel is scaled, where Pillow would cut it off."""
+def _rgb_array(image: Image.Image, remarks: list[str] | None) -> np.ndarray:
+    try:
+        image.load()
+        rgb = _to_rgb(image, remarks)
+        try:
+            turn = TRANSPOSE.get(image.getexif().get(ORIENTATION, 1))  # TIFF is turned when it is loaded
+        except Exception:  # damaged EXIF data do not make the picture unreadable
+            turn = None
+        return np.asarray(rgb if turn is None else rgb.transpose(turn))
+    except (DecodeError, MemoryError):
+        raise
+    except Exception as error:
+        raise DecodeError(f"the image cannot be read ({' '.join(str(error).split())})") from error
+
+
+def _to_rgb(image: Image.Image, remarks: list[str] | None) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        if image.mode == "I" and values.max(initial=0) > 65535:
-            values = values / 65537.0
-        if image.mode == "F":
-            top = 1.0 if values.max(initial=0) <= 1 else 255.0 if values.max() <= 255 else 65535.0
-            grey = np.nan_to_num(values) * (255.0 / top)
-        else:
-            grey = values / 257.0
-        return Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        values = np.asarray(image, np.float32)
+        grey = Image.fromarray(_to_8_bits(values, image.mode, remarks))
+        if isinstance(clear := image.info.get("transparency"), int):  # of 16-bit PNG: one value that is clear
+            grey.paste(255, mask=Image.fromarray(np.uint8(255) * (values == clear)))
+        return grey.convert("RGB")
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _to_8_bits(values: np.ndarray, mode: str, remarks: list[str] | None) -> np.ndarray:
+    """Scale grey values, which Pillow's ``convert`` would cut off at 255; the rule is in the docstring of `decode`."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise DecodeError("not one of its values is a number")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    ranges = RANGES if mode == "F" else RANGES[-1:]
+    top = next((top for top in ranges if 0 <= low and high <= top), None)
+    if top is None:
+        if remarks is not None:
+            remarks.append(f"values from {low:g} to {high:g} were stretched to 0–255")
+        values, top = values - np.float32(low), (high - low) or 1.0
+    scaled = np.nan_to_num(values, nan=0.0) * np.float32(255 / top)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -119,8 +247,21 @@ class Preprocessing:
     mean, std : tuple of float
         Of each channel, for pixels in [0, 1].
     mode : {"crop", "pad", "squash"}
-        Resize the short side and cut out the centre; fit the whole image and pad it with the mean colour; or resize
-        both sides.
+        Resize the short side and cut out the centre, as the weights were evaluated; or fit the whole image in and pad
+        it with the mean colour, which is zero for the network; or resize both sides.
+
+    Raises
+    ------
+    BackboneError
+        A value that no network can have.
+
+    Examples
+    --------
+    >>> plain = Preprocessing(256, 224, "bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> plain.geometry(torch.zeros(3, 480, 640, dtype=torch.uint8)).shape
+    torch.Size([3, 224, 224])
+    >>> plain.override(image_size=112).resize
+    128
     """
 
     resize: int
@@ -130,6 +271,16 @@ class Preprocessing:
     std: tuple[float, float, float]
     mode: str = "crop"
 
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise BackboneError(f"no way to resize is called {self.mode!r}; choose {', '.join(MODES)}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise BackboneError(f"interpolation {self.interpolation!r} is not known, only {', '.join(INTERPOLATIONS)}")
+        if min(self.resize, self.image_size) < 1:
+            raise BackboneError(
+                f"an image size of {self.image_size} pixels (resized to {self.resize}); expected 1 or more"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
@@ -137,20 +288,27 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
         """Make it from what `to_dict` returned."""
-        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        try:
+            return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        except (KeyError, TypeError) as error:
+            raise BackboneError(f"the description of the preprocessing cannot be read ({error})") from error
 
     def override(self, image_size: int | None = None, mode: str | None = None) -> Preprocessing:
         """Return a copy for another size, with the same ratio of `resize` to `image_size`, or another mode."""
-        size = image_size or self.image_size
+        size = self.image_size if image_size is None else image_size
         resize = round(self.resize * size / self.image_size)
-        return replace(self, resize=resize, image_size=size, mode=mode or self.mode)
+        return replace(self, resize=resize, image_size=size, mode=self.mode if mode is None else mode)
 
     def geometry(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Resize and cut, with antialiasing, on uint8.
+        """Make an image square: the very pixels that torchvision's transforms of the weights give for a uint8 tensor.
+
+        Where the long side is more than 16 times the short one, the centre is cut out before it is resized: the pixels
+        are the same but for rounding, and the memory stays bounded.
 
         Parameters
         ----------
         pixels : Tensor of uint8, shape (3, H, W)
+            Is not changed.
 
         Returns
         -------
@@ -163,23 +321,17 @@ class Preprocessing:
         if self.mode == "pad":
             scale = size / max(height, width)
             inner = self._resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
-            square = (
-                torch.tensor([round(255 * m) for m in self.mean], dtype=torch.uint8).view(3, 1, 1).repeat(1, size, size)
-            )
+            square = torch.tensor(self.mean).mul(255).round().to(torch.uint8).view(3, 1, 1).repeat(1, size, size)
             top, left = (size - inner.shape[1]) // 2, (size - inner.shape[2]) // 2
             square[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner
             return square
-        short = min(height, width)
-        if max(height, width) > WIDEST * short:
-            pixels = _centre(pixels, min(height, int(WIDEST * short)), min(width, int(WIDEST * short)))
-            height, width = pixels.shape[1:]
-        # torchvision's rule: the long side is cut to an integer
-        new = (
-            (self.resize, int(self.resize * width / height))
-            if height <= width
-            else (int(self.resize * height / width), self.resize)
-        )
-        return _centre(self._resized(pixels, *new), size, size)
+        short, long = sorted((height, width))
+        if long > LONGEST * short:
+            long = LONGEST * short + (long - LONGEST * short) % 2  # an even number is cut off: the centre stays
+            pixels = _centre(pixels, min(height, long), min(width, long))
+        scaled = int(self.resize * long / short)  # torchvision's rule
+        new = (self.resize, scaled) if height <= width else (scaled, self.resize)
+        return _centre(self._resized(pixels, *new), size, size).contiguous()
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
         """Return ``(batch / 255 - mean) / std`` in float32, on the batch's device.
@@ -190,19 +342,32 @@ class Preprocessing:
         """
         mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
-        return (batch.float() / 255 - mean) / std
+        return (batch.to(torch.float32) / 255).sub_(mean).div_(std)
 
     def _resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Resize in float32, then round, as torchvision does for tensors: torch on uint8 is up to 24 levels off.
+
+        Widths before heights, which is the order inside `interpolate`: so blocks of rows give the same bits.
+        """
         if pixels.shape[1:] == (height, width):
             return pixels
-        resized = torch.nn.functional.interpolate(
-            pixels.unsqueeze(0), (height, width), mode=self.interpolation, align_corners=False, antialias=True
-        )
-        return resized.squeeze(0)
+        rows = max(1, BLOCK_PIXELS // pixels.shape[2])
+        narrow = [self._interpolated(block, block.shape[1], width) for block in pixels.split(rows, dim=1)]
+        resized = self._interpolated(torch.cat(narrow, dim=1), height, width)
+        return resized.clamp_(0, 255).round_().to(torch.uint8)
+
+    def _interpolated(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return torch.nn.functional.interpolate(
+            pixels.to(torch.float32)[None],
+            (height, width),
+            mode=self.interpolation,
+            align_corners=False,
+            antialias=True,
+        )[0]
 
 
 def _centre(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Cut out the centre, as torchvision's centre crop does; what is too small is padded with black."""
+    """Cut out the centre as torchvision's centre crop does; what is too small is padded with black."""
     tall, wide = pixels.shape[1:]
     if tall < height or wide < width:
         left, top = max(0, (width - wide) // 2), max(0, (height - tall) // 2)

@@ -78,8 +78,8 @@ def images(size: int = 32, n: int = 2) -> torch.Tensor:
 )
 def test_in_place_activations_do_not_overwrite_a_kept_layer(name: str, layer: str) -> None:
     with pytest.MonkeyPatch.context() as patch:  # initialising 130 million parameters is not what is tested
-        patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.normal_(0, 0.02))
-        patch.setattr(nn.init, "normal_", lambda tensor, *args, **kwargs: tensor.fill_(0.01))
+        patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.data.normal_(0, 0.02))
+        patch.setattr(nn.init, "normal_", lambda tensor, *args, **kwargs: tensor.data.fill_(0.01))
         backbone = load_backbone(name, "random")
     x = images(96)
     with torch.inference_mode():

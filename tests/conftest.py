@@ -1,0 +1,49 @@
+"""Shared by the tests: real photographs, the sample set, and the codes of a part of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from sklearn.datasets import load_sample_images
+
+from cnncodes.shipped import SAMPLE, shipped_path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with scikit-learn's two photographs and four cuts of them, in two classes."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("photos")
+    bunch = load_sample_images()
+    for name, pixels in zip(("china", "flower"), bunch.images, strict=True):
+        folder = root / name
+        folder.mkdir()
+        for i, cut in enumerate((pixels, pixels[:, :400], pixels[:300, 100:])):
+            Image.fromarray(cut).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten training and five test images of three classes of the sample, in split folders."""
+    root = tmp_path_factory.mktemp("sample")
+    for split, count in (("train", 10), ("test", 5)):
+        for name in ("Bag", "Sandal", "Trouser"):
+            target = root / split / name
+            target.mkdir(parents=True)
+            for path in sorted((shipped_path(SAMPLE) / split / name).iterdir())[:count]:
+                shutil.copy2(path, target)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sample_codes(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The codes file of `small_sample`, by the default network and layers."""
+    from cnncodes.extraction import extract
+
+    path = tmp_path_factory.mktemp("codes") / "codes.h5"
+    extract(small_sample, path)
+    return path
