@@ -58,6 +58,7 @@ TRANSPOSE = {
 }
 RANGES = (1, 255, 65535)
 MODES = ("crop", "pad", "squash")
+MAX_SIZE = 16_384  # pixels that enter a network, each way
 INTERPOLATIONS = ("bilinear", "bicubic")
 LONGEST = 16  # times the short side: of a longer image, only the centre is resized for a crop
 BLOCK_PIXELS = 2**20  # are held in float32 at a time
@@ -81,7 +82,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | No
         A larger image is refused before its pixels are decoded. (Above 178,956,970, the limit of Pillow itself holds
         for WebP, GIF and tiled TIFF.)
     remarks : list of str, optional
-        What is worth a note about this image is appended: that it has further frames, or that its values were stretched.
+        What is worth a note about this image is appended: further frames, or values that were stretched.
 
     Returns
     -------
@@ -98,24 +99,26 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | No
     [200, 100, 50]
     """
     name, image_file = _format_of(data)
-    width = height = 0
     try:
         with image_file(io.BytesIO(data), "") as image:  # Image.open would warn or raise at limits that are not ours
-            width, height = image.size
-            _check_size(width, height, max_pixels)
-            pixels = to_pixels(image, remarks=remarks)
+            _check_size(*image.size, max_pixels)
+            pixels = _planes(_rgb_array(image, remarks))
             if remarks is not None and _has_more(image):
                 remarks.append("the first of several frames was taken")
             return pixels
     except DecodeError:
         raise
-    except MemoryError as error:
-        raise DecodeError(f"not enough memory for {width} × {height} pixels") from error
     except Exception as error:  # decoders fail in many ways on bad bytes
-        text = " ".join(str(error).split()) or type(error).__name__
-        if any(word in text.lower() for word in ("truncated", "eof", "not enough", "ended prematurely")):
-            raise DecodeError(f"the {name} file is truncated: its end is missing ({text})") from error
-        raise DecodeError(f"the {name} file is damaged or of an uncommon kind ({text})") from error
+        raise DecodeError(_damage(error, f"{name} file")) from error
+
+
+def _damage(error: Exception, what: str) -> str:
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory to decode the {what}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if any(word in text.lower() for word in ("truncated", "requires a buffer", "unexpected end", "eof")):
+        return f"the {what} is truncated: its end is missing ({text})"
+    return f"the {what} is damaged or of an uncommon kind ({text})"
 
 
 def _format_of(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
@@ -180,28 +183,33 @@ def to_pixels(image: Any, *, remarks: list[str] | None = None) -> torch.Tensor:
             raise DecodeError(f"a tensor of {image.dtype} {tuple(image.shape)}; expected torch.uint8 (3, H, W)")
         return image
     if isinstance(image, Image.Image):
-        image = _rgb_array(image, remarks)
+        try:
+            image = _rgb_array(image, remarks)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise DecodeError(_damage(error, "image")) from error
     if not isinstance(image, np.ndarray):
         raise DecodeError(f"a {type(image).__name__}; expected a PIL image, an array or a tensor")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
         raise DecodeError(f"an array of {image.dtype} {image.shape}; expected uint8 (H, W, 3) or (H, W)")
-    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-    return torch.from_numpy(np.array(np.broadcast_to(planes, (3, *planes.shape[1:])), order="C"))  # (3, H, W)
+    return _planes(image)
+
+
+def _planes(array: np.ndarray) -> torch.Tensor:
+    """Return a copy of (H, W), (H, W, 1) or (H, W, 3) as (3, H, W)."""
+    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return torch.from_numpy(np.array(np.broadcast_to(planes, (3, *planes.shape[1:])), order="C"))
 
 
 def _rgb_array(image: Image.Image, remarks: list[str] | None) -> np.ndarray:
+    image.load()
+    rgb = _to_rgb(image, remarks)
     try:
-        image.load()
-        rgb = _to_rgb(image, remarks)
-        try:
-            turn = TRANSPOSE.get(image.getexif().get(ORIENTATION, 1))  # TIFF is turned when it is loaded
-        except Exception:  # damaged EXIF data do not make the picture unreadable
-            turn = None
-        return np.asarray(rgb if turn is None else rgb.transpose(turn))
-    except (DecodeError, MemoryError):
-        raise
-    except Exception as error:
-        raise DecodeError(f"the image cannot be read ({' '.join(str(error).split())})") from error
+        turn = TRANSPOSE.get(image.getexif().get(ORIENTATION, 1))  # TIFF is turned when it is loaded
+    except Exception:  # damaged EXIF data do not make the picture unreadable
+        turn = None
+    return np.asarray(rgb if turn is None else rgb.transpose(turn))
 
 
 def _to_rgb(image: Image.Image, remarks: list[str] | None) -> Image.Image:
@@ -224,8 +232,8 @@ def _to_8_bits(values: np.ndarray, mode: str, remarks: list[str] | None) -> np.n
         raise DecodeError("not one of its values is a number")
     low, high = float(values[finite].min()), float(values[finite].max())
     ranges = RANGES if mode == "F" else RANGES[-1:]
-    top = next((top for top in ranges if 0 <= low and high <= top), None)
-    if top is None:
+    top: float = next((top for top in ranges if low >= 0 and high <= top), 0)
+    if not top:
         if remarks is not None:
             remarks.append(f"values from {low:g} to {high:g} were stretched to 0–255")
         values, top = values - np.float32(low), (high - low) or 1.0
@@ -276,10 +284,11 @@ class Preprocessing:
             raise BackboneError(f"no way to resize is called {self.mode!r}; choose {', '.join(MODES)}")
         if self.interpolation not in INTERPOLATIONS:
             raise BackboneError(f"interpolation {self.interpolation!r} is not known, only {', '.join(INTERPOLATIONS)}")
-        if min(self.resize, self.image_size) < 1:
-            raise BackboneError(
-                f"an image size of {self.image_size} pixels (resized to {self.resize}); expected 1 or more"
-            )
+        sizes = (self.resize, self.image_size)
+        if not all(isinstance(size, int) and 1 <= size <= MAX_SIZE for size in sizes):
+            raise BackboneError(f"an image size of {sizes[1]} pixels, resized to {sizes[0]}; expected 1 to {MAX_SIZE}")
+        if not all(len(values) == 3 and np.isfinite(values).all() for values in (self.mean, self.std)) or 0 in self.std:
+            raise BackboneError(f"mean {self.mean} and std {self.std}; expected three numbers each, std not 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -290,7 +299,7 @@ class Preprocessing:
         """Make it from what `to_dict` returned."""
         try:
             return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise BackboneError(f"the description of the preprocessing cannot be read ({error})") from error
 
     def override(self, image_size: int | None = None, mode: str | None = None) -> Preprocessing:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -34,23 +33,27 @@ __all__ = [
     "winner",
 ]
 
-logger = logging.getLogger(__name__)
-
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 MAX_ITER = 1000
-FLOOR = 1e-6  # of the largest deviation: a column below it is noise, and dividing by its deviation would blow it up
+DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
+TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
 class CodeScaler(StandardScaler):
-    """`StandardScaler` that does not blow up columns which hardly vary: their deviation is taken as a floor.
+    """`StandardScaler` that leaves columns which hardly vary as small as they are.
 
-    The floor is 1e-6 of the largest deviation of any column. Parameters and attributes are those of `StandardScaler`.
+    Divided by its own deviation, a column that was nearly dead in training (4e-9 was seen) outweighs all others as soon
+    as one image wakes it up. So a deviation of at most 1e-6 of the largest is replaced by the largest. Parameters and
+    attributes are those of `StandardScaler`.
     """
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CodeScaler:
         """Learn mean and deviation of each column; `X` has shape (n_samples, n_features)."""
         super().fit(X, y, sample_weight)
-        self.scale_ = np.maximum(self.scale_, FLOOR * self.scale_.max())
+        deviation = np.sqrt(self.var_)
+        largest = deviation.max()
+        if largest > 0:
+            self.scale_ = np.where(deviation <= DEAD * largest, largest, deviation)
         return self
 
 
@@ -76,6 +79,7 @@ def make_probe(
     scale : {"standard", "l2", "none"}
     class_weight : {"balanced"} or dict, optional
     max_iter : int
+        Bound on the steps of the solver. Both solvers are deterministic, so there is no seed.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def make_probe(
     Raises
     ------
     ProbeError
-        No such classifier or scaling, or C is not positive.
+        No such classifier, scaling or class weight, or C is not a positive number.
 
     Examples
     --------
@@ -95,8 +99,10 @@ def make_probe(
     for name, value, table in (("clf", clf, CLASSIFIERS), ("scale", scale, SCALINGS)):
         if value not in table:
             raise ProbeError(f"no {name} {value!r}.{nearest(value, table)} There are {', '.join(table)}")
-    if not C > 0:
-        raise ProbeError(f"C is {C}; it must be positive")
+    if not (class_weight in (None, "balanced") or isinstance(class_weight, Mapping)):
+        raise ProbeError(f"no class weight {class_weight!r}; there is 'balanced', or a weight for each class")
+    if not 0 < C < np.inf:
+        raise ProbeError(f"C is {C}; it must be positive and finite")
     classifier = CLASSIFIERS[clf](C=C, class_weight=class_weight, max_iter=max_iter)
     return make_pipeline(SCALINGS[scale](), classifier)
 
@@ -160,8 +166,10 @@ def make_folds(
     Raises
     ------
     ProbeError
-        There is one class only, or a class that cannot be on both sides.
+        There is one class only, or a class that cannot be on both sides, or fewer than two folds are asked for.
     """
+    if cv < 2:
+        raise ProbeError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")
     counts = Counter(y.tolist())
     if len(counts) < 2:
         only = f"one class only, {next(iter(counts))!r}" if counts else "no labelled images"
@@ -175,8 +183,10 @@ def make_folds(
         groups = None
     rarest, fewest = min(counts.items(), key=lambda item: item[1])
     if fewest < 2:
+        single = sorted(label for label, count in counts.items() if count == 1)
+        more = f" (and {len(single) - 1} other classes)" if len(single) > 1 else ""
         raise ProbeError(
-            f"the class {rarest!r} has one {unit} only, which cannot be both learned from and tested on; "
+            f"the class {single[0]!r}{more} has one {unit} only, which cannot be both learned from and tested on; "
             f"add {unit}s of it, or take the class out"
         )
     notes = []
@@ -216,7 +226,6 @@ def search_C(
     clf, scale, class_weight
         As for `make_probe`.
     Cs : sequence of float
-        Ascending.
     groups, cv, seed
         As for `make_folds`.
     n_jobs : int, optional
@@ -225,25 +234,41 @@ def search_C(
     Returns
     -------
     Search
+        A fit that did not converge, and a best C at the edge of the grid, are among its notes.
+
+    Raises
+    ------
+    ProbeError
+        As for `make_probe` and `make_folds`; or codes that are not finite.
     """
-    make_probe(clf, C=float(min(Cs)), scale=scale)  # refuses what is wrong before anything is computed
+    Cs = np.sort(np.asarray(Cs, dtype=float))
+    for C in Cs[[0, -1]]:
+        make_probe(
+            clf, C=C, scale=scale, class_weight=class_weight
+        )  # refuses what is wrong before anything is computed
     folds, notes = make_folds(y, groups, cv=cv, seed=seed)
+    if not (finite := np.isfinite(X).all(axis=1)).all():
+        raise ProbeError(
+            f"the codes of {np.sum(~finite)} of {len(X)} images are not finite; "
+            "extract them again with --precision fp32, or with other weights"
+        )
     classes = np.unique(y)
-    Cs = np.asarray(Cs, dtype=float)
     tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
     results = Parallel(n_jobs=n_jobs)(tasks)
     accuracy = np.array(
         [
-            [np.mean(classes[winner(values)] == y[test]) for values in decision]
-            for (_, test), (decision, _) in zip(folds, results, strict=True)
+            [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
+            for (_, test), path in zip(folds, results, strict=True)
         ]
     )
-    best = int(accuracy.mean(axis=0).argmax())
-    values = np.empty((len(y), results[0][0].shape[2]))
-    for (_, test), (decision, _) in zip(folds, results, strict=True):
-        values[test] = decision[best]
-    notes += sorted({f"in cross-validation: {message}" for _, messages in results for message in messages})
-    if len(Cs) > 1 and best in (0, len(Cs) - 1):
+    means = accuracy.mean(axis=0)
+    best = int(np.argmax(means >= means.max() - TIE))
+    values = np.empty((len(y), results[0].decision.shape[2]))
+    for (_, test), path in zip(folds, results, strict=True):
+        values[test] = path.decision[best]
+    notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
+    notes += sorted({f"in cross-validation: {message}" for path in results for message in path.messages})
+    if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
         notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
     return Search(Cs, accuracy, float(Cs[best]), values, classes, folds, notes)
 
@@ -288,6 +313,27 @@ def fit_probe(
     return probe, search
 
 
+def _unconverged(converged: np.ndarray, Cs: np.ndarray, best: int) -> list[str]:
+    """Say which fits did not converge, given shape (n_folds, n_Cs), and what to do about it."""
+    if converged.all():
+        return []
+    failed = np.flatnonzero(~converged.all(axis=0))
+    which = f"C = {Cs[failed[0]]:g}" + (f" to {Cs[failed[-1]]:g}" if len(failed) > 1 else "")
+    chosen = "the chosen C is among them" if best in failed else "the chosen C is not among them"
+    return [
+        f"in cross-validation, {np.sum(~converged)} of {converged.size} fits did not converge within {MAX_ITER} steps "
+        f"({which}; {chosen}); scale the codes (--scale standard), or give a smaller -C"
+    ]
+
+
+class _FoldPath(NamedTuple):
+    """What one fold gives."""
+
+    decision: np.ndarray  # (n_Cs, n_test, k), of the held-out rows
+    converged: np.ndarray  # (n_Cs,)
+    messages: list[str]  # other warnings
+
+
 def _fold_path(
     X: np.ndarray,
     y: np.ndarray,
@@ -297,28 +343,34 @@ def _fold_path(
     Cs: np.ndarray,
     scale: str,
     class_weight: Any,
-) -> tuple[np.ndarray, list[str]]:
-    """Return the decision values of the held-out rows for each C, shape (n_Cs, n_test, k), and the warnings."""
+) -> _FoldPath:
+    """Fit a probe for each C to the rows `train`, and apply it to the rows `test`."""
     scaler = SCALINGS[scale]().fit(X[train])
     inside, outside = scaler.transform(X[train]), scaler.transform(X[test])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         if clf == "svm":
-            decision = fit_path(inside, y[train], Cs, class_weight=class_weight, max_iter=MAX_ITER).decision_function(
-                outside
-            )
+            path = fit_path(inside, y[train], Cs, class_weight=class_weight, max_iter=MAX_ITER)
+            decision, converged = path.decision_function(outside), path.converged
         else:
-            decision = _logistic_path(inside, y[train], outside, Cs, class_weight)
-    return decision, [" ".join(str(item.message).split()) for item in caught]
+            decision, converged = _logistic_path(inside, y[train], outside, Cs, class_weight)
+    messages = [" ".join(str(w.message).split()) for w in caught if not issubclass(w.category, ConvergenceWarning)]
+    return _FoldPath(decision, converged, messages)
 
 
 def _logistic_path(
     inside: np.ndarray, y: np.ndarray, outside: np.ndarray, Cs: np.ndarray, class_weight: Any
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Warm-started from the small end; where there are fewer rows than columns, in the space that the rows span."""
     if worth_reducing(*inside.shape):
         space = RowSpace(inside)
         inside, outside = space.Z, space.project(outside)
     model = LogisticRegression(max_iter=MAX_ITER, warm_start=True, class_weight=class_weight)
-    decision = [model.set_params(C=C).fit(inside, y).decision_function(outside) for C in Cs]
-    return np.array(decision).reshape(len(Cs), len(outside), -1)
+    decision, converged = [], []
+    for C in Cs:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            model.set_params(C=C).fit(inside, y)
+        decision.append(model.decision_function(outside))
+        converged.append(not any(issubclass(w.category, ConvergenceWarning) for w in caught))
+    return np.array(decision).reshape(len(Cs), len(outside), -1), np.array(converged)

@@ -117,18 +117,21 @@ class FrozenNetwork:
         if self.precision not in PRECISIONS:
             raise BackboneError(f"no precision {precision!r}; there are auto, {', '.join(PRECISIONS)}")
         self.batch_size = batch_size or BATCH_SIZES[self.device.type]
-        self._module, self.folded = self._load(layers)
-        self.layers, self.links = self._survey()
-        self.restrict([name for name in self.layers if name not in self.links])
+        self._load(layers)
+        self.layers, self.links = self._survey()  # in float32: rounding must not tell equal layers apart
+        self._wanted = [name for name in self.layers if name not in self.links]
+        self._module.to(dtype=PRECISIONS[self.precision])
 
     def restrict(self, layers: Sequence[str]) -> None:
         """Compute only these layers from now on, and nothing behind the deepest of them."""
-        if layers:
-            self._module = self._load(layers)[0].to(dtype=PRECISIONS[self.precision])
+        if layers and set(layers) != set(self._wanted):
+            self._load(layers)
+            self._wanted = list(layers)
+            self._module.to(dtype=PRECISIONS[self.precision])
 
-    def _load(self, layers: Sequence[str]) -> tuple[nn.Module, bool]:
-        extractor, folded = _fold(self.backbone.extractor(layers))
-        return extractor.to(device=self.device, memory_format=torch.channels_last), folded
+    def _load(self, layers: Sequence[str]) -> None:
+        extractor, self.folded = _fold(self.backbone.extractor(layers))
+        self._module = extractor.to(device=self.device, memory_format=torch.channels_last)
 
     def __call__(self, pixels: torch.Tensor) -> dict[str, np.ndarray]:
         """Compute the codes of up to `batch_size` images.
@@ -147,7 +150,7 @@ class FrozenNetwork:
         batch[:n] = pixels
         with torch.inference_mode():
             outputs = self._forward(batch)
-            return {name: pool(maps, self.pooling)[:n].cpu().numpy() for name, maps in outputs.items()}
+            return {name: pool(outputs[name], self.pooling)[:n].cpu().numpy() for name in self._wanted}
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the bits of the codes beside the weights, ready for JSON."""
@@ -197,13 +200,12 @@ def _last(name: str, links: dict[str, str]) -> str:
 
 
 def _fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
-    """Fold each batch normalisation into the convolution before it, where the traced graph allows."""
-    extractor = copy.deepcopy(extractor)
+    """Copy it, with each batch normalisation folded into the convolution before it where the traced graph allows."""
     if isinstance(extractor, torch.fx.GraphModule):
         from torch.fx.experimental.optimization import fuse
 
         try:
             return fuse(extractor, no_trace=True).eval(), True
-        except Exception as error:
+        except Exception as error:  # it refuses what it does not know in many ways
             logger.info("batch normalisation is not folded (%s)", error)
-    return extractor.eval(), False
+    return copy.deepcopy(extractor).eval(), False

@@ -163,9 +163,7 @@ class _Descent:
         W[-1] -= problem.centre @ W[:-1]
         return Solution(C, W, np.full(k, value / k), np.full(k, step), np.full(k, converged))
 
-    def _line_search(
-        self, move: Array, change: Array, slope: float, value: float, C: float
-    ) -> tuple[float, float]:
+    def _line_search(self, move: Array, change: Array, slope: float, value: float, C: float) -> tuple[float, float]:
         t = 1.0
         for _ in range(40):
             tried = self._objective(self.W + t * move, self.scores + t * change, C)

@@ -383,7 +383,7 @@ def test_timm_is_listed_only_where_it_is_asked_for() -> None:
 def test_without_timm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BackboneError, match=r"pip install 'cnncodes\[timm\]'"):
-        find_network("timm:resnet26d")
+        find_network("timm:never_asked_before")
 
 
 def test_the_keys_of_efficientnet_lite_map_one_to_one() -> None:

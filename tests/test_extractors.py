@@ -81,7 +81,7 @@ def test_in_place_activations_do_not_overwrite_a_kept_layer(name: str, layer: st
         patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.data.normal_(0, 0.02))
         patch.setattr(nn.init, "normal_", lambda tensor, *args, **kwargs: tensor.data.fill_(0.01))
         backbone = load_backbone(name, "random")
-    x = images(96)
+    x = images(80, 1)
     with torch.inference_mode():
         alone = backbone.extractor([layer])(x)[layer]
         together = backbone.extractor([layer, "penultimate"])(x)[layer]

@@ -1,0 +1,236 @@
+"""Does a linear classifier on CNN codes beat the classifiers on raw pixels of Fashion-MNIST's paper?
+
+    python benchmarks/bench_fashion_mnist.py                      # 60,000 and 10,000 images
+    python benchmarks/bench_fashion_mnist.py --limit 2000         # a quick look
+
+The images of Debian's package dataset-fashion-mnist go once through the embedded mobilenet_v2. The codes are kept in the
+work folder: an interrupted run is continued, a second one extracts nothing. First the codes of a few images are compared with
+those of plain torchvision. Then a linear SVM is fitted to each set of layers, and to the raw pixels, and scored on the
+test images. C is chosen by cross-validation on training images (on some of them, since there are many); the test images
+choose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import platform
+import shlex
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnncodes import CodesFile, ImageSet, extract, fit, load_backbone
+from cnncodes.evaluation import wilson_interval
+from cnncodes.probes import make_probe, search_C
+
+SOURCE = Path("/usr/share/datasets/fashion-mnist")
+SPLITS = {"train": "train", "test": "t10k"}  # our name: prefix of the files
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+BACKBONE = "mobilenet_v2"
+LAYERS = ("layer1", "layer2", "features.10", "layer3", "features.16", "features.17", "penultimate")
+CONCATENATIONS = (
+    ("penultimate",),
+    ("layer3", "penultimate"),
+    ("layer2", "layer3", "features.17", "penultimate"),
+    LAYERS,
+)
+# Xiao, Rasul, Vollgraf 2017, table 3: the best of each kind on raw pixels, with all 60,000 training images.
+PAPER = (("LinearSVC", 0.836), ("LogisticRegression", 0.842), ("SVC, the best of all", 0.897))
+PARITY_IMAGES = 32
+# Largest relative error of a code against plain torchvision in float32.
+PARITY = {"fp32": 1e-5, "bf16": 0.1, "fp16": 0.02}
+
+
+class Row(NamedTuple):
+    """One row of the table that is printed."""
+
+    features: str
+    classifier: str
+    n_features: int | None = None
+    C: float | None = None
+    accuracy: float = 0.0
+    n_test: int | None = None
+    seconds: float | None = None
+
+
+def read_split(source: Path, prefix: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return images, uint8 (n, 28, 28), and labels, (n,)."""
+    images = _read_idx(source / f"{prefix}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    labels = _read_idx(source / f"{prefix}-labels-idx1-ubyte.gz", 8)
+    if len(images) != len(labels):
+        raise SystemExit(f"{source}: {len(images)} {prefix} images, but {len(labels)} labels")
+    return images[:limit], np.array(CLASSES)[labels[:limit]]
+
+
+def _read_idx(path: Path, header: int) -> np.ndarray:
+    try:
+        return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
+    except FileNotFoundError as error:
+        raise SystemExit(f"no {path}: install Debian's package dataset-fashion-mnist, or use --source") from error
+
+
+def make_image_set(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> ImageSet:
+    """Both splits as one set, so that one codes file holds them."""
+    return ImageSet(
+        ids=[f"{split}/{i:05}" for split, (images, _) in splits.items() for i in range(len(images))],
+        sources=[image for images, _ in splits.values() for image in images],
+        labels=[str(label) for _, labels in splits.values() for label in labels],
+        splits=[split for split, (images, _) in splits.items() for _ in images],
+    )
+
+
+def print_progress(done: int, total: int, failed: int) -> None:
+    """Say every few thousand images how far the extraction is."""
+    step = max(total // 50, 1)
+    if done // step != print_progress.step:
+        print_progress.step = done // step
+        rate = done / (time.perf_counter() - print_progress.started)
+        print(f"\r{done} of {total} images, {failed} failed, {rate:.0f} images/s ", end="", file=sys.stderr, flush=True)
+        if done == total:
+            print(file=sys.stderr)
+
+
+print_progress.step, print_progress.started = -1, time.perf_counter()
+
+
+def assert_parity(path: Path, images: np.ndarray) -> float:
+    """Compare the first codes with plain torchvision in float32; return the largest relative error."""
+    import torch
+    from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
+
+    from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
+
+    network = mobilenet_v2().eval()
+    network.load_state_dict(torch.load(shipped_path(EMBEDDED_WEIGHTS), weights_only=True))
+    pixels = torch.from_numpy(images.copy())[:, None].expand(-1, 3, -1, -1)  # (n, 3, 28, 28)
+    with torch.inference_mode():
+        expected = network.features(MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(pixels)).mean((2, 3)).numpy()
+    with CodesFile.open(path) as file:
+        found = file.codes("penultimate", np.arange(len(images)))
+        precision = file.description["precision"]
+    error = float((np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)).max())
+    if error > PARITY[precision]:
+        raise SystemExit(f"the codes differ from plain torchvision's: relative error {error:.2g} in {precision}")
+    return error
+
+
+def fit_codes(path: Path, layers: tuple[str, ...], C: str, search_rows: int) -> Row:
+    """Fit and score with `cnncodes.fit`."""
+    started = time.perf_counter()
+    chosen: Any = C if C == "auto" else float(C) if C != "search" else None
+    if chosen is None:
+        with CodesFile.open(path) as file:
+            rows = file.rows("train")[:search_rows]
+            chosen = search_C(file.codes(layers, rows), file.labels[rows]).C
+    model = fit(path, layers=layers, C=chosen)
+    scores = model.scores
+    return Row(
+        features=" + ".join(layers),
+        classifier=f"linear SVM ({BACKBONE})",
+        n_features=model.coef.shape[1],
+        C=scores["C"],
+        accuracy=scores["test_accuracy"],
+        n_test=scores["n_test"],
+        seconds=time.perf_counter() - started,
+    )
+
+
+def fit_pixels(splits: dict[str, tuple[np.ndarray, np.ndarray]], search_rows: int) -> Row:
+    """Fit and score the same probe on raw pixels: what the codes add, with everything else alike."""
+    started = time.perf_counter()
+    (X, y), (X_test, y_test) = ((images.reshape(len(images), -1) / np.float32(255), y) for images, y in splits.values())
+    C = search_C(X[:search_rows], y[:search_rows]).C
+    accuracy = float(make_probe("svm", C=C).fit(X, y).score(X_test, y_test))
+    return Row("raw pixels", "linear SVM", X.shape[1], C, accuracy, len(y_test), time.perf_counter() - started)
+
+
+def render(rows: list[Row]) -> str:
+    """Return the table in Markdown, best first."""
+    lines = ["| features | classifier | length | C | test accuracy | 95 % interval | seconds |"]
+    lines.append("|---|---|---:|---:|---:|---:|---:|")
+    for row in sorted(rows, key=lambda row: -row.accuracy):
+        interval = ""
+        if row.n_test:
+            low, high = wilson_interval(round(row.accuracy * row.n_test), row.n_test)
+            interval = f"{low:.3f} – {high:.3f}"
+        length = row.n_features or ""
+        C = f"{row.C:.2g}" if row.C else ""
+        seconds = f"{row.seconds:.0f}" if row.seconds else ""
+        lines.append(
+            f"| {row.features} | {row.classifier} | {length} | {C} | {row.accuracy:.4f} | {interval} | {seconds} |"
+        )
+    return "\n".join(lines)
+
+
+def describe_machine() -> str:
+    """Return processor, cores and versions in one line."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    names = ("torch", "torchvision", "scikit-learn", "numpy", "cnncodes")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, default=SOURCE, help="folder of the four gzipped IDX files")
+    parser.add_argument("--work", type=Path, default=Path("bench-work"), help="folder of the codes files, kept")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N training and N test images")
+    parser.add_argument("--precision", default="auto", help="precision of the extraction (default: auto)")
+    parser.add_argument("--workers", type=int, help="threads of the extraction (default: one a core)")
+    parser.add_argument(
+        "-C", default="search", help="search: chosen on --search-rows training images; auto: on all of them; or a number"
+    )
+    parser.add_argument("--search-rows", type=int, default=5000, help="training images that choose C (default: 5000)")
+    parser.add_argument("--extract-only", action="store_true", help="stop when the codes are there")
+    parser.add_argument("--no-pixels", action="store_true", help="leave out the probe on raw pixels")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    splits = {split: read_split(options.source, prefix, options.limit) for split, prefix in SPLITS.items()}
+    options.work.mkdir(parents=True, exist_ok=True)
+    path = options.work / f"fashion-mnist-{options.limit or 'all'}-{options.precision}.h5"
+    print_progress.started = time.perf_counter()
+    done = extract(
+        make_image_set(splits),
+        path,
+        backbone=BACKBONE,
+        layers=LAYERS,
+        precision=options.precision,
+        workers=options.workers,
+        progress=print_progress,
+    )
+    rate = f", {done.computed / done.seconds:.0f} images/s" if done.computed else ""
+    print(f"extraction: {done.computed} of {done.n} images computed now, {done.seconds:.0f} s{rate}")
+    error = assert_parity(path, splits["train"][0][:PARITY_IMAGES])
+    print(f"parity: the first {PARITY_IMAGES} codes against plain torchvision in float32, relative error {error:.1g}")
+    if options.extract_only:
+        return
+
+    rows = [Row("raw pixels", f"{name} (paper)", accuracy=accuracy) for name, accuracy in PAPER]
+    if not options.no_pixels:
+        rows.append(fit_pixels(splits, options.search_rows))
+    for layers in CONCATENATIONS:
+        rows.append(fit_codes(path, layers, options.C, options.search_rows))
+        print(f"{rows[-1].features}: {rows[-1].accuracy:.4f} ({rows[-1].seconds:.0f} s)", file=sys.stderr)
+
+    n_train, n_test = (len(labels) for _, labels in splits.values())
+    print(f"\n{n_train} training and {n_test} test images; the paper's rows: 60,000 and 10,000\n")
+    print(render(rows))
+    print(f"\n{describe_machine()}; weights {load_backbone(BACKBONE).weights_sha256[:12]}")
+    print(f"command: {shlex.join(['python', *sys.argv])}")
+
+
+if __name__ == "__main__":
+    main()
