@@ -3,11 +3,11 @@
     python benchmarks/bench_fashion_mnist.py                      # 60,000 and 10,000 images
     python benchmarks/bench_fashion_mnist.py --limit 2000         # a quick look
 
-The images of Debian's package dataset-fashion-mnist go once through the embedded mobilenet_v2. The codes are kept in the
-work folder: an interrupted run is continued, a second one extracts nothing. First the codes of a few images are compared with
-those of plain torchvision. Then a linear SVM is fitted to each set of layers, and to the raw pixels, and scored on the
-test images. C is chosen by cross-validation on training images (on some of them, since there are many); the test images
-choose nothing.
+The images of Debian's package dataset-fashion-mnist go once through the embedded mobilenet_v2. The codes are kept in
+the work folder: an interrupted run is continued, a second one extracts nothing. First the codes of a few images are
+compared with those of plain torchvision. Then a linear SVM is fitted to each set of layers, and to the raw pixels, and
+scored on the test images. C is chosen by cross-validation on training images (on some of them, since there are many);
+the test images choose nothing.
 """
 
 from __future__ import annotations
@@ -85,18 +85,17 @@ def make_image_set(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> ImageSet
     )
 
 
-def print_progress(done: int, total: int, failed: int) -> None:
-    """Say every few thousand images how far the extraction is."""
-    step = max(total // 50, 1)
-    if done // step != print_progress.step:
-        print_progress.step = done // step
-        rate = done / (time.perf_counter() - print_progress.started)
-        print(f"\r{done} of {total} images, {failed} failed, {rate:.0f} images/s ", end="", file=sys.stderr, flush=True)
-        if done == total:
-            print(file=sys.stderr)
+class Progress:
+    """Says on stderr how far the extraction is, about fifty times."""
 
+    def __init__(self) -> None:
+        self.started, self.shown = time.perf_counter(), 0
 
-print_progress.step, print_progress.started = -1, time.perf_counter()
+    def __call__(self, done: int, total: int, failed: int) -> None:
+        if done == total or done - self.shown >= total / 50:
+            self.shown = done
+            rate = done / (time.perf_counter() - self.started)
+            print(f"{done} of {total} images, {failed} failed, {rate:.0f} images/s", file=sys.stderr, flush=True)
 
 
 def assert_parity(path: Path, images: np.ndarray) -> float:
@@ -126,7 +125,7 @@ def fit_codes(path: Path, layers: tuple[str, ...], C: str, search_rows: int) -> 
     chosen: Any = C if C == "auto" else float(C) if C != "search" else None
     if chosen is None:
         with CodesFile.open(path) as file:
-            rows = file.rows("train")[:search_rows]
+            rows = file.rows(split="train")[:search_rows]
             chosen = search_C(file.codes(layers, rows), file.labels[rows]).C
     model = fit(path, layers=layers, C=chosen)
     scores = model.scores
@@ -188,7 +187,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", default="auto", help="precision of the extraction (default: auto)")
     parser.add_argument("--workers", type=int, help="threads of the extraction (default: one a core)")
     parser.add_argument(
-        "-C", default="search", help="search: chosen on --search-rows training images; auto: on all of them; or a number"
+        "-C", default="search", help="search: chosen on --search-rows training images; auto: on all; or a number"
     )
     parser.add_argument("--search-rows", type=int, default=5000, help="training images that choose C (default: 5000)")
     parser.add_argument("--extract-only", action="store_true", help="stop when the codes are there")
@@ -201,7 +200,6 @@ def main() -> None:
     splits = {split: read_split(options.source, prefix, options.limit) for split, prefix in SPLITS.items()}
     options.work.mkdir(parents=True, exist_ok=True)
     path = options.work / f"fashion-mnist-{options.limit or 'all'}-{options.precision}.h5"
-    print_progress.started = time.perf_counter()
     done = extract(
         make_image_set(splits),
         path,
@@ -209,7 +207,7 @@ def main() -> None:
         layers=LAYERS,
         precision=options.precision,
         workers=options.workers,
-        progress=print_progress,
+        progress=Progress(),
     )
     rate = f", {done.computed / done.seconds:.0f} images/s" if done.computed else ""
     print(f"extraction: {done.computed} of {done.n} images computed now, {done.seconds:.0f} s{rate}")

@@ -322,7 +322,7 @@ def evaluate(data: str, model: str, as_json: bool) -> None:
 @click.argument("images")
 @option_model
 @click.option("-o", "--out", help="File to write.  [default: standard output]")
-@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv")
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Of the output.")
 @option_device
 @option_workers
 @click.pass_context

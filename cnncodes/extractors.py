@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -145,18 +144,8 @@ def _trace(network: nn.Module) -> _Tracer | None:
 
 def _make_functional(node: fx.Node) -> None:
     """Turn ``F.relu(x, inplace=True)`` into ``F.relu(x, inplace=False)``."""
-    if node.op != "call_function" or not callable(node.target):
-        return
-    try:
-        names = list(inspect.signature(node.target).parameters)
-    except ValueError:  # a built-in function without a signature
-        return
-    if "inplace" in names:
-        at = names.index("inplace")
-        if len(node.args) > at:
-            node.update_arg(at, False)
-        elif "inplace" in node.kwargs:
-            node.update_kwarg("inplace", False)
+    if node.op == "call_function" and "inplace" in node.kwargs:  # torch's functions hand it on by name
+        node.update_kwarg("inplace", False)
 
 
 def _is_in_place(node: fx.Node) -> bool:

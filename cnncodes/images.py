@@ -233,7 +233,7 @@ def _from_numpy(path: Path, labels: Any) -> ImageSet:
     except ImagesError:
         raise
     except Exception as error:  # numpy, zip and zlib each have their own
-        pickled = "Object arrays" in str(error) or "pickle" in str(error)
+        pickled = any(word in str(error) for word in ("Object arrays", "Python objects", "pickle"))
         what = "holds Python objects, which are never loaded" if pickled else f"cannot be read ({error})"
         raise ImagesError(f"{path}: {what}; save a uint8 array with numpy.save or numpy.savez") from error
     if len(images) != 1 or len(texts) > 1:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from safetensors.numpy import save
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
+from cnncodes.codes_layout import sync_folder
 from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.evaluation import softmax
 from cnncodes.images import ImageSet, load_images
@@ -40,7 +43,32 @@ HEADER_KEYS = {  # name: type of the value in the JSON header
     "description": dict,
     "trained_on": str,
     "notes": list,
+    "checksum": str,
 }
+FIELDS = [name for name in HEADER_KEYS if name not in ("format", "format_version", "checksum")]
+DESCRIPTION_KEYS = {  # what is needed to make codes again; there may be more
+    "backbone": str,
+    "weights": str,
+    "weights_sha256": str,
+    "preprocessing": dict,
+    "layers": dict,
+    "pooling": str,
+    "precision": str,
+    "runtime": dict,
+}
+PREPROCESSING_KEYS = {
+    "resize": int,
+    "image_size": int,
+    "interpolation": str,
+    "mean": list,
+    "std": list,
+    "mode": str,
+}
+RUNTIME_KEYS = {"device": str, "batch_size": int}
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MAX_BYTES = 4 << 30  # of a model file: 1,000 classes of 500,000 features
+MAX_BATCH_BYTES = 2 << 30  # of pixels: what a model file may make the network take at once
+ROWS = 8192  # scaled at a time, so that float64 copies stay small
 
 
 @dataclass(frozen=True)
@@ -111,13 +139,17 @@ class ProbeModel:
 
         ``((x - mean) / deviation) @ coef.T + intercept``: centred first, or a tiny deviation would cost precision.
         """
-        X = np.asarray(X, np.float64)
+        X = np.asarray(X)
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
             expected = f"(n, {self.coef.shape[1]}), the codes of {' + '.join(self.layers)}"
             raise ModelFileError(f"the codes have shape {X.shape}, expected {expected}")
-        if self.scale == "l2":
-            X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(float).tiny)
-        return ((X - self.mean) / self.deviation) @ self.coef.T + self.intercept
+        out = np.empty((len(X), len(self.coef)))
+        for start in range(0, len(X), ROWS):
+            part = np.asarray(X[start : start + ROWS], np.float64)
+            if self.scale == "l2":
+                part = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), np.finfo(float).tiny)
+            out[start : start + ROWS] = ((part - self.mean) / self.deviation) @ self.coef.T + self.intercept
+        return out
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return labels, shape (n,), of codes of shape (n, n_features)."""
@@ -165,10 +197,10 @@ class ProbeModel:
         image_set = load_images(images, labelled=False)
         computed = self.compute_codes(image_set, device=device, workers=workers, progress=progress)
         answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
-        chances = self.predict_proba(self.concatenated(computed.codes))
-        for row, of_image in zip(computed.rows.tolist(), chances, strict=True):
-            best = int(of_image.argmax())
-            answers[row] = Prediction(image_set.ids[row], self.classes[best], float(of_image[best]))
+        decision = self.decision_function(self.concatenated(computed.codes))
+        best, chances = winner(decision), softmax(decision, self.temperature)
+        for row, label, of_image in zip(computed.rows.tolist(), best.tolist(), chances, strict=True):
+            answers[row] = Prediction(image_set.ids[row], self.classes[label], float(of_image[label]))
         return [answers[row] for row in range(len(image_set))]
 
     def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
@@ -190,7 +222,12 @@ class ProbeModel:
             for field in fields
             if description.get(field) != self.description.get(field)
         ]
-        differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in description["layers"]]
+        theirs = description["layers"]
+        differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in theirs]
+        widths = [(name, theirs[name]["n_features"], self._width(name)) for name in self.layers if name in theirs]
+        differences += [
+            f"{name} has {there} features there and {ours} here" for name, there, ours in widths if there != ours
+        ]
         if differences:
             raise MismatchError(
                 f"{name} does not fit the model: {'; '.join(differences)}. "
@@ -226,15 +263,13 @@ class ProbeModel:
             It cannot be written, or does not read back as it is.
         """
         target = Path(path)
-        header = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        header |= {name: getattr(self, name) for name in HEADER_KEYS if name not in header}
+        header = {"format": FORMAT, "format_version": FORMAT_VERSION, **{name: getattr(self, name) for name in FIELDS}}
         # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
-        data = save(
-            {name: np.ascontiguousarray(array, "<f8") for name, array in self._arrays().items()},
-            metadata={FORMAT: json.dumps(header, ensure_ascii=False)},
-        )
+        arrays = {name: np.ascontiguousarray(array, "<f8") for name, array in self._arrays().items()}
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
+            header["checksum"] = _checksum(header, arrays)
+            data = save(arrays, metadata={FORMAT: json.dumps(header, ensure_ascii=False)})
             with partial.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
@@ -242,16 +277,21 @@ class ProbeModel:
             if not self.same_as(ProbeModel.load(partial)):
                 raise ModelFileError(f"{target}: what was written does not read back as it is; nothing was saved")
             os.replace(partial, target)
+            sync_folder(target.parent)
         except OSError as error:
             raise ModelFileError(
                 f"{target}: cannot be written ({error.strerror}); choose another place with -o"
             ) from error
+        except (TypeError, ValueError) as error:
+            raise ModelFileError(f"{target}: holds what JSON cannot ({error}); nothing was saved") from error
         finally:
             partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ProbeModel:
         """Read a model file. It may come from anyone: nothing in it is run.
+
+        A checksum finds damage; it does not say who made the file.
 
         Raises
         ------
@@ -262,10 +302,15 @@ class ProbeModel:
         if not path.is_file():
             raise ModelFileError(f"{path}: no such model file; make one with `cnncodes fit -o {path.name}`")
         try:
+            if path.stat().st_size > MAX_BYTES:
+                raise ModelFileError(f"not a model file: it is larger than {MAX_BYTES >> 30} GiB")
             with safe_open(path, framework="np") as file:
-                header = json.loads((file.metadata() or {})[FORMAT])
+                header = json.loads((file.metadata() or {})[FORMAT], parse_constant=_refuse_constant)
+                shapes = _checked_header(header)
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(**_checked(header, arrays))
+            _check_arrays(arrays, shapes)
+            _require(_checksum(header, arrays) == header["checksum"], "the checksum differs")
+            return cls(**{name: header[name] for name in FIELDS}, **arrays)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
         except (
@@ -277,6 +322,7 @@ class ProbeModel:
             AttributeError,
             RecursionError,
             OverflowError,
+            MemoryError,
         ) as error:
             raise ModelFileError(f"{path}: not a model file, or damaged ({type(error).__name__}: {error})") from error
 
@@ -284,40 +330,86 @@ class ProbeModel:
         """Whether two models are equal, bit by bit."""
         mine, theirs = self._arrays(), other._arrays()
         return all(np.array_equal(mine[name], theirs[name]) for name in mine) and all(
-            json.dumps(getattr(self, name)) == json.dumps(getattr(other, name))
-            for name in HEADER_KEYS
-            if not name.startswith("format")
+            json.dumps(getattr(self, name)) == json.dumps(getattr(other, name)) for name in FIELDS
         )
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in ("mean", "deviation", "coef", "intercept")}
 
+    def _width(self, layer: str) -> int:
+        return self.description["layers"][layer]["n_features"]
 
-def _checked(header: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return the fields of a model, or raise `ModelFileError` where anything is not as it is written."""
 
-    def require(condition: bool, what: str) -> None:
-        if not condition:
-            raise ModelFileError(f"not a model file, or damaged: {what}")
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ModelFileError(f"not a model file, or damaged: {what}")
 
-    require(isinstance(header, dict) and header.get("format") == FORMAT, "another format")
-    require(header.get("format_version") == FORMAT_VERSION, f"format version {header.get('format_version')!r}")
-    require(set(header) == set(HEADER_KEYS), "other header fields")
-    for name, kind in HEADER_KEYS.items():
-        require(type(header[name]) is kind, f"{name} is no {kind.__name__}")
-    require(header["clf"] in CLASSIFIERS and header["scale"] in SCALINGS, "unknown classifier or scaling")
-    layers, classes = header["layers"], header["classes"]
-    require(all(isinstance(item, str) for item in [*layers, *classes, *header["notes"]]), "names that are no text")
-    require(len(set(classes)) == len(classes) >= 2 and len(layers) >= 1, "too few or repeated names")
-    require(0 < header["C"] < np.inf and 0 < header["temperature"] < np.inf, "C or temperature out of range")
-    widths = [header["description"]["layers"][name]["n_features"] for name in layers]
-    require(all(type(width) is int and width > 0 for width in widths), "code lengths")
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _require_types(fields: Any, kinds: Mapping[str, type], where: str) -> None:
+    """Require a value of exactly its type (a bool is no int) for each name."""
+    for name, kind in kinds.items():
+        _require(isinstance(fields, dict) and type(fields.get(name)) is kind, f"{where}{name} is no {kind.__name__}")
+
+
+def _checksum(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of all that a model file says."""
+    said = {name: value for name, value in header.items() if name != "checksum"}
+    digest = hashlib.sha256(json.dumps(said, allow_nan=False).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} ".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the arrays must have, or raise `ModelFileError` where anything is not as it is written."""
+    _require(isinstance(header, dict) and header.get("format") == FORMAT, "another format")
+    version = header.get("format_version")
+    _require(version == FORMAT_VERSION, f"format version {version!r}, this is for {FORMAT_VERSION}")
+    _require(set(header) == set(HEADER_KEYS), "other header fields")
+    _require_types(header, HEADER_KEYS, "")
+    _require(header["clf"] in CLASSIFIERS and header["scale"] in SCALINGS, "unknown classifier or scaling")
+    layers, classes, scores = header["layers"], header["classes"], header["scores"]
+    _require(all(isinstance(item, str) for item in [*layers, *classes, *header["notes"]]), "names that are no text")
+    _require(len(set(classes)) == len(classes) >= 2, "fewer than two classes, or one twice")
+    _require(classes == sorted(classes), "classes out of order")
+    _require(len(set(layers)) == len(layers) >= 1, "no layer, or one twice")
+    _require(0 < header["C"] < np.inf and 0 < header["temperature"] < np.inf, "C or temperature out of range")
+    _require(header["trained_on"] == "" or bool(SHA256.fullmatch(header["trained_on"])), "trained_on is no SHA-256")
+    _require(type(scores.get("n", 0)) is int and 0 <= scores.get("n", 0) < 2**63, "scores.n is no count")
+    widths = _checked_widths(header["description"], layers)
     k = 1 if len(classes) == 2 else len(classes)
-    shapes = {"mean": (sum(widths),), "deviation": (sum(widths),), "coef": (k, sum(widths)), "intercept": (k,)}
-    require(set(arrays) == set(shapes), "other arrays")
+    return {"mean": (sum(widths),), "deviation": (sum(widths),), "coef": (k, sum(widths)), "intercept": (k,)}
+
+
+def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]:
+    """Return the code lengths of the layers; the description must say all that is needed to make codes again."""
+    _require_types(description, DESCRIPTION_KEYS, "description.")
+    preprocessing, runtime = description["preprocessing"], description["runtime"]
+    _require(bool(SHA256.fullmatch(description["weights_sha256"])), "weights_sha256 is no SHA-256")
+    _require_types(preprocessing, PREPROCESSING_KEYS, "preprocessing.")
+    for name in ("mean", "std"):
+        numbers = preprocessing[name]
+        _require(len(numbers) == 3 and all(type(x) in (int, float) for x in numbers), f"{name} is not three numbers")
+    _require_types(runtime, RUNTIME_KEYS, "runtime.")
+    _require(min(preprocessing["resize"], preprocessing["image_size"], runtime["batch_size"]) > 0, "sizes")
+    largest = max(preprocessing["resize"], preprocessing["image_size"])
+    _require(3 * largest**2 * runtime["batch_size"] <= MAX_BATCH_BYTES, "a batch that would not fit into memory")
+    for name in layers:
+        _require_types(description["layers"].get(name), {"n_features": int}, f"{name}: ")
+    widths = [description["layers"][name]["n_features"] for name in layers]
+    _require(min(widths) > 0, "code lengths")
+    return widths
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    _require(set(arrays) == set(shapes), "other arrays")
     for name, shape in shapes.items():
         array = arrays[name]
-        require(array.dtype == np.float64 and array.shape == shape, f"{name} is {array.dtype} {array.shape}")
-        require(bool(np.isfinite(array).all()), f"{name} is not finite")
-    require(bool((arrays["deviation"] > 0).all()), "a deviation is not positive")
-    return {**{name: header[name] for name in HEADER_KEYS if not name.startswith("format")}, **arrays}
+        _require(array.dtype == np.float64 and array.shape == shape, f"{name} is {array.dtype} {array.shape}")
+        _require(bool(np.isfinite(array).all()), f"{name} is not finite")
+    _require(bool((arrays["deviation"] > 0).all()), "a deviation is not positive")

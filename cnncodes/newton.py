@@ -7,197 +7,33 @@ For one class with signs s_i, weights r_i and rows x_i (the constant intercept c
 which is quadratic as long as the active set A = {i: s_i w.x_i < 1} stays the same. So Newton's method with an exact
 line search ends after a few steps (Keerthi and DeCoste 2005), and what it costs is the solution of
 
-    (I + 2 C sum_A r_i x_i x_i^T) v = g,
+    (I + 2 C sum_A r_i x_i x_i^T) v = g.
 
-either as it stands, or as a system of |A| unknowns where the active set is smaller than a row is long. Both matrices
-are kept and updated by the few rows that enter or leave the active set from one step, and one C, to the next.
+While most rows are active, that is done for all classes together by conjugate gradients, preconditioned by the matrix
+of all rows; afterwards by factorisation, class by class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
-__all__ = ["HingeProblem", "Rows", "Solution", "solve_path"]
+from cnncodes.curvature import SAMPLE_FORM, Curvature, factorise
+from cnncodes.rows import Rows
+
+__all__ = ["HingeProblem", "Solution", "solve_path"]
 
 Array = NDArray[np.float64]
 
-BLOCK_BYTES = 16 << 20  # float64 copies of rows are made in blocks of this size, which stay near the cache
 CURVATURE_BYTES = 256 << 20  # classes are solved together as long as their matrices fit in here
-SAMPLE_FORM = 0.9  # active rows per column below which the system over the active rows is the cheaper one
-KERNEL_ROWS = 2  # rows per column up to which all products of rows are computed once
 OBJECTIVE_GAP = 1e-7  # relative: what a solution may lie above the optimum
 LADDER_RATIO = 10.0  # between the values of C that lead up to the first one asked for
 LADDER_START = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
 LADDER_GAP = 0.1  # relative: how far from the optimum they may stay
 ROUNDING_GAP = 1e-13  # relative: an expected gain below this cannot be told from rounding
-
-
-class Rows:
-    """The rows of a dense matrix and the constant column of the intercept, handed out in float64.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        float32 or float64; it is neither copied as a whole nor changed.
-    bias : float
-        Value of the constant column; 0 for none.
-    """
-
-    def __init__(self, X: NDArray, bias: float = 0.0) -> None:
-        self.X = X
-        self.bias = float(bias)
-        self.n, self.d = X.shape
-        self.p = self.d + (bias > 0)
-        self._kernel: Array | None = None
-
-    def blocks(self, total: int) -> Iterator[slice]:
-        size = max(64, BLOCK_BYTES // (8 * max(self.p, 1)))
-        for start in range(0, total, size):
-            yield slice(start, min(start + size, total))
-
-    def take(self, index: NDArray | slice) -> Array:
-        """Return rows as a new float64 array of shape (m, p)."""
-        part = self.X[index]
-        rows = np.empty((len(part), self.p))
-        rows[:, : self.d] = part
-        if self.bias:
-            rows[:, self.d] = self.bias
-        return rows
-
-    def scores(self, W: Array) -> Array:
-        """Return the products of all rows with the columns of `W`, (n, k)."""
-        out = np.empty((self.n, W.shape[1]))
-        for block in self.blocks(self.n):
-            np.matmul(np.asarray(self.X[block], dtype=np.float64), W[: self.d], out=out[block])
-        if self.bias:
-            out += self.bias * W[self.d]
-        return out
-
-    def pull(self, R: Array) -> Array:
-        """Return the sums of rows weighted by the columns of `R`, (p, k)."""
-        out = np.zeros((self.p, R.shape[1]))
-        for block in self.blocks(self.n):
-            out[: self.d] += np.asarray(self.X[block], dtype=np.float64).T @ R[block]
-        if self.bias:
-            out[self.d] = self.bias * R.sum(axis=0)
-        return out
-
-    def curve(self, V: Array, weights: NDArray) -> Array:
-        """Return X^T (weights * (X V)) in the precision of X, for directions that need no more; V is (p, k)."""
-        V = V.astype(self.X.dtype)
-        scores = self.X @ V[: self.d]
-        if self.bias:
-            scores += self.X.dtype.type(self.bias) * V[self.d]
-        scores *= weights
-        out = np.empty((self.p, V.shape[1]))
-        out[: self.d] = self.X.T @ scores
-        if self.bias:
-            out[self.d] = self.bias * scores.sum(axis=0)
-        return out
-
-    def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:
-        """Add sign * sum weights_i x_i x_i^T to the lower triangle of `gram`, in place."""
-        for block in self.blocks(len(index)):
-            rows = self.take(index[block])
-            rows *= np.sqrt(weights[block])[:, None]
-            blas.dsyrk(sign, rows.T, beta=1.0, c=gram.T, lower=0, overwrite_c=1)
-
-    @property
-    def kernel(self) -> Array | None:
-        """All products of two rows, where that matrix is not much larger than the rows themselves."""
-        if self._kernel is None and self.n <= KERNEL_ROWS * self.p:
-            rows = self.take(slice(None))
-            self._kernel = rows @ rows.T
-        return self._kernel
-
-
-def _factorise(matrix: Array, scale: float, diagonal: Array | float) -> Array:
-    """Return the Cholesky factor of scale * matrix + diag(diagonal), from the lower triangle of `matrix`."""
-    added = np.asarray(diagonal)
-    while True:
-        system = scale * matrix
-        system[np.diag_indices(len(system))] += added
-        top = float(system.diagonal().max())
-        factor, info = lapack.dpotrf(system.T, lower=0, overwrite_a=1, clean=0)
-        if info == 0:
-            return factor
-        # Rounding made it indefinite. The line search guards the step, so a shift costs speed, not correctness.
-        added = added + np.finfo(float).eps * len(system) * top
-
-
-def _solve_definite(matrix: Array, scale: float, diagonal: Array | float, g: Array) -> Array:
-    return lapack.dpotrs(_factorise(matrix, scale, diagonal), g, lower=0)[0]
-
-
-class Curvature:
-    """The Newton systems of one class, each made from the one before."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
-        self.weights = np.zeros(rows.n)  # of each row in `gram`
-        self.gram: Array | None = None
-        self.active = np.empty(0, dtype=np.intp)  # the rows of `kernel`, in its order
-        self.kernel: Array | None = None
-
-    def solve(self, weights: Array, C: float, g: Array, shared: Curvature | None = None) -> Array:
-        """Return v of (I + 2 C sum weights_i x_i x_i^T) v = g, with g of shape (p, k)."""
-        active = np.flatnonzero(weights)
-        if len(active) <= SAMPLE_FORM * self.rows.p:
-            return self._solve_samples(active, weights, C, g)
-        self._update_gram(weights, shared)
-        assert self.gram is not None
-        return _solve_definite(self.gram, 2.0 * C, 1.0, g)
-
-    def nearest(self, weights: Array, shared: Curvature | None) -> tuple[int, Curvature | None]:
-        """Return how many rows have to be added or removed, and which matrix to start from (None: from 0)."""
-        candidates: list[tuple[int, Curvature | None]] = [(np.count_nonzero(weights), None)]
-        for other in (shared, self):
-            if other is not None and other.gram is not None:
-                candidates.append((np.count_nonzero(weights != other.weights), other))
-        return min(candidates, key=lambda candidate: candidate[0])
-
-    def _update_gram(self, weights: Array, shared: Curvature | None) -> None:
-        _, base = self.nearest(weights, shared)
-        if base is None:
-            gram, old = np.zeros((self.rows.p, self.rows.p)), np.zeros(self.rows.n)
-        else:
-            assert base.gram is not None
-            gram, old = (base.gram if base is self else base.gram.copy()), base.weights
-        change = weights - old
-        for sign in (1.0, -1.0):
-            index = np.flatnonzero(sign * change > 0)
-            if len(index):
-                self.rows.add_gram(gram, index, np.abs(change[index]), sign)
-        self.gram, self.weights = gram, weights.copy()
-
-    def _solve_samples(self, active: NDArray, weights: Array, C: float, g: Array) -> Array:
-        if not len(active):
-            return g.copy()
-        if self.rows.kernel is not None:
-            rows, kernel = self.rows.take(active), self.rows.kernel[np.ix_(active, active)]
-        else:
-            active, rows, kernel = self._update_kernel(active)
-        inner = _solve_definite(kernel, 1.0, 1.0 / (2.0 * C * weights[active]), rows @ g)
-        return g - rows.T @ inner
-
-    def _update_kernel(self, active: NDArray) -> tuple[NDArray, Array, Array]:
-        wanted = np.zeros(self.rows.n, dtype=bool)
-        wanted[active] = True
-        stay = np.flatnonzero(wanted[self.active])
-        wanted[self.active] = False
-        active = np.concatenate([self.active[stay], np.flatnonzero(wanted)])
-        rows = self.rows.take(active)
-        kernel = np.empty((len(active), len(active)))
-        if self.kernel is not None:
-            kernel[: len(stay), : len(stay)] = self.kernel[np.ix_(stay, stay)]
-        np.matmul(rows[len(stay) :], rows.T, out=kernel[len(stay) :])
-        self.active, self.kernel = active, kernel
-        return active, rows, kernel
 
 
 @dataclass(frozen=True)
@@ -306,7 +142,8 @@ class _Descent:
             small = (norm <= C * self.gradient_bound[open_]) | (gap > OBJECTIVE_GAP)
             done = small & (0.5 * norm**2 <= gap * value)  # P is 1-strongly convex
             converged[open_] = done
-            open_, gradient, value, small, slack = (a[..., ~done] for a in (open_, gradient, value, small, slack))
+            open_, value, small = open_[~done], value[~done], small[~done]
+            gradient, slack = gradient[:, ~done], slack[:, ~done]
             if not len(open_) or step == self.max_iter:
                 break
             move = self._newton_step(open_, gradient, slack, C, 0.1 if gap > OBJECTIVE_GAP else 1e-4)
@@ -365,8 +202,9 @@ class _Descent:
         rows = self.problem.rows
         if self.shared.gram is None:
             self.shared.solve(self.base, C, g[:, :1])
+        assert self.shared.gram is not None
         share = active.sum() / (self.base.sum() * active.shape[1])
-        factor = _factorise(self.shared.gram, 2.0 * C * share, 1.0)
+        factor = factorise(self.shared.gram, 2.0 * C * share, 1.0)
         weights = active.astype(rows.X.dtype)
         v, r = np.zeros_like(g), -g
         z = lapack.dpotrs(factor, r, lower=0)[0]

@@ -131,37 +131,38 @@ def fit_state(
     """
     own = network.state_dict()
     keys = _match_keys(state, own, rules, source)
-    misshaped = {
-        key: f"{key} is {tuple(state[keys[key]].shape)}, expected {tuple(own[key].shape)}"
-        for key in own.keys() & keys.keys()
-        if state[keys[key]].shape != own[key].shape
-    }
-    missing = {key for key in own if key not in keys and not key.endswith(NOT_NEEDED)}
+    faults = _faults(own, {key: state[old] for key, old in keys.items()})
     unexpected = [old for new, old in keys.items() if new not in own and not new.startswith(rules.ignored)]
     unexpected += sorted(state.keys() - set(keys.values()))
-    lacking = {
-        **{key: f"{key} is missing" for key in missing},
-        **{key: misshaped[key] for key in own if key in misshaped},
-    }
-    notes = []
-    if headless := [key for key in lacking if key.startswith(f"{head}.")]:
-        notes.append(
-            f"{source}: no head for this network ({_named(lacking.pop(key) for key in headless)}); codes need none"
-        )
-    if unexpected:
-        notes.append(f"{source}: not used: {_named(unexpected)}")
-    if lacking:
-        fault = f"{source}: does not fit the network: {_named(lacking.values())}"
-        if not allow_partial:
-            hint = f"; not used: {_named(unexpected)}" if unexpected else ""
-            raise WeightsError(f"{fault}{hint}; another backbone? (--allow-partial leaves these random)")
-        notes.append(f"{fault}; left random")
+    headless = {key: faults[key] for key in faults if key.startswith(f"{head}.")}
+    lacking = [fault for key, fault in faults.items() if key not in headless]
+    misfit = f"{source}: does not fit the network: {_named(lacking)}"
+    if lacking and not allow_partial:
+        hint = f"; not used: {_named(unexpected)}" if unexpected else ""
+        raise WeightsError(f"{misfit}{hint}; another backbone? (--allow-partial leaves these random)")
     with torch.no_grad():
-        for key in own.keys() & keys.keys() - misshaped.keys():
+        for key in own.keys() & keys.keys() - faults.keys():
             own[key].copy_(state[keys[key]])
-    if broken := [key for key, tensor in own.items() if not torch.isfinite(tensor).all()]:
-        notes.append(f"{source}: holds values that are not finite: {_named(broken)}")
-    return notes, not headless
+    broken = [key for key, tensor in own.items() if not torch.isfinite(tensor).all()]
+    notes = {
+        f"{source}: no head for this network ({_named(headless.values())}); codes need none": headless,
+        f"{source}: not used: {_named(unexpected)}": unexpected,
+        f"{misfit}; left random": lacking,
+        f"{source}: holds values that are not finite: {_named(broken)}": broken,
+    }
+    return [note for note, cause in notes.items() if cause], not headless
+
+
+def _faults(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Say what is wrong with each key of the network that is missing or has another shape."""
+    faults = {}
+    for key, tensor in own.items():
+        if key not in given:
+            if not key.endswith(NOT_NEEDED):
+                faults[key] = f"{key} is missing"
+        elif given[key].shape != tensor.shape:
+            faults[key] = f"{key} is {tuple(given[key].shape)}, expected {tuple(tensor.shape)}"
+    return faults
 
 
 def _match_keys(state: State, own: Mapping[str, Any], rules: KeyRules, source: str) -> dict[str, str]:

@@ -80,7 +80,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | No
     data : bytes
     max_pixels : int
         A larger image is refused before its pixels are decoded. (Above 178,956,970, the limit of Pillow itself holds
-        for WebP, GIF and tiled TIFF.)
+        for WebP, GIF and TIFF.)
     remarks : list of str, optional
         What is worth a note about this image is appended: further frames, or values that were stretched.
 
@@ -231,14 +231,14 @@ def _to_8_bits(values: np.ndarray, mode: str, remarks: list[str] | None) -> np.n
     if not finite.any():
         raise DecodeError("not one of its values is a number")
     low, high = float(values[finite].min()), float(values[finite].max())
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     ranges = RANGES if mode == "F" else RANGES[-1:]
     top: float = next((top for top in ranges if low >= 0 and high <= top), 0)
     if not top:
         if remarks is not None:
             remarks.append(f"values from {low:g} to {high:g} were stretched to 0–255")
-        values, top = values - np.float32(low), (high - low) or 1.0
-    scaled = np.nan_to_num(values, nan=0.0) * np.float32(255 / top)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        values, top = values.astype(np.float64) - low, (high - low) or 1.0
+    return np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)

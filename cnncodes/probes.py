@@ -36,6 +36,7 @@ __all__ = [
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 MAX_ITER = 1000
 DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
+CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -242,10 +243,8 @@ def search_C(
         As for `make_probe` and `make_folds`; or codes that are not finite.
     """
     Cs = np.sort(np.asarray(Cs, dtype=float))
-    for C in Cs[[0, -1]]:
-        make_probe(
-            clf, C=C, scale=scale, class_weight=class_weight
-        )  # refuses what is wrong before anything is computed
+    for C in Cs[[0, -1]]:  # refuses what is wrong before anything is computed
+        make_probe(clf, C=C, scale=scale, class_weight=class_weight)
     folds, notes = make_folds(y, groups, cv=cv, seed=seed)
     if not (finite := np.isfinite(X).all(axis=1)).all():
         raise ProbeError(
@@ -309,8 +308,15 @@ def fit_probe(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         probe.fit(X, y)
-    search.notes += [" ".join(str(item.message).split()) for item in caught]
+    if any(issubclass(item.category, ConvergenceWarning) for item in caught):
+        search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
+    search.notes += _messages(caught)
     return probe, search
+
+
+def _messages(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Return warnings as lines, but for those of the solvers, which are told in our own words."""
+    return [" ".join(str(w.message).split()) for w in caught if not issubclass(w.category, ConvergenceWarning)]
 
 
 def _unconverged(converged: np.ndarray, Cs: np.ndarray, best: int) -> list[str]:
@@ -322,7 +328,7 @@ def _unconverged(converged: np.ndarray, Cs: np.ndarray, best: int) -> list[str]:
     chosen = "the chosen C is among them" if best in failed else "the chosen C is not among them"
     return [
         f"in cross-validation, {np.sum(~converged)} of {converged.size} fits did not converge within {MAX_ITER} steps "
-        f"({which}; {chosen}); scale the codes (--scale standard), or give a smaller -C"
+        f"({which}; {chosen}); {CONVERGE}"
     ]
 
 
@@ -354,8 +360,7 @@ def _fold_path(
             decision, converged = path.decision_function(outside), path.converged
         else:
             decision, converged = _logistic_path(inside, y[train], outside, Cs, class_weight)
-    messages = [" ".join(str(w.message).split()) for w in caught if not issubclass(w.category, ConvergenceWarning)]
-    return _FoldPath(decision, converged, messages)
+    return _FoldPath(decision, converged, _messages(caught))
 
 
 def _logistic_path(

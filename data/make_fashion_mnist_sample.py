@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=TARGET, help="folder that is written (default: beside this)")
     options = parser.parse_args()
     if not options.source.is_dir():
-        sys.exit(f"no folder {options.source}: install Debian's package dataset-fashion-mnist, or name it with --source")
+        sys.exit(f"no folder {options.source}: install Debian's dataset-fashion-mnist, or use --source")
     make_sample(options.source, options.target)
     print(tree_sha256(options.target))
 

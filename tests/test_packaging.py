@@ -19,7 +19,7 @@ from cnncodes.shipped import EMBEDDED_WEIGHTS, SAMPLE
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = ("layer1", "layer2", "layer3", "layer4", "penultimate")
+LAYERS = ("layer1", "layer2", "layer3", "penultimate")  # layer4 has the same codes as penultimate
 DEMO_COMMANDS = ("extract", "fit", "evaluate", "predict", "compare")
 
 
@@ -46,14 +46,14 @@ def environment(wheel, tmp_path_factory) -> Path:
     """A new environment with the wheel, where everything but cnncodes comes from the environment of the tests."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
-    paths = {name: Path(sysconfig.get_path(name, "venv", vars={"base": str(folder)})) for name in ("purelib", "scripts")}
+    site, scripts = (Path(sysconfig.get_path(name, "venv", {"base": str(folder)})) for name in ("purelib", "scripts"))
     # Looked up after the wheel; .pth files in there (an editable cnncodes) are not followed.
     here = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    (paths["purelib"] / "outer.pth").write_text("\n".join(sorted(here)))
-    python = paths["scripts"] / "python"
+    (site / "outer.pth").write_text("\n".join(sorted(here)))
+    python = scripts / "python"
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=folder)
-    return paths["scripts"]
+    return scripts
 
 
 def test_wheel_holds_weights_sample_and_licences(wheel):

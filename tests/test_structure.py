@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +175,7 @@ def test_import_cnncodes_loads_nothing_heavy(tmp_path):
 def test_help_loads_nothing_heavy(tmp_path):
     code = f"""
 import sys
+import tomllib
 from cnncodes.cli import main
 commands = main.list_commands(None)
 for command in [[], *([name] for name in commands)]:
@@ -195,3 +197,14 @@ def test_importing_every_module_leaves_no_file_and_prints_nothing(tmp_path):
     modules = ", ".join(f"cnncodes.{room}" for room in ROOMS if room != "__main__")
     assert run_python(f"import {modules}", tmp_path) == ""
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_each_lower_bound_has_its_reason_and_no_upper_one_is_set():
+    project = tomllib.loads((TABLE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["timm"],
+        f"python{project['requires-python']}",
+    ]
+    reasons = re.findall(r"^\| *`([\w-]+>=[\d.]+)` *\| *\S", TABLE.read_text(encoding="utf-8"), re.M)
+    assert sorted(bounds) == sorted(reasons), "pyproject.toml and the table of lower bounds in CONTRIBUTING.md differ"

@@ -1,0 +1,218 @@
+"""The commands: the defaults chain, results go to stdout, errors are one line, exit codes are what they say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from cnncodes.cli import main
+from cnncodes.codes import CodesFile, load_codes
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def failed(*words: object) -> str:
+    """Run a command that fails, and return its one line."""
+    result = run(*words, code=1)
+    lines = result.stderr.strip().splitlines()
+    assert result.stdout == ""
+    assert lines[-1].startswith("error: ")
+    assert "Traceback" not in result.stderr
+    return lines[-1]
+
+
+@pytest.fixture
+def there(tmp_path: Path, sample_codes: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to be in, with a codes file of the sample."""
+    shutil.copy(sample_codes, tmp_path / "codes.h5")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_defaults_chain(small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    extracted = run("extract", small_sample)
+    assert "codes.h5: 45 of 45 images, 0 failed" in extracted.stdout
+    fitted = run("fit", "--clf", "svm", "--layer", "layer3").stdout
+    assert "svm on layer3, C = " in fitted
+    assert "majority class" in fitted
+    assert "held-out accuracy" in fitted
+    rows = list(csv.DictReader(io.StringIO(run("predict", small_sample / "test" / "Bag").stdout)))
+    assert len(rows) == 5
+    assert sum(row["label"] == "Bag" for row in rows) >= 4
+    assert all(1 / 3 < float(row["probability"]) <= 1 for row in rows)
+    assert "precision" in run("evaluate").stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.h5", "model.safetensors"]
+
+
+def test_json_is_one_object_with_the_promised_keys(there: Path) -> None:
+    fitted = json.loads(run("fit", "--json", "--clf", "logreg", "-C", "0.1").stdout)
+    keys = {"n", "classes", "clf", "layers", "C", "cv_accuracy", "cv_interval", "baseline_accuracy"}
+    assert keys | {"test_accuracy", "test_interval", "seconds"} <= fitted.keys()
+    assert (fitted["n"], fitted["C"], fitted["layers"]) == (30, 0.1, ["penultimate"])
+    assert fitted["baseline_accuracy"] == pytest.approx(1 / 3)
+    info = json.loads(run("info", "--json").stdout)
+    assert {
+        "n",
+        "complete",
+        "ok",
+        "failed",
+        "pending",
+        "layers",
+        "backbone",
+        "weights_sha256",
+        "classes",
+    } <= info.keys()
+    assert (info["n"], info["ok"], info["complete"]) == (45, 45, True)
+    evaluated = json.loads(run("evaluate", "--json").stdout)
+    assert evaluated["n"] == 15
+    assert np.sum(evaluated["confusion"]) == 15
+    assert evaluated["test_accuracy"] == fitted["test_accuracy"]
+    compared = json.loads(run("compare", "--clf", "svm", "--layer", "layer1", "--layer", "layer3", "--json").stdout)
+    accuracies = [row["cv_accuracy"] for row in compared["rows"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert {tuple(row["layers"]) for row in compared["rows"]} == {("layer1",), ("layer3",), ()}
+
+
+def test_a_model_file_can_be_looked_at(there: Path) -> None:
+    run("fit", "--layer", "layer3", "-C", "0.1")
+    info = json.loads(run("info", "model.safetensors", "--json").stdout)
+    assert (info["clf"], info["layers"], info["C"], info["backbone"]) == ("svm", ["layer3"], 0.1, "mobilenet_v2")
+    assert "layer3" in run("info", "model.safetensors").stdout
+
+
+def test_predict_writes_json_and_files_and_records_failures(there: Path, small_sample: Path) -> None:
+    run("fit", "--layer", "layer3", "-C", "0.1")
+    new = there / "new"
+    shutil.copytree(small_sample / "test" / "Sandal", new / "deep" / "er")
+    (new / "broken.jpg").write_bytes(b"")
+    result = run("predict", new, "--format", "json", code=3)
+    rows = {row["path"]: row for row in json.loads(result.stdout)}
+    assert rows["broken.jpg"] == {"path": "broken.jpg", "label": None, "probability": None}
+    assert sum(row["label"] == "Sandal" for path, row in rows.items() if path.startswith("deep/er/")) >= 4
+    assert "broken.jpg" in result.stderr
+    run("predict", small_sample / "test" / "Sandal", "-o", "out.csv")
+    assert len((there / "out.csv").read_text().splitlines()) == 6
+    assert [path.name for path in there.iterdir() if "partial" in path.name] == []
+
+
+def test_some_failed_images_exit_with_3_and_strict_with_1(there: Path, small_sample: Path) -> None:
+    folder = there / "images"
+    shutil.copytree(small_sample / "train", folder)
+    (folder / "Bag" / "broken.png").write_text("no image")
+    for words, code in (((), 3), (("--strict",), 1)):
+        result = run("extract", folder, "-o", "new.h5", "--layer", "layer1", *words, code=code)
+        assert "30 of 31 images, 1 failed" in result.stdout
+        assert "failed: Bag/broken.png: " in result.stderr
+    assert json.loads(run("info", "new.h5", "--json").stdout)["failures"].keys() == {"Bag/broken.png"}
+    assert "1 images that could not be read" in run("fit", "new.h5", "--layer", "layer1", "-C", "1").stderr
+
+
+def test_a_manifest_and_arrays_are_extracted(there: Path, small_sample: Path) -> None:
+    paths = (
+        sorted((small_sample / "train" / "Bag").iterdir())[:3]
+        + sorted((small_sample / "train" / "Sandal").iterdir())[:3]
+    )
+    images = np.stack([np.array(Image.open(path)) for path in paths])
+    labels = ["Bag"] * 3 + ["Sandal"] * 3
+    np.savez(there / "arrays.npz", images=images, labels=labels)
+    for i, path in enumerate(paths):
+        shutil.copy(path, there / f"{i}.png")
+    table = [f"{i}.png,{label},g{i // 2},{'test' if i % 3 == 2 else 'train'}" for i, label in enumerate(labels)]
+    (there / "table.csv").write_text("\n".join(["path,label,group,split", *table]) + "\n")
+    run("extract", "arrays.npz", "-o", "a.h5", "--layer", "layer1")
+    run("extract", "table.csv", "-o", "t.h5", "--layer", "layer1")
+    X, y = load_codes("a.h5", "layer1", return_X_y=True)
+    np.testing.assert_array_equal(load_codes("t.h5", "layer1"), X)
+    assert y.tolist() == labels
+    with CodesFile.open("t.h5") as file:
+        assert file.groups.tolist() == ["g0", "g0", "g1", "g1", "g2", "g2"]
+        assert file.rows("test").tolist() == [2, 5]
+
+
+def test_errors_are_one_line_that_says_what_to_do(there: Path, small_sample: Path) -> None:
+    (there / "empty").mkdir()
+    assert "no images" in failed("extract", "empty")
+    assert "no such" in failed("extract", "nowhere")
+    assert "no such codes file" in failed("fit", "nowhere.h5")
+    assert "cnncodes fit" in failed("predict", small_sample, "-m", "nowhere.safetensors")
+    (there / "notes.h5").write_text("notes")
+    assert "not a codes file" in failed("info", "notes.h5")
+    assert "not a codes file" in failed("extract", small_sample, "-o", "notes.h5")
+    assert "cannot be written" in failed("extract", small_sample, "-o", "no/such/codes.h5")
+    assert "Did you mean 'layer3'" in failed("fit", "--layer", "layer33")
+    assert "Did you mean 'resnet50'" in failed("extract", small_sample, "-o", "x.h5", "--backbone", "resnet5")
+    assert "pooling is 'avg', asked 'max'" in failed("extract", small_sample, "--pool", "max")
+    assert not (there / "model.safetensors").exists()
+    assert not (there / "x.h5").exists()
+
+
+def test_labels_that_do_not_allow_a_fit_are_refused(there: Path, small_sample: Path) -> None:
+    one, single, flat = there / "one", there / "single", there / "flat"
+    shutil.copytree(small_sample / "train" / "Bag", one / "Bag")
+    shutil.copytree(small_sample / "train" / "Bag", single / "Bag")
+    (single / "Sandal").mkdir()
+    shutil.copy(next((small_sample / "train" / "Sandal").iterdir()), single / "Sandal")
+    shutil.copytree(small_sample / "train" / "Bag", flat)
+    for folder in (one, single, flat):
+        run("extract", folder, "-o", f"{folder.name}.h5", "--layer", "layer1")
+    assert "at least two" in failed("fit", "one.h5", "--layer", "layer1")
+    assert "'Sandal'" in failed("fit", "single.h5", "--layer", "layer1")
+    assert "no labels" in failed("fit", "flat.h5", "--layer", "layer1")
+
+
+def test_a_model_refuses_codes_of_another_network(there: Path, small_sample: Path) -> None:
+    run("fit", "--layer", "layer1", "-C", "1")
+    run("extract", small_sample, "-o", "small.h5", "--image-size", "96", "--layer", "layer1")
+    message = failed("evaluate", "small.h5")
+    assert "image_size" in message
+    assert "preprocessing" in message
+
+
+def test_verify_names_damaged_rows(there: Path) -> None:
+    import h5py
+
+    assert "0 damaged" in run("verify").stdout
+    with h5py.File("codes.h5", "r+") as h5:
+        h5["codes/layer3"][7, 3] += 1
+        name = h5["images/id"].asstr()[7]
+    result = run("verify", code=1)
+    assert f"row 7, {name}" in result.stdout
+
+
+def test_tables_of_networks_and_layers() -> None:
+    table = run("backbones", "resnet*").stdout
+    assert "resnet50" in table
+    assert "vgg" not in table
+    layers = json.loads(run("layers", "resnet18", "--json").stdout)
+    by_name = {row["name"]: row for row in layers}
+    assert (by_name["layer3"]["map_shape"], by_name["layer3"]["stride"]) == ([256, 14, 14], 16)
+    assert by_name["penultimate"]["n_features"] == 512
+    assert "Did you mean 'resnet18'" in failed("layers", "resnet181")
+
+
+@pytest.mark.parametrize("name", list(main.commands))
+def test_each_command_has_help_with_examples(name: str) -> None:
+    text = run(name, "--help").stdout
+    assert f"cnncodes {name}" in text.partition("Examples:")[2]
+    assert main.commands[name].help
+    for parameter in main.commands[name].params:
+        assert not isinstance(parameter, click.Option) or parameter.help, parameter.name
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    for words in (["extract"], ["fit", "--clf", "forest"], ["fit", "-C", "many"], ["nonsense"]):
+        assert CliRunner().invoke(main, words).exit_code == 2
