@@ -73,7 +73,7 @@ class Backbone:
         Which package the network is from, with its version.
     native_size : int
         Side in pixels of the images that the weights expect.
-    partial : bool
+    allow_partial : bool
         Whether a file was allowed to lack parameters.
 
     Raises
@@ -93,7 +93,7 @@ class Backbone:
     notes: list[str]
     library: str
     native_size: int
-    partial: bool
+    allow_partial: bool
     facts: Facts = field(repr=False)
     surveys: dict[int, Survey] = field(default_factory=dict, repr=False)
 
@@ -173,7 +173,7 @@ class Backbone:
             "weights_sha256": self.weights_sha256,
             "licence": self.licence,
             "preprocessing": self.preprocessing.to_dict(),
-            "partial": self.partial,
+            "allow_partial": self.allow_partial,
             "notes": list(self.notes),
         }
 
@@ -255,7 +255,7 @@ def load_backbone(
         notes=notes,
         library=network.library if network.library == USER else f"{network.library} {_version(network.library)}",
         native_size=entry.preprocessing.image_size,
-        partial=allow_partial,
+        allow_partial=allow_partial,
         facts=network.facts,
     )
 

@@ -226,7 +226,9 @@ class ProbeModel:
         differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in theirs]
         widths = [(name, theirs[name]["n_features"], self._width(name)) for name in self.layers if name in theirs]
         differences += [
-            f"{name} has {there} features there and {ours} here" for name, there, ours in widths if there != ours
+            f"{name} has {there} features there and {ours} in the model"
+            for name, there, ours in widths
+            if there != ours
         ]
         if differences:
             raise MismatchError(

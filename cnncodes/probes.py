@@ -185,7 +185,7 @@ def make_folds(
     rarest, fewest = min(counts.items(), key=lambda item: item[1])
     if fewest < 2:
         single = sorted(label for label, count in counts.items() if count == 1)
-        more = f" (and {len(single) - 1} other classes)" if len(single) > 1 else ""
+        more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
         raise ProbeError(
             f"the class {single[0]!r}{more} has one {unit} only, which cannot be both learned from and tested on; "
             f"add {unit}s of it, or take the class out"

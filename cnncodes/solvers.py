@@ -19,10 +19,12 @@ from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_d
 from cnncodes.newton import HingeProblem, Solution, solve_path
 from cnncodes.reduction import RowSpace, worth_reducing
 from cnncodes.rows import Rows
+from cnncodes.softmax import LogisticProblem, solve_logistic_path
 
 __all__ = ["DenseLinearSVC", "LinearPath", "fit_path"]
 
 FLOATS = [np.float64, np.float32]
+LOSSES = ("squared_hinge", "log_loss")
 DENSE_ENTRIES = 1_000_000  # up to which a sparse matrix is simply made dense
 
 
@@ -128,21 +130,22 @@ class LinearPath:
     converged: NDArray
     objective: NDArray
     _weights: list[NDArray]  # (p, k) each; in the coordinates of `_space`, where there is one
-    _bias: float
+    _intercepts: NDArray  # (n_Cs, k), where they are no weights of the constant column
+    _bias: float  # of the constant column
     _space: RowSpace | None
 
     def coefficients(self, i: int) -> tuple[NDArray, NDArray]:
         """Return `coef_` (k, n_features) and `intercept_` (k,) for ``Cs[i]``; k is 1 for two classes."""
         W = self._weights[i] if self._space is None else self._space.lift(self._weights[i])
         if not self._bias:
-            return np.ascontiguousarray(W.T), np.zeros(W.shape[1])
+            return np.ascontiguousarray(W.T), self._intercepts[i].copy()
         return np.ascontiguousarray(W[:-1].T), self._bias * W[-1]
 
     def decision_function(self, X: NDArray) -> NDArray:
         """Return the decision values of dense rows for every C: (n_Cs, m, k), with k = 1 for two classes."""
         W = np.concatenate(self._weights, axis=1)
         scores = Rows(X, self._bias).scores(W) if self._space is None else self._space.project(X) @ W
-        return np.moveaxis(scores.reshape(len(X), len(self.Cs), -1), 1, 0)
+        return np.moveaxis(scores.reshape(len(X), len(self.Cs), -1), 1, 0) + self._intercepts[:, None]
 
 
 def fit_path(
@@ -171,7 +174,8 @@ def fit_path(
     loss : {"squared_hinge", "log_loss"}, default="squared_hinge"
         The objective of `sklearn.svm.LinearSVC`, or that of `sklearn.linear_model.LogisticRegression`.
     fit_intercept, intercept_scaling, class_weight, sample_weight, tol, max_iter
-        As in these estimators; `max_iter` bounds the steps for each C.
+        As in these estimators, so that `intercept_scaling` is for the SVM only; `max_iter` bounds the steps for
+        each C.
 
     Returns
     -------
@@ -190,6 +194,8 @@ def fit_path(
     >>> [(path.decision_function(X)[i].argmax(axis=1) == y).mean().round(2).item() for i in range(3)]
     [0.81, 0.97, 0.97]
     """
+    if loss not in LOSSES:
+        raise ValueError(f"no loss {loss!r}; there are {', '.join(LOSSES)}")
     rows, labels = check_X_y(X, y, dtype=FLOATS, order="C")
     return _fit(
         rows,
@@ -233,11 +239,18 @@ def _fit(
     if (weights <= 0).any():
         kept = weights > 0
         X, codes, weights = X[kept], codes[kept], weights[kept]
-    space = RowSpace(X, bias) if worth_reducing(*X.shape) else None
-    rows = Rows(X, bias) if space is None else Rows(space.Z)
     order = np.argsort(Cs, kind="stable")
-    ascending = solve_path(_one_vs_rest(rows, codes, weights, of_class), list(Cs[order]), tol=tol, max_iter=max_iter)
-    solutions = [ascending[i] for i in np.argsort(order)]
+    ascending = Cs[order].tolist()
+    # The constant column of the SVM is penalised and lies in the span; the intercept of the other one does not.
+    column = bias if loss == "squared_hinge" else 0.0
+    space = RowSpace(X, column) if worth_reducing(*X.shape) else None
+    rows = Rows(X, column) if space is None else Rows(space.Z)
+    if loss == "squared_hinge":
+        solved = solve_path(_one_vs_rest(rows, codes, weights, of_class), ascending, tol=tol, max_iter=max_iter)
+    else:
+        problem = LogisticProblem(rows.X, codes, len(classes), weights * of_class[codes], bool(bias))
+        solved = solve_logistic_path(problem, ascending, tol=tol, max_iter=max_iter)
+    solutions = [solved[i] for i in np.argsort(order)]
     _warn_unconverged(solutions, max_iter)
     return LinearPath(
         Cs=Cs,
@@ -245,8 +258,9 @@ def _fit(
         n_iter=np.array([s.n_iter.max() for s in solutions]),
         converged=np.array([s.converged.all() for s in solutions]),
         objective=np.array([s.objective.sum() for s in solutions]),
-        _weights=[s.W for s in solutions],
-        _bias=bias,
+        _weights=[s.W[: rows.p] for s in solutions],
+        _intercepts=np.array([s.W[rows.p :].sum(axis=0) for s in solutions]),
+        _bias=column,
         _space=space,
     )
 

@@ -83,7 +83,7 @@ def test_the_default_backbone_names_a_photo_and_says_what_it_is(mobilenet: Backb
             "std": [0.229, 0.224, 0.225],
             "mode": "crop",
         },
-        "partial": False,
+        "allow_partial": False,
         "notes": [],
     }
     assert list(mobilenet.categories or ()) == CATEGORIES
@@ -146,7 +146,7 @@ def test_a_file_that_lacks_parameters_needs_permission_and_is_noted(mobilenet: B
     with pytest.raises(WeightsError, match=r"part\.pth: .*features\.3\.conv\.2\.weight is missing.*--allow-partial"):
         load_backbone("mobilenet_v2", tmp_path / "part.pth")
     backbone = load_backbone("mobilenet_v2", tmp_path / "part.pth", allow_partial=True)
-    assert backbone.describe()["partial"] is True
+    assert backbone.describe()["allow_partial"] is True
     assert "features.3.conv.2.weight is missing; left random" in backbone.describe()["notes"][0]
     again = load_backbone("mobilenet_v2", tmp_path / "part.pth", allow_partial=True)
     key = "features.3.conv.2.weight"

@@ -20,7 +20,6 @@ from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images import IMAGE_SUFFIXES, ImageSet, load_images
 
 PNG = encode(picture(), "PNG")
-is_root = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def fill(root: Path, *names: str, data: bytes = PNG) -> Path:
@@ -223,12 +222,13 @@ def test_what_cannot_be_read_is_a_failure_and_is_never_opened(tmp_path):
                 images.read_bytes(row)
 
 
-@pytest.mark.skipif(is_root, reason="root may read everything")
 def test_without_permission(tmp_path):
     fill(tmp_path, "cat/1.png", "cat/forbidden.png", "cat/locked/2.png", "dog/3.png", "train/4.png")
     closed = [tmp_path / name for name in ("cat/forbidden.png", "cat/locked", "dog")]
     for path in closed:
         path.chmod(0)
+    if os.access(closed[0], os.R_OK):
+        pytest.skip("root may read everything")
     try:
         images = load_images(tmp_path)
         with pytest.raises(ImagesError, match="cannot be listed: no permission"):

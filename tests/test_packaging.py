@@ -48,8 +48,8 @@ def environment(wheel, tmp_path_factory) -> Path:
     venv.create(folder, with_pip=False, symlinks=True)
     site, scripts = (Path(sysconfig.get_path(name, "venv", {"base": str(folder)})) for name in ("purelib", "scripts"))
     # Looked up after the wheel; .pth files in there (an editable cnncodes) are not followed.
-    here = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    (site / "outer.pth").write_text("\n".join(sorted(here)))
+    here = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    (site / "outer.pth").write_text("\n".join(here))
     python = scripts / "python"
     pip = (sys.executable, "-m", "pip", "--python", python)
     run(*pip, "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=folder)

@@ -29,7 +29,7 @@ from cnncodes import extract, register_backbone
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.preprocess import Preprocessing
 
-N_IMAGES, BATCH, SIDE = 22, 4, 32
+N_IMAGES, BATCH, SIDE = 80, 4, 32
 PAGE = 4096
 
 
@@ -113,7 +113,10 @@ class Harness:
                     accepted = np.flatnonzero(good[:, column])
                     values = dict(zip(self.rows.tolist(), expected[name], strict=True))
                     read = file.codes(name, accepted)
-                    if any(row not in values or not np.array_equal(read[i], values[row]) for i, row in enumerate(accepted.tolist())):
+                    if any(
+                        row not in values or not np.array_equal(read[i], values[row])
+                        for i, row in enumerate(accepted.tolist())
+                    ):
                         return f"a wrong row of {name} is accepted"
         except Exception as error:
             return f"does not open: {error}"

@@ -1,0 +1,226 @@
+"""How much faster are the dense solvers than scikit-learn's, at the same or a lower objective?
+
+Each case runs both sides, each in a process of its own, on the same standardised rows; asserts that our objective is
+not above the other one (by more than 1e-6, or what the case says); then prints the ratio of the times and of the peak
+memory. A side that exceeds ``--limit`` seconds is stopped, and the ratio is then a lower bound.
+
+    python benchmarks/bench_probes.py                      # all cases; about an hour
+    python benchmarks/bench_probes.py --case few wide      # some of them
+    python benchmarks/bench_probes.py --codes codes.npz    # real codes (arrays X and y) where they have enough rows
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sklearn
+from joblib import Parallel, delayed
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold
+from sklearn.svm import LinearSVC
+
+from cnncodes.solvers import DenseLinearSVC, fit_path
+
+CS = np.logspace(-6, 5, 45)
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    question: str
+    n: int
+    d: int
+    K: int
+    ours: Callable
+    theirs: Callable
+    target: float
+    slack: float = 1e-6  # by which our objective may exceed theirs, relative
+    what: str = "seconds"
+
+
+def synthetic(n: int, d: int, K: int, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows like pooled codes: ReLU units of overlapping clusters, averaged over positions."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, K, n)
+    mix = rng.standard_normal((48, d), dtype=np.float32) / np.sqrt(48, dtype=np.float32)
+    threshold, gain = rng.uniform(-0.2, 1.2, d).astype(np.float32), rng.lognormal(0, 0.5, d).astype(np.float32)
+    latent = rng.standard_normal((K, 48))[y] + spread * rng.standard_normal((n, 48))
+    X = np.zeros((n, d), dtype=np.float32)
+    for _ in range(4):
+        view = (latent + 0.7 * rng.standard_normal((n, 48))).astype(np.float32)
+        X += np.maximum(view @ mix + 0.3 * rng.standard_normal((n, d), dtype=np.float32) - threshold, 0) * gain
+    return X, y
+
+
+def load(case: Case, codes: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    X, y = None, None
+    if codes is not None:
+        stored = np.load(codes)
+        X, y = stored["X"], stored["y"]
+        if len(y) < case.n or X.shape[1] != case.d or len(np.unique(y)) != case.K:
+            X = None
+    if X is None:
+        X, y = synthetic(case.n, case.d, case.K)
+    X = X[: case.n].astype(np.float32)
+    X -= X.mean(axis=0)
+    X /= np.maximum(X.std(axis=0), 1e-6)
+    return X, y[: case.n]
+
+
+def svm_objective(coef: np.ndarray, intercept: np.ndarray, X: np.ndarray, y: np.ndarray, C: float) -> float:
+    total = 0.0
+    for k in range(len(coef)):
+        slack = np.maximum(0.0, 1.0 - np.where(y == k, 1.0, -1.0) * (X @ coef[k] + intercept[k]))
+        total += 0.5 * (coef[k] @ coef[k] + intercept[k] ** 2) + C * (slack**2).sum()
+    return total
+
+
+def one_svm(kind: type, C: float) -> Callable:
+    def run(X: np.ndarray, y: np.ndarray) -> Callable:
+        model = kind(C=C).fit(X, y)
+        return lambda: svm_objective(model.coef_, model.intercept_, X, y, C)
+
+    return run
+
+
+def folds(y: np.ndarray) -> list:
+    return list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(np.zeros(len(y)), y))
+
+
+def fold_path(X: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, loss: str) -> tuple:
+    path = fit_path(X[train], y[train], CS, loss=loss)
+    return path.objective, (path.decision_function(X[test]).argmax(axis=2) == y[test]).mean(axis=1)
+
+
+def our_search(loss: str) -> Callable:
+    def run(X: np.ndarray, y: np.ndarray) -> Callable:
+        jobs = (delayed(fold_path)(X, y, train, test, loss) for train, test in folds(y))
+        results = Parallel(n_jobs=-1)(jobs)
+        print("mean accuracy by C:", np.round(np.mean([r[1] for r in results], axis=0), 4), file=sys.stderr)
+        return lambda: np.nan
+
+    return run
+
+
+def refitted_search(X: np.ndarray, y: np.ndarray) -> Callable:
+    """One fold and every fourth C, repeated so that the time can be compared; the rest would only take longer."""
+    train, _ = folds(y)[0]
+    start = time.perf_counter()
+    for C in CS[::4]:
+        LinearSVC(C=C).fit(X[train], y[train])
+    seconds = (time.perf_counter() - start) * len(CS) / len(CS[::4]) * FOLDS
+    print(f"refitted: {seconds:.0f} s extrapolated from {len(CS[::4])} fits", file=sys.stderr)
+    refitted_search.seconds = seconds
+    return lambda: np.nan
+
+
+def logistic_search(X: np.ndarray, y: np.ndarray) -> Callable:
+    options = {"use_legacy_attributes": True} if "use_legacy_attributes" in LogisticRegressionCV().get_params() else {}
+    LogisticRegressionCV(Cs=CS, cv=folds(y), l1_ratios=(0.0,), n_jobs=-1, **options).fit(X, y)
+    return lambda: np.nan
+
+
+CASES = {
+    "few": Case("one fit, C=1", 200, 1280, 10, one_svm(DenseLinearSVC, 1.0), one_svm(LinearSVC, 1.0), 1.0),
+    "c001": Case("one fit, C=0.01", 10_000, 1280, 10, one_svm(DenseLinearSVC, 0.01), one_svm(LinearSVC, 0.01), 10.0),
+    "c1": Case("one fit, C=1", 10_000, 1280, 10, one_svm(DenseLinearSVC, 1.0), one_svm(LinearSVC, 1.0), 40.0),
+    "large": Case("one fit, C=1", 60_000, 1280, 10, one_svm(DenseLinearSVC, 1.0), one_svm(LinearSVC, 1.0), 30.0),
+    "hundred": Case("one fit, C=1", 10_000, 1280, 100, one_svm(DenseLinearSVC, 1.0), one_svm(LinearSVC, 1.0), 40.0),
+    "search": Case(
+        "45 C x 5 folds against one fit, C=1",
+        *(10_000, 1280, 10),
+        our_search("squared_hinge"),
+        one_svm(LinearSVC, 1.0),
+        1.0,
+    ),
+    "wide": Case("one fit, C=1", 500, 50_176, 10, one_svm(DenseLinearSVC, 1.0), one_svm(LinearSVC, 1.0), 4.0),
+    "wide-search": Case("45 C x 5 folds", 500, 50_176, 10, our_search("squared_hinge"), refitted_search, 50.0),
+    "logistic": Case(
+        "45 C x 5 folds, LogisticRegressionCV", 10_000, 1280, 10, our_search("log_loss"), logistic_search, 5.0
+    ),
+    "memory": Case(
+        "peak memory of one fit, C=0.001, rows included",
+        *(60_000, 1280, 10),
+        one_svm(DenseLinearSVC, 0.001),
+        one_svm(LinearSVC, 0.001),
+        3.0,
+        what="peak_mb",
+    ),
+}
+
+
+def run_side(name: str, side: str, codes: Path | None) -> dict:
+    case = CASES[name]
+    X, y = load(case, codes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        start = time.perf_counter()
+        objective = getattr(case, side)(X, y)
+        seconds = getattr(refitted_search, "seconds", time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    notes = sorted({f"{w.category.__name__}: {w.message}" for w in caught})
+    return {"seconds": seconds, "peak_mb": peak, "objective": objective(), "notes": notes}
+
+
+def in_process(name: str, side: str, codes: Path | None, limit: float) -> dict | None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        command = [sys.executable, __file__, "--case", name, "--side", side, "--out", str(out)]
+        command += ["--codes", str(codes)] if codes else []
+        try:
+            subprocess.run(command, check=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return None
+        return json.loads(out.read_text())
+
+
+def compare(name: str, codes: Path | None, limit: float) -> None:
+    case = CASES[name]
+    ours, theirs = (in_process(name, side, codes, limit) for side in ("ours", "theirs"))
+    if ours is None:
+        print(f"{name:12} ours did not finish within {limit:.0f} s")
+        return
+    bound = theirs is None
+    theirs = theirs or {case.what: limit, "objective": np.nan, "notes": [f"stopped after {limit:.0f} s"]}
+    if np.isfinite(ours["objective"]) and np.isfinite(theirs["objective"]):
+        assert ours["objective"] <= theirs["objective"] * (1 + case.slack), (name, ours, theirs)
+    ratio = theirs[case.what] / ours[case.what]
+    print(
+        f"{name:12} n={case.n} d={case.d} K={case.K} {case.question}: ours {ours[case.what]:.2f}, theirs "
+        f"{theirs[case.what]:.2f} {case.what}; ratio {'> ' if bound else ''}{ratio:.1f} (target {case.target:g}); "
+        f"objectives {ours['objective']:.6g} and {theirs['objective']:.6g} {ours['notes']} {theirs['notes']}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--codes", type=Path, help="npz file with X (n, d) and y (n,)")
+    parser.add_argument("--limit", type=float, default=660.0, help="seconds for each side, loading included")
+    parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        arguments.out.write_text(json.dumps(run_side(arguments.case[0], arguments.side, arguments.codes)))
+        return
+    print(f"{platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}, scikit-learn {sklearn.__version__}")
+    for name in arguments.case:
+        compare(name, arguments.codes, arguments.limit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Scores: against scipy, scikit-learn and values worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from scipy.special import softmax as scipy_softmax
+from scipy.stats import binom, binomtest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from cnncodes.evaluation import (
+    Comparison,
+    EvaluationResult,
+    fit_temperature,
+    majority_accuracy,
+    score,
+    softmax,
+    wilson_interval,
+)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (1, 2), (90, 100), (8412, 10_000)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_interval_is_that_of_scipy(correct, n, confidence):
+    expected = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    np.testing.assert_allclose(wilson_interval(correct, n, confidence), [expected.low, expected.high], atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [50, 300])
+def test_interval_contains_the_truth_as_often_as_it_claims(n):
+    intervals = np.array([wilson_interval(k, n) for k in range(n + 1)])
+    coverage = []
+    for p in np.linspace(0.5, 0.98, 49):
+        inside = (intervals[:, 0] <= p) & (p <= intervals[:, 1])
+        coverage.append(binom.pmf(np.arange(n + 1), n, p)[inside].sum())
+    assert 0.94 < np.mean(coverage) < 0.965
+    assert min(coverage) > 0.90
+
+
+def test_score_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    y = rng.choice(["a", "b", "long name"], 200, p=[0.7, 0.2, 0.1])
+    predicted = np.where(rng.random(200) < 0.6, y, "a")
+    figures = score(y, predicted)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(y, predicted))
+    assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, predicted))
+    assert figures["interval"] == list(wilson_interval(int(np.sum(y == predicted)), 200))
+
+
+def test_majority_answers_the_most_frequent_class():
+    assert majority_accuracy(np.array(["a", "b", "b", "c"])) == 0.5
+
+
+# ----------------------------------------------------------------------------------------------------------- the result
+
+
+@pytest.fixture
+def result() -> EvaluationResult:
+    return EvaluationResult(
+        y=np.array(["ant", "ant", "ant", "bee", "bee", "wasp"]),
+        predicted=np.array(["ant", "ant", "bee", "bee", "ant", "bee"]),
+        classes=["ant", "bee", "moth", "wasp"],
+        baseline_accuracy=0.5,
+        about={"clf": "svm", "layers": ["layer3"], "C": 0.1},
+        seconds=0.25,
+        notes=["a note"],
+    )
+
+
+def test_confusion_has_a_row_for_each_true_class(result):
+    assert result.confusion.tolist() == [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]
+
+
+def test_precision_and_recall_of_each_class(result):
+    figures = result.per_class
+    assert figures["ant"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "n": 3})
+    assert figures["bee"] == pytest.approx({"precision": 1 / 3, "recall": 1 / 2, "f1": 0.4, "n": 2})
+    assert figures["moth"] == {"precision": 0, "recall": 0, "f1": 0, "n": 0}
+    assert figures["wasp"] == {"precision": 0, "recall": 0, "f1": 0, "n": 1}
+
+
+def test_result_as_json_has_the_keys_scripts_rely_on(result):
+    about = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    promised = {"n", "classes", "clf", "layers", "C", "test_accuracy", "test_interval", "baseline_accuracy", "seconds"}
+    assert promised <= about.keys()
+    assert about["n"] == 6
+    assert about["test_accuracy"] == 0.5
+    assert about["test_balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    assert about["confusion"][0] == [2, 1, 0, 0]
+
+
+def test_result_as_frame_has_a_row_for_each_class(result):
+    frame = result.to_frame()
+    assert frame.index.tolist() == result.classes
+    assert frame.loc["bee", "recall"] == 0.5
+    assert frame["n"].tolist() == [3, 2, 0, 1]
+
+
+def row(layers: list[str], accuracy: float, n_features: int) -> dict:
+    return {"layers": layers, "clf": "svm", "cv_accuracy": accuracy, "n_features": n_features}
+
+
+def test_comparison_is_sorted_best_first_and_of_equals_the_shortest_codes():
+    rows = [row(["a"], 0.5, 8), row(["b"], 0.9, 16), row(["a", "b"], 0.9, 24), row([], 0.2, 0)]
+    comparison = Comparison(list(reversed(rows)))
+    assert [r["layers"] for r in comparison.rows] == [["b"], ["a", "b"], ["a"], []]
+    assert comparison.to_dict() == {"rows": comparison.rows}
+    assert comparison.to_frame()["layers"].tolist() == ["b", "a + b", "a", ""]
+
+
+def test_missing_pandas_is_named_with_the_way_out(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for one in (result, Comparison([row(["a"], 0.5, 8)])):
+        with pytest.raises(ImportError, match="pip install pandas"):
+            one.to_frame()
+
+
+# -------------------------------------------------------------------------------------------------------- probabilities
+
+
+def test_softmax_is_that_of_scipy_and_the_logistic_function_for_two_classes():
+    scores = np.random.default_rng(0).normal(size=(20, 4))
+    np.testing.assert_allclose(softmax(scores, 0.3), scipy_softmax(scores / 0.3, axis=1), rtol=1e-12)
+    pairs = softmax(scores[:, :1], 0.3)
+    np.testing.assert_allclose(pairs[:, 1], expit(scores[:, 0] / 0.3), rtol=1e-12)
+    np.testing.assert_allclose(pairs.sum(axis=1), 1)
+
+
+def test_softmax_of_extreme_values_stays_finite():
+    for scores in (np.array([[1e6, -1e6, 0.0]]), np.array([[1e6]]), np.array([[-1e6]])):
+        chances = softmax(scores, 1e-3)
+        assert np.isfinite(chances).all()
+        assert chances.sum() == 1
+
+
+@pytest.mark.parametrize("n_classes", [2, 6])
+def test_temperature_that_made_the_labels_is_found(n_classes):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(20_000, 1 if n_classes == 2 else n_classes))
+    chances = softmax(scores, 0.4)
+    truth = (rng.random((len(scores), 1)) > chances.cumsum(axis=1)).sum(axis=1)
+    assert fit_temperature(scores, truth) == pytest.approx(0.4, rel=0.05)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 50.0])
+def test_temperature_follows_the_unit_of_the_scores(unit):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(500, 3))
+    truth = (scores + rng.normal(size=scores.shape)).argmax(axis=1)
+    assert fit_temperature(unit * scores, truth) == pytest.approx(unit * fit_temperature(scores, truth), rel=1e-3)
+
+
+def test_answers_that_are_all_right_are_as_certain_as_the_rule_of_succession_says():
+    n = 40
+    truth = np.arange(n) % 2
+    scores = np.where(truth == 1, 1.0, -1.0)[:, None]
+    right = softmax(scores, fit_temperature(scores, truth))[np.arange(n), truth]
+    np.testing.assert_allclose(right, 1 - 1 / (n + 2), atol=1e-5)

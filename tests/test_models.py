@@ -1,0 +1,599 @@
+"""Fitted models: what they decide, what their files hold and refuse, and how they meet codes and images."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import pickle
+import struct
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save as save_arrays
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+import cnncodes.models
+from cnncodes.codes import CodesFile, CodesWriter, ImageTable
+from cnncodes.errors import CnnCodesError, CodesFileError, MismatchError, ModelFileError, ProbeError
+from cnncodes.fitting import compare, evaluate, fit
+from cnncodes.models import FORMAT, ProbeModel
+
+SHUFFLED = np.random.default_rng(0).permutation(1797)  # as they come, the last digits are by other writers
+X_DIGITS, Y_DIGITS = (values[SHUFFLED] for values in load_digits(return_X_y=True))
+N_TRAIN, N_TEST = 240, 160
+LAYERS = {"layer1": slice(0, 24), "penultimate": slice(24, 64)}
+DESCRIPTION = {
+    "backbone": "tiny",
+    "weights": "none",
+    "weights_sha256": "ab" * 32,
+    "preprocessing": {
+        "resize": 36,
+        "image_size": 32,
+        "interpolation": "bilinear",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2],
+        "mode": "crop",
+    },
+    "layers": {
+        name: {"n_features": part.stop - part.start, "pooling": "avg", "map_shape": [part.stop - part.start, 4, 4]}
+        for name, part in LAYERS.items()
+    },
+    "links": {},
+    "pooling": "avg",
+    "precision": "fp32",
+    "runtime": {"device": "cpu", "batch_size": 8},
+}
+Labels = list[str] | None
+
+
+def write_codes(
+    path: Path,
+    rows: np.ndarray,
+    labels: Labels,
+    splits: Labels = None,
+    *,
+    description: dict[str, Any] = DESCRIPTION,
+    done: int | None = None,
+    failed: tuple[int, ...] = (),
+) -> Path:
+    """Make a codes file of digits; the layers are parts of the pixels."""
+    table = ImageTable([f"{row:04}.png" for row in rows], labels, splits=splits)
+    CodesFile.create(path, table, description)
+    numbers = np.array([i for i in range(len(rows)) if i not in failed], np.int64)[:done]
+    digests = np.zeros((len(rows), 32), np.uint8)
+    digests[:, :2] = np.column_stack(np.divmod(rows + 1, 256))
+    with CodesWriter(path) as file:
+        codes = {name: X_DIGITS[rows][numbers][:, part].astype(np.float32) for name, part in LAYERS.items()}
+        file.write(numbers, codes, digests[numbers])
+        for row in failed:
+            file.fail(row, "it is broken", digests[row])
+    return path
+
+
+def names(rows: np.ndarray) -> list[str]:
+    return [f"digit {label}" for label in Y_DIGITS[rows]]
+
+
+@pytest.fixture(scope="module")
+def split_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten classes, with a train and a test split."""
+    rows = np.arange(N_TRAIN + N_TEST)
+    path = tmp_path_factory.mktemp("split") / "codes.h5"
+    return write_codes(path, rows, names(rows), ["train"] * N_TRAIN + ["test"] * N_TEST)
+
+
+@pytest.fixture(scope="module")
+def pair_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that are not told apart perfectly, without a split."""
+    rows = np.flatnonzero(np.isin(Y_DIGITS, [1, 8]))[:120]
+    return write_codes(tmp_path_factory.mktemp("pair") / "codes.h5", rows, names(rows))
+
+
+@pytest.fixture(scope="module")
+def model(split_codes: Path) -> ProbeModel:
+    return fit(split_codes, C=0.01)
+
+
+@pytest.fixture(scope="module")
+def saved(model: ProbeModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    model.save(path)
+    return path
+
+
+def codes_of(path: Path, layers: Any, split: str | None) -> tuple[np.ndarray, np.ndarray]:
+    with CodesFile.open(path) as file:
+        rows = file.rows(split)
+        return file.codes(layers, rows), file.labels[rows]
+
+
+def plain(clf: str, C: float, scale: str = "standard"):
+    scaler = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}[scale]()
+    if clf == "svm":
+        return make_pipeline(scaler, LinearSVC(C=C, tol=1e-9, max_iter=100_000, dual=False))
+    return make_pipeline(scaler, LogisticRegression(C=C, tol=1e-7, max_iter=10_000))
+
+
+# -------------------------------------------------------------------------------------------------------------- fitting
+
+
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+def test_scores_are_those_of_plain_scikit_learn(clf, split_codes):
+    model = fit(split_codes, clf=clf, layers=["penultimate", "layer1"], C=0.01)
+    X, y = codes_of(split_codes, ["penultimate", "layer1"], "train")
+    X_test, y_test = codes_of(split_codes, ["penultimate", "layer1"], "test")
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    expected = np.mean(cross_val_predict(plain(clf, 0.01), X, y, cv=folds) == y)
+    assert model.scores["cv_accuracy"] == pytest.approx(expected, abs=1.01 / N_TRAIN)
+    expected = plain(clf, 0.01).fit(X, y).score(X_test, y_test)
+    assert model.scores["test_accuracy"] == pytest.approx(expected, abs=1.01 / N_TEST)
+    assert model.scores["baseline_accuracy"] == max(Counter(y.tolist()).values()) / N_TRAIN
+
+
+def test_scores_have_the_keys_scripts_rely_on(model):
+    promised = {"n", "classes", "clf", "layers", "C", "cv_accuracy", "cv_interval", "baseline_accuracy", "seconds"}
+    assert promised | {"test_accuracy", "test_interval", "protocol"} <= model.scores.keys()
+    assert json.loads(json.dumps(model.scores, allow_nan=False)) == model.scores
+    assert model.scores["n"] == N_TRAIN
+    low, high = model.scores["cv_interval"]
+    assert low < model.scores["cv_accuracy"] < high
+    assert "95 %" in model.scores["protocol"]
+
+
+def test_without_a_split_all_rows_train_and_nothing_is_held_out(pair_codes):
+    model = fit(pair_codes, C=0.01)
+    assert model.scores["n"] == 120
+    assert "test_accuracy" not in model.scores
+
+
+def test_C_is_searched_unless_it_is_given(pair_codes):
+    searched, given = fit(pair_codes), fit(pair_codes, C=0.5)
+    assert searched.scores["cv_accuracy"] >= given.scores["cv_accuracy"]
+    assert given.C == 0.5
+    assert "flatters" in searched.scores["protocol"]
+    assert "was given" in given.scores["protocol"]
+
+
+def test_same_seed_gives_the_same_model_and_another_one_other_folds(pair_codes):
+    first, again, other = fit(pair_codes, C=1.0), fit(pair_codes, C=1.0), fit(pair_codes, C=1.0, seed=1)
+    np.testing.assert_array_equal(first.coef, again.coef)
+    np.testing.assert_array_equal(first.coef, other.coef)
+    assert first.temperature == again.temperature != other.temperature
+
+
+BAD = np.arange(20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ({"labels": ["a"] * 20}, {}, "one class only, 'a'"),
+        ({"labels": ["a"] * 19 + ["b"]}, {}, "the class 'b' has one image only"),
+        ({"labels": None}, {}, "no labels"),
+        ({"labels": ["a", "b"] * 10, "done": 15}, {}, "5 of 20 images are not extracted yet"),
+        ({"labels": ["a", "b"] * 10}, {"layers": "penultimat"}, "Did you mean 'penultimate'?"),
+        ({"labels": ["a", "b"] * 10}, {"clf": "svn"}, "Did you mean 'svm'?"),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_line_that_says_what_to_do(arguments, options, message, tmp_path):
+    path = write_codes(tmp_path / "codes.h5", BAD, **arguments)
+    with pytest.raises((ProbeError, CodesFileError)) as caught:
+        fit(path, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_that_failed_are_left_out_with_a_note(tmp_path):
+    rows = np.arange(60)
+    path = write_codes(tmp_path / "codes.h5", rows, ["a", "b"] * 30, failed=(3, 8))
+    model = fit(path, C=0.1)
+    assert model.scores["n"] == 58
+    assert any("2 images" in note for note in model.notes)
+
+
+# ------------------------------------------------------------------------------------------------------------ decisions
+
+
+@pytest.mark.parametrize("scale", ["standard", "l2", "none"])
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+@pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
+def test_decisions_are_those_of_scikit_learn(clf, scale, codes, request):
+    path = request.getfixturevalue(codes)
+    model = fit(path, clf=clf, scale=scale, C=0.01, cv=2)
+    X, y = codes_of(path, "penultimate", "train" if codes == "split_codes" else None)
+    ours = model.decision_function(X)
+    exported = model.to_sklearn()
+    np.testing.assert_allclose(ours, exported.decision_function(X.astype(float)).reshape(ours.shape), rtol=1e-10)
+    assert model.predict(X).tolist() == exported.predict(X.astype(float)).tolist()
+    expected = plain(clf, 0.01, scale).fit(X, y).decision_function(X).reshape(ours.shape)
+    tolerance = 3e-3 if clf == "svm" else 1e-2  # what LogisticRegression's own default leaves
+    np.testing.assert_allclose(ours, expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_codes_are_centred_before_they_are_scaled(model):
+    rng = np.random.default_rng(0)
+    far = copy.copy(model)
+    far.mean, far.deviation = np.full(40, 1e4), np.full(40, 1e-5)
+    X = (1e4 + 1e-5 * rng.normal(size=(5, 40))).astype(np.float64)
+    wide = np.longdouble
+    exact = (X.astype(wide) - far.mean.astype(wide)) / far.deviation.astype(wide) @ far.coef.T.astype(wide)
+    np.testing.assert_allclose(far.decision_function(X), (exact + far.intercept).astype(float), rtol=1e-9)
+
+
+def test_rows_taken_in_pieces_decide_the_same(model, split_codes, monkeypatch):
+    X, _ = codes_of(split_codes, "penultimate", None)
+    whole = model.decision_function(X)
+    monkeypatch.setattr(cnncodes.models, "ROWS", 7)
+    np.testing.assert_allclose(model.decision_function(X), whole, rtol=1e-12, atol=1e-12)
+    assert model.decision_function(X[:0]).shape == (0, 10)
+
+
+@pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
+def test_logistic_regression_keeps_its_own_probabilities(codes, request):
+    path = request.getfixturevalue(codes)
+    model = fit(path, clf="logreg", C=0.1, cv=2)
+    X, _ = codes_of(path, "penultimate", None)
+    np.testing.assert_allclose(model.predict_proba(X), model.to_sklearn().predict_proba(X.astype(float)), atol=1e-12)
+
+
+@pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
+def test_probabilities_of_an_svm_are_as_good_as_those_of_scikit_learns_calibration(codes, request, tmp_path):
+    path = request.getfixturevalue(codes)
+    model = fit(path, clf="svm")
+    X, y = codes_of(path, "penultimate", "train" if codes == "split_codes" else None)
+    fresh = np.flatnonzero(np.isin(Y_DIGITS, Y_DIGITS[:N_TRAIN] if codes == "split_codes" else [1, 8]))[-300:]
+    X_new, y_new = X_DIGITS[fresh][:, LAYERS["penultimate"]], names(fresh)
+    chances = model.predict_proba(X_new)
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    assert np.array(model.classes)[chances.argmax(axis=1)].tolist() == model.predict(X_new).tolist()
+    theirs = CalibratedClassifierCV(plain("svm", model.C), cv=5, ensemble=False).fit(X, y)
+    assert log_loss(y_new, chances) < 1.1 * log_loss(y_new, theirs.predict_proba(X_new)) + 0.02
+    right = np.mean(model.predict(X_new) == y_new)
+    assert chances.max(axis=1).mean() == pytest.approx(right, abs=0.1)
+
+
+def test_codes_of_another_length_are_refused(model):
+    for shape in ((3, 41), (40,)):
+        with pytest.raises(ModelFileError, match=r"expected \(n, 40\)"):
+            model.predict(np.zeros(shape))
+
+
+# ------------------------------------------------------------------------------------------------------- the model file
+
+
+def test_what_is_saved_is_loaded(model, saved):
+    loaded = ProbeModel.load(saved)
+    assert loaded.same_as(model)
+    X = np.random.default_rng(0).normal(size=(7, 40))
+    np.testing.assert_array_equal(loaded.decision_function(X), model.decision_function(X))
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    assert loaded.scores == model.scores
+    assert loaded.description == model.description
+
+
+def test_arrays_that_are_not_contiguous_are_saved_right(model, tmp_path):
+    turned = copy.copy(model)
+    turned.coef, turned.mean = np.asfortranarray(model.coef), np.repeat(model.mean, 2)[::2]
+    turned.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(ProbeModel.load(tmp_path / "model.safetensors").coef, model.coef)
+
+
+def test_same_model_gives_the_same_bytes_and_leaves_nothing_beside(model, saved, tmp_path):
+    model.save(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_bytes() == saved.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_save_that_does_not_read_back_keeps_the_old_file(model, tmp_path, monkeypatch):
+    target = tmp_path / "model.safetensors"
+    target.write_bytes(b"old")
+    monkeypatch.setattr(ProbeModel, "same_as", lambda self, other: False)
+    with pytest.raises(ModelFileError, match="does not read back"):
+        model.save(target)
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("value", [np.nan, {1, 2}, np.float32(1)], ids=["nan", "set", "numpy"])
+def test_scores_that_are_no_json_are_not_saved(value, model, tmp_path):
+    broken = copy.copy(model)
+    broken.scores = {**model.scores, "cv_accuracy": value}
+    with pytest.raises(ModelFileError, match="what JSON cannot"):
+        broken.save(tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_place_that_cannot_be_written_is_named(model, tmp_path):
+    for target in (tmp_path / "missing" / "model.safetensors", tmp_path):
+        with pytest.raises(ModelFileError, match="cannot be written"):
+            model.save(target)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, ("exploded",)
+
+
+def test_file_of_another_kind_is_refused_and_nothing_in_it_is_run(split_codes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    contents = {
+        "empty": b"",
+        "text": b"hello\n" * 100,
+        "pickle": pickle.dumps(Bomb()),
+        "codes": split_codes.read_bytes(),
+        "tensors": save_arrays({"coef": np.zeros(3)}),
+        "length": struct.pack("<Q", 2**63) + b"{}",
+        "nesting": save_arrays({"coef": np.zeros(3)}, metadata={FORMAT: "[" * 100_000}),
+    }
+    for name, content in contents.items():
+        Path(name).write_bytes(content)
+        with pytest.raises(ModelFileError, match=f"{name}: not a model file"):
+            ProbeModel.load(name)
+    assert not Path("exploded").exists()
+
+
+def test_path_that_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo"):
+        with pytest.raises(ModelFileError, match=r"no such model file; .*cnncodes fit"):
+            ProbeModel.load(path)
+
+
+def test_mutated_file_is_an_error_or_the_same_model(model, saved, tmp_path):
+    content = saved.read_bytes()
+    header_ends = 8 + struct.unpack("<Q", content[:8])[0]
+    rng = np.random.default_rng(0)
+    path = tmp_path / "model.safetensors"
+    equal = 0
+    for _ in range(2500):
+        mutated = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            at = rng.integers(header_ends if rng.random() < 0.7 else len(content))
+            mutated[at] = rng.integers(256)
+        if rng.random() < 0.1:
+            mutated = mutated[: rng.integers(len(mutated))]
+        path.write_bytes(mutated)
+        with contextlib.suppress(ModelFileError):  # and no other error
+            assert ProbeModel.load(path).same_as(model)
+            equal += 1
+    assert equal < 50
+
+
+Change = Callable[[dict[str, Any], dict[str, np.ndarray]], Any]
+
+
+def put(*path: Any) -> Change:
+    """Return a change that puts the last argument at the place in the header that the others name."""
+    *way, last, value = path
+
+    def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        at: Any = header
+        for key in way:
+            at = at[key]
+        at[last] = value
+
+    return change
+
+
+def drop(*path: str) -> Change:
+    *way, last = path
+
+    def change(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        at = header
+        for key in way:
+            at = at[key]
+        del at[last]
+
+    return change
+
+
+def array(name: str, make: Callable[[np.ndarray], np.ndarray]) -> Change:
+    return lambda header, arrays: arrays.__setitem__(name, make(arrays[name]))
+
+
+FORGERIES: dict[str, Change] = {
+    "another format": put("format", "cnncodes-codes"),
+    "a later version": put("format_version", 2),
+    "a version that is no int": put("format_version", True),
+    "a field too many": put("command", "rm"),
+    "a field too few": drop("trained_on"),
+    "an unknown classifier": put("clf", "forest"),
+    "an unknown scaling": put("scale", "minmax"),
+    "a scaling that is no text": put("scale", ["standard"]),
+    "C that is no float": put("C", 1),
+    "C of 0": put("C", 0.0),
+    "a negative temperature": put("temperature", -1.0),
+    "one class": put("classes", ["a"]),
+    "a class twice": put("classes", ["digit 0"] * 10),
+    "a class that is no text": put("classes", 0, 7),
+    "classes out of order": lambda header, arrays: header["classes"].reverse(),
+    "a class too few": lambda header, arrays: header["classes"].pop(),
+    "no layer": put("layers", []),
+    "an unknown layer": put("layers", ["layer9"]),
+    "a note that is no text": put("notes", [{}]),
+    "a digest that is none": put("trained_on", "../../x"),
+    "a count that is none": put("scores", "n", "many"),
+    "no backbone": drop("description", "backbone"),
+    "no layers in the description": put("description", "layers", []),
+    "a layer that is no table": put("description", "layers", "penultimate", None),
+    "a code length that is no int": put("description", "layers", "penultimate", "n_features", 40.0),
+    "another code length": put("description", "layers", "penultimate", "n_features", 39),
+    "a huge code length": put("description", "layers", "penultimate", "n_features", 10**30),
+    "a digest of weights that is none": put("description", "weights_sha256", "AB" * 32),
+    "no preprocessing": put("description", "preprocessing", {}),
+    "two means": put("description", "preprocessing", "mean", [0.5, 0.5]),
+    "a mean that is no number": put("description", "preprocessing", "mean", [0.5, 0.5, "x"]),
+    "a huge batch": put("description", "runtime", "batch_size", 10**9),
+    "a huge image": put("description", "preprocessing", "image_size", 10**6),
+    "an image of nothing": put("description", "preprocessing", "image_size", 0),
+    "a device that is no text": put("description", "runtime", "device", None),
+    "float32 coefficients": array("coef", lambda a: a.astype(np.float32)),
+    "integer coefficients": array("coef", lambda a: a.astype(np.int64)),
+    "turned coefficients": array("coef", lambda a: np.ascontiguousarray(a.T)),
+    "a coefficient too few": array("coef", lambda a: np.ascontiguousarray(a[:, 1:])),
+    "nan": array("coef", lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, np.nan, a)),
+    "an infinite mean": array("mean", lambda a: np.full_like(a, np.inf)),
+    "a deviation of 0": array("deviation", np.zeros_like),
+    "an array too few": lambda header, arrays: arrays.pop("intercept"),
+    "an array too many": lambda header, arrays: arrays.__setitem__("extra", np.zeros(1)),
+}
+
+
+def test_checksum_alone_accepts_what_is_as_it_should_be(model, saved, tmp_path):
+    assert ProbeModel.load(forge(saved, tmp_path, lambda header, arrays: None)).same_as(model)
+
+
+@pytest.mark.parametrize("change", FORGERIES.values(), ids=FORGERIES)
+def test_file_with_another_schema_is_refused_even_with_a_right_checksum(change, saved, tmp_path):
+    with pytest.raises(ModelFileError, match="not a model file, or damaged") as caught:
+        ProbeModel.load(forge(saved, tmp_path, change))
+    assert "checksum" not in str(caught.value)
+
+
+def forge(saved: Path, folder: Path, change: Change) -> Path:
+    with safe_open(saved, framework="np") as file:
+        header = json.loads(file.metadata()[FORMAT])
+        arrays = {name: file.get_tensor(name) for name in ("mean", "deviation", "coef", "intercept")}
+    change(header, arrays)
+    header["checksum"] = cnncodes.models._checksum(header, arrays)
+    path = folder / "forged.safetensors"
+    path.write_bytes(save_arrays(arrays, metadata={FORMAT: json.dumps(header)}))
+    return path
+
+
+def test_numbers_that_are_no_json_are_refused(saved, tmp_path):
+    with safe_open(saved, framework="np") as file:
+        text = file.metadata()[FORMAT]
+    assert '"C": 0.01' in text
+    for number in ("NaN", "Infinity", "1e999"):
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(
+            save_arrays({"coef": np.zeros(1)}, metadata={FORMAT: text.replace('"C": 0.01', f'"C": {number}')})
+        )
+        with pytest.raises(ModelFileError):
+            ProbeModel.load(path)
+
+
+# ------------------------------------------------------------------------------------------------- on codes and images
+
+
+def test_evaluation_on_codes_scores_the_held_out_rows(model, split_codes):
+    result = evaluate(split_codes, model)
+    X, y = codes_of(split_codes, "penultimate", "test")
+    assert result.to_dict()["n"] == N_TEST
+    assert result.to_dict()["test_accuracy"] == np.mean(model.to_sklearn().predict(X.astype(float)) == y)
+    assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
+    assert result.notes == []
+
+
+def test_evaluation_on_the_rows_it_was_trained_on_says_so(pair_codes):
+    result = evaluate(pair_codes, fit(pair_codes, C=1.0))
+    assert any("fitted on" in note for note in result.notes)
+
+
+def test_class_that_the_model_does_not_know_is_named_and_missed(model, tmp_path):
+    rows = np.arange(300, 340)
+    path = write_codes(tmp_path / "codes.h5", rows, ["moth"] * 5 + names(rows[5:]))
+    result = evaluate(path, model)
+    assert any("moth" in note for note in result.notes)
+    assert result.per_class["moth"] == {"precision": 0, "recall": 0, "f1": 0, "n": 5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": "huge"}, "backbone is 'huge' there and 'tiny' in the model"),
+        ({"weights_sha256": "cd" * 32}, "weights_sha256 is 'cdcd"),
+        ({"pooling": "max"}, "pooling is 'max' there and 'avg' in the model"),
+        ({"precision": "bf16"}, "precision is 'bf16'"),
+        ({"preprocessing": {**DESCRIPTION["preprocessing"], "mode": "pad"}}, "preprocessing is "),
+        ({"layers": {"layer1": {"n_features": 24, "pooling": "avg"}}}, "layer 'penultimate' is not there"),
+        ({"layers": {"penultimate": {"n_features": 41}}}, "penultimate has 41 features there and 40 in the model"),
+    ],
+)
+def test_codes_made_otherwise_are_refused_and_each_difference_named(change, message, model):
+    model.check_codes(DESCRIPTION, "same.h5")
+    with pytest.raises(MismatchError, match=r"other\.h5 does not fit the model") as caught:
+        model.check_codes({**DESCRIPTION, **change}, "other.h5")
+    assert message in str(caught.value)
+    with pytest.raises(MismatchError) as caught:
+        model.check_codes({**DESCRIPTION, **change, "weights_sha256": "ef" * 32}, "other.h5")
+    assert "efef" in str(caught.value)
+    assert message[:9] in str(caught.value)
+
+
+def test_evaluation_refuses_codes_of_another_backbone(model, tmp_path):
+    path = write_codes(tmp_path / "other.h5", BAD, ["a", "b"] * 10, description={**DESCRIPTION, "backbone": "huge"})
+    with pytest.raises(MismatchError, match="backbone is 'huge'"):
+        evaluate(path, model)
+
+
+def test_comparison_has_every_probe_best_first_and_the_majority(split_codes):
+    comparison = compare(split_codes, clfs=("svm", "logreg"), cv=3)
+    accuracies = [row["cv_accuracy"] for row in comparison.rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    kinds = {(row["clf"], *row["layers"]) for row in comparison.rows}
+    assert kinds == {(clf, layer) for clf in ("svm", "logreg") for layer in LAYERS} | {("majority",)}
+    assert comparison.rows[-1]["clf"] == "majority"
+    assert comparison.rows[-1]["cv_accuracy"] == comparison.rows[0]["baseline_accuracy"]
+    (of_svm,) = (row for row in comparison.rows if row["clf"] == "svm" and row["layers"] == ["layer1"])
+    alone = fit(split_codes, layers="layer1", cv=3).scores
+    for key in ("cv_accuracy", "cv_interval", "C", "n", "classes"):
+        assert of_svm[key] == alone[key]
+    json.dumps(comparison.to_dict(), allow_nan=False)
+
+
+def test_images_are_labelled_as_their_codes_are(sample_codes, small_sample, tmp_path):
+    model = fit(sample_codes, layers=["layer3", "penultimate"], C=0.01)
+    model.save(tmp_path / "model.safetensors")
+    loaded = ProbeModel.load(tmp_path / "model.safetensors")
+    X, _ = codes_of(sample_codes, ["layer3", "penultimate"], "test")
+    with CodesFile.open(sample_codes) as file:
+        paths = file.ids[file.rows("test")]
+    expected = dict(
+        zip(paths.tolist(), zip(model.predict(X), model.predict_proba(X).max(axis=1), strict=True), strict=True)
+    )
+
+    (small_sample / "test" / "Bag" / "zero.png").touch()
+    try:
+        answers = {one.path: one for one in loaded.predict_images(small_sample / "test")}
+        result = evaluate(small_sample / "test", loaded)
+    finally:
+        (small_sample / "test" / "Bag" / "zero.png").unlink()
+    assert answers.pop("Bag/zero.png").label is None
+    assert {f"test/{path}" for path in answers} == set(expected)
+    for path, one in answers.items():
+        label, probability = expected[f"test/{path}"]
+        assert one.label == label
+        assert one.probability == pytest.approx(probability, abs=1e-6)
+    assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
+    assert any("zero.png" in note for note in result.notes)
+
+
+def test_image_that_cannot_be_read_has_a_reason(sample_codes, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (answer,) = fit(sample_codes, C=0.01).predict_images(tmp_path)
+    assert (answer.path, answer.label, answer.probability) == ("broken.png", None, None)
+    assert answer.reason
+
+
+def test_model_without_its_weights_refuses_to_predict(sample_codes, small_sample):
+    model = fit(sample_codes, C=0.01)
+    model.description = {**model.description, "weights_sha256": "ab" * 32}
+    with pytest.raises(CnnCodesError, match="SHA-256"):
+        model.predict_images(small_sample / "test")
