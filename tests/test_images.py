@@ -423,12 +423,13 @@ def test_manifest_without_labels(tmp_path):
         ('path,label\n1.png,a\n"2.png,b\n', "line 3: not a table"),
         (b"path,label\n1.png,caf\xe9\n", "not UTF-8 text .*save it as CSV UTF-8"),
         ('path,label\n"new\nline.png",a\nno.png,b\n', r"line 4: no such file: no\.png"),
+        ('path,label\n1.png,a\n"no\nway.png",b\n', r"line 3: no such file: no way\.png"),
         ("path,label\n1\x00.png,a\n", "images.csv, line 2: "),
     ],
 )
 def test_manifest_with_faults_names_the_lines(tmp_path, text, words):
     root = fill(tmp_path / "root", "1.png", "2.png", "folder/", "new\nline.png")
-    outside = fill(tmp_path / "outside", "out.png")
+    outside = fill(tmp_path / "root_twin", "out.png")  # begins like the folder of the table
     fill(tmp_path, "out.png")
     (root / "link.png").symlink_to(outside / "out.png")
     (root / "linked").symlink_to(outside)
