@@ -367,10 +367,8 @@ def _refuse(path: Path, rows: Sequence[tuple[int, str]], what: str, advice: str)
     """Raise one error that names the lines of all rows with a fault."""
     if not rows:
         return
-    lines = ", ".join(str(line) for line, _ in rows[:SHOWN]) + (
-        f" and {n} more" if (n := len(rows) - SHOWN) > 0 else ""
-    )
-    examples = ", ".join(text for _, text in rows[:SHOWN] if text)
+    lines = _some([str(line) for line, _ in rows])
+    examples = _some([text for _, text in rows[:SHOWN] if text])
     raise ImagesError(
         f"{path}, line{'s' if len(rows) > 1 else ''} {lines}: {what}{f': {examples}' if examples else ''}; {advice}"
     )
@@ -407,31 +405,31 @@ def _label_by_folders(images: ImageSet, parts: Sequence[Sequence[str]]) -> None:
         return
     if loose:
         raise ImagesError(
-            f"{root}: {len(loose)} images lie beside the folders ({_text(loose[0])}), so the folders are not clear as "
+            f"{root}: {len(loose)} images lie beside the folders ({_some(loose)}), so the folders are not clear as "
             "classes; move these images into a class folder, or elsewhere"
         )
     tops = sorted({part[0] for part in parts})
     splits = {top: SPLITS[top.lower()] for top in tops if top.lower() in SPLITS}
-    others = [_text(top) for top in tops if top not in splits]
+    others = [top for top in tops if top not in splits]
     if len(set(splits.values())) > 1 and others:
         raise ImagesError(
-            f"{root}: {', '.join(splits)} look like splits, but {', '.join(others[:SHOWN])} lies beside them; move it "
+            f"{root}: {', '.join(splits)} look like splits, but {_some(others)} lies beside them; move it "
             "elsewhere, or rename the splits if they are classes"
         )
     if splits and not others:
         if shallow := [part for part in parts if len(part) == 2]:
             raise ImagesError(
-                f"{root}: {_text('/'.join(shallow[0]))} lies in a split, but in no class folder; expected e.g. "
-                f"{shallow[0][0]}/CLASS/{_text(shallow[0][1])}"
+                f"{root}: {_some(['/'.join(shallow[0])])} lies in a split, but in no class folder; expected e.g. "
+                f"{shallow[0][0]}/CLASS/{_some([shallow[0][1]])}"
             )
         images.splits = [splits[part[0]] for part in parts]
         images.labels = [_text(part[1]) for part in parts]
         trained = {part[1] for part in parts if splits[part[0]] == "train"}
         if trained and (new := sorted({part[1] for part in parts} - trained)):
-            images.notes.append(f"classes without images in train: {', '.join(map(_text, new))}")
+            images.notes.append(f"classes without images in train: {_some(new)}")
         return
     if splits:
-        images.notes.append(f"{', '.join(splits)} is taken as a class, because {', '.join(others[:SHOWN])} is one")
+        images.notes.append(f"{', '.join(splits)} is taken as a class, because {_some(others)} is one")
     images.labels = [_text(part[0]) for part in parts]
 
 
@@ -508,17 +506,16 @@ class _Walk:
     def notes(self) -> list[str]:
         with_images = {folder for name in self.files for folder in _above(name)}
         empty = [folder for folder in self._folders - with_images if not ({*_above(folder)} - {""} - with_images)]
-        notes = [f"{_text(name)}: {self.failures[name]}" for name in sorted(self.locked)]
+        notes = [f"{_some([name])}: {self.failures[name]}" for name in sorted(self.locked)]
         for what, names in (
             ("folders without images", [name for name in empty if name]),
             ("links to a folder that is read already, not followed", self._again),
             ("links that lead nowhere", self._broken),
         ):
             if names:
-                more = f" and {n} more" if (n := len(names) - SHOWN) > 0 else ""
-                notes.append(f"{what}: {', '.join(_text(name) for name in sorted(names)[:SHOWN])}{more}")
+                notes.append(f"{what}: {_some(sorted(names))}")
         if self._skipped:
-            counts = ", ".join(f"{n} {_text(suffix)}" for suffix, n in sorted(self._skipped.items()))
+            counts = ", ".join(f"{n} {_some([suffix])}" for suffix, n in sorted(self._skipped.items()))
             notes.append(f"files skipped, not images by their names: {counts}")
         if self._hidden:
             notes.append(f"hidden image files skipped: {self._hidden}")
@@ -581,6 +578,13 @@ def _text(name: str) -> str:
     if not re.search(r"[\ud800-\udfff]|\\[xu]", name):
         return name
     return re.sub(r"[\ud800-\udfff]", _escape, name.replace("\\", "\\\\"))
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first few names on one line, and how many more there are."""
+    shown = ", ".join(_text(name) for name in names[:SHOWN])
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
+    return line + (f" and {n} more" if (n := len(names) - SHOWN) > 0 else "")
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -17,7 +17,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.errors import ProbeError, nearest
-from cnncodes.reduction import RowSpace, worth_reducing
 from cnncodes.solvers import DenseLinearSVC, fit_path
 
 __all__ = [
@@ -59,6 +58,7 @@ class CodeScaler(StandardScaler):
 
 
 CLASSIFIERS = {"svm": DenseLinearSVC, "logreg": LogisticRegression}
+LOSSES = {"svm": "squared_hinge", "logreg": "log_loss"}  # their objectives, as `fit_path` calls them
 SCALINGS = {
     "standard": CodeScaler,  # each column to mean 0 and deviation 1
     "l2": Normalizer,  # each row to length 1
@@ -355,27 +355,5 @@ def _fold_path(
     inside, outside = scaler.transform(X[train]), scaler.transform(X[test])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        if clf == "svm":
-            path = fit_path(inside, y[train], Cs, class_weight=class_weight, max_iter=MAX_ITER)
-            decision, converged = path.decision_function(outside), path.converged
-        else:
-            decision, converged = _logistic_path(inside, y[train], outside, Cs, class_weight)
-    return _FoldPath(decision, converged, _messages(caught))
-
-
-def _logistic_path(
-    inside: np.ndarray, y: np.ndarray, outside: np.ndarray, Cs: np.ndarray, class_weight: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Warm-started from the small end; where there are fewer rows than columns, in the space that the rows span."""
-    if worth_reducing(*inside.shape):
-        space = RowSpace(inside)
-        inside, outside = space.Z, space.project(outside)
-    model = LogisticRegression(max_iter=MAX_ITER, warm_start=True, class_weight=class_weight)
-    decision, converged = [], []
-    for C in Cs:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            model.set_params(C=C).fit(inside, y)
-        decision.append(model.decision_function(outside))
-        converged.append(not any(issubclass(w.category, ConvergenceWarning) for w in caught))
-    return np.array(decision).reshape(len(Cs), len(outside), -1), np.array(converged)
+        path = fit_path(inside, y[train], Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
+    return _FoldPath(path.decision_function(outside), path.converged, _messages(caught))
