@@ -342,7 +342,9 @@ def predict(ctx: click.Context, images: str, model: str, out: str | None, kind: 
         else:
             writer = csv.DictWriter(stream, ["path", "label", "probability"], lineterminator="\n")
             writer.writeheader()
-            writer.writerows({**row, "probability": _short(row["probability"])} for row in rows)
+            writer.writerows(
+                {**row, "probability": _short(one.probability)} for row, one in zip(rows, predictions, strict=True)
+            )
     for one in failed:
         stderr.print(f"failed: {_one_line(one.path)}: {one.reason}", markup=False)
     if out:

@@ -131,7 +131,7 @@ class FrozenNetwork:
 
     def _load(self, layers: Sequence[str]) -> None:
         extractor, self.folded = _fold(self.backbone.extractor(layers))
-        self._module = extractor.to(device=self.device, memory_format=torch.channels_last)
+        self._module = extractor.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(self, pixels: torch.Tensor) -> dict[str, np.ndarray]:
         """Compute the codes of up to `batch_size` images.

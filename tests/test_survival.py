@@ -40,7 +40,6 @@ def harness(shim: Path, work: Path, *words: object) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
-    print(result)
     return result
 
 

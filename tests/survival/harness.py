@@ -66,7 +66,7 @@ class Harness:
         extract(self.images, self.codes, backbone="tiny", layers=["0", "2"], batch_size=BATCH, workers=1)
 
     def child(self, at: int = -1, *, torn: bool = False, log: bool = False, after: float | None = None) -> int:
-        """Extract in a child that is killed at call `at`, or `after` seconds; return its count of calls, -1 if killed."""
+        """Extract in a child that is killed at a call or `after` seconds; return its count of calls, -1 if killed."""
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
