@@ -128,6 +128,7 @@ class Batch:
     codes: dict[str, np.ndarray]  # (k, n_features)
     sha256: np.ndarray  # (k, 32)
     failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
+    remarks: dict[int, str]  # row -> what is odd about an image that could be read
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.failures)
@@ -189,7 +190,7 @@ def extract(
     with CodesWriter(out) as file:
         rows, missing = file.todo()
         network.restrict(missing)
-        fill(file, image_set, rows, network, workers, progress)
+        remarks = fill(file, image_set, rows, network, workers, progress)
         counts, errors = file.counts, file.errors
         layers = {name: file.n_features(name) for name in file.layers}
     return Extraction(
@@ -200,7 +201,7 @@ def extract(
         computed=len(rows),
         seconds=time.perf_counter() - started,
         layers=layers,
-        notes=[*image_set.notes, *network.backbone.notes],
+        notes=[*image_set.notes, *network.backbone.notes, *_summary(remarks, image_set)],
         failures={image_set.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")},
     )
 
@@ -436,18 +437,30 @@ def fill(
     network: FrozenNetwork,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> None:
-    """Compute `rows` of a codes file and write them, synced to the disk about every 30 seconds."""
+) -> dict[int, str]:
+    """Compute `rows` of a codes file and write them, synced about every 30 seconds; return remarks by row."""
     synced = time.monotonic()
+    remarks: dict[int, str] = {}
     for batch in _run(images, rows, network, workers, progress):
         file.write(batch.rows, batch.codes, batch.sha256)
         for row, (reason, digest) in batch.failures.items():
             file.fail(row, reason, digest)
         file.flush()
+        remarks |= batch.remarks
         if time.monotonic() - synced > SYNC_SECONDS:
             file.sync()
             synced = time.monotonic()
     file.sync()
+    return remarks
+
+
+def _summary(remarks: Mapping[int, str], images: ImageSet) -> list[str]:
+    """Tell a remark once, with its first image and how many there are."""
+    rows: dict[str, list[int]] = {}
+    for row, remark in sorted(remarks.items()):
+        rows.setdefault(remark, []).append(row)
+    more = {remark: f" and {len(of)} more" for remark, (_, *of) in rows.items() if of}
+    return [f"{images.ids[first]}{more.get(remark, '')}: {remark}" for remark, (first, *_) in rows.items()]
 
 
 def _run(
@@ -491,20 +504,23 @@ def _run(
 def _run_batch(images: ImageSet, rows: np.ndarray, network: FrozenNetwork) -> Batch:
     pixels, digests, good = [], [], []
     failures: dict[int, tuple[str, np.ndarray]] = {}
+    remarks: dict[int, str] = {}
     for row in rows.tolist():
-        digest = NO_DIGEST
+        digest, odd = NO_DIGEST, list[str]()
         try:
             source, digest = read_source(images, row)
-            image = decode(source) if isinstance(source, bytes) else to_pixels(source)
+            image = decode(source, remarks=odd) if isinstance(source, bytes) else to_pixels(source, remarks=odd)
             pixels.append(network.backbone.preprocessing.geometry(image))
         except DecodeError as error:
             failures[row] = (str(error), digest)
             continue
         digests.append(digest)
         good.append(row)
+        if odd:
+            remarks[row] = ", ".join(odd)
     codes = network(torch.stack(pixels)) if pixels else {}
     sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
-    return Batch(np.array(good, np.int64), codes, sha256, failures)
+    return Batch(np.array(good, np.int64), codes, sha256, failures, remarks)
 
 
 def read_source(images: ImageSet, row: int) -> tuple[Any, np.ndarray]:
