@@ -5,7 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import click
@@ -16,6 +21,7 @@ from PIL import Image
 
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, load_codes
+from cnncodes.shipped import SAMPLE, shipped_path
 
 
 def run(*words: object, code: int = 0) -> Result:
@@ -216,3 +222,41 @@ def test_each_command_has_help_with_examples(name: str) -> None:
 def test_wrong_usage_exits_with_2() -> None:
     for words in (["extract"], ["fit", "--clf", "forest"], ["fit", "-C", "many"], ["nonsense"]):
         assert CliRunner().invoke(main, words).exit_code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path) -> None:
+    out = tmp_path / "codes.h5"
+    words = [sys.executable, "-m", "cnncodes", "extract", str(shipped_path(SAMPLE)), "-o", str(out), "--workers", "1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while process.poll() is None and not _some_rows_done(out):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    stdout, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 20  # two seconds on a quiet machine
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert f"To continue: cnncodes extract {shipped_path(SAMPLE)} -o {out} --workers 1" in stderr
+    with CodesFile.open(out) as file:
+        assert 0 < file.counts["ok"] < 600
+        assert len(file.verify()) == 0
+
+
+def _some_rows_done(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with CodesFile.open(path) as file:
+        return file.counts["ok"] > 0
+
+
+@pytest.mark.slow
+def test_the_demo_works_from_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = run("demo").stdout
+    for name in ("extract", "fit", "evaluate", "predict", "compare"):
+        assert f"$ cnncodes {name} " in output
+    accuracies = dict(re.findall(r"^(layer\d|penultimate) +svm.*? (\d+\.\d) %", output, re.MULTILINE))
+    assert accuracies.keys() == {"layer1", "layer2", "layer3", "penultimate"}
+    assert 75 < float(accuracies["layer3"]) < 95
+    assert (tmp_path / "cnncodes-demo" / "predictions.csv").read_text().startswith("path,label,probability\n")
