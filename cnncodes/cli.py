@@ -468,8 +468,8 @@ def _print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(header, no_wrap=True)
     for row in rows:
         table.add_row(*map(_one_line, row))
-    console = Console(highlight=False, markup=False)
-    console.print(table, width=max(console.width, console.measure(table).maximum), soft_wrap=True)
+    width = Console(width=10_000).measure(table).maximum  # of all its columns, however narrow the terminal is
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from cnncodes.errors import ProbeError, nearest
 from cnncodes.solvers import DenseLinearSVC, fit_path
@@ -34,6 +36,7 @@ __all__ = [
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 MAX_ITER = 1000
+SMALL = 4_000_000  # entries; with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
 DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
@@ -305,13 +308,18 @@ def fit_probe(
     Cs = C_GRID if C == "auto" else np.array([float(C)])
     search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, groups=groups, cv=cv, seed=seed)
     probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
-    with warnings.catch_warnings(record=True) as caught:
+    with _few_threads(X), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         probe.fit(X, y)
     if any(issubclass(item.category, ConvergenceWarning) for item in caught):
         search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
     search.notes += _messages(caught)
     return probe, search
+
+
+def _few_threads(X: np.ndarray) -> AbstractContextManager[Any]:
+    """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
+    return threadpool_limits(limits=1 if X.size < SMALL else None, user_api="blas")
 
 
 def _messages(caught: list[warnings.WarningMessage]) -> list[str]:
@@ -353,7 +361,7 @@ def _fold_path(
     """Fit a probe for each C to the rows `train`, and apply it to the rows `test`."""
     scaler = SCALINGS[scale]().fit(X[train])
     inside, outside = scaler.transform(X[train]), scaler.transform(X[test])
-    with warnings.catch_warnings(record=True) as caught:
+    with _few_threads(inside), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         path = fit_path(inside, y[train], Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
     return _FoldPath(path.decision_function(outside), path.converged, _messages(caught))
