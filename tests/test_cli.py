@@ -101,7 +101,7 @@ def test_a_model_file_can_be_looked_at(there: Path) -> None:
 
 
 def test_predict_writes_json_and_files_and_records_failures(there: Path, small_sample: Path) -> None:
-    run("fit", "--layer", "layer3", "-C", "0.1")
+    run("fit", "-C", "0.01")
     new = there / "new"
     shutil.copytree(small_sample / "test" / "Sandal", new / "deep" / "er")
     (new / "broken.jpg").write_bytes(b"")

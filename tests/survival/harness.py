@@ -29,7 +29,7 @@ from cnncodes import extract, register_backbone
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.preprocess import Preprocessing
 
-N_IMAGES, BATCH, SIDE = 80, 4, 32
+N_IMAGES, BATCH, SIDE = 90, 4, 32
 PAGE = 4096
 
 
