@@ -214,7 +214,7 @@ def test_classifier_predicts_labels_and_probabilities(data: tuple, small_sample:
     assert classifier.score(test.sources, test.labels) >= 0.7
     assert classifier.cv_accuracy_ >= 0.7
     chances = classifier.predict_proba(test.sources)
-    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-6)
     assert (classifier.classes_[chances.argmax(axis=1)] == classifier.predict(test.sources)).all()
     binary = CNNCodesClassifier(layer="layer1", clf=clf, C=0.1).fit(paths[:20], (y[:20] == "Bag").astype(int))
     assert binary.decision_function(paths[:4]).shape == (4,)
