@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sklearn.datasets import load_sample_images
+from threadpoolctl import threadpool_limits
 
 from cnncodes.shipped import SAMPLE, shipped_path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_of_blas() -> Iterator[None]:
+    """The problems are small: on a busy machine the threads would wait for each other longer than they compute."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def random_pixels(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 def smooth_pixels(height: int, width: int) -> torch.Tensor:
-    y, x = torch.meshgrid(torch.linspace(0, 9, height), torch.linspace(0, 9, width), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(height) / 9, torch.arange(width) / 9, indexing="ij")
     return torch.stack([127 + 120 * torch.sin(x + k) * torch.cos(y - k) for k in range(3)]).round().to(torch.uint8)
 
 
@@ -329,9 +329,9 @@ def test_arrays_become_pixels_without_being_changed_or_shared():
     grey = picture(GREYS)[..., 0]
     assert torch.equal(to_pixels(grey), torch.from_numpy(grey).expand(3, -1, -1))
     assert torch.equal(to_pixels(grey[..., None]), to_pixels(grey))
-    writable = picture()
-    to_pixels(writable).zero_()
-    assert np.array_equal(writable, picture())
+    for writable in (picture(), picture().transpose(2, 0, 1).copy().transpose(1, 2, 0)):
+        to_pixels(writable).zero_()
+        assert np.array_equal(writable, picture())
     assert to_pixels(pixels) is pixels
 
 
@@ -417,7 +417,7 @@ def test_long_images_are_cut_before_and_look_the_same(shape):
     pixels = smooth_pixels(*shape)
     reference = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(pixels)
     ours = PLAIN.normalise(PLAIN.geometry(pixels)[None])[0]
-    assert (ours - reference).abs().max() * 255 * 0.229 < 2.5  # grey levels
+    assert (ours - reference).abs().max() * 255 * 0.229 < 1.5  # grey levels: rounding
 
 
 def test_long_images_need_little_memory():
