@@ -265,6 +265,8 @@ def compute_codes(
             f"{network.backbone.weights_sha256[:12]}…, wanted {description['weights_sha256'][:12]}…; "
             "put the original file back"
         )
+    if (found := network.backbone.preprocessing.to_dict()) != description["preprocessing"]:
+        raise MismatchError(f"the weights ask for the preprocessing {found}, wanted {description['preprocessing']}")
     return in_memory(images, network, workers=workers, progress=progress)
 
 

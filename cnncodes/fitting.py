@@ -80,7 +80,7 @@ def fit(
     """
     started = time.perf_counter()
     names = [layers] if isinstance(layers, str) else list(layers)
-    with codes if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
+    with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
         train, test, notes = _split_rows(file)
         X, y = file.codes(names, train), file.labels[train]
         groups = file.groups[train]

@@ -209,3 +209,11 @@ def test_unknown_names_are_refused_with_the_nearest(small_sample: Path, tmp_path
     with pytest.raises(BackboneError, match=r"cuda:77.*--device auto"):
         extract(small_sample, out, device="cuda:77")
     assert not out.exists()
+
+
+def test_another_preprocessing_than_that_of_the_weights_is_refused(small_sample: Path, sample_codes: Path) -> None:
+    with CodesFile.open(sample_codes) as file:
+        description = dict(file.description)
+    description["preprocessing"] = {**description["preprocessing"], "mean": [0.5, 0.5, 0.5]}
+    with pytest.raises(MismatchError, match="preprocessing"):
+        compute_codes(load_images(small_sample), description)
