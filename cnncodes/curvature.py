@@ -94,7 +94,7 @@ class Curvature:
         wanted[self.active] = False
         active = np.concatenate([self.active[stay], np.flatnonzero(wanted)])
         rows = self.rows.take(active)
-        kernel = np.empty((len(active), len(active)))
+        kernel = np.zeros((len(active), len(active)))  # above the diagonal nothing is filled in
         if self.kernel is not None:
             kernel[: len(stay), : len(stay)] = self.kernel[np.ix_(stay, stay)]
         np.matmul(rows[len(stay) :], rows.T, out=kernel[len(stay) :])
