@@ -99,7 +99,7 @@ class Progress:
             print(f"{done} of {total} images, {failed} failed, {rate:.0f} images/s", file=sys.stderr, flush=True)
 
 
-def assert_parity(path: Path, images: np.ndarray) -> float:
+def assert_parity(path: Path, images: np.ndarray, resize: str) -> float:
     """Compare the first codes with plain torchvision in float32; return the largest relative error."""
     import torch
     from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
@@ -108,9 +108,12 @@ def assert_parity(path: Path, images: np.ndarray) -> float:
 
     network = mobilenet_v2().eval()
     network.load_state_dict(torch.load(shipped_path(EMBEDDED_WEIGHTS), weights_only=True))
+    preset = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    if resize == "squash":
+        preset.resize_size = preset.crop_size * 2  # a list of one number: the side
     pixels = torch.from_numpy(images.copy())[:, None].expand(-1, 3, -1, -1)  # (n, 3, 28, 28)
     with torch.inference_mode():
-        expected = network.features(MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(pixels)).mean((2, 3)).numpy()
+        expected = network.features(preset(pixels)).mean((2, 3)).numpy()
     with CodesFile.open(path) as file:
         found = file.codes("penultimate", np.arange(len(images)))
         precision = file.description["precision"]
@@ -184,6 +187,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, default=SOURCE, help="folder of the four gzipped IDX files")
     parser.add_argument("--work", type=Path, default=Path("bench-work"), help="folder of the codes files, kept")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N training and N test images")
+    parser.add_argument(
+        "--resize",
+        choices=("crop", "squash"),
+        default="squash",
+        help="how an image fills the network's square (default: squash; a crop cuts clothes off)",
+    )
     parser.add_argument("--precision", default="auto", help="precision of the extraction (default: auto)")
     parser.add_argument("--workers", type=int, help="threads of the extraction (default: one a core)")
     parser.add_argument(
@@ -203,19 +212,20 @@ def main() -> None:
     options = parse()
     splits = {split: read_split(options.source, prefix, options.limit) for split, prefix in SPLITS.items()}
     options.work.mkdir(parents=True, exist_ok=True)
-    path = options.work / f"fashion-mnist-{options.limit or 'all'}-{options.precision}.h5"
+    path = options.work / f"fashion-mnist-{options.limit or 'all'}-{options.resize}-{options.precision}.h5"
     done = extract(
         make_image_set(splits),
         path,
         backbone=BACKBONE,
         layers=LAYERS,
+        resize=options.resize,
         precision=options.precision,
         workers=options.workers,
         progress=Progress(),
     )
     rate = f", {done.computed / done.seconds:.0f} images/s" if done.computed else ""
     print(f"extraction: {done.computed} of {done.n} images computed now, {done.seconds:.0f} s{rate}")
-    error = assert_parity(path, splits["train"][0][:PARITY_IMAGES])
+    error = assert_parity(path, splits["train"][0][:PARITY_IMAGES], options.resize)
     print(f"parity: the first {PARITY_IMAGES} codes against plain torchvision in float32, relative error {error:.1g}")
     if options.extract_only:
         return
