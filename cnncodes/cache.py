@@ -22,10 +22,10 @@ from cnncodes.extraction import (
     fill_in,
     held_description,
     held_settings,
-    read_source,
     refuse_mismatch,
 )
 from cnncodes.images import ImageSet
+from cnncodes.pipeline import read_source
 
 __all__ = ["cached_codes"]
 
@@ -125,7 +125,7 @@ def _extend(
         todo, missing = file.todo()
         network.restrict(missing)
         every = ImageSet(ids=file.ids.tolist(), sources=[here.get(row) for row in range(file.n)])
-        fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers)
+        fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers=workers)
 
 
 def _with_more(table: ImageTable, ids: list[str]) -> ImageTable:

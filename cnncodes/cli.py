@@ -128,13 +128,14 @@ def demo(ctx: click.Context, folder: str) -> None:
 @option_device
 @click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together.")
 @option_workers
+@click.option(
+    "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
+)
 @click.option("--allow-partial", is_flag=True, default=None, help="Accept a weights file that lacks parameters.")
 @click.option("--strict", is_flag=True, help="Exit with 1 instead of 3 when some images failed.")
 @option_json
 @click.pass_context
-def extract(
-    ctx: click.Context, images: str, out: str, workers: int | None, strict: bool, as_json: bool, **settings: Any
-) -> None:
+def extract(ctx: click.Context, images: str, out: str, strict: bool, as_json: bool, **options: Any) -> None:
     """Run IMAGES through a pretrained network, once, and keep its codes in a file.
 
     IMAGES is a folder of class folders, a folder with train/ and test/ folders of those, a CSV or TSV file, one image,
@@ -142,10 +143,10 @@ def extract(
     """
     from cnncodes.extraction import extract as run
 
-    settings["layers"] = settings["layers"] or None
+    options["layers"] = options["layers"] or None
     with _waiting("loading the network"), _progress("extracting") as progress:
         try:
-            done = run(images, out, workers=workers, progress=progress, **settings)
+            done = run(images, out, progress=progress, **options)
         except KeyboardInterrupt:
             stderr.print(
                 f"interrupted; what is done is kept. To continue: cnncodes {' '.join(map(_quoted, sys.argv[1:]))}"

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
-import torch
 
 from cnncodes.backbones import load_backbone
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.codes_layout import ImageTable
 from cnncodes.errors import DecodeError, MismatchError
 from cnncodes.images import ImageSet, load_images
-from cnncodes.preprocess import decode, to_pixels
+from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
 from cnncodes.runtime import FrozenNetwork
 
 __all__ = [
@@ -41,17 +36,14 @@ __all__ = [
     "held_settings",
     "image_table",
     "in_memory",
-    "read_source",
     "refuse_mismatch",
 ]
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, int], None]
 SYNC_SECONDS = 30.0
 COPY_ROWS = 1024  # copied at a time from an older file
 NO_STAMP = (-1, -1)
-NO_DIGEST = np.zeros(32, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -120,26 +112,13 @@ class Extraction:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class Batch:
-    """Codes of a few images: what passes from the workers to the writer."""
-
-    rows: np.ndarray  # (k,) that could be read
-    codes: dict[str, np.ndarray]  # (k, n_features)
-    sha256: np.ndarray  # (k, 32)
-    failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
-    remarks: dict[int, str]  # row -> what is odd about an image that could be read
-
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.failures)
-
-
 def extract(
     images: Any,
     out: str | os.PathLike[str] = "codes.h5",
     *,
     labels: Sequence[str] | None = None,
     workers: int | None = None,
+    image_timeout: float = IMAGE_TIMEOUT,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Extraction:
@@ -190,7 +169,7 @@ def extract(
     with CodesWriter(out) as file:
         rows, missing = file.todo()
         network.restrict(missing)
-        remarks = fill(file, image_set, rows, network, workers, progress)
+        remarks = fill(file, image_set, rows, network, workers=workers, image_timeout=image_timeout, progress=progress)
         counts, errors = file.counts, file.errors
         layers = {name: file.n_features(name) for name in file.layers}
     return Extraction(
@@ -274,7 +253,7 @@ def in_memory(
     images: ImageSet, network: FrozenNetwork, *, workers: int | None = None, progress: Progress | None = None
 ) -> Computed:
     """Compute the codes of images with a network that is built already."""
-    batches = list(_run(images, np.arange(len(images)), network, workers, progress))
+    batches = list(run_batches(images, np.arange(len(images)), network, workers=workers, progress=progress))
     batches.sort(key=lambda batch: batch.rows[0] if len(batch.rows) else -1)
     full = [batch for batch in batches if len(batch.rows)]
     codes = {
@@ -437,13 +416,15 @@ def fill(
     images: ImageSet,
     rows: np.ndarray,
     network: FrozenNetwork,
-    workers: int | None = None,
-    progress: Progress | None = None,
+    **options: Any,
 ) -> dict[int, str]:
-    """Compute `rows` of a codes file and write them, synced about every 30 seconds; return remarks by row."""
+    """Compute `rows` of a codes file and write them, synced about every 30 seconds; return remarks by row.
+
+    `options` are those of `run_batches`.
+    """
     synced = time.monotonic()
     remarks: dict[int, str] = {}
-    for batch in _run(images, rows, network, workers, progress):
+    for batch in run_batches(images, rows, network, codes=file.path, **options):
         file.write(batch.rows, batch.codes, batch.sha256)
         for row, (reason, digest) in batch.failures.items():
             file.fail(row, reason, digest)
@@ -463,77 +444,3 @@ def _summary(remarks: Mapping[int, str], images: ImageSet) -> list[str]:
         rows.setdefault(remark, []).append(row)
     more = {remark: f" and {len(of)} more" for remark, (_, *of) in rows.items() if of}
     return [f"{images.ids[first]}{more.get(remark, '')}: {remark}" for remark, (first, *_) in rows.items()]
-
-
-def _run(
-    images: ImageSet, rows: np.ndarray, network: FrozenNetwork, workers: int | None, progress: Progress | None
-) -> Iterator[Batch]:
-    """Yield the codes of `rows`, batch by batch, as they are done.
-
-    Each worker decodes and runs a whole batch on one intra-op thread: no core waits for another, and the number of
-    workers cannot change a bit of the codes.
-    """
-    workers = workers or joblib.cpu_count()
-    pieces = iter([rows[i : i + network.batch_size] for i in range(0, len(rows), network.batch_size)])
-    done = failed = 0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers, "cnncodes", initializer=torch.set_num_threads, initargs=(1,))
-    quiet = warnings.catch_warnings()  # for all threads: what Pillow remarks on odd but readable files
-    quiet.__enter__()
-    warnings.filterwarnings("ignore", module="PIL")
-    try:
-        running: set[Future[Batch]] = set()
-        while True:
-            while len(running) < 2 * workers and (piece := next(pieces, None)) is not None:
-                running.add(pool.submit(_run_batch, images, piece, network))
-            if not running:
-                break
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                batch = future.result()
-                done += len(batch)
-                failed += len(batch.failures)
-                yield batch
-                if progress is not None:
-                    progress(done, len(rows), failed)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        quiet.__exit__(None, None, None)
-        torch.set_num_threads(threads)
-
-
-def _run_batch(images: ImageSet, rows: np.ndarray, network: FrozenNetwork) -> Batch:
-    pixels, digests, good = [], [], []
-    failures: dict[int, tuple[str, np.ndarray]] = {}
-    remarks: dict[int, str] = {}
-    for row in rows.tolist():
-        digest, odd = NO_DIGEST, list[str]()
-        try:
-            source, digest = read_source(images, row)
-            image = decode(source, remarks=odd) if isinstance(source, bytes) else to_pixels(source, remarks=odd)
-            pixels.append(network.backbone.preprocessing.geometry(image))
-        except DecodeError as error:
-            failures[row] = (str(error), digest)
-            continue
-        digests.append(digest)
-        good.append(row)
-        if odd:
-            remarks[row] = ", ".join(odd)
-    codes = network(torch.stack(pixels)) if pixels else {}
-    sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
-    return Batch(np.array(good, np.int64), codes, sha256, failures, remarks)
-
-
-def read_source(images: ImageSet, row: int) -> tuple[Any, np.ndarray]:
-    """Return what is to be decoded (a file's bytes, an array or a PIL image), and its SHA-256."""
-    source: Any = images.sources[row]
-    if images.ids[row] in images.failures:
-        raise DecodeError(images.failures[images.ids[row]])
-    if isinstance(source, Path):
-        source = images.read_bytes(row)
-        content = source
-    else:
-        array = np.ascontiguousarray(source)
-        content = str(array.shape).encode() + array.tobytes()
-    return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)

@@ -231,11 +231,11 @@ def test_in_a_pipeline_with_cross_validation(data: tuple, tmp_path: Path) -> Non
 def test_a_search_over_layers_runs_no_image_twice(data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, y = data
     seen: list[int] = []
-    run_batch = cnncodes.extraction._run_batch
+    run_batches = cnncodes.extraction.run_batches
     monkeypatch.setattr(
         cnncodes.extraction,
-        "_run_batch",
-        lambda images, rows, network: seen.extend(rows) or run_batch(images, rows, network),
+        "run_batches",
+        lambda images, rows, *rest, **options: seen.extend(rows) or run_batches(images, rows, *rest, **options),
     )
     pipe = make_pipeline(CNNCodes(cache=tmp_path / "codes.h5"), StandardScaler(), LinearSVC(C=0.01))
     search = GridSearchCV(pipe, {"cnncodes__layer": ["layer1", "layer3", "penultimate"]}, cv=3)

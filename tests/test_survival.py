@@ -67,8 +67,7 @@ def test_a_writer_that_marks_rows_before_their_codes_is_caught(shim: Path, tmp_p
 def test_killed_at_random_moments_three_times_over(shim: Path, tmp_path: Path) -> None:
     result = harness(shim, tmp_path, "kills", 34)
     assert result["failures"] == []
-    assert result["chains"] * 3 >= 100
-    assert result["kills"] >= 60  # the others had finished before their kill
+    assert result["kills"] >= 100
 
 
 @pytest.mark.slow

@@ -1,0 +1,229 @@
+"""From the bytes of an image file to RGB pixels, on numpy and Pillow alone."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from cnncodes.errors import DecodeError
+
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "decode", "to_pixels"]
+
+MAX_PIXELS = 120_000_000  # a 100-megapixel camera passes, a 13,000 × 13,000 bomb does not; 360 MB of RGB
+MAX_SIDE = 65_535  # the most that a JPEG can have; a 1 × 100,000,000 image would take 80 GB on its way to a square
+# What is read, by content and never by name: spoken name, Pillow's module, offset and bytes that the file must have.
+# A format that is not here is never opened: EPS would start Ghostscript, ICO and PSD hide images from the pixel limit.
+FORMATS = (
+    ("JPEG", "Jpeg", 0, (b"\xff\xd8\xff",)),
+    ("PNG", "Png", 0, (b"\x89PNG\r\n\x1a\n",)),
+    ("WebP", "WebP", 8, (b"WEBPVP8",)),
+    ("GIF", "Gif", 0, (b"GIF87a", b"GIF89a")),
+    ("TIFF", "Tiff", 0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    ("BMP", "Bmp", 0, (b"BM",)),
+    ("PPM", "Ppm", 0, tuple(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in b" \t\r\n")),
+    ("AVIF", "Avif", 4, (b"ftypavif", b"ftypavis")),
+    ("JPEG 2000", "Jpeg2K", 0, (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
+    ("SGI", "Sgi", 0, (b"\x01\xda",)),
+    ("PCX", "Pcx", 0, (b"\x0a\x00", b"\x0a\x02", b"\x0a\x03", b"\x0a\x05")),
+    ("TGA", "Tga", -18, (b"TRUEVISION-XFILE.\0",)),  # the older kind has no mark: anything could be one
+)
+NOT_READ = (
+    (0, b"%!PS", "PostScript (EPS), which is never opened"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS), which is never opened"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"8BPS", "a Photoshop document; save it as PNG"),
+    (4, b"ftyphei", "a HEIC photograph; convert it to JPEG"),
+    (4, b"ftypmif1", "a HEIC photograph; convert it to JPEG"),
+    (0, b"PK\x03\x04", "a ZIP archive or office document"),
+    (0, b"<!", "a web page (a download that failed?)"),
+    (0, b"<html", "a web page (a download that failed?)"),
+    (0, b"<", "SVG or another kind of XML"),
+)
+ORIENTATION = 0x0112
+TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+RANGES = (1, 255, 65535)
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | None = None) -> np.ndarray:
+    """Decode the bytes of an image file. Safe to call from several threads.
+
+    JPEG, PNG, WebP, GIF, TIFF, BMP, PPM/PGM/PBM, AVIF, JPEG 2000, SGI, PCX and TGA, whatever the file is called. EXIF
+    orientation is applied; palettes, grey, CMYK and 1-bit images become RGB; transparency is laid over white. Of
+    several frames or pages, the first is taken. Colour profiles are ignored: the numbers count as sRGB.
+
+    16-bit grey is divided by 257. Of floating-point grey, the smallest of the ranges 0–1, 0–255 and 0–65535 that holds
+    all values becomes 0–255; values beyond are stretched from their minimum to their maximum, as are 32-bit integers
+    outside of 0–65535.
+
+    Parameters
+    ----------
+    data : bytes
+    max_pixels : int
+        A larger image is refused before its pixels are decoded. (Above 178,956,970, the limit of Pillow itself holds
+        for WebP, GIF and TIFF.)
+    remarks : list of str, optional
+        What is worth a note about this image is appended: further frames, or values that were stretched.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, H, W)
+
+    Raises
+    ------
+    DecodeError
+        The message says why, in words for the person who has the file.
+
+    Examples
+    --------
+    >>> decode(b"P3 1 1 255 200 100 50").flatten().tolist()
+    [200, 100, 50]
+    """
+    name, image_file = _format_of(data)
+    try:
+        with image_file(io.BytesIO(data), "") as image:  # Image.open would warn or raise at limits that are not ours
+            _check_size(*image.size, max_pixels)
+            pixels = _planes(_rgb_array(image, remarks))
+            if remarks is not None and _has_more(image):
+                remarks.append("the first of several frames was taken")
+            return pixels
+    except DecodeError:
+        raise
+    except Exception as error:  # decoders fail in many ways on bad bytes
+        raise DecodeError(_damage(error, f"{name} file")) from error
+
+
+def _damage(error: Exception, what: str) -> str:
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory to decode the {what}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    if any(word in text.lower() for word in ("truncated", "requires a buffer", "unexpected end", "eof")):
+        return f"the {what} is truncated: its end is missing ({text})"
+    return f"the {what} is damaged or of an uncommon kind ({text})"
+
+
+def _format_of(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
+    if not data:
+        raise DecodeError("the file is empty")
+    for name, module, offset, marks in FORMATS:
+        found = data[offset : offset + len(marks[0]) or None] if offset < 0 else data[offset : offset + 16]
+        if found.startswith(marks):
+            try:
+                plugin = importlib.import_module(f"PIL.{module}ImagePlugin")
+            except ImportError as error:
+                raise DecodeError(f"{name} is not supported by the installed Pillow; upgrade Pillow") from error
+            return name, getattr(plugin, f"{module}ImageFile")
+    if not any(data[:4096]):
+        raise DecodeError("the file holds only zeros, as after a crash or a failed copy")
+    start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for offset, mark, what in NOT_READ:
+        if (start if offset == 0 else data)[offset:].lower().startswith(mark.lower()):
+            raise DecodeError(f"not an image that is read here: {what}")
+    if start.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in start):
+        raise DecodeError("not an image: the file holds text")
+    raise DecodeError(f"not an image in a format that is read here ({', '.join(row[0] for row in FORMATS)})")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if (n := width * height) > max_pixels:
+        raise DecodeError(
+            f"{width} × {height} are {n:,} pixels, more than the limit of {max_pixels:,}; make it smaller"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise DecodeError(f"{width} × {height} pixels: a side is longer than the limit of {MAX_SIDE:,}; cut it")
+
+
+def _has_more(image: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # a damaged second frame does not matter
+        return False
+
+
+def to_pixels(image: Any, *, remarks: list[str] | None = None) -> np.ndarray:
+    """Return a PIL image or an array as pixels, with the conversions of `decode`.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image, or ndarray of uint8 with shape (H, W, 3) or (H, W)
+        Is not changed.
+    remarks : list of str, optional
+        As for `decode`.
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, H, W)
+
+    Raises
+    ------
+    DecodeError
+        Another type or shape, or a PIL image whose file is damaged.
+    """
+    if isinstance(image, Image.Image):
+        try:
+            image = _rgb_array(image, remarks)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise DecodeError(_damage(error, "image")) from error
+    if not isinstance(image, np.ndarray):
+        raise DecodeError(f"a {type(image).__name__}; expected a PIL image or an array")
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
+        raise DecodeError(f"an array of {image.dtype} {image.shape}; expected uint8 (H, W, 3) or (H, W)")
+    return _planes(image)
+
+
+def _planes(array: np.ndarray) -> np.ndarray:
+    """Return a copy of (H, W), (H, W, 1) or (H, W, 3) as (3, H, W)."""
+    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return np.array(np.broadcast_to(planes, (3, *planes.shape[1:])), order="C")
+
+
+def _rgb_array(image: Image.Image, remarks: list[str] | None) -> np.ndarray:
+    image.load()
+    rgb = _to_rgb(image, remarks)
+    try:
+        turn = TRANSPOSE.get(image.getexif().get(ORIENTATION, 1))  # TIFF is turned when it is loaded
+    except Exception:  # damaged EXIF data do not make the picture unreadable
+        turn = None
+    return np.asarray(rgb if turn is None else rgb.transpose(turn))
+
+
+def _to_rgb(image: Image.Image, remarks: list[str] | None) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float32)
+        grey = Image.fromarray(_to_8_bits(values, image.mode, remarks))
+        if isinstance(clear := image.info.get("transparency"), int):  # of 16-bit PNG: one value that is clear
+            grey.paste(255, mask=Image.fromarray(np.uint8(255) * (values == clear)))
+        return grey.convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bits(values: np.ndarray, mode: str, remarks: list[str] | None) -> np.ndarray:
+    """Scale grey values, which Pillow's ``convert`` would cut off at 255; the rule is in the docstring of `decode`."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise DecodeError("not one of its values is a number")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    ranges = RANGES if mode == "F" else RANGES[-1:]
+    top: float = next((top for top in ranges if low >= 0 and high <= top), 0)
+    if not top:
+        if remarks is not None:
+            remarks.append(f"values from {low:g} to {high:g} were stretched to 0–255")
+        values, top = values.astype(np.float64) - low, (high - low) or 1.0
+    return np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8)
