@@ -119,7 +119,7 @@ def open_h5(path: Path, *, writable: bool) -> h5py.File:
         return h5
     except PermissionError as error:
         raise CodesFileError(f"{path}: no permission to open it") from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CodesFileError(f"{path}: not a codes file, or damaged ({error})") from error
 
 
@@ -130,6 +130,7 @@ def _gate(path: Path, h5: h5py.File) -> None:
     if (found := int(h5.attrs["format_version"])) > FORMAT_VERSION:
         raise CodesFileError(f"{path}: format version {found} is newer than this cnncodes reads; upgrade cnncodes")
     description = json.loads(h5.attrs["description"])
+    _check_description(description, json.loads(h5.attrs["classes"]))
     n = int(_hard(h5, "images/id").shape[0])
     expected = _image_datasets(n, len(description["layers"]) - len(description.get("links", {})))
     for name, (shape, kind) in expected.items():
@@ -142,6 +143,19 @@ def _gate(path: Path, h5: h5py.File) -> None:
         or set(h5["codes"]) != set(description["layers"])
     ):
         raise ValueError("it holds other datasets than its description names")
+
+
+def _check_description(description: Any, classes: Any) -> None:
+    """Refuse a description of another form than ours, where reading relies on it."""
+    layers, links = description["layers"], description.get("links", {})
+    good = (
+        all(type(layer["n_features"]) is int and isinstance(layer["pooling"], str) for layer in layers.values())
+        and all(name in layers and target in layers and target not in links for name, target in links.items())
+        and isinstance(classes, list)
+        and all(isinstance(label, str) for label in classes)
+    )
+    if not good:
+        raise ValueError("its description has another form")
 
 
 def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], str]]:

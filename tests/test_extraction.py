@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from bad_images import make_bad_images
 from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -187,6 +188,29 @@ def test_bad_images_are_recorded_and_the_rest_is_untouched(
         np.testing.assert_array_equal(load_codes(tmp_path / "codes.h5", name), load_codes(sample_codes, name))
     again = extract(folder, tmp_path / "codes.h5")
     assert (again.computed, again.failed) == (0, 3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_a_folder_of_all_bad_images_gives_the_right_codes_or_reasons(tmp_path: Path) -> None:
+    """Over a hundred odd files in one run: broken, of every format and colour model, turned, linked, oddly named."""
+    root = tmp_path / "images"
+    root.mkdir()
+    expected = {name: e for name, e in make_bad_images(root).items() if e.outcome != "skipped"}
+    assert len(expected) >= 100
+    done = extract(root, tmp_path / "codes.h5", layers=["layer1", "layer2"])
+    right = {name: e for name, e in expected.items() if e.outcome == "ok"}
+    assert (done.n, done.ok) == (len(expected), len(right))
+    assert done.failures.keys() == expected.keys() - right.keys()
+    assert all(expected[name].word in reason for name, reason in done.failures.items())
+
+    pictures = load_images([expectation.picture() for expectation in right.values()])
+    plain = in_memory(pictures, build_network(Settings(layers=["layer2"]))).codes["layer2"]
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        row_of = {name: row for row, name in enumerate(file.ids.tolist())}
+        found = file.codes("layer2", np.array([row_of[name] for name in right]))
+    for name, ours, theirs in zip(right, found, plain, strict=True):
+        # Lossy files blur where two colours meet; of all others each bit is the same.
+        assert np.array_equal(ours, theirs) if not right[name].tolerance else relative_error(ours, theirs) < 0.1, name
 
 
 def test_what_cannot_be_written_is_said_at_once(small_sample: Path, tmp_path: Path) -> None:

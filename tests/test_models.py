@@ -360,7 +360,7 @@ def test_mutated_file_is_an_error_or_the_same_model(model, saved, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "model.safetensors"
     equal = 0
-    for _ in range(2500):
+    for _ in range(10_000):
         mutated = bytearray(content)
         for _ in range(rng.integers(1, 4)):
             at = rng.integers(header_ends if rng.random() < 0.7 else len(content))
@@ -371,7 +371,7 @@ def test_mutated_file_is_an_error_or_the_same_model(model, saved, tmp_path):
         with contextlib.suppress(ModelFileError):  # and no other error
             assert ProbeModel.load(path).same_as(model)
             equal += 1
-    assert equal < 50
+    assert equal < 200
 
 
 Change = Callable[[dict[str, Any], dict[str, np.ndarray]], Any]
