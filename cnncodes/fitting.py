@@ -120,6 +120,8 @@ def fit(
         "baseline_accuracy": majority_accuracy(y),
     }
     if len(test):
+        if unknown := sorted(set(y_test) - set(model.classes)):
+            model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
         figures = score(y_test, model.predict(X_test))
         model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
     model.scores["seconds"] = time.perf_counter() - started
@@ -192,6 +194,7 @@ def compare(
     Parameters
     ----------
     codes : path or sequence of paths
+        Several (of other networks, say) must hold the same images, as the folds are the same for all.
     clfs : sequence of {"svm", "logreg"}
     layers : sequence of str
         All by default.
@@ -208,8 +211,16 @@ def compare(
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     plan = []
+    first: tuple[list[str], list[str]] | None = None
     for path in paths:
         with CodesFile.open(path) as file:
+            train = _split_rows(file)[0]
+            here = (file.ids[train].tolist(), file.labels[train].tolist())
+            if here != (first := first or here):
+                raise ProbeError(
+                    f"{path} and {paths[0]} hold other images or labels, so their scores cannot be compared; "
+                    "extract the same folder to each, and see `cnncodes info` for images that failed"
+                )
             names = list(layers) or [name for name in file.layers if name not in file.links]
             plan += [(path, name, clf) for name in names for clf in clfs]
     for number, (path, name, clf) in enumerate(plan):

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import pickle
+import shutil
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -556,6 +557,23 @@ def test_comparison_has_every_probe_best_first_and_the_majority(split_codes):
     for key in ("cv_accuracy", "cv_interval", "C", "n", "classes"):
         assert of_svm[key] == alone[key]
     json.dumps(comparison.to_dict(), allow_nan=False)
+
+
+def test_comparison_over_files_needs_the_same_images(pair_codes, split_codes, tmp_path):
+    twin = shutil.copy(pair_codes, tmp_path / "twin.h5")
+    rows = compare([pair_codes, twin], clfs=["svm"], layers=["layer1"], cv=3).rows
+    assert [row["clf"] for row in rows] == ["svm", "svm", "majority"]
+    assert rows[0]["cv_accuracy"] == rows[1]["cv_accuracy"]
+    with pytest.raises(ProbeError, match="hold other images or labels"):
+        compare([pair_codes, split_codes])
+
+
+def test_held_out_class_without_training_images_is_noted(tmp_path):
+    rows = np.flatnonzero(np.isin(Y_DIGITS, [1, 8, 9]))[:90]
+    splits = ["test" if digit == 9 else "train" for digit in Y_DIGITS[rows]]
+    scored = fit(write_codes(tmp_path / "codes.h5", rows, names(rows), splits), C=0.01)
+    assert scored.scores["test_accuracy"] == 0.0
+    assert any("always miss: digit 9" in note for note in scored.notes)
 
 
 def test_images_are_labelled_as_their_codes_are(sample_codes, small_sample, tmp_path):
