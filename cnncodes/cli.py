@@ -244,6 +244,11 @@ def _quoted(word: str) -> str:
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh rare classes up.")
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=int, default=0, help="Seed of the folds.")
+@click.option("--one-se", is_flag=True, help="Smallest C within one standard error of the best.")
+@click.option(
+    "--nested", is_flag=True, help="Also an estimate that includes the choice of C: takes --cv times as long."
+)
+@click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_json
 def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
@@ -270,22 +275,27 @@ def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
 
 def _scores(scores: dict[str, Any]) -> None:
     """Print the figures that a fit or an evaluation has, one a line."""
-    percent = "{:.1f} %".format
-    lines = {
-        "images": f"{scores['n']} in {len(scores['classes'])} classes",
-        "probe": f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}",
-    }
-    for key, name in (("cv", "cross-validated"), ("test", "held-out")):
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f} %"
+
+    lines = [
+        ("images", f"{scores['n']} in {len(scores['classes'])} classes"),
+        ("probe", f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}"),
+    ]
+    for key, name in (("cv", "cross-validated"), ("nested", "nested"), ("test", "held-out")):
         if scores.get(f"{key}_accuracy") is not None:
-            low, high = scores[f"{key}_interval"]
-            accuracy = 100 * scores[f"{key}_accuracy"]
-            lines[f"{name} accuracy"] = (
-                f"{percent(accuracy)}  [{percent(100 * low)}, {percent(100 * high)}]  95 % interval"
-            )
-    lines["majority class"] = percent(100 * scores["baseline_accuracy"])
-    lines["seconds"] = f"{scores['seconds']:.1f}"
-    for name, value in lines.items():
-        click.echo(f"{name:<25} {value}")
+            for title, kind in ((f"{name} accuracy", "accuracy"), ("  balanced over classes", "balanced_accuracy")):
+                low, high = scores[f"{key}_{kind}".replace("accuracy", "interval")]
+                lines.append(
+                    (title, f"{percent(scores[f'{key}_{kind}'])}  [{percent(low)}, {percent(high)}]  95 % interval")
+                )
+    for title, key in (("majority class", "baseline_accuracy"), ("nearest neighbour", "neighbour_accuracy")):
+        if scores.get(key) is not None:
+            lines.append((title, percent(scores[key])))
+    lines.append(("seconds", f"{scores['seconds']:.1f}"))
+    for title, value in lines:
+        click.echo(f"{title:<25} {value}")
 
 
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")

@@ -10,26 +10,34 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.neighbors import KNeighborsClassifier
+
+from cnncodes.errors import ProbeError
+from cnncodes.probes import SCALINGS, Folds, few_threads, fit_probe
 
 __all__ = [
     "Comparison",
     "EvaluationResult",
+    "balanced_interval",
     "fit_temperature",
     "majority_accuracy",
+    "neighbour_accuracy",
+    "nested_predictions",
     "score",
     "softmax",
     "wilson_interval",
 ]
 
+NEIGHBOUR_QUERIES = 1000  # held-out images of a fold whose nearest neighbour is looked for
 LOG_TEMPERATURES = (-12.0, 7.0)  # searched; decision values at the smallest C of the grid differ by about 1e-4
 
 
-def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval for a proportion (Wilson 1927; recommended by Brown, Cai, DasGupta 2001).
 
     Parameters
     ----------
-    correct, n : int
+    correct, n : float
         Successes and trials.
     confidence : float
 
@@ -51,20 +59,101 @@ def majority_accuracy(y: np.ndarray) -> float:
     return float(np.unique(y, return_counts=True)[1].max() / len(y))
 
 
+def balanced_interval(correct: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Return an interval for balanced accuracy, the mean of the classes' recalls.
+
+    It is Wilson's, for as many trials as one proportion would need to have the variance that this mean has. Each recall
+    enters that variance as (correct + 1) / (n + 2), so that a class without a mistake is not taken for certain.
+
+    Parameters
+    ----------
+    correct, n : ndarray, shape (n_classes,)
+        Right answers and images of each class.
+
+    Examples
+    --------
+    >>> low, high = balanced_interval(np.array([45, 45]), np.array([50, 50]))
+    >>> round(low, 2), round(high, 2)  # Wilson's for 90 of 100 is 0.83 to 0.94
+    (0.83, 0.94)
+    """
+    smooth = (correct + 1) / (n + 2)
+    variance = (smooth * (1 - smooth) / n).sum() / len(n) ** 2
+    trials = float(smooth.mean() * (1 - smooth.mean()) / variance)
+    return wilson_interval(float((correct / n).mean()) * trials, trials, confidence)
+
+
 def score(y: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """Return accuracy, its 95 % interval (Wilson) and balanced accuracy of predictions.
+    """Return accuracy and balanced accuracy of predictions, each with its 95 % interval.
 
     Parameters
     ----------
     y, predicted : ndarray, shape (n,)
     """
-    correct = int(np.sum(y == predicted))
-    recalls = [np.mean(predicted[y == label] == label) for label in np.unique(y)]
+    right = y == predicted
+    _, of_class, counts = np.unique(y, return_inverse=True, return_counts=True)
+    by_class = np.bincount(of_class, right)
     return {
-        "accuracy": correct / len(y),
-        "interval": list(wilson_interval(correct, len(y))),
-        "balanced_accuracy": float(np.mean(recalls)),
+        "accuracy": float(right.mean()),
+        "interval": list(wilson_interval(int(right.sum()), len(y))),
+        "balanced_accuracy": float((by_class / counts).mean()),
+        "balanced_interval": list(balanced_interval(by_class, counts)),
     }
+
+
+def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: str = "standard") -> float:
+    """Return the accuracy of answering with the class of the nearest training image, on the same folds.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_samples, n_features)
+    y : ndarray, shape (n_samples,)
+    folds : list of (train, test) index arrays
+        Of more than 1,000 held-out rows, 1,000 spread evenly are asked for.
+    scale : {"standard", "l2", "none"}
+        Of the codes, between which the Euclidean distance is taken.
+    """
+    right: list[np.ndarray] = []
+    for train, test in folds:
+        asked = test[np.linspace(0, len(test) - 1, min(len(test), NEIGHBOUR_QUERIES)).astype(int)]
+        scaler = SCALINGS[scale]().fit(X[train])
+        nearest = KNeighborsClassifier(1, algorithm="brute")
+        with few_threads(X):
+            nearest.fit(scaler.transform(X[train]), y[train])
+            right.append(nearest.predict(scaler.transform(X[asked])) == y[asked])
+    return float(np.mean(np.concatenate(right)))
+
+
+def nested_predictions(
+    X: np.ndarray, y: np.ndarray, folds: Folds, *, groups: np.ndarray | None = None, **options: Any
+) -> np.ndarray:
+    """Return out-of-fold predictions whose C was chosen without the fold that they are for.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_samples, n_features)
+    y : ndarray, shape (n_samples,)
+    folds : list of (train, test) index arrays
+    groups : ndarray, shape (n_samples,), optional
+    **options
+        Of `fit_probe`.
+
+    Returns
+    -------
+    ndarray, shape (n_samples,)
+
+    Raises
+    ------
+    ProbeError
+        A class has too few images for folds within folds.
+    """
+    predicted = np.empty_like(y)
+    for train, test in folds:
+        try:
+            probe, _ = fit_probe(X[train], y[train], groups=None if groups is None else groups[train], **options)
+        except ProbeError as error:
+            raise ProbeError(f"the nested estimate needs more images: in the rest of a fold, {error}") from error
+        predicted[test] = probe.predict(X[test])
+    return predicted
 
 
 @dataclass
@@ -82,6 +171,8 @@ class EvaluationResult:
         ``clf``, ``layers`` and ``C`` of the probe.
     seconds : float
     notes : list of str
+    neighbour_accuracy : float or None
+        Of answering with the class of the nearest training image, where those are at hand.
     """
 
     y: np.ndarray
@@ -91,6 +182,7 @@ class EvaluationResult:
     about: dict[str, Any]
     seconds: float
     notes: list[str] = field(default_factory=list)
+    neighbour_accuracy: float | None = None
 
     @property
     def confusion(self) -> np.ndarray:
@@ -119,6 +211,7 @@ class EvaluationResult:
             **self.about,
             **{f"test_{name}": value for name, value in figures.items()},
             "baseline_accuracy": self.baseline_accuracy,
+            "neighbour_accuracy": self.neighbour_accuracy,
             "per_class": self.per_class,
             "confusion": self.confusion.tolist(),
             "seconds": self.seconds,

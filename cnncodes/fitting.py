@@ -14,7 +14,15 @@ import numpy as np
 
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
-from cnncodes.evaluation import Comparison, EvaluationResult, fit_temperature, majority_accuracy, score
+from cnncodes.evaluation import (
+    Comparison,
+    EvaluationResult,
+    fit_temperature,
+    majority_accuracy,
+    neighbour_accuracy,
+    nested_predictions,
+    score,
+)
 from cnncodes.images import load_images
 from cnncodes.models import ProbeModel
 from cnncodes.probes import Search, fit_probe, search_C
@@ -25,7 +33,7 @@ PROTOCOL = (
     "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson; "
     "{choice}; the probe is then fitted on all training images"
 )
-CHOSEN = "C was chosen on the same folds, which flatters the figure a little"
+CHOSEN = "C was chosen on the same folds, which flatters the figure a little (a nested estimate does not)"
 GIVEN = "C was given"
 
 
@@ -39,6 +47,9 @@ def fit(
     class_weight: str | None = None,
     cv: int = 5,
     seed: int = 0,
+    one_se: bool = False,
+    nested: bool = False,
+    n_jobs: int | None = None,
 ) -> ProbeModel:
     """Fit a linear probe on codes, with a cross-validated score.
 
@@ -58,13 +69,20 @@ def fit(
         Folds.
     seed : int
         Of the folds.
+    one_se : bool
+        Choose the smallest C within one standard error of the best.
+    nested : bool
+        Also estimate the accuracy of the whole procedure, the choice of C included, by folds within folds.
+    n_jobs : int, optional
+        Folds that run in parallel.
 
     Returns
     -------
     ProbeModel
         Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``cv_accuracy``, ``cv_interval``,
-        ``cv_balanced_accuracy``, ``baseline_accuracy``, ``protocol``, ``seconds``, and with a split ``n_test``,
-        ``test_accuracy``, ``test_interval`` and ``test_balanced_accuracy``.
+        ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
+        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``protocol``, ``seconds``; the same
+        four with ``nested_`` if asked; and with a split ``n_test`` and the same four with ``test_``.
 
     Raises
     ------
@@ -86,9 +104,9 @@ def fit(
         groups = file.groups[train]
         X_test, y_test = file.codes(names, test), file.labels[test]
         description, digests = file.description, file.sha256[train]
-    probe, search = fit_probe(
-        X, y, clf=clf, C=C, scale=scale, class_weight=class_weight, groups=groups, cv=cv, seed=seed
-    )
+    options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
+    options |= {"groups": groups, "cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
+    probe, search = fit_probe(X, y, **options)
     scaler, classifier = probe[0], probe[-1]
     standard = scale == "standard"
     model = ProbeModel(
@@ -118,7 +136,11 @@ def fit(
         **_cv_scores(search, y),
         "protocol": PROTOCOL.format(choice=CHOSEN if C == "auto" else GIVEN),
         "baseline_accuracy": majority_accuracy(y),
+        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=scale),
     }
+    if nested:
+        figures = score(y, nested_predictions(X, y, search.folds, **options))
+        model.scores |= {f"nested_{name}": value for name, value in figures.items()}
     if len(test):
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
@@ -157,9 +179,10 @@ def evaluate(
     started = time.perf_counter()
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
     if isinstance(data, CodesFile) or _is_codes_file(data):
-        X, y, digests, notes = _from_codes(data, fitted)
+        X, y, digests, notes, neighbour = _from_codes(data, fitted)
     else:
         X, y, digests, notes = _from_images(data, fitted, progress)
+        neighbour = None
     if not len(y):
         raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
     if _digest(digests) == fitted.trained_on:
@@ -176,6 +199,7 @@ def evaluate(
         about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
         seconds=time.perf_counter() - started,
         notes=notes,
+        neighbour_accuracy=neighbour,
     )
 
 
@@ -285,12 +309,21 @@ def _is_codes_file(data: Any) -> bool:
     return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in (".h5", ".hdf5")
 
 
-def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
     with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
         model.check_codes(file.description, str(file.path))
         train, test, notes = _split_rows(file)
         rows = test if len(test) else train
-        return file.codes(model.layers, rows), file.labels[rows], file.sha256[rows], notes
+        X, y = file.codes(model.layers, rows), file.labels[rows]
+        neighbour = None
+        if len(test):
+            every, labels = (
+                np.concatenate([file.codes(model.layers, train), X]),
+                np.concatenate([file.labels[train], y]),
+            )
+            one_fold = (np.arange(len(train)), np.arange(len(train), len(every)))
+            neighbour = neighbour_accuracy(every, labels, [one_fold], scale=model.scale)
+        return X, y, file.sha256[rows], notes, neighbour
 
 
 def _from_images(

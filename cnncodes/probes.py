@@ -26,7 +26,9 @@ __all__ = [
     "C_GRID",
     "SCALINGS",
     "CodeScaler",
+    "Folds",
     "Search",
+    "few_threads",
     "fit_probe",
     "make_folds",
     "make_probe",
@@ -40,6 +42,9 @@ SMALL = 4_000_000  # entries; with 320 x 1280 and the other core busy, two threa
 DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
+
+
+Folds = list[tuple[np.ndarray, np.ndarray]]  # row numbers to train on, and those held out
 
 
 class CodeScaler(StandardScaler):
@@ -121,7 +126,8 @@ class Search:
     accuracy : ndarray, shape (n_folds, n_Cs)
         Of the held-out fold.
     C : float
-        The value with the best mean accuracy; of several the smallest, which regularises most.
+        The value that was chosen: that with the best mean accuracy, unless asked otherwise. Of several the smallest,
+        which regularises most.
     decision : ndarray, shape (n_samples, n_classes) or (n_samples, 1) for two classes
         Out-of-fold decision values for that C.
     classes : ndarray, shape (n_classes,)
@@ -134,7 +140,7 @@ class Search:
     C: float
     decision: np.ndarray
     classes: np.ndarray
-    folds: list[tuple[np.ndarray, np.ndarray]]
+    folds: Folds
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -150,7 +156,7 @@ def winner(decision: np.ndarray) -> np.ndarray:
 
 def make_folds(
     y: np.ndarray, groups: np.ndarray | None = None, *, cv: int = 5, seed: int = 0
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
+) -> tuple[Folds, list[str]]:
     """Split rows into stratified folds; the images of a group stay on one side.
 
     Parameters
@@ -219,9 +225,10 @@ def search_C(
     groups: np.ndarray | None = None,
     cv: int = 5,
     seed: int = 0,
+    one_se: bool = False,
     n_jobs: int | None = None,
 ) -> Search:
-    """Cross-validate a probe for each C of a grid, and choose the best.
+    """Cross-validate a probe for each C of a grid, and choose one.
 
     Parameters
     ----------
@@ -232,8 +239,11 @@ def search_C(
     Cs : sequence of float
     groups, cv, seed
         As for `make_folds`.
+    one_se : bool
+        Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best, instead of the
+        best (Breiman, Friedman, Olshen, Stone 1984).
     n_jobs : int, optional
-        Folds that run in parallel, by joblib.
+        Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray.
 
     Returns
     -------
@@ -265,6 +275,9 @@ def search_C(
     )
     means = accuracy.mean(axis=0)
     best = int(np.argmax(means >= means.max() - TIE))
+    if one_se:
+        error = accuracy[:, best].std(ddof=1) / np.sqrt(len(folds))
+        best = int(np.argmax(means >= means[best] - error - TIE))
     values = np.empty((len(y), results[0].decision.shape[2]))
     for (_, test), path in zip(folds, results, strict=True):
         values[test] = path.decision[best]
@@ -283,18 +296,18 @@ def fit_probe(
     C: float | str = "auto",
     scale: str = "standard",
     class_weight: Any = None,
-    groups: np.ndarray | None = None,
-    cv: int = 5,
-    seed: int = 0,
+    **search_options: Any,
 ) -> tuple[Pipeline, Search]:
     """Choose C by cross-validation, unless it is given, and fit the probe on all rows.
 
     Parameters
     ----------
-    X, y, clf, scale, class_weight, groups, cv, seed
+    X, y, clf, scale, class_weight
         As for `search_C`.
     C : float or "auto"
         ``"auto"`` searches `C_GRID`; a number is cross-validated alone.
+    **search_options
+        ``groups``, ``cv``, ``seed``, ``one_se`` and ``n_jobs`` of `search_C`.
 
     Returns
     -------
@@ -306,9 +319,9 @@ def fit_probe(
     if C != "auto" and not (isinstance(C, (int, float)) and C > 0):
         raise ProbeError(f"C is {C!r}; it must be 'auto' or a positive number")
     Cs = C_GRID if C == "auto" else np.array([float(C)])
-    search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, groups=groups, cv=cv, seed=seed)
+    search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, **search_options)
     probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
-    with _few_threads(X), warnings.catch_warnings(record=True) as caught:
+    with few_threads(X), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         probe.fit(X, y)
     if any(issubclass(item.category, ConvergenceWarning) for item in caught):
@@ -317,7 +330,7 @@ def fit_probe(
     return probe, search
 
 
-def _few_threads(X: np.ndarray) -> AbstractContextManager[Any]:
+def few_threads(X: np.ndarray) -> AbstractContextManager[Any]:
     """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
     return threadpool_limits(limits=1 if X.size < SMALL else None, user_api="blas")
 
@@ -361,7 +374,7 @@ def _fold_path(
     """Fit a probe for each C to the rows `train`, and apply it to the rows `test`."""
     scaler = SCALINGS[scale]().fit(X[train])
     inside, outside = scaler.transform(X[train]), scaler.transform(X[test])
-    with _few_threads(inside), warnings.catch_warnings(record=True) as caught:
+    with few_threads(inside), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         path = fit_path(inside, y[train], Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
     return _FoldPath(path.decision_function(outside), path.converged, _messages(caught))

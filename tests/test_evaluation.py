@@ -12,15 +12,20 @@ from scipy.special import softmax as scipy_softmax
 from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from cnncodes.errors import ProbeError
 from cnncodes.evaluation import (
     Comparison,
     EvaluationResult,
+    balanced_interval,
     fit_temperature,
     majority_accuracy,
+    neighbour_accuracy,
+    nested_predictions,
     score,
     softmax,
     wilson_interval,
 )
+from cnncodes.probes import SCALINGS, fit_probe, make_folds
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (1, 2), (90, 100), (8412, 10_000)])
@@ -49,6 +54,63 @@ def test_score_is_that_of_scikit_learn():
     assert figures["accuracy"] == pytest.approx(accuracy_score(y, predicted))
     assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, predicted))
     assert figures["interval"] == list(wilson_interval(int(np.sum(y == predicted)), 200))
+
+
+def test_balanced_interval_of_even_classes_is_nearly_that_of_one_proportion():
+    correct, n = np.array([180, 180, 180]), np.array([200, 200, 200])
+    np.testing.assert_allclose(balanced_interval(correct, n), wilson_interval(540, 600), atol=2e-3)
+    assert balanced_interval(np.array([20, 20]), np.array([20, 20]))[1] == 1.0
+
+
+@pytest.mark.parametrize("sizes", [(20, 20, 20), (150, 10, 40), (5, 200)])
+def test_balanced_interval_contains_the_truth_as_often_as_it_claims(sizes):
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(2000):
+        recalls = rng.uniform(0.5, 0.98, len(sizes))
+        low, high = balanced_interval(rng.binomial(sizes, recalls), np.array(sizes))
+        inside.append(low <= recalls.mean() <= high)
+    assert 0.93 < np.mean(inside) < 0.985
+
+
+@pytest.mark.parametrize("scale", ["standard", "l2", "none"])
+def test_neighbour_accuracy_is_that_of_a_plain_loop(scale):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)) * [1, 5, 1, 1], rng.choice(["a", "b"], 60)
+    X[y == "b"] += [2.0, 0, 0, 0]
+    folds, _ = make_folds(y, cv=3)
+    right = []
+    for train, test in folds:
+        scaler = SCALINGS[scale]().fit(X[train])
+        inside, outside = scaler.transform(X[train]), scaler.transform(X[test])
+        nearest = ((outside[:, None] - inside) ** 2).sum(axis=2).argmin(axis=1)
+        right += (y[train][nearest] == y[test]).tolist()
+    assert 0.5 < neighbour_accuracy(X, y, folds, scale=scale) == np.mean(right)
+
+
+def test_nested_predictions_never_see_the_fold_that_they_are_for():
+    """Labels by chance: the choice of C on the same folds flatters, the nested estimate does not."""
+    flattered, honest = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        X, y = rng.normal(size=(48, 60)), rng.permutation(["a", "b"] * 24)
+        _, search = fit_probe(X, y, cv=4, seed=seed)
+        flattered.append(np.mean(search.predictions == y))
+        honest.append(np.mean(nested_predictions(X, y, search.folds, cv=4, seed=seed) == y))
+    assert np.mean(honest) < 0.56 < np.mean(flattered)
+
+
+def test_nested_predictions_are_those_of_probes_fitted_to_the_rest():
+    rng = np.random.default_rng(0)
+    y = np.array(["a", "b", "c"] * 20)
+    X = rng.normal(size=(60, 5)) + 0.8 * np.eye(3, 5)[np.unique(y, return_inverse=True)[1]]
+    folds, _ = make_folds(y, cv=3)
+    nested = nested_predictions(X, y, folds, clf="logreg", cv=3)
+    for train, test in folds:
+        probe, _ = fit_probe(X[train], y[train], clf="logreg", cv=3)
+        assert nested[test].tolist() == probe.predict(X[test]).tolist()
+    with pytest.raises(ProbeError, match="the nested estimate needs more images"):
+        nested_predictions(X[:6], y[:6], make_folds(y[:6], cv=2)[0])
 
 
 def test_majority_answers_the_most_frequent_class():

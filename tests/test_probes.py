@@ -208,6 +208,22 @@ def test_predictions_are_those_of_the_chosen_C(digits):
     assert np.mean(search.predictions == y) == pytest.approx(np.average(fold_accuracy, weights=sizes))
 
 
+def test_one_standard_error_chooses_the_most_regularised_of_those_as_good():
+    X, y = noisy(200)
+    best, simple = (search_C(X, y, one_se=one_se) for one_se in (False, True))
+    np.testing.assert_array_equal(best.accuracy, simple.accuracy)
+    means = best.accuracy.mean(axis=0)
+    at = best.Cs.tolist().index(best.C)
+    error = best.accuracy[:, at].std(ddof=1) / np.sqrt(5)
+    assert means[at] == means.max()
+    assert simple.C == best.Cs[means >= means[at] - error].min() < best.C
+
+
+def test_folds_in_parallel_give_what_one_after_the_other_gives(digits):
+    alone, together = (search_C(*digits, Cs=[1e-3, 0.1], n_jobs=n_jobs) for n_jobs in (None, 2))
+    np.testing.assert_array_equal(alone.decision, together.decision)
+
+
 def test_smallest_of_equally_good_values_is_chosen_without_a_note(digits):
     X, y = digits
     X = X + 100 * np.eye(5, X.shape[1])[np.unique(y, return_inverse=True)[1]]
