@@ -21,7 +21,9 @@ _HOMES = {
     "fit": "fitting",
     "load_backbone": "backbones",
     "load_codes": "codes",
+    "merge": "merging",
     "register_backbone": "backbones",
+    "verify": "verification",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

@@ -67,6 +67,18 @@ option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  
 option_workers = click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one a core]")
 
 
+option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
+
+
+def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    part, _, of = value.partition("/")
+    if not (part.isdecimal() and of.isdecimal()):
+        raise click.BadParameter(f"{value!r} is not like 2/8")
+    return int(part), int(of)
+
+
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(cnncodes.__version__, "-V", "--version", prog_name="cnncodes")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is chosen and why.")
@@ -112,6 +124,7 @@ def demo(ctx: click.Context, folder: str) -> None:
 @command(
     "cnncodes extract photos/",
     "cnncodes extract photos/ -o flowers.h5 --backbone resnet50 --layer layer3 --layer penultimate",
+    "cnncodes extract photos/ --shard 2/8 -o part-2.h5          # on the second of eight machines",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
 )
 @click.argument("images")
@@ -132,21 +145,27 @@ def demo(ctx: click.Context, folder: str) -> None:
     "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
 )
 @click.option("--allow-partial", is_flag=True, default=None, help="Accept a weights file that lacks parameters.")
+@click.option("--shard", metavar="I/N", callback=_parse_shard, help="Extract part I of N; `cnncodes merge` joins them.")
+@option_outside
 @click.option("--strict", is_flag=True, help="Exit with 1 instead of 3 when some images failed.")
 @option_json
 @click.pass_context
-def extract(ctx: click.Context, images: str, out: str, strict: bool, as_json: bool, **options: Any) -> None:
+def extract(
+    ctx: click.Context, images: str, out: str, strict: bool, as_json: bool, allow_outside: bool, **options: Any
+) -> None:
     """Run IMAGES through a pretrained network, once, and keep its codes in a file.
 
     IMAGES is a folder of class folders, a folder with train/ and test/ folders of those, a CSV or TSV file, one image,
     or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new.
     """
     from cnncodes.extraction import extract as run
+    from cnncodes.images import load_images
 
     options["layers"] = options["layers"] or None
     with _waiting("loading the network"), _progress("extracting") as progress:
         try:
-            done = run(images, out, progress=progress, **options)
+            found = load_images(images, allow_outside=allow_outside)
+            done = run(found, out, progress=progress, **options)
         except KeyboardInterrupt:
             stderr.print(
                 f"interrupted; what is done is kept. To continue: cnncodes {' '.join(map(_quoted, sys.argv[1:]))}"
@@ -301,8 +320,9 @@ def _scores(scores: dict[str, Any]) -> None:
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
 @option_model
+@option_outside
 @option_json
-def evaluate(data: str, model: str, as_json: bool) -> None:
+def evaluate(data: str, model: str, as_json: bool, allow_outside: bool) -> None:
     """Score a fitted model: accuracy, precision and recall by class, and the confusion matrix.
 
     On a codes file with a split the held-out images are used. IMAGES is a folder of class folders or a manifest.
@@ -310,7 +330,7 @@ def evaluate(data: str, model: str, as_json: bool) -> None:
     from cnncodes.fitting import evaluate as run
 
     with _progress("extracting") as progress:
-        result = run(data, model, progress=progress)
+        result = run(data, model, allow_outside=allow_outside, progress=progress)
     _notes(result.notes)
     if as_json:
         _print_json(result.to_dict())
@@ -334,6 +354,7 @@ def evaluate(data: str, model: str, as_json: bool) -> None:
 @option_model
 @click.option("-o", "--out", help="File to write.  [default: standard output]")
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Of the output.")
+@option_outside
 @option_device
 @option_workers
 @click.pass_context
@@ -423,20 +444,60 @@ def info(file: str, as_json: bool) -> None:
             click.echo(f"{name:<20}   {_plain(value)}")
 
 
-@command("cnncodes verify codes.h5")
+@command("cnncodes verify codes.h5", "cnncodes verify codes.h5 photos/ --sample 200")
 @click.argument("file", default=CODES)
+@click.argument("images", required=False)
+@click.option("--sample", type=click.IntRange(1), default=64, help="Images of IMAGES that are computed again.")
+@option_device
+@option_workers
+@option_json
 @click.pass_context
-def verify(ctx: click.Context, file: str) -> None:
-    """Compare every row of a codes file with its checksum; exit with 1 where one is damaged."""
-    from cnncodes.codes import CodesFile
+def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **options: Any) -> None:
+    """Compare every row of FILE with its checksum; exit with 1 where one is damaged.
 
-    with CodesFile.open(file) as codes:
-        bad = codes.verify()
-        for row in bad:
-            click.echo(f"damaged: row {row}, {_one_line(codes.ids[row])}")
-        click.echo(f"{file}: {codes.n - len(bad)} of {codes.n} rows are intact or pending, {len(bad)} damaged")
-    if len(bad):
+    With IMAGES, from which it was made, a random sample is also computed again and compared.
+    """
+    from cnncodes.verification import verify as run
+
+    with _progress("recomputing") as progress:
+        found = run(file, device=device or "auto", progress=progress, **options)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        kinds = {
+            "damaged": "damaged",
+            "wrong": "its codes are not those of its image",
+            "changed": "the image has changed, or is gone",
+        }
+        for kind, text in kinds.items():
+            for name in getattr(found, kind):
+                click.echo(f"{text}: {_one_line(name)}")
+        again = (
+            f"; {found.recomputed} computed again, largest relative error {found.largest_error:.1g}, "
+            f"{len(found.wrong)} wrong, {len(found.changed)} changed"
+            if options["images"]
+            else ""
+        )
+        intact = found.n - found.pending - len(found.damaged)
+        counts = f"{intact} of {found.n} rows are intact, {found.pending} pending, {len(found.damaged)} damaged"
+        click.echo(f"{file}: {counts}{again}")
+    if not found.good:
         ctx.exit(EXIT_ERROR)
+
+
+@command("cnncodes merge part-1.h5 part-2.h5 part-3.h5 -o codes.h5")
+@click.argument("parts", nargs=-1, required=True)
+@click.option("-o", "--out", default=CODES, help="Codes file to make.")
+def merge(parts: tuple[str, ...], out: str) -> None:
+    """Join the PARTS that `cnncodes extract --shard i/n` made into one codes file."""
+    from cnncodes.codes import CodesFile
+    from cnncodes.merging import merge as run
+
+    run(parts, out)
+    with CodesFile.open(out) as file:
+        click.echo(
+            f"{out}: {file.counts['ok']} of {file.n} images, {file.counts['failed']} failed, of {len(parts)} parts"
+        )
 
 
 @command("cnncodes backbones", "cnncodes backbones 'resnet*'", "cnncodes backbones 'timm:*lite*'")

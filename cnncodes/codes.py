@@ -33,10 +33,11 @@ from cnncodes.codes_layout import (
     fingerprint,
     fixed_text,
     lay_out,
-    open_h5,
+    open_columns,
     sync_folder,
     writer_lock,
 )
+from cnncodes.columns import Column
 from cnncodes.errors import CodesFileError, nearest
 
 __all__ = ["CodesFile", "CodesWriter", "ImageTable", "fingerprint", "load_codes"]
@@ -66,14 +67,14 @@ class CodesFile:
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
         self.path = Path(path)
-        self._h5 = open_h5(self.path, writable=writable)
-        self.description: dict[str, Any] = json.loads(self._h5.attrs["description"])
-        self.classes: list[str] = json.loads(self._h5.attrs["classes"])
+        self._columns = open_columns(self.path, writable=writable)
+        self.description: dict[str, Any] = json.loads(self._columns.attrs["description"])
+        self.classes: list[str] = json.loads(self._columns.attrs["classes"])
         self.fingerprint = fingerprint(self.description)
         self.links: dict[str, str] = self.description.get("links", {})
         self.layers: list[str] = list(self.description["layers"])
         self.stored_layers = [name for name in self.layers if name not in self.links]
-        self.n = len(self._h5["images/id"])
+        self.n = len(self._columns["images/id"])
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> CodesFile:
@@ -142,7 +143,7 @@ class CodesFile:
 
     def close(self) -> None:
         """Close the file; reading afterwards is an error."""
-        self._h5.close()
+        self._columns.close()
 
     def __len__(self) -> int:
         return self.n
@@ -179,14 +180,14 @@ class CodesFile:
     @property
     def sha256(self) -> np.ndarray:
         """SHA-256 of each image's bytes, shape (n, 32), uint8; zeros where the image has not been read."""
-        return self._h5["images/sha256"][:]
+        return self._columns["images/sha256"][:]
 
     @property
     def table(self) -> ImageTable:
         """The image table that the file was created with."""
-        h5 = self._h5["images"]
+        sizes, mtimes = (self._columns[f"images/{name}"][:].tolist() for name in ("size", "mtime_ns"))
         texts = {name: getattr(self, name).tolist() for name in ("labels", "groups", "splits")}
-        return ImageTable(self.ids.tolist(), **texts, sizes=h5["size"][:].tolist(), mtimes=h5["mtime_ns"][:].tolist())
+        return ImageTable(self.ids.tolist(), **texts, sizes=sizes, mtimes=mtimes)
 
     @property
     def state(self) -> np.ndarray:
@@ -205,12 +206,17 @@ class CodesFile:
     @property
     def failed(self) -> np.ndarray:
         """Whether the image of each row is recorded as failed, shape (n,), bool."""
-        return self._h5["images/state"][:] == FAILED
+        return self._columns["images/state"][:] == FAILED
 
     @property
     def complete(self) -> bool:
         """Whether no row is pending."""
         return self.counts["pending"] == 0
+
+    @property
+    def dtype(self) -> str:
+        """Storage type of the codes."""
+        return str(self._codes_of(self.stored_layers[0]).place.dtype)
 
     @property
     def pooling(self) -> dict[str, str]:
@@ -244,7 +250,7 @@ class CodesFile:
 
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`."""
-        return int(self._dataset(layer).shape[-1])
+        return self._codes_of(layer).place.shape[1]
 
     def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
         """Return the numbers of the rows that are there, shape (k,), int64.
@@ -265,9 +271,9 @@ class CodesFile:
 
     def present(self, layer: str) -> np.ndarray:
         """Whether the codes of `layer` are recorded for each row, shape (n,), bool."""
-        self._dataset(layer)
+        self._codes_of(layer)  # refuses an unknown one
         column = self.stored_layers.index(self.links.get(layer, layer))
-        return (self._h5["images/crc32"][:, column] != 0) & ~self.failed
+        return (self._columns["images/crc32"][:][:, column] != 0) & ~self.failed
 
     def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None) -> np.ndarray:
         """Read codes, each row checked against its checksum.
@@ -323,7 +329,7 @@ class CodesFile:
         ndarray of bool, shape (n, n_stored_layers)
             Whether it is done, as codes or as a failure, and intact. Columns are in the order of `stored_layers`.
         """
-        written = self._h5["images/crc32"][:] != 0
+        written = self._columns["images/crc32"][:] != 0
         good = np.zeros_like(written)
         for column, name in enumerate(self.stored_layers):
             rows = np.flatnonzero(written[:, column])
@@ -335,10 +341,11 @@ class CodesFile:
         self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time."""
-        dataset = self._dataset(layer)
+        table = self._codes_of(layer)
         column = self.stored_layers.index(self.links.get(layer, layer))
-        state, digests, errors = self._h5["images/state"][:], self.sha256, self._h5["images/error"]
-        step = max(1, CHUNK_BYTES // (dataset.shape[-1] * dataset.dtype.itemsize))
+        state, digests, errors = (self._columns[f"images/{name}"][:] for name in ("state", "sha256", "error"))
+        sums_of_all = self._columns["images/crc32"][:][:, column]
+        step = max(1, CHUNK_BYTES // (table.place.row_bytes))
         order = np.argsort(rows, kind="stable")
         while len(order):
             first = int(rows[order[0]])
@@ -346,8 +353,8 @@ class CodesFile:
             at, order = order[:count], order[count:]
             wanted = rows[at]
             span = slice(first, int(wanted[-1]) + 1)
-            block = dataset[span][wanted - first]
-            sums = self._h5["images/crc32"][span, column][wanted - first]
+            block = table[span][wanted - first]
+            sums = sums_of_all[wanted]
             good = np.zeros(count, bool)
             for i, row in enumerate(wanted):
                 error = bytes(errors[row]) if state[row] == FAILED else b""
@@ -355,22 +362,22 @@ class CodesFile:
                 good[i] = state[row] in allowed and sums[i] == expected
             yield at, block, good
 
-    def _dataset(self, layer: str) -> h5py.Dataset:
+    def _codes_of(self, layer: str) -> Column:
         if layer not in self.layers:
             hint = nearest(layer, self.layers)
             raise CodesFileError(
                 f"{self.path}: no layer {layer!r}.{hint} It holds {', '.join(self.layers)}; "
                 f"to add one: `cnncodes extract … --layer {layer}`"
             )
-        return self._h5[f"codes/{layer}"]
+        return self._columns[f"codes/{layer}"]
 
     def _state(self) -> np.ndarray:
-        state = self._h5["images/state"][:]
-        state[(self._h5["images/crc32"][:] == 0).any(axis=1)] = PENDING
+        state = self._columns["images/state"][:]
+        state[(self._columns["images/crc32"][:] == 0).any(axis=1)] = PENDING
         return np.where(state < len(STATES), state, PENDING)
 
     def _text(self, name: str) -> np.ndarray:
-        return np.array([value.decode("utf-8") for value in self._h5[f"images/{name}"][:]], dtype=str)
+        return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
 
 
 class CodesWriter(CodesFile):
@@ -431,14 +438,14 @@ class CodesWriter(CodesFile):
     def _put(
         self, rows: np.ndarray, state: int, codes: Mapping[str, np.ndarray], sha256: np.ndarray, errors: list[bytes]
     ) -> None:
-        images = self._h5["images"]
-        blocks = {name: np.ascontiguousarray(block, self._dataset(name).dtype) for name, block in codes.items()}
+        images = {name: self._columns[f"images/{name}"] for name in ("sha256", "error", "state", "crc32")}
+        blocks = {name: np.ascontiguousarray(block, self._codes_of(name).place.dtype) for name, block in codes.items()}
         for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
             if not len(run):
                 continue
             span, part = slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)
             for name, block in blocks.items():
-                self._h5[f"codes/{name}"][span] = block[part]
+                self._codes_of(name)[span] = block[part]
             images["sha256"][span] = sha256[part]
             images["error"][span] = fixed_text(errors[part], ERROR_BYTES)
             images["state"][span] = np.full(len(run), state, np.uint8)
@@ -449,14 +456,9 @@ class CodesWriter(CodesFile):
                 ]
             images["crc32"][span] = sums
 
-    def flush(self) -> None:
-        """Hand what was written to the operating system."""
-        self._h5.flush()
-
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        self._h5.flush()
-        getattr(os, "fdatasync", os.fsync)(self._h5.id.get_vfd_handle())
+        self._columns.sync()
 
 
 @overload

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnncodes.columns import Columns, Place
 from cnncodes.errors import CodesFileError
 
 __all__ = [
@@ -24,8 +26,9 @@ __all__ = [
     "fingerprint",
     "fixed_text",
     "lay_out",
-    "open_h5",
+    "open_columns",
     "sync_folder",
+    "to_json",
     "writer_lock",
 ]
 
@@ -97,46 +100,45 @@ def checksum(
     return np.uint32(zlib.crc32(codes.data, zlib.crc32(seed)) or 1)
 
 
-def open_h5(path: Path, *, writable: bool) -> h5py.File:
-    """Open a codes file that has passed the gate, without HDF5's own lock.
+def open_columns(path: Path, *, writable: bool) -> Columns:
+    """Open a codes file that has passed the gate.
 
-    That lock refuses readers while a file is filled and lets a second writer of the same process in. Nothing is
-    opened for writing before it has been read: HDF5 would make a new store of an empty file.
+    HDF5 is asked for the places of the datasets only: they never change, so rows are read and written as plain bytes.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such codes file"
         raise CodesFileError(f"{path}: {what}; make one with `cnncodes extract IMAGES -o {path.name}`")
     try:
-        h5 = h5py.File(path, "r", libver="earliest", locking=False)
-        try:
-            _gate(path, h5)
-        except BaseException:
-            h5.close()
-            raise
-        if writable:
-            h5.close()
-            h5 = h5py.File(path, "r+", libver="earliest", locking=False)
-        return h5
-    except PermissionError as error:
-        raise CodesFileError(f"{path}: no permission to open it") from error
+        columns = Columns(path, writable=writable)
+    except OSError as error:
+        raise CodesFileError(f"{path}: cannot be opened ({error.strerror})") from error
+    try:
+        with h5py.File(columns.file, "r") as h5:
+            _gate(path, h5, columns)
+        return columns
+    except CodesFileError:
+        columns.close()
+        raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        columns.close()
         raise CodesFileError(f"{path}: not a codes file, or damaged ({error})") from error
 
 
-def _gate(path: Path, h5: h5py.File) -> None:
-    """Refuse what is no codes file, and what could lead HDF5 to other files or beyond this one."""
+def _gate(path: Path, h5: h5py.File, columns: Columns) -> None:
+    """Refuse what is no codes file, and what could lead to other files or beyond this one; take down the places."""
     if h5.attrs.get("format") != FORMAT:
         raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
     if (found := int(h5.attrs["format_version"])) > FORMAT_VERSION:
         raise CodesFileError(f"{path}: format version {found} is newer than this cnncodes reads; upgrade cnncodes")
+    columns.attrs = {name: h5.attrs[name] for name in ("description", "classes")}
     description = json.loads(h5.attrs["description"])
     _check_description(description, json.loads(h5.attrs["classes"]))
     n = int(_hard(h5, "images/id").shape[0])
     expected = _image_datasets(n, len(description["layers"]) - len(description.get("links", {})))
     for name, (shape, kind) in expected.items():
-        _check(h5, f"images/{name}", shape, kind)
+        columns.add(f"images/{name}", _place(h5, f"images/{name}", shape, kind))
     for name, layer in description["layers"].items():
-        _check(h5, f"codes/{name}", (n, layer["n_features"]), "f")
+        columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, layer["n_features"]), "f"))
     if (
         set(h5) != {"images", "codes"}
         or set(h5["images"]) != set(expected)
@@ -149,7 +151,8 @@ def _check_description(description: Any, classes: Any) -> None:
     """Refuse a description of another form than ours, where reading relies on it."""
     layers, links = description["layers"], description.get("links", {})
     good = (
-        all(type(layer["n_features"]) is int and isinstance(layer["pooling"], str) for layer in layers.values())
+        all(type(layer["n_features"]) is int and layer["n_features"] > 0 for layer in layers.values())
+        and all(isinstance(layer["pooling"], str) for layer in layers.values())
         and all(name in layers and target in layers and target not in links for name, target in links.items())
         and isinstance(classes, list)
         and all(isinstance(label, str) for label in classes)
@@ -177,17 +180,19 @@ def _hard(h5: h5py.File, name: str) -> h5py.Dataset:
     return at
 
 
-def _check(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> None:
+def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> Place:
     dataset = _hard(h5, name)
     properties = dataset.id.get_create_plist()
     plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_external_count()
-    if not plain or properties.get_nfilters():
+    if not plain or properties.get_nfilters() or h5.userblock_size:
         raise ValueError(f"{name} is not stored as plain bytes in the file")
     if dataset.shape != shape or dataset.dtype.kind != kind:
         raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected kind {kind!r} {shape}")
-    offset, size = dataset.id.get_offset(), int(np.prod(shape)) * dataset.dtype.itemsize
-    if offset is None or offset + size > h5.id.get_filesize():
+    dtype = np.dtype(dataset.dtype.str)  # without what h5py notes in it
+    place = Place(dataset.id.get_offset() if math.prod(shape) else 0, shape, dtype)
+    if place.offset is None or place.end > h5.id.get_filesize():
         raise ValueError(f"{name} lies beyond the end of the file: it is cut short")
+    return place
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +17,8 @@ import numpy as np
 
 from cnncodes.backbones import load_backbone
 from cnncodes.codes import CodesFile, CodesWriter
-from cnncodes.codes_layout import ImageTable
-from cnncodes.errors import DecodeError, MismatchError
+from cnncodes.codes_layout import ImageTable, to_json
+from cnncodes.errors import CodesFileError, DecodeError, ImagesError, MismatchError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
 from cnncodes.runtime import FrozenNetwork
@@ -28,7 +30,9 @@ __all__ = [
     "build_network",
     "compute_codes",
     "copy_rows",
+    "describe_images",
     "describe_network",
+    "differences",
     "extract",
     "fill",
     "fill_in",
@@ -117,6 +121,7 @@ def extract(
     out: str | os.PathLike[str] = "codes.h5",
     *,
     labels: Sequence[str] | None = None,
+    shard: tuple[int, int] | None = None,
     workers: int | None = None,
     image_timeout: float = IMAGE_TIMEOUT,
     progress: Progress | None = None,
@@ -163,9 +168,10 @@ def extract(
     started = time.perf_counter()
     out = Path(out)
     image_set = images if isinstance(images, ImageSet) else load_images(images, labels=labels)
+    image_set, about_shard = _shard_of(image_set, shard) if shard is not None else (image_set, {})
     held = held_description(out)
     network = build_network(fill_in(Settings(**settings), held))
-    _prepare(out, image_set, describe_network(network), held)
+    _prepare(out, image_set, {**describe_network(network), **about_shard}, held)
     with CodesWriter(out) as file:
         rows, missing = file.todo()
         network.restrict(missing)
@@ -183,6 +189,22 @@ def extract(
         notes=[*image_set.notes, *network.backbone.notes, *_summary(remarks, image_set)],
         failures={image_set.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")},
     )
+
+
+def _shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, dict[str, Any]]:
+    """Deal the images out to the parts in turn; return one part, and what its file says of it."""
+    part, of = shard
+    if not 1 <= part <= of:
+        raise ImagesError(f"there is no part {part} of {of}; parts are counted from 1")
+    if of > len(images):
+        raise ImagesError(f"{len(images)} images do not make {of} parts; ask for fewer")
+    digest = describe_images(image_table(images))
+    return images.take(range(part - 1, len(images), of)), {"shard": {"part": part, "of": of, "images": digest}}
+
+
+def describe_images(table: ImageTable) -> str:
+    """Return the SHA-256 of which images there are, with their labels, groups and splits."""
+    return hashlib.sha256(to_json([table.ids, table.labels, table.groups, table.splits]).encode()).hexdigest()
 
 
 @dataclass
@@ -338,22 +360,23 @@ def _prepare(out: Path, images: ImageSet, description: dict[str, Any], held: dic
 
 def refuse_mismatch(out: Path, held: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `MismatchError` where a codes file was made with other settings than those asked for."""
-    if differences := _differences(held, asked):
+    if found := differences(held, asked):
         raise MismatchError(
-            f"{out} was made otherwise: {'; '.join(differences)}. Ask for the same, choose another file with -o, "
-            "or delete it"
+            f"{out} was made otherwise: {'; '.join(found)}. Ask for the same, choose another file with -o, or delete it"
         )
 
 
-def _differences(held: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Name each field in which two descriptions differ, layers and our own version aside."""
+def differences(
+    held: Mapping[str, Any], asked: Mapping[str, Any], *, every: bool = False, prefix: str = ""
+) -> list[str]:
+    """Name each field in which two descriptions differ; layers and our own version only if `every` one counts."""
     found = []
     for name in sorted({*held, *asked}):
-        if (not prefix and name in ("layers", "links")) or (prefix, name) == ("versions.", "cnncodes"):
+        if not every and ((not prefix and name in ("layers", "links")) or (prefix, name) == ("versions.", "cnncodes")):
             continue
         was, now = held.get(name), asked.get(name)
         if isinstance(was, dict) and isinstance(now, dict):
-            found += _differences(was, now, f"{prefix}{name}.")
+            found += differences(was, now, every=every, prefix=f"{prefix}{name}.")
         elif was != now:
             found.append(f"{prefix}{name} is {was!r}, asked {now!r}")
     return found
@@ -425,16 +448,30 @@ def fill(
     synced = time.monotonic()
     remarks: dict[int, str] = {}
     for batch in run_batches(images, rows, network, codes=file.path, **options):
-        file.write(batch.rows, batch.codes, batch.sha256)
-        for row, (reason, digest) in batch.failures.items():
-            file.fail(row, reason, digest)
-        file.flush()
+        with _writing(file):
+            file.write(batch.rows, batch.codes, batch.sha256)
+            for row, (reason, digest) in batch.failures.items():
+                file.fail(row, reason, digest)
+            if time.monotonic() - synced > SYNC_SECONDS:
+                file.sync()
+                synced = time.monotonic()
         remarks |= batch.remarks
-        if time.monotonic() - synced > SYNC_SECONDS:
-            file.sync()
-            synced = time.monotonic()
-    file.sync()
+    with _writing(file):
+        file.sync()
     return remarks
+
+
+@contextlib.contextmanager
+def _writing(file: CodesWriter) -> Iterator[None]:
+    """Say in one line why rows cannot be written, and how to go on; h5py raises RuntimeError as well."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise CodesFileError(
+            f"{file.path}: cannot be written ({reason}); what was written before is kept. Make room on the disk, then "
+            "run the same command again"
+        ) from error
 
 
 def _summary(remarks: Mapping[int, str], images: ImageSet) -> list[str]:

@@ -23,7 +23,7 @@ from cnncodes.evaluation import (
     nested_predictions,
     score,
 )
-from cnncodes.images import load_images
+from cnncodes.images import ImageSet, load_images
 from cnncodes.models import ProbeModel
 from cnncodes.probes import Search, fit_probe, search_C
 
@@ -103,7 +103,8 @@ def fit(
         X, y = file.codes(names, train), file.labels[train]
         groups = file.groups[train]
         X_test, y_test = file.codes(names, test), file.labels[test]
-        description, digests = file.description, file.sha256[train]
+        description = {name: value for name, value in file.description.items() if name != "shard"}
+        digests = file.sha256[train]
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
     options |= {"groups": groups, "cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
     probe, search = fit_probe(X, y, **options)
@@ -154,6 +155,7 @@ def evaluate(
     data: Any = "codes.h5",
     model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
     *,
+    allow_outside: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> EvaluationResult:
     """Score a fitted model on labelled images.
@@ -163,6 +165,8 @@ def evaluate(
     data : path, CodesFile, or what `load_images` takes
         Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
     model : path or ProbeModel
+    allow_outside : bool
+        Let a manifest name files outside its folder.
     progress : callable, optional
 
     Returns
@@ -181,7 +185,7 @@ def evaluate(
     if isinstance(data, CodesFile) or _is_codes_file(data):
         X, y, digests, notes, neighbour = _from_codes(data, fitted)
     else:
-        X, y, digests, notes = _from_images(data, fitted, progress)
+        X, y, digests, notes = _from_images(load_images(data, allow_outside=allow_outside), str(data), fitted, progress)
         neighbour = None
     if not len(y):
         raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
@@ -286,6 +290,8 @@ def _split_rows(file: CodesFile) -> tuple[np.ndarray, np.ndarray, list[str]]:
             "run the same `cnncodes extract` again to finish it"
         )
     notes = [f"{counts['failed']} images that could not be read are left out"] if counts["failed"] else []
+    if shard := file.description.get("shard"):
+        notes.append(f"{file.path} is part {shard['part']} of {shard['of']} only; `cnncodes merge` joins the parts")
     if not (file.labels != "").any():
         raise ProbeError(
             f"{file.path}: the images have no labels; extract a folder of class folders, or a table with labels"
@@ -327,11 +333,10 @@ def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _from_images(
-    data: Any, model: ProbeModel, progress: Callable[[int, int, int], None] | None
+    images: ImageSet, name: str, model: ProbeModel, progress: Callable[[int, int, int], None] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    images = load_images(data)
     if images.labels is None:
-        raise ProbeError(f"{data}: the images have no labels; put them into one folder a class")
+        raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
     computed = model.compute_codes(images, progress=progress)
     notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
     return model.concatenated(computed.codes), np.array(images.labels)[computed.rows], computed.sha256, notes

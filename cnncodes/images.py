@@ -77,6 +77,17 @@ class ImageSet:
         """The distinct labels, sorted."""
         return sorted(set(self.labels or []) - {""})
 
+    def take(self, rows: Sequence[int]) -> ImageSet:
+        """Return the images of some rows, in that order."""
+
+        def pick(values: list[Any] | None) -> Any:
+            return None if values is None else [values[row] for row in rows]
+
+        ids = pick(self.ids)
+        failures = {name: self.failures[name] for name in ids if name in self.failures}
+        columns = {name: pick(getattr(self, name)) for name in ("labels", "groups", "splits")}
+        return ImageSet(ids, pick(self.sources), **columns, root=self.root, failures=failures, notes=list(self.notes))
+
     def read_bytes(self, row: int) -> bytes:
         """Return the bytes of the file of `row`.
 
@@ -340,7 +351,12 @@ def _resolve(
         ids.append(_text(PurePosixPath(name).as_posix()))
         paths.append(Path(full))
     if not allow_outside:
-        _refuse(path, outside, "outside of the folder of the table", "move the table up, or allow it (allow_outside)")
+        _refuse(
+            path,
+            outside,
+            "outside of the folder of the table",
+            "move the table up, or allow it: --allow-outside, in Python allow_outside=True",
+        )
     slash = " (write / and not \\)" if any("\\" in name for _, name in missing) else ""
     _refuse(path, missing, "no such file", f"paths are relative to the folder of the table{slash}")
     _refuse(path, twice, "the same file again", "keep one row for each image")

@@ -166,6 +166,7 @@ class ProbeModel:
         self,
         images: Any,
         *,
+        allow_outside: bool = False,
         device: str | None = None,
         workers: int | None = None,
         progress: Callable[[int, int, int], None] | None = None,
@@ -176,6 +177,8 @@ class ProbeModel:
         ----------
         images : path, sequence, ndarray or ImageSet
             Any folder, file, manifest, or what `load_images` takes.
+        allow_outside : bool
+            Let a manifest name files outside its folder.
         device : str, optional
             Another device than that of the training codes.
         workers : int, optional
@@ -194,7 +197,7 @@ class ProbeModel:
         MismatchError
             The weights that are found here are not those the model was fitted with.
         """
-        image_set = load_images(images, labelled=False)
+        image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, device=device, workers=workers, progress=progress)
         answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
         decision = self.decision_function(self.concatenated(computed.codes))

@@ -196,7 +196,38 @@ def test_verify_names_damaged_rows(there: Path) -> None:
         h5["codes/layer3"][7, 3] += 1
         name = h5["images/id"].asstr()[7]
     result = run("verify", code=1)
-    assert f"row 7, {name}" in result.stdout
+    assert f"damaged: {name}\n" in result.stdout
+
+
+def test_verify_recomputes_a_sample_of_the_images(there: Path, small_sample: Path) -> None:
+    found = json.loads(run("verify", "codes.h5", str(small_sample), "--sample", "5", "--json").stdout)
+    assert (found["recomputed"], found["wrong"], found["changed"], found["good"]) == (5, [], [], True)
+    assert (
+        "5 computed again, largest relative error 0, 0 wrong"
+        in run("verify", "codes.h5", str(small_sample), "--sample", "5").stdout
+    )
+
+
+def test_shards_are_merged(there: Path, small_sample: Path) -> None:
+    for part in ("1/2", "2/2"):
+        run("extract", str(small_sample), "--layer", "layer1", "--shard", part, "-o", f"part-{part[0]}.h5")
+    assert "45 of 45 images, 0 failed, of 2 parts" in run("merge", "part-1.h5", "part-2.h5", "-o", "merged.h5").stdout
+    run("extract", str(small_sample), "--layer", "layer1", "-o", "whole.h5")
+    assert Path("merged.h5").read_bytes() == Path("whole.h5").read_bytes()
+    assert "is not like 2/8" in run("extract", str(small_sample), "--shard", "two", code=2).stderr
+
+
+def test_a_manifest_may_leave_its_folder_if_allowed(there: Path, small_sample: Path) -> None:
+    paths = sorted((small_sample / "test").rglob("*.png"))
+    Path("away").mkdir()
+    Path("away/images.csv").write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
+    assert "--allow-outside" in run("extract", "away/images.csv", "-o", "away.h5", code=1).stderr
+    for words in (
+        ["extract", "away/images.csv", "-o", "away.h5"],
+        ["predict", "away/images.csv"],
+        ["evaluate", "away/images.csv"],
+    ):
+        run(*words, "--allow-outside")
 
 
 def test_tables_of_networks_and_layers() -> None:

@@ -49,6 +49,12 @@ def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path:
     assert result["killed"] == result["points"] >= 8
 
 
+def test_a_disk_that_fills_up_is_one_error_and_a_run_that_can_be_resumed(shim: Path, tmp_path: Path) -> None:
+    result = harness(shim, tmp_path, "full", 23)
+    assert result["failures"] == []
+    assert result["refused"] >= 8
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_at_every_call_the_file_is_finished_exactly(shim: Path, tmp_path: Path) -> None:

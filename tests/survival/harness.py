@@ -27,10 +27,12 @@ from torch import nn
 import cnncodes.codes
 from cnncodes import extract, register_backbone
 from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.errors import CodesFileError
 from cnncodes.preprocess import Preprocessing
 
 N_IMAGES, BATCH, SIDE = 90, 4, 32
 PAGE = 4096
+CLEAN, TORN, FULL = range(3)  # killed before a call or in its middle; a disk that is full from it on
 
 
 def build_tiny() -> nn.Module:
@@ -65,16 +67,25 @@ class Harness:
     def extract(self) -> None:
         extract(self.images, self.codes, backbone="tiny", layers=["0", "2"], batch_size=BATCH, workers=1)
 
-    def child(self, at: int = -1, *, torn: bool = False, log: bool = False, after: float | None = None) -> int:
-        """Extract in a child that is killed at a call or `after` seconds; return its count of calls, -1 if killed."""
+    def child(self, at: int = -1, *, how: int = CLEAN, log: bool = False, after: float | None = None) -> int:
+        """Extract in a child that is killed at a call or `after` seconds; return its count of calls, -1 if killed.
+
+        Where the disk is full instead, -2 for an error of ours and -3 for any other.
+        """
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
                 path = str(self.log).encode() if log else None
-                self.shim.arm(str(self.out).encode(), ctypes.c_long(at), int(torn), path)
-                self.extract()
-                os.write(writer, str(self.shim.count()).encode())
+                self.shim.arm(str(self.out).encode(), ctypes.c_long(at), how, path)
+                try:
+                    self.extract()
+                    outcome = self.shim.count()
+                except CodesFileError as error:
+                    outcome = -2 if "Make room" in str(error) or "choose another place" in str(error) else -3
+                except BaseException:
+                    outcome = -3
+                os.write(writer, str(outcome).encode())
             finally:
                 os._exit(0)
         os.close(writer)
@@ -137,14 +148,33 @@ def sweep(harness: Harness, stride: int) -> dict[str, object]:
     calls = harness.child()
     points, killed, failures = 0, 0, []
     for at in range(0, calls, stride):
-        for torn in (False, True):
+        for how in (CLEAN, TORN):
             harness.clean()
-            killed += harness.child(at, torn=torn) == -1
+            killed += harness.child(at, how=how) == -1
             wrong = harness.wrong_rows(expected) or harness.finish(digest)
             points += 1
             if wrong:
-                failures.append(f"call {at}{' torn' if torn else ''}: {wrong}")
+                failures.append(f"call {at}{' torn' if how == TORN else ''}: {wrong}")
     return {"calls": calls, "points": points, "killed": killed, "failures": failures}
+
+
+def full_disk(harness: Harness, stride: int) -> dict[str, object]:
+    """Let the disk be full from every `stride`-th call on: one clear error, and a run that can be resumed."""
+    expected, digest = harness.reference()
+    harness.clean()
+    calls = harness.child()
+    points, refused, failures = 0, 0, []
+    for at in range(0, calls, stride):
+        harness.clean()
+        outcome = harness.child(at, how=FULL)
+        points += 1
+        refused += outcome == -2
+        wrong = "another error" if outcome == -3 else harness.wrong_rows(expected)
+        if not wrong and not harness.codes.exists() and any(harness.out.iterdir()):
+            wrong = f"left {[path.name for path in harness.out.iterdir()]}"
+        if wrong := wrong or harness.finish(digest):
+            failures.append(f"call {at}: {wrong}")
+    return {"points": points, "refused": refused, "failures": failures}
 
 
 def random_kills(harness: Harness, chains: int, seed: int = 0) -> dict[str, object]:
@@ -245,7 +275,7 @@ def main() -> None:
     work, mode, amount, *control = sys.argv[1:]
     for name in control:
         {"no-checksum": no_checksum, "state-before-codes": state_before_codes}[name]()
-    run = {"sweep": sweep, "kills": random_kills, "power": power_loss}[mode]
+    run = {"sweep": sweep, "kills": random_kills, "power": power_loss, "full": full_disk}[mode]
     print(json.dumps(run(Harness(Path(work)), int(amount))))
 
 

@@ -1,9 +1,11 @@
 /* Preloaded into a writer: counts the calls that change files below one folder, and at a chosen one kills the process,
  * before it ("clean") or after half of its bytes ("torn"). It can also log each change, to model a loss of power.
  *
- * arm(folder, at, torn, log): at < 0 never kills; log is a path, or NULL. count(): calls so far. */
+ * arm(folder, at, how, log): at < 0 never kills; how is 0 for clean, 1 for torn, 2 for a disk that is full from then on
+ * instead; log is a path, or NULL. count(): calls so far. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -17,15 +19,15 @@
 
 static char folder[PATH_MAX];
 static long kill_at = -1, calls = 0;
-static int torn = 0, log_fd = -1;
+static int how = 0, log_fd = -1;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-void arm(const char *where, long at, int half, const char *log) {
+void arm(const char *where, long at, int manner, const char *log) {
     snprintf(folder, sizeof folder, "%s", where);
     kill_at = at;
-    torn = half;
+    how = manner;
     calls = 0;
     log_fd = log ? REAL(open)(log, O_WRONLY | O_CREAT | O_TRUNC, 0600) : -1;
 }
@@ -55,14 +57,15 @@ static void record(char kind, int64_t offset, int64_t size, const void *data) {
     if (data) REAL(write)(log_fd, data, size);
 }
 
-static int due(void) { return kill_at >= 0 && calls == kill_at; }
+static int due(void) { return how < 2 && kill_at >= 0 && calls == kill_at; }
+static int full(void) { return how == 2 && kill_at >= 0 && calls >= kill_at; }
 
 static void die(void) {
     kill(getpid(), SIGKILL);
     for (;;) pause();
 }
 
-#define BEGIN pthread_mutex_lock(&mutex); if (due() && !torn) die();
+#define BEGIN pthread_mutex_lock(&mutex); if (due() && !how) die();
 #define END(kind, offset, size, data) \
     record(kind, offset, size, data); if (due()) die(); calls++; pthread_mutex_unlock(&mutex);
 
@@ -70,6 +73,7 @@ static void die(void) {
     ssize_t name(int fd, const void *data, size_t size, off offset) {                   \
         if (!ours(fd)) return REAL(name)(fd, data, size, offset);                       \
         BEGIN                                                                           \
+        if (full()) { calls++; pthread_mutex_unlock(&mutex); errno = ENOSPC; return -1; } \
         ssize_t done = REAL(name)(fd, data, due() ? size / 2 : size, offset);           \
         END('w', offset, done, data)                                                    \
         return done;                                                                    \
@@ -81,6 +85,7 @@ ssize_t write(int fd, const void *data, size_t size) {
     if (!ours(fd)) return REAL(write)(fd, data, size);
     off_t offset = lseek(fd, 0, SEEK_CUR);
     BEGIN
+    if (full()) { calls++; pthread_mutex_unlock(&mutex); errno = ENOSPC; return -1; }
     ssize_t done = REAL(write)(fd, data, due() ? size / 2 : size);
     END('w', offset, done, data)
     return done;

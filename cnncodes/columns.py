@@ -1,0 +1,120 @@
+"""Tables of numbers that lie at fixed places in a file: read and written as plain bytes, a slice of rows at a time."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Column", "Columns", "Place"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table lies: byte offset, shape and dtype, rows one after the other."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def end(self) -> int:
+        """The first byte behind it."""
+        return self.offset + self.shape[0] * self.row_bytes
+
+
+class Columns:
+    """The open file, and its tables by name. Use as a context manager.
+
+    No library lies between: what is written is in the operating system's hands when the call returns, and an error (a
+    full disk) is raised by the very call that met it.
+    """
+
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
+        self.file = path.open("r+b" if writable else "rb", buffering=0)
+        self.attrs: dict[str, str] = {}
+        self._tables: dict[str, Column] = {}
+        self._lock = threading.Lock()  # of the file's position
+
+    def add(self, name: str, place: Place) -> None:
+        """Name a table."""
+        self._tables[name] = Column(self, place)
+
+    def __getitem__(self, name: str) -> Column:
+        return self._tables[name]
+
+    def read(self, offset: int, size: int) -> bytearray:
+        """Return `size` bytes.
+
+        Raises
+        ------
+        OSError
+            They cannot be read, or the file has become shorter.
+        """
+        data = bytearray(size)
+        view, done = memoryview(data), 0
+        with self._lock:
+            self.file.seek(offset)
+            while done < size:
+                got = self.file.readinto(view[done:])
+                if not got:
+                    raise OSError(f"the file ends at byte {offset + done}, before what it should hold")
+                done += got
+        return data
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write bytes."""
+        with self._lock:
+            self.file.seek(offset)
+            while len(data):
+                data = data[self.file.write(data) :]
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        getattr(os, "fdatasync", os.fsync)(self.file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def __enter__(self) -> Columns:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Column:
+    """One table: ``column[rows]`` and ``column[rows] = values`` for a slice of rows without a step."""
+
+    def __init__(self, columns: Columns, place: Place) -> None:
+        self._columns, self.place = columns, place
+
+    def __len__(self) -> int:
+        return self.place.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        place = self.place
+        data = self._columns.read(place.offset + start * place.row_bytes, (stop - start) * place.row_bytes)
+        return np.frombuffer(data, place.dtype).reshape(stop - start, *place.shape[1:])
+
+    def __setitem__(self, rows: slice, values: Any) -> None:
+        start, stop, _ = rows.indices(len(self))
+        place = self.place
+        block = np.ascontiguousarray(values, place.dtype)
+        if block.shape != (stop - start, *place.shape[1:]):
+            raise ValueError(f"values of shape {block.shape} for {stop - start} rows of {place.shape[1:]}")
+        self._columns.write(place.offset + start * place.row_bytes, block.reshape(-1).view(np.uint8).data)

@@ -1,0 +1,115 @@
+"""Joins the parts of a sharded extraction into the codes file that one extraction would have made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes_layout import ImageTable
+from cnncodes.errors import CodesFileError, MismatchError
+from cnncodes.extraction import copy_rows, describe_images, differences
+
+__all__ = ["merge"]
+
+
+def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] = "codes.h5") -> None:
+    """Join the codes files of all parts of a sharded extraction.
+
+    The result has the very bytes of an extraction that was not sharded.
+
+    Parameters
+    ----------
+    parts : sequence of paths
+        Each made by ``extract(images, path, shard=(i, n))``, in any order.
+    out : path
+        Must not be there yet.
+
+    Raises
+    ------
+    MismatchError
+        The parts were made with different settings, or of different images.
+    CodesFileError
+        A part is no part, is there twice, is missing, or is not finished; or `out` is there or cannot be written.
+
+    Examples
+    --------
+    >>> merge(["part-1.h5", "part-2.h5"], "codes.h5")  # doctest: +SKIP
+    """
+    target = Path(out)
+    if target.exists():
+        raise CodesFileError(f"{target}: is there already; choose another place with -o, or delete it")
+    with contextlib.ExitStack() as stack:
+        files = _in_order([stack.enter_context(CodesFile.open(path)) for path in parts])
+        for file in files:
+            _refuse_unfinished(file)
+        table = _joined([file.table for file in files])
+        shard = files[0].description["shard"]
+        if describe_images(table) != shard["images"]:
+            raise MismatchError(f"{target}: the parts do not add up to the images that they were taken from")
+        description = {name: value for name, value in files[0].description.items() if name != "shard"}
+
+        def fill(new: CodesWriter) -> None:
+            for start, file in enumerate(files):
+                failed = np.flatnonzero(file.failed)
+                done = np.flatnonzero(~file.failed)
+                copy_rows(file, new, {start + row * len(files): row for row in done.tolist()})
+                reasons, digests = file.errors, file.sha256
+                for row in failed.tolist():
+                    new.fail(start + row * len(files), str(reasons[row]), digests[row])
+
+        CodesFile.create(target, table, description, dtype=files[0].dtype, fill=fill)
+
+
+def _in_order(files: list[CodesFile]) -> list[CodesFile]:
+    """Sort the parts by their number; refuse what does not belong together."""
+    if not files:
+        raise CodesFileError("there are no parts to merge")
+    for file in files:
+        if "shard" not in file.description:
+            raise CodesFileError(f"{file.path}: no part of anything; make parts with `cnncodes extract … --shard i/n`")
+    first = files[0]
+    for file in files[1:]:
+        about = {**file.description, "shard": {**file.description["shard"], "part": first.description["shard"]["part"]}}
+        if found := differences(first.description, about, every=True):
+            raise MismatchError(f"{file.path} and {first.path} do not belong together: {'; '.join(found)}")
+    of = first.description["shard"]["of"]
+    by_part: dict[int, CodesFile] = {}
+    for file in files:
+        part = file.description["shard"]["part"]
+        if (twin := by_part.setdefault(part, file)) is not file:
+            raise CodesFileError(f"{file.path} and {twin.path} are both part {part} of {of}")
+    if missing := [str(part) for part in range(1, of + 1) if part not in by_part]:
+        raise CodesFileError(
+            f"of {of} parts, {', '.join(missing)} is missing; extract it with --shard {missing[0]}/{of}"
+        )
+    return [by_part[part] for part in range(1, of + 1)]
+
+
+def _refuse_unfinished(file: CodesFile) -> None:
+    if pending := int((~file.good().all(axis=1)).sum()):
+        raise CodesFileError(
+            f"{file.path}: {pending} of {file.n} images are pending or damaged; run its `cnncodes extract` again first"
+        )
+
+
+def _joined(tables: list[ImageTable]) -> ImageTable:
+    """Undo the dealing out of images to the parts in turn."""
+    n = sum(len(table) for table in tables)
+
+    def dealt_back(columns: list[list]) -> list:
+        rows: list = [None] * n
+        for start, column in enumerate(columns):
+            rows[start :: len(tables)] = column
+        return rows
+
+    texts = {
+        name: dealt_back([getattr(table, name) or [""] * len(table) for table in tables])
+        for name in ("labels", "groups", "splits")
+    }
+    numbers = {name: dealt_back([getattr(table, name) for table in tables]) for name in ("sizes", "mtimes")}
+    return ImageTable(dealt_back([table.ids for table in tables]), **texts, **numbers)
