@@ -34,7 +34,7 @@ from cnncodes.codes_layout import (
     fixed_text,
     lay_out,
     open_columns,
-    sync_folder,
+    replacing,
     writer_lock,
 )
 from cnncodes.columns import Column
@@ -114,24 +114,21 @@ class CodesFile:
         Raises
         ------
         CodesFileError
-            The folder cannot be written, or has no room for the whole file.
+            The folder cannot be written, or has no room for the whole file; or another process is writing to the file.
         """
         target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            with h5py.File(partial, "x", libver="earliest") as h5:
-                lay_out(h5, images, description, dtype)
-            allocate(partial)
-            if fill is not None:
-                with CodesWriter(partial) as writer:
-                    fill(writer)
-            os.replace(partial, target)
-            sync_folder(target.parent)
+            with replacing(target) as partial:
+                with h5py.File(partial, "x", libver="earliest") as h5:
+                    lay_out(h5, images, description, dtype)
+                allocate(partial)
+                if fill is not None:
+                    with CodesWriter(partial) as writer:
+                        fill(writer)
+                        writer.sync()
         except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where it fails as the file is closed
             reason = getattr(error, "strerror", None) or str(error)
             raise CodesFileError(f"{target}: cannot be written ({reason}); choose another place with -o") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     def __enter__(self) -> CodesFile:
         return self

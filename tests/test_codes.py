@@ -184,6 +184,28 @@ def test_a_second_writer_is_refused_and_readers_are_not(path: Path) -> None:
         assert file.n == N
 
 
+def test_of_two_that_make_a_new_file_the_second_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "codes.h5"
+
+    def another(_: CodesWriter) -> None:
+        target.write_bytes(b"of another process")
+
+    with pytest.raises(CodesFileError, match="is writing to it"):
+        CodesFile.create(target, ImageTable(IDS), DESCRIPTION, fill=another)
+    assert target.read_bytes() == b"of another process"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".codes.h5.{ended.pid}.partial").write_bytes(b"half")
+    kept = tmp_path / ".codes.h5.1.partial"  # of a process that runs
+    kept.write_bytes(b"half")
+    CodesFile.create(tmp_path / "codes.h5", ImageTable(IDS), DESCRIPTION)
+    assert sorted(tmp_path.iterdir()) == [kept, tmp_path / "codes.h5"]
+
+
 def test_no_layer_names_the_nearest(path: Path) -> None:
     with CodesFile.open(path) as file, pytest.raises(CodesFileError, match=r"'layer5'.*Did you mean.*--layer layer5"):
         file.codes("layer5")

@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnncodes import extract
-from cnncodes.codes import CodesFile, load_codes
+from cnncodes.codes import CodesFile, CodesWriter, load_codes
 from cnncodes.errors import BackboneError, CodesFileError, MismatchError
 from cnncodes.extraction import Settings, build_network, compute_codes, in_memory
 from cnncodes.images import load_images
@@ -144,6 +144,17 @@ def test_changed_folders_compute_only_what_is_new(small_sample: Path, sample_cod
         assert file.ids.tolist() == load_images(folder).ids
         for name in file.layers:
             np.testing.assert_array_equal(file.codes(name), fresh.codes[name])
+
+
+def test_a_file_that_is_being_written_is_not_replaced(small_sample: Path, sample_codes: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copy(sample_codes, tmp_path / "codes.h5"))
+    before, inode = out.read_bytes(), out.stat().st_ino
+    with CodesWriter(out):
+        for change in ({"layers": ["features.3"]}, {}):  # a new layout, and the old one
+            with pytest.raises(CodesFileError, match="is writing to it"):
+                extract(small_sample, out, **change)
+    assert (out.read_bytes(), out.stat().st_ino) == (before, inode)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
 
 
 def test_added_layers_are_computed_and_the_others_kept(small_sample: Path, tmp_path: Path) -> None:
