@@ -218,6 +218,7 @@ def test_shards_are_merged(there: Path, small_sample: Path) -> None:
 
 
 def test_a_manifest_may_leave_its_folder_if_allowed(there: Path, small_sample: Path) -> None:
+    run("fit", "-C", "0.01")
     paths = sorted((small_sample / "test").rglob("*.png"))
     Path("away").mkdir()
     Path("away/images.csv").write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
