@@ -20,7 +20,7 @@ def test_there_are_exactly_two_set_up_commands_of_one_line() -> None:
 def test_every_command_is_mentioned() -> None:
     from cnncodes.cli import main
 
-    for name in main.commands.keys():
+    for name in main.commands:
         assert f"cnncodes {name}" in README, name
 
 
