@@ -31,7 +31,6 @@ from cnncodes.codes_layout import (
     allocate,
     checksum,
     fingerprint,
-    fixed_text,
     lay_out,
     open_columns,
     replacing,
@@ -122,10 +121,11 @@ class CodesFile:
                 with h5py.File(partial, "x", libver="earliest") as h5:
                     lay_out(h5, images, description, dtype)
                 allocate(partial)
-                if fill is not None:
-                    with CodesWriter(partial) as writer:
+                with CodesWriter(partial) as writer:
+                    writer.write_table(images)
+                    if fill is not None:
                         fill(writer)
-                        writer.sync()
+                    writer.sync()
         except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where it fails as the file is closed
             reason = getattr(error, "strerror", None) or str(error)
             raise CodesFileError(f"{target}: cannot be written ({reason}); choose another place with -o") from error
@@ -414,6 +414,11 @@ class CodesWriter(CodesFile):
         rows = np.flatnonzero(~good.all(axis=1))
         return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
 
+    def write_table(self, images: ImageTable) -> None:
+        """Write the columns that stay as they are: once, into a file that is not in its place yet."""
+        for name, values in images.columns().items():
+            self._columns[f"images/{name}"][:] = values
+
     def write(self, rows: np.ndarray, codes: Mapping[str, np.ndarray], sha256: np.ndarray) -> None:
         """Write rows that were computed.
 
@@ -444,7 +449,7 @@ class CodesWriter(CodesFile):
             for name, block in blocks.items():
                 self._codes_of(name)[span] = block[part]
             images["sha256"][span] = sha256[part]
-            images["error"][span] = fixed_text(errors[part], ERROR_BYTES)
+            images["error"][span] = errors[part]
             images["state"][span] = np.full(len(run), state, np.uint8)
             sums = images["crc32"][span]
             for name, block in blocks.items():

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ __all__ = [
     "allocate",
     "checksum",
     "fingerprint",
-    "fixed_text",
     "lay_out",
     "open_columns",
     "replacing",
@@ -70,6 +69,15 @@ class ImageTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns as they are stored, by name: text as UTF-8 of fixed length."""
+        columns: dict[str, np.ndarray] = {}
+        texts = {"id": self.ids, "label": self.labels, "group": self.groups, "split": self.splits}
+        for name, values in texts.items():
+            columns[name] = np.array([value.encode() for value in values or [""] * len(self)], dtype=np.bytes_)
+        numbers = {"size": self.sizes, "mtime_ns": self.mtimes}
+        return columns | {name: np.array(values, "<i8") for name, values in numbers.items()}
 
     def stamp(self, row: int) -> tuple[int, int]:
         """Size and time of the file of `row`: while they stay the same, the file is taken to be."""
@@ -292,6 +300,11 @@ def _lock_holder(path: Path) -> str:
 
 
 def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any], dtype: str) -> None:
+    """Give every dataset its place.
+
+    Nothing is written into them: HDF5 would keep small ones in a buffer, and what it cannot write when it drops that,
+    on a full disk, is lost in silence.
+    """
     n = len(images)
     h5.attrs["format"] = FORMAT
     h5.attrs["format_version"] = FORMAT_VERSION
@@ -299,18 +312,10 @@ def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any], d
     h5.attrs["classes"] = to_json(sorted({label for label in images.labels or [] if label}))
     links = description.get("links", {})
     stored = [name for name in description["layers"] if name not in links]
-    tables: dict[str, Sequence[str] | None] = {
-        "id": images.ids,
-        "label": images.labels,
-        "group": images.groups,
-        "split": images.splits,
-    }
-    for name, values in tables.items():
-        encoded = [value.encode("utf-8") for value in values] if values is not None else [b""] * n
-        width = max([len(value) for value in encoded] + [1])
-        _empty(h5, f"images/{name}", (n,), h5py.string_dtype("utf-8", width))[:] = fixed_text(encoded, width)
-    for name, numbers in (("size", images.sizes), ("mtime_ns", images.mtimes)):
-        _empty(h5, f"images/{name}", (n,), np.dtype("<i8"))[:] = numbers
+    for name, values in images.columns().items():
+        text = values.dtype.kind == "S"
+        dtype_of = h5py.string_dtype("utf-8", values.dtype.itemsize) if text else values.dtype
+        _empty(h5, f"images/{name}", (n,), dtype_of)
     _empty(h5, "images/sha256", (n, 32), np.dtype("u1"))
     _empty(h5, "images/state", (n,), np.dtype("u1"))
     _empty(h5, "images/crc32", (n, len(stored)), np.dtype("<u4"))
@@ -322,11 +327,6 @@ def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any], d
         dataset.attrs["map_shape"] = np.asarray(layer.get("map_shape", ()), np.int64)
     for name, target in links.items():
         h5[f"codes/{name}"] = h5[f"codes/{target}"]
-
-
-def fixed_text(values: Sequence[bytes], width: int) -> np.ndarray:
-    """Return UTF-8 bytes as an array that h5py writes to a fixed-length text dataset of `width` bytes."""
-    return np.array(values, dtype=h5py.string_dtype("utf-8", width))
 
 
 def _empty(h5: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
