@@ -128,7 +128,9 @@ class CodesFile:
                     writer.sync()
         except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where it fails as the file is closed
             reason = getattr(error, "strerror", None) or str(error)
-            raise CodesFileError(f"{target}: cannot be written ({reason}); choose another place with -o") from error
+            raise CodesFileError(
+                f"{target}: cannot be written ({reason}); make room, or choose another place with -o"
+            ) from error
 
     def __enter__(self) -> CodesFile:
         return self

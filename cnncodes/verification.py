@@ -16,8 +16,9 @@ from cnncodes.images import load_images
 
 __all__ = ["Verification", "verify"]
 
-# Largest relative error of a code that is computed again, on another machine perhaps: rounding, in another order.
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
+# Largest relative error of a code that is computed again, on another machine perhaps, where rounding goes another way.
+# Against float32, bf16 was seen to be 0.17 off and fp16 0.02 (mobilenet_v2, images of the sample).
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.25, "fp16": 0.03}
 
 
 @dataclass
