@@ -25,7 +25,8 @@ from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile
-from cnncodes.evaluation import fit_temperature, nested_predictions, score, softmax
+from cnncodes.calibration import fit_temperature, softmax
+from cnncodes.evaluation import nested_predictions, score
 from cnncodes.probes import C_GRID, LOSSES, SCALINGS, fit_probe, winner
 from cnncodes.solvers import fit_path
 

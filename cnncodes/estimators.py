@@ -15,8 +15,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from cnncodes.calibration import fit_temperature, softmax
 from cnncodes.errors import ImagesError
-from cnncodes.evaluation import fit_temperature, softmax
 from cnncodes.images import ImageSet, load_images
 from cnncodes.probes import fit_probe
 

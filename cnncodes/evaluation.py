@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
@@ -19,17 +17,14 @@ __all__ = [
     "Comparison",
     "EvaluationResult",
     "balanced_interval",
-    "fit_temperature",
     "majority_accuracy",
     "neighbour_accuracy",
     "nested_predictions",
     "score",
-    "softmax",
     "wilson_interval",
 ]
 
 NEIGHBOUR_QUERIES = 1000  # held-out images of a fold whose nearest neighbour is looked for
-LOG_TEMPERATURES = (-12.0, 7.0)  # searched; decision values at the smallest C of the grid differ by about 1e-4
 
 
 def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -256,38 +251,3 @@ def _pandas() -> Any:
     except ImportError as error:
         raise ImportError("to_frame needs pandas: pip install pandas (to_dict does without)") from error
     return pandas
-
-
-def softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return probabilities, shape (n, n_classes), of decision values of that shape, or (n, 1) for two classes."""
-    return np.exp(log_softmax(_two_sided(scores) / temperature, axis=1))
-
-
-def _two_sided(scores: np.ndarray) -> np.ndarray:
-    """Give two classes a column each, whose softmax is the logistic function of the one value that they have."""
-    return np.hstack([-scores / 2, scores / 2]) if scores.shape[1] == 1 else scores
-
-
-def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Return the temperature that makes `softmax` of decision values most likely (Guo et al. 2017).
-
-    Where every out-of-fold decision is right, the likelihood alone would make each answer certain. So one answer in
-    n + 2 counts as wrong (the rule of succession; Platt 1999 did the same for his sigmoid).
-
-    Parameters
-    ----------
-    scores : ndarray, shape (n, n_classes) or (n, 1)
-        Out-of-fold decision values.
-    truth : ndarray of int, shape (n,)
-        Index of the true class of each.
-    """
-
-    n, k = len(truth), max(2, scores.shape[1])
-    wrong = 1 / (n + 2)
-    target = np.full((n, k), wrong / (k - 1))
-    target[np.arange(n), truth] = 1 - wrong
-
-    def loss(log_temperature: float) -> float:
-        return float(-(target * log_softmax(_two_sided(scores) / np.exp(log_temperature), axis=1)).sum() / n)
-
-    return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.calibration import fit_temperature
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import (
     Comparison,
     EvaluationResult,
-    fit_temperature,
     majority_accuracy,
     neighbour_accuracy,
     nested_predictions,

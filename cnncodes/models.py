@@ -17,9 +17,9 @@ from safetensors.numpy import save
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
+from cnncodes.calibration import softmax
 from cnncodes.codes_layout import sync_folder
 from cnncodes.errors import MismatchError, ModelFileError
-from cnncodes.evaluation import softmax
 from cnncodes.images import ImageSet, load_images
 from cnncodes.probes import CLASSIFIERS, SCALINGS, winner
 

@@ -7,8 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.special import expit
-from scipy.special import softmax as scipy_softmax
 from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
@@ -17,12 +15,10 @@ from cnncodes.evaluation import (
     Comparison,
     EvaluationResult,
     balanced_interval,
-    fit_temperature,
     majority_accuracy,
     neighbour_accuracy,
     nested_predictions,
     score,
-    softmax,
     wilson_interval,
 )
 from cnncodes.probes import SCALINGS, fit_probe, make_folds
@@ -91,13 +87,14 @@ def test_neighbour_accuracy_is_that_of_a_plain_loop(scale):
 def test_nested_predictions_never_see_the_fold_that_they_are_for():
     """Labels by chance: the choice of C on the same folds flatters, the nested estimate does not."""
     flattered, honest = [], []
-    for seed in range(6):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         X, y = rng.normal(size=(48, 60)), rng.permutation(["a", "b"] * 24)
         _, search = fit_probe(X, y, cv=4, seed=seed)
         flattered.append(np.mean(search.predictions == y))
         honest.append(np.mean(nested_predictions(X, y, search.folds, cv=4, seed=seed) == y))
-    assert np.mean(honest) < 0.56 < np.mean(flattered)
+    assert np.mean(honest) < 0.52 < np.mean(flattered)
+    assert np.mean(flattered) - np.mean(honest) > 0.03
 
 
 def test_nested_predictions_are_those_of_probes_fitted_to_the_rest():
@@ -179,46 +176,3 @@ def test_missing_pandas_is_named_with_the_way_out(result, monkeypatch):
     for one in (result, Comparison([row(["a"], 0.5, 8)])):
         with pytest.raises(ImportError, match="pip install pandas"):
             one.to_frame()
-
-
-# -------------------------------------------------------------------------------------------------------- probabilities
-
-
-def test_softmax_is_that_of_scipy_and_the_logistic_function_for_two_classes():
-    scores = np.random.default_rng(0).normal(size=(20, 4))
-    np.testing.assert_allclose(softmax(scores, 0.3), scipy_softmax(scores / 0.3, axis=1), rtol=1e-12)
-    pairs = softmax(scores[:, :1], 0.3)
-    np.testing.assert_allclose(pairs[:, 1], expit(scores[:, 0] / 0.3), rtol=1e-12)
-    np.testing.assert_allclose(pairs.sum(axis=1), 1)
-
-
-def test_softmax_of_extreme_values_stays_finite():
-    for scores in (np.array([[1e6, -1e6, 0.0]]), np.array([[1e6]]), np.array([[-1e6]])):
-        chances = softmax(scores, 1e-3)
-        assert np.isfinite(chances).all()
-        assert chances.sum() == 1
-
-
-@pytest.mark.parametrize("n_classes", [2, 6])
-def test_temperature_that_made_the_labels_is_found(n_classes):
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(20_000, 1 if n_classes == 2 else n_classes))
-    chances = softmax(scores, 0.4)
-    truth = (rng.random((len(scores), 1)) > chances.cumsum(axis=1)).sum(axis=1)
-    assert fit_temperature(scores, truth) == pytest.approx(0.4, rel=0.05)
-
-
-@pytest.mark.parametrize("unit", [1e-3, 50.0])
-def test_temperature_follows_the_unit_of_the_scores(unit):
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(500, 3))
-    truth = (scores + rng.normal(size=scores.shape)).argmax(axis=1)
-    assert fit_temperature(unit * scores, truth) == pytest.approx(unit * fit_temperature(scores, truth), rel=1e-3)
-
-
-def test_answers_that_are_all_right_are_as_certain_as_the_rule_of_succession_says():
-    n = 40
-    truth = np.arange(n) % 2
-    scores = np.where(truth == 1, 1.0, -1.0)[:, None]
-    right = softmax(scores, fit_temperature(scores, truth))[np.arange(n), truth]
-    np.testing.assert_allclose(right, 1 - 1 / (n + 2), atol=1e-5)
