@@ -13,19 +13,18 @@ import numpy as np
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.codes_layout import ImageTable
 from cnncodes.errors import DecodeError, ImagesError
-from cnncodes.extraction import (
+from cnncodes.extraction import copy_rows, fill
+from cnncodes.images import ImageSet
+from cnncodes.pipeline import read_source
+from cnncodes.settings import (
     Settings,
     build_network,
-    copy_rows,
     describe_network,
-    fill,
     fill_in,
     held_description,
     held_settings,
     refuse_mismatch,
 )
-from cnncodes.images import ImageSet
-from cnncodes.pipeline import read_source
 
 __all__ = ["cached_codes"]
 

@@ -33,11 +33,10 @@ from cnncodes.codes_layout import (
     fingerprint,
     lay_out,
     open_columns,
-    replacing,
-    writer_lock,
 )
 from cnncodes.columns import Column
 from cnncodes.errors import CodesFileError, nearest
+from cnncodes.replacing import replacing, writer_lock
 
 __all__ = ["CodesFile", "CodesWriter", "ImageTable", "fingerprint", "load_codes"]
 

@@ -142,7 +142,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
             with CodesFile.open(self.cache) as file:
                 self.description_ = file.description
         else:
-            from cnncodes.extraction import describe_network
+            from cnncodes.settings import describe_network
 
             self.description_ = describe_network(self._build())
         lengths = {name: layer["n_features"] for name, layer in self.description_["layers"].items()}
@@ -193,7 +193,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
 
     def _settings(self, layers: tuple[str, ...] | None) -> Any:
-        from cnncodes.extraction import Settings
+        from cnncodes.settings import Settings
 
         return Settings(
             backbone=self.backbone,
@@ -214,7 +214,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         return cached_codes(Path(self.cache), images, self._layers(), self._settings(None), workers=self.workers)
 
     def _build(self) -> Any:
-        from cnncodes.extraction import build_network
+        from cnncodes.settings import build_network
 
         self._network = build_network(self._settings(self._layers()))
         return self._network

@@ -12,7 +12,8 @@ import numpy as np
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.codes_layout import ImageTable
 from cnncodes.errors import CodesFileError, MismatchError
-from cnncodes.extraction import copy_rows, describe_images, differences
+from cnncodes.extraction import copy_rows, describe_images
+from cnncodes.settings import differences
 
 __all__ = ["merge"]
 

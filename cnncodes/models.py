@@ -18,10 +18,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.calibration import softmax
-from cnncodes.codes_layout import sync_folder
 from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.probes import CLASSIFIERS, SCALINGS, winner
+from cnncodes.replacing import sync_folder
 
 if TYPE_CHECKING:
     from cnncodes.extraction import Computed

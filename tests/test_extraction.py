@@ -17,8 +17,9 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from cnncodes import extract
 from cnncodes.codes import CodesFile, CodesWriter, load_codes
 from cnncodes.errors import BackboneError, CodesFileError, MismatchError
-from cnncodes.extraction import Settings, build_network, compute_codes, in_memory
+from cnncodes.extraction import compute_codes, in_memory
 from cnncodes.images import load_images
+from cnncodes.settings import Settings, build_network
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
 
 NODES = {"layer2": "features.6", "layer3": "features.13", "layer4": "features.18"}

@@ -1,0 +1,94 @@
+"""Files that may be images: their names as text, and why one cannot be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["IMAGE_SUFFIXES", "as_text", "failures_of", "numbered", "reason_of", "some_names", "unreadable"]
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
+    | {".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".sgi", ".rgb", ".pcx", ".tga"}
+)
+MAX_BYTES = 2**31  # of a file that is read into memory whole
+SHOWN = 3  # examples in an error
+
+
+def failures_of(ids: Iterable[str], sources: Iterable[Any]) -> dict[str, str]:
+    return {
+        name: reason
+        for name, path in zip(ids, sources, strict=True)
+        if isinstance(path, Path) and (reason := unreadable(path))
+    }
+
+
+def unreadable(path: str | Path) -> str:
+    """Say why a file must not be opened (a FIFO would hang) or cannot be; an empty string if it can."""
+    try:
+        about = os.stat(path)
+    except OSError as error:
+        dangling = error.errno == errno.ENOENT and os.path.islink(path)
+        return "a link to a file that does not exist" if dangling else reason_of(error)
+    except ValueError:
+        return "no such file"
+    if stat.S_ISDIR(about.st_mode):
+        return "a folder, not a file"
+    if not stat.S_ISREG(about.st_mode):
+        return "not a regular file (a pipe, socket or device), never opened"
+    if about.st_size > MAX_BYTES:
+        return f"{about.st_size:,} bytes, more than the limit of {MAX_BYTES:,}"
+    return "" if os.access(path, os.R_OK) else "no permission to read it"
+
+
+def reason_of(error: OSError) -> str:
+    words = {
+        errno.ENOENT: "no such file",
+        errno.EACCES: "no permission to read it",
+        errno.EPERM: "no permission to read it",
+        errno.ELOOP: "a link that leads back to itself",
+        errno.EIO: "the disk cannot read it (input/output error)",
+    }
+    return words.get(error.errno or 0, error.strerror or str(error))
+
+
+def as_text(name: str) -> str:
+    """Return a file name as text that UTF-8 can hold, another one for every name.
+
+    Bytes that are not UTF-8 (lone surrogates in Python) become ``\\xNN``, and then every backslash is doubled; so it is
+    in a name that holds such an escape already. Any other name stays as it is.
+    """
+    if not re.search(r"[\ud800-\udfff]|\\[xu]", name):
+        return name
+    return re.sub(r"[\ud800-\udfff]", _escape, name.replace("\\", "\\\\"))
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return the first few names on one line, and how many more there are."""
+    shown = ", ".join(as_text(name) for name in names[:SHOWN])
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
+    return line + (f" and {n} more" if (n := len(names) - SHOWN) > 0 else "")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Tell apart the names that occur again, as in ``a.jpg#2``."""
+    taken, counts, out = set(names), Counter[str](), []
+    for name in names:
+        counts[name] += 1
+        unique = name
+        while counts[name] > 1 and (unique := f"{name}#{counts[name]}") in taken:
+            counts[name] += 1
+        taken.add(unique)
+        out.append(unique)
+    return out

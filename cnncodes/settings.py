@@ -1,0 +1,135 @@
+"""What an extraction is asked for, against what an existing file was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cnncodes.backbones import load_backbone
+from cnncodes.codes import CodesFile
+from cnncodes.errors import MismatchError
+from cnncodes.runtime import FrozenNetwork
+
+__all__ = [
+    "Settings",
+    "build_network",
+    "describe_network",
+    "differences",
+    "fill_in",
+    "held_description",
+    "held_settings",
+    "refuse_mismatch",
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of an extraction; ``None`` means what the existing file was made with, else the default.
+
+    Parameters
+    ----------
+    backbone : str, default "mobilenet_v2"
+    weights : str, optional
+        A name of weights, or the path of a file; by default those of the backbone's first choice.
+    layers : sequence of str, optional
+        Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
+    pooling : {"avg", "max", "gem", "grid2", "flatten"}
+    image_size : int, optional
+        Side in pixels of the square that enters the network; by default that of the weights.
+    resize : {"crop", "pad", "squash"}
+    precision : {"auto", "fp32", "bf16", "fp16"}
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+    batch_size : int, optional
+    allow_partial : bool
+        Accept a weights file that lacks parameters.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    layers: Sequence[str] | None = None
+    pooling: str | None = None
+    image_size: int | None = None
+    resize: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    batch_size: int | None = None
+    allow_partial: bool | None = None
+
+
+def held_description(out: Path) -> dict[str, Any] | None:
+    if not out.exists():
+        return None
+    with CodesFile.open(out) as file:
+        return file.description
+
+
+def held_settings(description: Mapping[str, Any]) -> Settings:
+    """Return the settings that a codes file or a model file was made with."""
+    return Settings(
+        backbone=description["backbone"],
+        weights=description["weights"],
+        layers=tuple(description["layers"]),
+        pooling=description["pooling"],
+        image_size=description["preprocessing"]["image_size"],
+        resize=description["preprocessing"]["mode"],
+        precision=description["precision"],
+        device=description["runtime"]["device"],
+        batch_size=description["runtime"]["batch_size"],
+        allow_partial=description.get("allow_partial", False),
+    )
+
+
+def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
+    """Take what was not asked from the description of the existing file; layers add to those that it has."""
+    if held is None or asked.backbone not in (None, held["backbone"]):
+        return asked  # of another network nothing carries over: the mismatch is named later
+    known = held_settings(held)
+    unset = {item.name: getattr(known, item.name) for item in fields(asked) if getattr(asked, item.name) is None}
+    return replace(asked, **{**unset, "layers": tuple(dict.fromkeys([*(known.layers or ()), *(asked.layers or ())]))})
+
+
+def build_network(settings: Settings) -> FrozenNetwork:
+    backbone = load_backbone(
+        settings.backbone or "mobilenet_v2", settings.weights, allow_partial=bool(settings.allow_partial)
+    )
+    backbone = replace(backbone, preprocessing=backbone.preprocessing.override(settings.image_size, settings.resize))
+    return FrozenNetwork(
+        backbone,
+        settings.layers or backbone.default_layers,
+        settings.pooling or "avg",
+        device=settings.device or "auto",
+        precision=settings.precision or "auto",
+        batch_size=settings.batch_size,
+    )
+
+
+def describe_network(network: FrozenNetwork) -> dict[str, Any]:
+    versions = {name: version(name) for name in ("cnncodes", "torch", "torchvision", "pillow")}
+    return {**network.backbone.describe(), **network.describe(), "versions": versions}
+
+
+def refuse_mismatch(out: Path, held: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise `MismatchError` where a codes file was made with other settings than those asked for."""
+    if found := differences(held, asked):
+        raise MismatchError(
+            f"{out} was made otherwise: {'; '.join(found)}. Ask for the same, choose another file with -o, or delete it"
+        )
+
+
+def differences(
+    held: Mapping[str, Any], asked: Mapping[str, Any], *, every: bool = False, prefix: str = ""
+) -> list[str]:
+    """Name each field in which two descriptions differ; layers and our own version only if `every` one counts."""
+    found = []
+    for name in sorted({*held, *asked}):
+        if not every and ((not prefix and name in ("layers", "links")) or (prefix, name) == ("versions.", "cnncodes")):
+            continue
+        was, now = held.get(name), asked.get(name)
+        if isinstance(was, dict) and isinstance(now, dict):
+            found += differences(was, now, every=every, prefix=f"{prefix}{name}.")
+        elif was != now:
+            found.append(f"{prefix}{name} is {was!r}, asked {now!r}")
+    return found
