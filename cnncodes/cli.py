@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 import cnncodes
 from cnncodes.errors import CnnCodesError
+from cnncodes.rendering import (
+    comparison_row,
+    one_line,
+    open_output,
+    plain,
+    print_json,
+    print_notes,
+    print_scores,
+    print_table,
+    progress_bar,
+    quoted,
+    short,
+    stderr,
+    waiting,
+)
 
 CODES, MODEL = "codes.h5", "model.safetensors"
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 FAILURES_SHOWN = 10
-
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Group(click.Group):
@@ -116,7 +125,7 @@ def demo(ctx: click.Context, folder: str) -> None:
         ["compare", codes, "--clf", "svm"],
     ]
     for number, step in enumerate(steps, 1):
-        click.echo(click.style(f"\n[{number}/{len(steps)}] $ cnncodes {' '.join(map(_quoted, step))}", bold=True))
+        click.echo(click.style(f"\n[{number}/{len(steps)}] $ cnncodes {' '.join(map(quoted, step))}", bold=True))
         main.main(step, standalone_mode=False, prog_name="cnncodes")
     click.echo("\nNow with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images a class.")
 
@@ -162,25 +171,25 @@ def extract(
     from cnncodes.images import load_images
 
     options["layers"] = options["layers"] or None
-    with _waiting("loading the network"), _progress("extracting") as progress:
+    with waiting("loading the network"), progress_bar("extracting") as progress:
         try:
             found = load_images(images, allow_outside=allow_outside)
             done = run(found, out, progress=progress, **options)
         except KeyboardInterrupt:
             stderr.print(
-                f"interrupted; what is done is kept. To continue: cnncodes {' '.join(map(_quoted, sys.argv[1:]))}"
+                f"interrupted; what is done is kept. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}"
             )
             ctx.exit(EXIT_INTERRUPTED)
-    _notes(done.notes)
+    print_notes(done.notes)
     for name, reason in list(done.failures.items())[:FAILURES_SHOWN]:
-        stderr.print(f"failed: {_one_line(name)}: {reason}", markup=False)
+        stderr.print(f"failed: {one_line(name)}: {reason}", markup=False)
     if done.failed > FAILURES_SHOWN:
-        stderr.print(f"… and {done.failed - FAILURES_SHOWN} more: cnncodes info {_quoted(out)}", markup=False)
+        stderr.print(f"… and {done.failed - FAILURES_SHOWN} more: cnncodes info {quoted(out)}", markup=False)
     if as_json:
         summary = {
             name: getattr(done, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")
         }
-        _print_json({"path": str(done.path), **summary})
+        print_json({"path": str(done.path), **summary})
     else:
         rate = f", {done.computed / done.seconds:.0f} images/s" if done.computed else ""
         lengths = ", ".join(f"{name} {length}" for name, length in done.layers.items())
@@ -190,62 +199,6 @@ def extract(
         )
     if done.failed:
         ctx.exit(EXIT_ERROR if strict else EXIT_SOME_FAILED)
-
-
-@contextlib.contextmanager
-def _waiting(text: str) -> Iterator[None]:
-    """Show that something slow has begun."""
-    if stderr.is_terminal:
-        stderr.print(f"{text} …", style="dim")
-    yield
-
-
-@contextlib.contextmanager
-def _progress(text: str) -> Iterator[Callable[[int, int, int], None]]:
-    """Give a progress callback that draws a bar with rate and time left on stderr."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
-        task = bar.add_task(text, total=None, rate="", failed="")
-
-        def update(done: int, total: int, failed: int) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(
-                task,
-                completed=done,
-                total=total,
-                rate=f"{speed:.0f} images/s" if speed else "",
-                failed=f"{failed} failed" if failed else "",
-            )
-
-        yield update
-
-
-def _notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        stderr.print(f"note: {note}", markup=False)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _one_line(text: str) -> str:
-    return text.encode("unicode_escape").decode() if "\n" in text else text
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)
 
 
 @command(
@@ -284,37 +237,12 @@ def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
             raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
     model = run(codes, **options)
     model.save(out)
-    _notes(model.notes)
+    print_notes(model.notes)
     if as_json:
-        _print_json({**model.scores, "model": out})
+        print_json({**model.scores, "model": out})
         return
-    _scores(model.scores)
+    print_scores(model.scores)
     click.echo(f"{'saved':<25} {out}")
-
-
-def _scores(scores: dict[str, Any]) -> None:
-    """Print the figures that a fit or an evaluation has, one a line."""
-
-    def percent(share: float) -> str:
-        return f"{100 * share:.1f} %"
-
-    lines = [
-        ("images", f"{scores['n']} in {len(scores['classes'])} classes"),
-        ("probe", f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}"),
-    ]
-    for key, name in (("cv", "cross-validated"), ("nested", "nested"), ("test", "held-out")):
-        if scores.get(f"{key}_accuracy") is not None:
-            for title, kind in ((f"{name} accuracy", "accuracy"), ("  balanced over classes", "balanced_accuracy")):
-                low, high = scores[f"{key}_{kind}".replace("accuracy", "interval")]
-                lines.append(
-                    (title, f"{percent(scores[f'{key}_{kind}'])}  [{percent(low)}, {percent(high)}]  95 % interval")
-                )
-    for title, key in (("majority class", "baseline_accuracy"), ("nearest neighbour", "neighbour_accuracy")):
-        if scores.get(key) is not None:
-            lines.append((title, percent(scores[key])))
-    lines.append(("seconds", f"{scores['seconds']:.1f}"))
-    for title, value in lines:
-        click.echo(f"{title:<25} {value}")
 
 
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
@@ -329,20 +257,20 @@ def evaluate(data: str, model: str, as_json: bool, allow_outside: bool) -> None:
     """
     from cnncodes.fitting import evaluate as run
 
-    with _progress("extracting") as progress:
+    with progress_bar("extracting") as progress:
         result = run(data, model, allow_outside=allow_outside, progress=progress)
-    _notes(result.notes)
+    print_notes(result.notes)
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
         return
-    _scores(result.to_dict())
+    print_scores(result.to_dict())
     rows = [
         (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", str(row["n"]))
         for name, row in result.per_class.items()
     ]
-    _print_table(["class", "precision", "recall", "images"], rows)
+    print_table(["class", "precision", "recall", "images"], rows)
     counts = [(name, *map(str, row)) for name, row in zip(result.classes, result.confusion.tolist(), strict=True)]
-    _print_table(["true ↓ predicted →", *result.classes], counts)
+    print_table(["true ↓ predicted →", *result.classes], counts)
 
 
 @command(
@@ -363,11 +291,11 @@ def predict(ctx: click.Context, images: str, model: str, out: str | None, kind: 
     from cnncodes.models import ProbeModel
 
     fitted = ProbeModel.load(model)
-    with _progress("predicting") as progress:
+    with progress_bar("predicting") as progress:
         predictions = fitted.predict_images(images, progress=progress, **options)
     rows = [{"path": one.path, "label": one.label, "probability": one.probability} for one in predictions]
     failed = [one for one in predictions if one.label is None]
-    with _output(out) as stream:
+    with open_output(out) as stream:
         if kind == "json":
             json.dump(rows, stream, indent=2, ensure_ascii=False)
             stream.write("\n")
@@ -375,10 +303,10 @@ def predict(ctx: click.Context, images: str, model: str, out: str | None, kind: 
             writer = csv.DictWriter(stream, ["path", "label", "probability"], lineterminator="\n")
             writer.writeheader()
             writer.writerows(
-                {**row, "probability": _short(one.probability)} for row, one in zip(rows, predictions, strict=True)
+                {**row, "probability": short(one.probability)} for row, one in zip(rows, predictions, strict=True)
             )
     for one in failed:
-        stderr.print(f"failed: {_one_line(one.path)}: {one.reason}", markup=False)
+        stderr.print(f"failed: {one_line(one.path)}: {one.reason}", markup=False)
     if out:
         stderr.print(f"{out}: {len(rows) - len(failed)} of {len(rows)} images, {len(failed)} failed", markup=False)
     if failed:
@@ -397,25 +325,12 @@ def compare(codes: tuple[str, ...], clfs: tuple[str, ...], as_json: bool, **opti
     from cnncodes.fitting import compare as run
 
     comparison = run(codes or (CODES,), clfs=clfs or ("svm", "logreg"), **options)
-    _notes(comparison.notes)
+    print_notes(comparison.notes)
     if as_json:
-        _print_json(comparison.to_dict())
+        print_json(comparison.to_dict())
         return
     headers = ["layer", "probe", "features", "C", "accuracy", "95 % interval", "seconds"]
-    _print_table(headers, [_compared(row) for row in comparison.rows])
-
-
-def _compared(row: dict[str, Any]) -> list[str]:
-    low, high = row["cv_interval"]
-    return [
-        " + ".join(row["layers"]) or "majority class",
-        row["clf"],
-        str(row["n_features"]),
-        f"{row['C']:.3g}" if row["C"] is not None else "",
-        f"{100 * row['cv_accuracy']:.1f} %",
-        f"{100 * low:.1f} – {100 * high:.1f} %",
-        f"{row['seconds']:.1f}",
-    ]
+    print_table(headers, [comparison_row(row) for row in comparison.rows])
 
 
 @command("cnncodes info codes.h5", "cnncodes info model.safetensors --json")
@@ -433,15 +348,15 @@ def info(file: str, as_json: bool) -> None:
         with CodesFile.open(file) as codes:
             about = codes.info()
     if as_json:
-        _print_json(about)
+        print_json(about)
         return
     for name, value in about.items():
         if isinstance(value, dict):
             click.echo(f"{name}")
             for key, item in value.items():
-                click.echo(f"  {_one_line(str(key)):<20} {_plain(item)}")
+                click.echo(f"  {one_line(str(key)):<20} {plain(item)}")
         else:
-            click.echo(f"{name:<20}   {_plain(value)}")
+            click.echo(f"{name:<20}   {plain(value)}")
 
 
 @command("cnncodes verify codes.h5", "cnncodes verify codes.h5 photos/ --sample 200")
@@ -459,10 +374,10 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
     """
     from cnncodes.verification import verify as run
 
-    with _progress("recomputing") as progress:
+    with progress_bar("recomputing") as progress:
         found = run(file, device=device or "auto", progress=progress, **options)
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
         kinds = {
             "damaged": "damaged",
@@ -471,7 +386,7 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
         }
         for kind, text in kinds.items():
             for name in getattr(found, kind):
-                click.echo(f"{text}: {_one_line(name)}")
+                click.echo(f"{text}: {one_line(name)}")
         again = (
             f"; {found.recomputed} computed again, largest relative error {found.largest_error:.1g}, "
             f"{len(found.wrong)} wrong, {len(found.changed)} changed"
@@ -511,9 +426,9 @@ def backbones(pattern: str | None, as_json: bool) -> None:
 
     table = [asdict(row) for row in backbone_table(pattern)]
     if as_json:
-        _print_json(table)
+        print_json(table)
         return
-    _print_table(list(table[0]) if table else [], [[_plain(value) for value in row.values()] for row in table])
+    print_table(list(table[0]) if table else [], [[plain(value) for value in row.values()] for row in table])
 
 
 @command("cnncodes layers resnet50", "cnncodes layers mobilenet_v2 --image-size 320")
@@ -528,46 +443,6 @@ def layers(backbone: str, image_size: int | None, as_json: bool) -> None:
 
     table = [asdict(row) for row in load_backbone(backbone, "random").layer_table(image_size)]
     if as_json:
-        _print_json(table)
+        print_json(table)
         return
-    _print_table(list(table[0]), [[_plain(value) for value in row.values()] for row in table])
-
-
-def _print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout, never cut: a pipe has no width."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header, no_wrap=True)
-    for row in rows:
-        table.add_row(*map(_one_line, row))
-    width = Console(width=10_000).measure(table).maximum  # of all its columns, however narrow the terminal is
-    Console(highlight=False, markup=False, width=width).print(table)
-
-
-@contextlib.contextmanager
-def _output(path: str | None) -> Iterator[IO[str]]:
-    """Give stdout, or a file that appears under its name only when it is whole."""
-    if path is None:
-        yield sys.stdout
-        return
-    partial = Path(f"{path}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        os.replace(partial, path)
-    except OSError as error:
-        raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return str(value)
-
-
-def _short(probability: float | None) -> str:
-    return "" if probability is None else f"{probability:.4f}"
+    print_table(list(table[0]), [[plain(value) for value in row.values()] for row in table])

@@ -1,0 +1,169 @@
+"""What the commands show: progress and notes on stderr, tables and JSON on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cnncodes.errors import CnnCodesError
+
+__all__ = [
+    "comparison_row",
+    "one_line",
+    "open_output",
+    "plain",
+    "print_json",
+    "print_notes",
+    "print_scores",
+    "print_table",
+    "progress_bar",
+    "quoted",
+    "short",
+    "stderr",
+    "waiting",
+]
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show that something slow has begun."""
+    if stderr.is_terminal:
+        stderr.print(f"{text} …", style="dim")
+    yield
+
+
+@contextlib.contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int, int], None]]:
+    """Give a progress callback that draws a bar with rate and time left on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
+        task = bar.add_task(text, total=None, rate="", failed="")
+
+        def update(done: int, total: int, failed: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(
+                task,
+                completed=done,
+                total=total,
+                rate=f"{speed:.0f} images/s" if speed else "",
+                failed=f"{failed} failed" if failed else "",
+            )
+
+        yield update
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        stderr.print(f"note: {note}", markup=False)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def one_line(text: str) -> str:
+    return text.encode("unicode_escape").decode() if "\n" in text else text
+
+
+def quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """Print the figures that a fit or an evaluation has, one a line."""
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f} %"
+
+    lines = [
+        ("images", f"{scores['n']} in {len(scores['classes'])} classes"),
+        ("probe", f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}"),
+    ]
+    for key, name in (("cv", "cross-validated"), ("nested", "nested"), ("test", "held-out")):
+        if scores.get(f"{key}_accuracy") is not None:
+            for title, kind in ((f"{name} accuracy", "accuracy"), ("  balanced over classes", "balanced_accuracy")):
+                low, high = scores[f"{key}_{kind}".replace("accuracy", "interval")]
+                lines.append(
+                    (title, f"{percent(scores[f'{key}_{kind}'])}  [{percent(low)}, {percent(high)}]  95 % interval")
+                )
+    for title, key in (("majority class", "baseline_accuracy"), ("nearest neighbour", "neighbour_accuracy")):
+        if scores.get(key) is not None:
+            lines.append((title, percent(scores[key])))
+    lines.append(("seconds", f"{scores['seconds']:.1f}"))
+    for title, value in lines:
+        click.echo(f"{title:<25} {value}")
+
+
+def comparison_row(row: dict[str, Any]) -> list[str]:
+    low, high = row["cv_interval"]
+    return [
+        " + ".join(row["layers"]) or "majority class",
+        row["clf"],
+        str(row["n_features"]),
+        f"{row['C']:.3g}" if row["C"] is not None else "",
+        f"{100 * row['cv_accuracy']:.1f} %",
+        f"{100 * low:.1f} – {100 * high:.1f} %",
+        f"{row['seconds']:.1f}",
+    ]
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout, never cut: a pipe has no width."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, no_wrap=True)
+    for row in rows:
+        table.add_row(*map(one_line, row))
+    width = Console(width=10_000).measure(table).maximum  # of all its columns, however narrow the terminal is
+    Console(highlight=False, markup=False, width=width).print(table)
+
+
+@contextlib.contextmanager
+def open_output(path: str | None) -> Iterator[IO[str]]:
+    """Give stdout, or a file that appears under its name only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = Path(f"{path}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        os.replace(partial, path)
+    except OSError as error:
+        raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def short(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.4f}"
