@@ -260,6 +260,18 @@ def load_backbone(
     )
 
 
+def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -> tuple[str, Preprocessing]:
+    """Return which weights a backbone gets and their preprocessing, without loading it.
+
+    Parameters
+    ----------
+    name, weights
+        As for `load_backbone`.
+    """
+    choice = _choose(find_network(name), weights)
+    return choice.name, choice.entry.preprocessing
+
+
 @dataclass(frozen=True)
 class _Choice:
     """The weights that were chosen: their entry gives the preprocessing, no path means what the builder gives."""
@@ -285,7 +297,7 @@ def _choose(network: Network, weights: str | os.PathLike[str] | None) -> _Choice
     if not path.is_file():
         raise WeightsError(
             f"{network.name} has no weights {name!r}, and there is no such file.{nearest(name, network.weights)} "
-            f"There are {', '.join(network.weights)}"
+            f"There are {', '.join(network.weights)}; a file that has moved is named with --weights"
         )
     sha256 = file_digest(path)
     for entry in network.weights.values():  # a copy of a published file is what it is, wherever it lies

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cnncodes.backbones import default_settings
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.codes_layout import ImageTable
-from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.errors import CodesFileError, DecodeError, ImagesError
 from cnncodes.extraction import copy_rows, fill
 from cnncodes.images import ImageSet
 from cnncodes.pipeline import read_source
@@ -60,6 +61,7 @@ def cached_codes(
     ImagesError
         An image cannot be read.
     """
+    settings = _explicit(settings)
     digests = [_digest(images, row) for row in range(len(images))]
     with _one_at_a_time(cache):
         if not _has(cache, digests, layers, settings):
@@ -71,6 +73,20 @@ def cached_codes(
         if len(failed):
             raise ImagesError(f"{images.ids[failed[0]]}: {file.errors[rows[failed[0]]]}; leave this image out")
         return file.codes(layers, rows)
+
+
+def _explicit(settings: Settings) -> Settings:
+    """Name the defaults: what an estimator does not ask for must not be what somebody else asked for."""
+    backbone = settings.backbone or "mobilenet_v2"
+    weights, preprocessing = default_settings(backbone, settings.weights)
+    return replace(
+        settings,
+        backbone=backbone,
+        weights=weights,
+        pooling=settings.pooling or "avg",
+        image_size=settings.image_size or preprocessing.image_size,
+        resize=settings.resize or preprocessing.mode,
+    )
 
 
 def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings: Settings) -> bool:
@@ -131,7 +147,7 @@ def _with_more(table: ImageTable, ids: list[str]) -> ImageTable:
     blank = [""] * len(ids)
     texts = {name: values + blank for name in ("labels", "groups", "splits") if (values := getattr(table, name))}
     none = [-1] * len(ids)
-    return ImageTable(table.ids + ids, **texts, sizes=table.sizes + none, mtimes=table.mtimes + none)
+    return ImageTable(table.ids + ids, **texts, sizes=table.sizes + none, changed=table.changed + none)
 
 
 def _rows_by_digest(file: CodesFile) -> dict[bytes, int]:
@@ -155,6 +171,10 @@ def _one_at_a_time(cache: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with cache.with_name(f".{cache.name}.lock").open("w") as handle:
+    try:
+        lock = cache.with_name(f".{cache.name}.lock").open("w")
+    except OSError as error:
+        raise CodesFileError(f"{cache}: cannot be written ({error.strerror}); choose another place") from error
+    with lock as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 import cnncodes
-from cnncodes.errors import CnnCodesError
+from cnncodes.errors import CnnCodesError, nearest
 from cnncodes.rendering import (
     comparison_row,
     one_line,
@@ -41,9 +42,23 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError):  # not every stand-in for a stream can
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            stderr.print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", markup=False)
+            ctx.exit(EXIT_ERROR)
         except CnnCodesError as error:
             stderr.print(f"error: {error}", style="red", markup=False)
             ctx.exit(EXIT_ERROR)
@@ -76,6 +91,9 @@ option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  
 option_workers = click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one a core]")
 
 
+option_weights_of_model = click.option(
+    "--weights", metavar="FILE", help="Where the weights file of the model lies by now."
+)
 option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
 
 
@@ -115,7 +133,10 @@ def demo(ctx: click.Context, folder: str) -> None:
     from cnncodes.shipped import SAMPLE, shipped_path
 
     sample = str(shipped_path(SAMPLE))
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CnnCodesError(f"{folder}: no folder can be made there ({error.strerror}); choose another") from error
     codes, model = str(Path(folder, CODES)), str(Path(folder, MODEL))
     steps = [
         ["extract", sample, "-o", codes],
@@ -126,7 +147,8 @@ def demo(ctx: click.Context, folder: str) -> None:
     ]
     for number, step in enumerate(steps, 1):
         click.echo(click.style(f"\n[{number}/{len(steps)}] $ cnncodes {' '.join(map(quoted, step))}", bold=True))
-        main.main(step, standalone_mode=False, prog_name="cnncodes")
+        if code := main.main(step, standalone_mode=False, prog_name="cnncodes"):
+            ctx.exit(code)
     click.echo("\nNow with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images a class.")
 
 
@@ -176,9 +198,8 @@ def extract(
             found = load_images(images, allow_outside=allow_outside)
             done = run(found, out, progress=progress, **options)
         except KeyboardInterrupt:
-            stderr.print(
-                f"interrupted; what is done is kept. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}"
-            )
+            kept = "; what is done is kept" if Path(out).exists() else ""
+            stderr.print(f"interrupted{kept}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
             ctx.exit(EXIT_INTERRUPTED)
     print_notes(done.notes)
     for name, reason in list(done.failures.items())[:FAILURES_SHOWN]:
@@ -215,7 +236,7 @@ def extract(
 )
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh rare classes up.")
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
-@click.option("--seed", type=int, default=0, help="Seed of the folds.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
 @click.option("--one-se", is_flag=True, help="Smallest C within one standard error of the best.")
 @click.option(
     "--nested", is_flag=True, help="Also an estimate that includes the choice of C: takes --cv times as long."
@@ -248,9 +269,12 @@ def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
 @option_model
+@option_weights_of_model
 @option_outside
+@option_device
+@option_workers
 @option_json
-def evaluate(data: str, model: str, as_json: bool, allow_outside: bool) -> None:
+def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     """Score a fitted model: accuracy, precision and recall by class, and the confusion matrix.
 
     On a codes file with a split the held-out images are used. IMAGES is a folder of class folders or a manifest.
@@ -258,7 +282,7 @@ def evaluate(data: str, model: str, as_json: bool, allow_outside: bool) -> None:
     from cnncodes.fitting import evaluate as run
 
     with progress_bar("extracting") as progress:
-        result = run(data, model, allow_outside=allow_outside, progress=progress)
+        result = run(data, model, progress=progress, **options)
     print_notes(result.notes)
     if as_json:
         print_json(result.to_dict())
@@ -282,6 +306,7 @@ def evaluate(data: str, model: str, as_json: bool, allow_outside: bool) -> None:
 @option_model
 @click.option("-o", "--out", help="File to write.  [default: standard output]")
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Of the output.")
+@option_weights_of_model
 @option_outside
 @option_device
 @option_workers
@@ -291,11 +316,11 @@ def predict(ctx: click.Context, images: str, model: str, out: str | None, kind: 
     from cnncodes.models import ProbeModel
 
     fitted = ProbeModel.load(model)
-    with progress_bar("predicting") as progress:
-        predictions = fitted.predict_images(images, progress=progress, **options)
-    rows = [{"path": one.path, "label": one.label, "probability": one.probability} for one in predictions]
-    failed = [one for one in predictions if one.label is None]
-    with open_output(out) as stream:
+    with open_output(out) as stream:  # before the images: a place that cannot be written shows at once
+        with progress_bar("predicting") as progress:
+            predictions = fitted.predict_images(images, progress=progress, **options)
+        rows = [{"path": one.path, "label": one.label, "probability": one.probability} for one in predictions]
+        failed = [one for one in predictions if one.label is None]
         if kind == "json":
             json.dump(rows, stream, indent=2, ensure_ascii=False)
             stream.write("\n")
@@ -318,7 +343,7 @@ def predict(ctx: click.Context, images: str, model: str, out: str | None, kind: 
 @click.option("--clf", "clfs", multiple=True, type=click.Choice(["svm", "logreg"]), help="Probe.  [default: both]")
 @click.option("--layer", "layers", multiple=True, help="Layer.  [default: all]")
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
-@click.option("--seed", type=int, default=0, help="Seed of the folds.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
 @option_json
 def compare(codes: tuple[str, ...], clfs: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Cross-validate layers × probes on the same folds, and print them best first."""
@@ -338,7 +363,9 @@ def compare(codes: tuple[str, ...], clfs: tuple[str, ...], as_json: bool, **opti
 @option_json
 def info(file: str, as_json: bool) -> None:
     """Say what is in a codes file or a model file, and where it came from."""
-    if file.endswith(".safetensors"):
+    from cnncodes.codes_layout import is_hdf5
+
+    if Path(file).is_file() and not is_hdf5(file) and Path(file).suffix != ".h5":
         from cnncodes.models import ProbeModel
 
         about = ProbeModel.load(file).info()
@@ -425,6 +452,11 @@ def backbones(pattern: str | None, as_json: bool) -> None:
     from cnncodes.backbones import backbone_table
 
     table = [asdict(row) for row in backbone_table(pattern)]
+    if pattern and not table:
+        every = [row.name for row in backbone_table("timm:*" if pattern.startswith("timm:") else None)]
+        raise CnnCodesError(
+            f"no network is called {pattern!r}.{nearest(pattern, every)} `cnncodes backbones` lists all"
+        )
     if as_json:
         print_json(table)
         return

@@ -115,6 +115,8 @@ class CodesFile:
             The folder cannot be written, or has no room for the whole file; or another process is writing to the file.
         """
         target = Path(path)
+        if not target.parent.is_dir():
+            raise CodesFileError(f"{target}: cannot be written (there is no folder {target.parent}); make that first")
         try:
             with replacing(target) as partial:
                 with h5py.File(partial, "x", libver="earliest") as h5:
@@ -183,9 +185,9 @@ class CodesFile:
     @property
     def table(self) -> ImageTable:
         """The image table that the file was created with."""
-        sizes, mtimes = (self._columns[f"images/{name}"][:].tolist() for name in ("size", "mtime_ns"))
+        sizes, changed = (self._columns[f"images/{name}"][:].tolist() for name in ("size", "changed_ns"))
         texts = {name: getattr(self, name).tolist() for name in ("labels", "groups", "splits")}
-        return ImageTable(self.ids.tolist(), **texts, sizes=sizes, mtimes=mtimes)
+        return ImageTable(self.ids.tolist(), **texts, sizes=sizes, changed=changed)
 
     @property
     def state(self) -> np.ndarray:

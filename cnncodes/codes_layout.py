@@ -23,12 +23,14 @@ __all__ = [
     "allocate",
     "checksum",
     "fingerprint",
+    "is_hdf5",
     "lay_out",
     "open_columns",
     "to_json",
 ]
 
 FORMAT = "cnncodes"
+HDF5 = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
 STATES = ("pending", "ok", "failed")
 PENDING, OK, FAILED = range(3)
@@ -46,7 +48,7 @@ class ImageTable:
         Unique relative POSIX paths, or indexes for arrays.
     labels, groups, splits : list of str or None
         ``None``: there are none. An empty string: this image has none.
-    sizes, mtimes : list of int
+    sizes, changed : list of int
         Size in bytes and modification time in nanoseconds of each file, ``-1`` where there is no file.
     """
 
@@ -55,14 +57,14 @@ class ImageTable:
     groups: list[str] | None = None
     splits: list[str] | None = None
     sizes: list[int] = field(default_factory=list)
-    mtimes: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("labels", "groups", "splits"):
             if not any(getattr(self, name) or []):
                 setattr(self, name, None)
         self.sizes = self.sizes or [-1] * len(self.ids)
-        self.mtimes = self.mtimes or [-1] * len(self.ids)
+        self.changed = self.changed or [-1] * len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,12 +75,12 @@ class ImageTable:
         texts = {"id": self.ids, "label": self.labels, "group": self.groups, "split": self.splits}
         for name, values in texts.items():
             columns[name] = np.array([value.encode() for value in values or [""] * len(self)], dtype=np.bytes_)
-        numbers = {"size": self.sizes, "mtime_ns": self.mtimes}
+        numbers = {"size": self.sizes, "changed_ns": self.changed}
         return columns | {name: np.array(values, "<i8") for name, values in numbers.items()}
 
     def stamp(self, row: int) -> tuple[int, int]:
         """Size and time of the file of `row`: while they stay the same, the file is taken to be."""
-        return self.sizes[row], self.mtimes[row]
+        return self.sizes[row], self.changed[row]
 
 
 def fingerprint(description: Mapping[str, Any]) -> bytes:
@@ -105,14 +107,21 @@ def checksum(
     return np.uint32(zlib.crc32(codes.data, zlib.crc32(seed)) or 1)
 
 
+def is_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with Path(path).open("rb") as file:
+        return file.read(len(HDF5)) == HDF5
+
+
 def open_columns(path: Path, *, writable: bool) -> Columns:
     """Open a codes file that has passed the gate.
 
     HDF5 is asked for the places of the datasets only: they never change, so rows are read and written as plain bytes.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such codes file"
-        raise CodesFileError(f"{path}: {what}; make one with `cnncodes extract IMAGES -o {path.name}`")
+        if path.is_dir():
+            raise CodesFileError(f"{path}: is a folder, not a codes file; name a file in it")
+        raise CodesFileError(f"{path}: no such codes file; make one with `cnncodes extract IMAGES -o {path.name}`")
     try:
         columns = Columns(path, writable=writable)
     except OSError as error:
@@ -169,7 +178,7 @@ def _check_description(description: Any, classes: Any) -> None:
 def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and numpy kind of each dataset below /images."""
     texts = dict.fromkeys(("id", "label", "group", "split", "error"), ((n,), "S"))
-    numbers = {"size": ((n,), "i"), "mtime_ns": ((n,), "i"), "state": ((n,), "u")}
+    numbers = {"size": ((n,), "i"), "changed_ns": ((n,), "i"), "state": ((n,), "u")}
     return {**texts, **numbers, "sha256": ((n, 32), "u"), "crc32": ((n, n_stored), "u")}
 
 

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from cnncodes.calibration import fit_temperature, softmax
-from cnncodes.errors import ImagesError
+from cnncodes.errors import BackboneError, ImagesError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.probes import fit_probe
 
@@ -190,7 +190,10 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         return {name: value for name, value in super().__getstate__().items() if name != "_network"}
 
     def _layers(self) -> tuple[str, ...]:
-        return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+        layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+        if not layers:
+            raise BackboneError("layer is empty; name at least one")
+        return layers
 
     def _settings(self, layers: tuple[str, ...] | None) -> Any:
         from cnncodes.settings import Settings

@@ -168,6 +168,8 @@ class EvaluationResult:
     notes : list of str
     neighbour_accuracy : float or None
         Of answering with the class of the nearest training image, where those are at hand.
+    n_seen : int
+        Images that the model was fitted on. Unless there were no others, they are not among `y`.
     """
 
     y: np.ndarray
@@ -178,6 +180,7 @@ class EvaluationResult:
     seconds: float
     notes: list[str] = field(default_factory=list)
     neighbour_accuracy: float | None = None
+    n_seen: int = 0
 
     @property
     def confusion(self) -> np.ndarray:
@@ -200,11 +203,13 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         figures = score(self.y, self.predicted)
+        kind = "seen" if self.n_seen == len(self.y) else "test"  # nothing is held out that the model was fitted on
         return {
             "n": len(self.y),
             "classes": self.classes,
             **self.about,
-            **{f"test_{name}": value for name, value in figures.items()},
+            "n_seen": self.n_seen,
+            **{f"{kind}_{name}": value for name, value in figures.items()},
             "baseline_accuracy": self.baseline_accuracy,
             "neighbour_accuracy": self.neighbour_accuracy,
             "per_class": self.per_class,

@@ -190,6 +190,7 @@ def compute_codes(
     images: ImageSet,
     description: Mapping[str, Any],
     *,
+    weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -201,6 +202,8 @@ def compute_codes(
     images : ImageSet
     description : mapping
         ``CodesFile.description``, or that of a model file.
+    weights : path, optional
+        Where the weights file lies by now; it must be the one of the description.
     device : str, optional
         Another device than that of the description.
     workers : int, optional
@@ -216,7 +219,9 @@ def compute_codes(
     MismatchError
         The weights that are found here are not those described.
     """
-    network = build_network(fill_in(Settings(device=device), description))
+    network = build_network(
+        fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), description)
+    )
     if network.backbone.weights_sha256 != description["weights_sha256"]:
         raise MismatchError(
             f"the weights {description['weights']!r} of {description['backbone']} found here have SHA-256 "
@@ -301,7 +306,7 @@ def image_table(images: ImageSet) -> ImageTable:
         images.groups,
         images.splits,
         sizes=[size for size, _ in stats],
-        mtimes=[mtime for _, mtime in stats],
+        changed=[changed for _, changed in stats],
     )
 
 
@@ -309,7 +314,7 @@ def _stat(source: Any) -> tuple[int, int]:
     if isinstance(source, Path):
         try:
             stat = source.stat()
-            return stat.st_size, stat.st_mtime_ns
+            return stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)  # the second also tells of a file moved here
         except OSError:
             pass
     return NO_STAMP

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from cnncodes.calibration import fit_temperature
 from cnncodes.codes import CodesFile
+from cnncodes.codes_layout import is_hdf5
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import (
     Comparison,
@@ -24,7 +24,7 @@ from cnncodes.evaluation import (
     score,
 )
 from cnncodes.images import ImageSet, load_images
-from cnncodes.models import ProbeModel
+from cnncodes.models import ProbeModel, digests_of
 from cnncodes.probes import Search, fit_probe, search_C
 
 __all__ = ["compare", "evaluate", "fit"]
@@ -97,7 +97,9 @@ def fit(
     >>> model.scores["cv_accuracy"]  # doctest: +SKIP
     """
     started = time.perf_counter()
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = _names(layers)
+    if not names or len(set(names)) < len(names):
+        raise ProbeError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
         train, test, notes = _split_rows(file)
         X, y = file.codes(names, train), file.labels[train]
@@ -123,7 +125,7 @@ def fit(
         temperature=1.0 if clf == "logreg" else fit_temperature(search.decision, np.searchsorted(search.classes, y)),
         scores={},
         description=description,
-        trained_on=_digest(digests),
+        trained_on=digests_of(digests),
         notes=notes + search.notes,
     )
     model.scores = {
@@ -156,6 +158,9 @@ def evaluate(
     model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
     *,
     allow_outside: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> EvaluationResult:
     """Score a fitted model on labelled images.
@@ -167,6 +172,11 @@ def evaluate(
     model : path or ProbeModel
     allow_outside : bool
         Let a manifest name files outside its folder.
+    weights : path, optional
+        Where the weights file of the model lies by now.
+    device : str, optional
+        Another device than that of the training codes.
+    workers : int, optional
     progress : callable, optional
 
     Returns
@@ -185,12 +195,21 @@ def evaluate(
     if isinstance(data, CodesFile) or _is_codes_file(data):
         X, y, digests, notes, neighbour = _from_codes(data, fitted)
     else:
-        X, y, digests, notes = _from_images(load_images(data, allow_outside=allow_outside), str(data), fitted, progress)
+        X, y, digests, notes = _from_images(
+            load_images(data, allow_outside=allow_outside),
+            str(data),
+            fitted,
+            {"weights": weights, "device": device, "workers": workers, "progress": progress},
+        )
         neighbour = None
     if not len(y):
         raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
-    if _digest(digests) == fitted.trained_on:
-        notes.append("these are the images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
+    seen = fitted.was_trained_on(digests)
+    if seen.all():
+        notes.append("these are images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
+    elif seen.any():
+        notes.append(f"{seen.sum()} images are left out: the model was fitted on them")
+        X, y = X[~seen], y[~seen]
     if unknown := sorted(set(y) - set(fitted.classes)):
         notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
     predicted = fitted.predict(X)
@@ -204,6 +223,7 @@ def evaluate(
         seconds=time.perf_counter() - started,
         notes=notes,
         neighbour_accuracy=neighbour,
+        n_seen=int(seen.sum()),
     )
 
 
@@ -211,7 +231,7 @@ def compare(
     codes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "codes.h5",
     *,
     clfs: Sequence[str] = ("svm", "logreg"),
-    layers: Sequence[str] = (),
+    layers: str | Sequence[str] = (),
     scale: str = "standard",
     cv: int = 5,
     seed: int = 0,
@@ -249,7 +269,7 @@ def compare(
                     f"{path} and {paths[0]} hold other images or labels, so their scores cannot be compared; "
                     "extract the same folder to each, and see `cnncodes info` for images that failed"
                 )
-            names = list(layers) or [name for name in file.layers if name not in file.links]
+            names = _names(layers) or [name for name in file.layers if name not in file.links]
             plan += [(path, name, clf) for name in names for clf in clfs]
     for number, (path, name, clf) in enumerate(plan):
         started = time.perf_counter()
@@ -281,6 +301,10 @@ def compare(
     return Comparison(rows, notes)
 
 
+def _names(layers: str | Sequence[str]) -> list[str]:
+    return [layers] if isinstance(layers, str) else list(layers)
+
+
 def _split_rows(file: CodesFile) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return the rows to train on, those held out, and notes."""
     counts = file.counts
@@ -298,8 +322,12 @@ def _split_rows(file: CodesFile) -> tuple[np.ndarray, np.ndarray, list[str]]:
         )
     splits = set(file.splits[file.rows()]) - {""}
     if "train" not in splits:
+        if len(splits) > 1:
+            notes.append(f"there is no split train: the images of {', '.join(sorted(splits))} are taken together")
         return file.rows(), np.empty(0, int), notes
     held_out = next((name for name in ("test", "val") if name in splits), None)
+    if unused := sorted(splits - {"train", held_out}):
+        notes.append(f"images of the split {', '.join(unused)} are not used; held out is {held_out}")
     return file.rows("train"), file.rows(held_out) if held_out else np.empty(0, int), notes
 
 
@@ -307,12 +335,10 @@ def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
     return {f"cv_{name}": value for name, value in score(y, search.predictions).items()}
 
 
-def _digest(digests: np.ndarray) -> str:
-    return hashlib.sha256(b"".join(sorted(row.tobytes() for row in digests))).hexdigest()
-
-
 def _is_codes_file(data: Any) -> bool:
-    return isinstance(data, (str, os.PathLike)) and Path(data).suffix.lower() in (".h5", ".hdf5")
+    if not isinstance(data, (str, os.PathLike)):
+        return False
+    return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
 
 
 def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
@@ -333,10 +359,10 @@ def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _from_images(
-    images: ImageSet, name: str, model: ProbeModel, progress: Callable[[int, int, int], None] | None
+    images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     if images.labels is None:
         raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
-    computed = model.compute_codes(images, progress=progress)
+    computed = model.compute_codes(images, **options)
     notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
     return model.concatenated(computed.codes), np.array(images.labels)[computed.rows], computed.sha256, notes

@@ -112,5 +112,5 @@ def _joined(tables: list[ImageTable]) -> ImageTable:
         name: dealt_back([getattr(table, name) or [""] * len(table) for table in tables])
         for name in ("labels", "groups", "splits")
     }
-    numbers = {name: dealt_back([getattr(table, name) for table in tables]) for name in ("sizes", "mtimes")}
+    numbers = {name: dealt_back([getattr(table, name) for table in tables]) for name in ("sizes", "changed")}
     return ImageTable(dealt_back([table.ids for table in tables]), **texts, **numbers)

@@ -26,7 +26,7 @@ from cnncodes.replacing import sync_folder
 if TYPE_CHECKING:
     from cnncodes.extraction import Computed
 
-__all__ = ["Prediction", "ProbeModel"]
+__all__ = ["Prediction", "ProbeModel", "digests_of"]
 
 FORMAT = "cnncodes-model"
 FORMAT_VERSION = 1
@@ -66,6 +66,8 @@ PREPROCESSING_KEYS = {
 }
 RUNTIME_KEYS = {"device": str, "batch_size": int}
 SHA256 = re.compile(r"[0-9a-f]{64}")
+SHORT_DIGEST = 16  # hexadecimal digits of an image's SHA-256: enough to know it again
+DIGESTS = re.compile(f"(?:[0-9a-f]{{{SHORT_DIGEST}}})*")
 MAX_BYTES = 4 << 30  # of a model file: 1,000 classes of 500,000 features
 MAX_BATCH_BYTES = 2 << 30  # of pixels: what a model file may make the network take at once
 ROWS = 8192  # scaled at a time, so that float64 copies stay small
@@ -115,7 +117,7 @@ class ProbeModel:
     description : dict
         Backbone, digest of its weights, preprocessing, layers, pooling, precision.
     trained_on : str
-        SHA-256 of the sorted digests of the training images.
+        The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
     notes : list of str
     """
 
@@ -167,6 +169,7 @@ class ProbeModel:
         images: Any,
         *,
         allow_outside: bool = False,
+        weights: str | os.PathLike[str] | None = None,
         device: str | None = None,
         workers: int | None = None,
         progress: Callable[[int, int, int], None] | None = None,
@@ -179,6 +182,8 @@ class ProbeModel:
             Any folder, file, manifest, or what `load_images` takes.
         allow_outside : bool
             Let a manifest name files outside its folder.
+        weights : path, optional
+            Where the weights file lies by now; it must be the one that the model was fitted with.
         device : str, optional
             Another device than that of the training codes.
         workers : int, optional
@@ -198,7 +203,7 @@ class ProbeModel:
             The weights that are found here are not those the model was fitted with.
         """
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
-        computed = self.compute_codes(image_set, device=device, workers=workers, progress=progress)
+        computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
         answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
         decision = self.decision_function(self.concatenated(computed.codes))
         best, chances = winner(decision), softmax(decision, self.temperature)
@@ -256,8 +261,13 @@ class ProbeModel:
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""
         about = {name: value for name, value in self.description.items() if name not in ("layers", "links")}
-        shown = ("clf", "layers", "scale", "classes", "C", "temperature", "scores", "trained_on")
+        shown = ("clf", "layers", "scale", "classes", "C", "temperature", "scores")
         return {**{name: getattr(self, name) for name in shown}, **about}
+
+    def was_trained_on(self, sha256: np.ndarray) -> np.ndarray:
+        """Whether the model was fitted on each of these images, shape (n,), given their digests, shape (n, 32)."""
+        known = {self.trained_on[i : i + SHORT_DIGEST] for i in range(0, len(self.trained_on), SHORT_DIGEST)}
+        return np.array([row.tobytes().hex()[:SHORT_DIGEST] in known for row in sha256], bool)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file: beside `path`, read back and compared, then renamed to it.
@@ -268,6 +278,8 @@ class ProbeModel:
             It cannot be written, or does not read back as it is.
         """
         target = Path(path)
+        if target.is_file() and not _may_be_replaced(target):
+            raise ModelFileError(f"{target}: is there and no model file, so it stays as it is; choose another -o")
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, **{name: getattr(self, name) for name in FIELDS}}
         # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
         arrays = {name: np.ascontiguousarray(array, "<f8") for name, array in self._arrays().items()}
@@ -345,6 +357,21 @@ class ProbeModel:
         return self.description["layers"][layer]["n_features"]
 
 
+def digests_of(sha256: np.ndarray) -> str:
+    """Return what `trained_on` holds: the first 8 bytes of each digest, shape (n, 32), sorted, as hexadecimal text."""
+    return "".join(sorted(row.tobytes().hex()[:SHORT_DIGEST] for row in sha256))
+
+
+def _may_be_replaced(path: Path) -> bool:
+    """Whether a file is empty, or begins like a model file (a damaged one, too)."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(9)
+    except OSError:
+        return False
+    return not start or start[8:] == b"{"
+
+
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ModelFileError(f"not a model file, or damaged: {what}")
@@ -384,7 +411,7 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
     _require(classes == sorted(classes), "classes out of order")
     _require(len(set(layers)) == len(layers) >= 1, "no layer, or one twice")
     _require(0 < header["C"] < np.inf and 0 < header["temperature"] < np.inf, "C or temperature out of range")
-    _require(header["trained_on"] == "" or bool(SHA256.fullmatch(header["trained_on"])), "trained_on is no SHA-256")
+    _require(bool(DIGESTS.fullmatch(header["trained_on"])), "trained_on is no list of digests")
     _require(type(scores.get("n", 0)) is int and 0 <= scores.get("n", 0) < 2**63, "scores.n is no count")
     widths = _checked_widths(header["description"], layers)
     k = 1 if len(classes) == 2 else len(classes)

@@ -184,7 +184,7 @@ class _Worker(threading.Thread):
             digest, odd = NO_DIGEST, list[str]()
             self.state = (piece, row, digest, time.monotonic())
             try:
-                source, digest = read_source(self.pool.images, row)
+                source, digest = read_source(self.pool.images, row, odd)
                 self.state = (piece, row, digest, time.monotonic())
                 image = self._decoded(source, digest.tobytes(), odd)
                 pixels.append(self.pool.network.backbone.preprocessing.geometry(torch.from_numpy(image)))
@@ -201,9 +201,9 @@ class _Worker(threading.Thread):
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
         return Batch(np.array(good, np.int64), codes, sha256, failures, remarks)
 
-    def _decoded(self, source: Any, digest: bytes, remarks: list[str]) -> np.ndarray:
+    def _decoded(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:
         if not isinstance(source, bytes):
-            return to_pixels(source, remarks=remarks)
+            return source
         journal = self.pool.journal
         journal.try_suspect(source, digest, self.pool.image_timeout)
         journal.enter(self.slot, digest)
@@ -214,8 +214,8 @@ class _Worker(threading.Thread):
                 journal.leave(self.slot)
 
 
-def read_source(images: ImageSet, row: int) -> tuple[Any, np.ndarray]:
-    """Return what is to be decoded (a file's bytes, an array or a PIL image), and its SHA-256."""
+def read_source(images: ImageSet, row: int, remarks: list[str] | None = None) -> tuple[bytes | np.ndarray, np.ndarray]:
+    """Return a file's bytes, yet to be decoded, or the pixels of an array or a PIL image; and the SHA-256 of either."""
     source: Any = images.sources[row]
     if images.ids[row] in images.failures:
         raise DecodeError(images.failures[images.ids[row]])
@@ -223,6 +223,6 @@ def read_source(images: ImageSet, row: int) -> tuple[Any, np.ndarray]:
         source = images.read_bytes(row)
         content = source
     else:
-        array = np.ascontiguousarray(source)
-        content = str(array.shape).encode() + array.tobytes()
+        source = to_pixels(source, remarks=remarks)  # a palette or an EXIF tag is part of what is seen
+        content = str(source.shape).encode() + source.tobytes()
     return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -180,6 +181,8 @@ def make_folds(
     ProbeError
         There is one class only, or a class that cannot be on both sides, or fewer than two folds are asked for.
     """
+    if not 0 <= seed < 2**32:
+        raise ProbeError(f"the seed is {seed}; it must be between 0 and 2**32 - 1")
     if cv < 2:
         raise ProbeError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")
     counts = Counter(y.tolist())
@@ -335,7 +338,7 @@ def fit_probe(
     search : Search
         With the notes of both steps.
     """
-    if C != "auto" and not (isinstance(C, (int, float)) and C > 0):
+    if C != "auto" and not (isinstance(C, numbers.Real) and C > 0):
         raise ProbeError(f"C is {C!r}; it must be 'auto' or a positive number")
     Cs = C_GRID if C == "auto" else np.array([float(C)])
     search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, **search_options)

@@ -32,6 +32,7 @@ __all__ = [
     "waiting",
 ]
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -101,7 +102,12 @@ def print_scores(scores: dict[str, Any]) -> None:
         ("images", f"{scores['n']} in {len(scores['classes'])} classes"),
         ("probe", f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}"),
     ]
-    for key, name in (("cv", "cross-validated"), ("nested", "nested"), ("test", "held-out")):
+    for key, name in (
+        ("cv", "cross-validated"),
+        ("nested", "nested"),
+        ("test", "held-out"),
+        ("seen", "TRAINING-image"),
+    ):
         if scores.get(f"{key}_accuracy") is not None:
             for title, kind in ((f"{name} accuracy", "accuracy"), ("  balanced over classes", "balanced_accuracy")):
                 low, high = scores[f"{key}_{kind}".replace("accuracy", "interval")]
@@ -144,8 +150,15 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def open_output(path: str | None) -> Iterator[IO[str]]:
     """Give stdout, or a file that appears under its name only when it is whole."""
     if path is None:
+        if sys.stdout is None:
+            raise CnnCodesError("standard output is closed; name a file with -o")
         yield sys.stdout
         return
+    if Path(path).is_file():
+        with Path(path).open("rb") as stream:
+            start = stream.read(9)
+        if start.startswith(HDF5) or start[8:] == b"{":
+            raise CnnCodesError(f"{path}: is a codes file or a model file, so it stays as it is; choose another -o")
     partial = Path(f"{path}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as stream:

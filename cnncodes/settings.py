@@ -34,7 +34,7 @@ class Settings:
     backbone : str, default "mobilenet_v2"
     weights : str, optional
         A name of weights, or the path of a file; by default those of the backbone's first choice.
-    layers : sequence of str, optional
+    layers : str or sequence of str, optional
         Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
     pooling : {"avg", "max", "gem", "grid2", "flatten"}
     image_size : int, optional
@@ -49,7 +49,7 @@ class Settings:
 
     backbone: str | None = None
     weights: str | None = None
-    layers: Sequence[str] | None = None
+    layers: str | Sequence[str] | None = None
     pooling: str | None = None
     image_size: int | None = None
     resize: str | None = None
@@ -57,6 +57,10 @@ class Settings:
     device: str | None = None
     batch_size: int | None = None
     allow_partial: bool | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, str):
+            object.__setattr__(self, "layers", (self.layers,))
 
 
 def held_description(out: Path) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -186,6 +187,57 @@ def test_a_model_refuses_codes_of_another_network(there: Path, small_sample: Pat
     message = failed("evaluate", "small.h5")
     assert "image_size" in message
     assert "preprocessing" in message
+
+
+def test_the_demo_stops_at_the_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("there/codes.h5").write_text("garbage")
+    result = run("demo", "--folder", "there", code=1)
+    assert "[1/5]" in result.stdout
+    assert "[2/5]" not in result.stdout
+    assert "no folder can be made there" in run("demo", "--folder", "there/codes.h5", code=1).stderr
+
+
+def test_mistaken_files_and_names_are_refused_and_nothing_is_lost(there: Path, small_sample: Path) -> None:
+    before = Path("codes.h5").read_bytes()
+    assert "no model file" in run("fit", "-C", "0.01", "-o", "codes.h5", code=1).stderr
+    assert Path("codes.h5").read_bytes() == before
+    assert "layer3, layer3" in run("fit", "--layer", "layer3", "--layer", "layer3", code=1).stderr
+    assert "--seed" in run("fit", "--seed", "-1", code=2).stderr
+    run("fit", "-C", "0.01", "-o", "model.bin")
+    assert '"clf": "svm"' in run("info", "model.bin", "--json").stdout
+    Path("codes.dat").write_bytes(before)
+    assert "held-out accuracy" in run("evaluate", "codes.dat", "-m", "model.bin").stdout
+    assert "Did you mean" in run("backbones", "resnt50", code=1).stderr
+    assert (
+        "codes file or a model file"
+        in run("predict", str(small_sample), "-m", "model.bin", "-o", "codes.h5", code=1).stderr
+    )
+    assert Path("codes.h5").read_bytes() == before
+    assert "there is no folder" in run("extract", str(small_sample), "-o", "no/codes.h5", code=1).stderr
+
+
+def test_output_that_cannot_be_written_is_one_line(there: Path) -> None:
+    for environment, words, code in (
+        ({"PYTHONIOENCODING": "ascii"}, ["compare", "--clf", "svm", "--layer", "layer1"], 0),
+        ({"PYTHONIOENCODING": "cp1252"}, ["--help"], 0),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "cnncodes", *words],
+            env={**os.environ, **environment},
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "cnncodes", "info", "--json"], stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        assert done.returncode == 1
+        assert b"Traceback" not in done.stderr
+        assert b"No space left" in done.stderr
 
 
 def test_verify_names_damaged_rows(there: Path) -> None:

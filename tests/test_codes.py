@@ -44,7 +44,7 @@ def write(file: CodesWriter, rows: list[int]) -> None:
 def path(tmp_path: Path) -> Path:
     """Rows 0-4 and 7-11 are done, 5 failed, 6 is pending."""
     path = tmp_path / "codes.h5"
-    table = ImageTable(IDS, LABELS, splits=["train"] * 10 + ["test"] * 2, sizes=list(range(N)), mtimes=[7] * N)
+    table = ImageTable(IDS, LABELS, splits=["train"] * 10 + ["test"] * 2, sizes=list(range(N)), changed=[7] * N)
     CodesFile.create(path, table, DESCRIPTION)
     with CodesWriter(path) as file:
         write(file, [0, 1, 2, 3, 4])
@@ -70,7 +70,7 @@ def test_what_is_written_is_read(path: Path) -> None:
         np.testing.assert_array_equal(file.codes(["layer4", "layer1"], rows), both[rows])
         assert file.rows("test").tolist() == [10, 11]
         assert file.table == ImageTable(
-            IDS, LABELS, splits=["train"] * 10 + ["test"] * 2, sizes=list(range(N)), mtimes=[7] * N
+            IDS, LABELS, splits=["train"] * 10 + ["test"] * 2, sizes=list(range(N)), changed=[7] * N
         )
 
 

@@ -21,7 +21,7 @@ from sklearn.utils import estimator_checks
 
 import cnncodes.extraction
 from cnncodes import CNNCodes, CNNCodesClassifier, load_codes
-from cnncodes.errors import ImagesError, MismatchError
+from cnncodes.errors import CodesFileError, ImagesError, MismatchError
 from cnncodes.images import load_images
 
 # scikit-learn's checks that need no numeric X; test_every_check_of_scikit_learn_is_accounted_for lists the rest.
@@ -226,6 +226,35 @@ def test_in_a_pipeline_with_cross_validation(data: tuple, tmp_path: Path) -> Non
     paths, y = data
     pipe = make_pipeline(CNNCodes(layer="layer3", cache=tmp_path / "codes.h5"), StandardScaler(), LinearSVC(C=0.01))
     assert cross_val_score(pipe, paths, y, cv=3).mean() >= 0.7
+
+
+def test_a_cache_tells_apart_images_of_the_same_bytes(tmp_path: Path) -> None:
+    """A palette, and an EXIF tag, are part of the picture."""
+    indices = np.random.default_rng(0).integers(0, 2, (40, 40), dtype=np.uint8)
+    images = [Image.fromarray(indices, "P") for _ in range(2)]
+    images[0].putpalette([255, 0, 0, 0, 0, 255])
+    images[1].putpalette([0, 255, 0, 255, 255, 255])
+    turned = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    images += [turned, turned.copy()]
+    images[3].getexif()[0x0112] = 3
+    cached = CNNCodes(layer="layer1", cache=tmp_path / "codes.h5").fit_transform(images)
+    np.testing.assert_array_equal(cached, CNNCodes(layer="layer1").fit_transform(images))
+    assert np.abs(cached[0] - cached[1]).max() > 0.01 < np.abs(cached[2] - cached[3]).max()
+
+
+def test_a_cache_made_with_other_settings_is_refused(data: tuple, tmp_path: Path) -> None:
+    paths = data[0][:4]
+    cache = tmp_path / "codes.h5"
+    CNNCodes(layer="layer1", cache=cache, image_size=64).fit_transform(paths)
+    for other in (CNNCodes(layer="layer1", cache=cache), CNNCodes(layer="layer1", cache=cache, image_size=96)):
+        with pytest.raises(MismatchError, match=r"preprocessing.image_size is 64, asked"):
+            other.fit_transform(paths)
+    CNNCodes(layer="layer1", cache=cache, image_size=64).fit_transform(paths)
+    CNNCodes(layer="layer1", cache=tmp_path / "random.h5", weights="random").fit_transform(paths)
+    with pytest.raises(MismatchError, match=r"weights is 'random', asked 'IMAGENET1K_V1'"):
+        CNNCodes(layer="layer1", cache=tmp_path / "random.h5").fit_transform(paths)
+    with pytest.raises(CodesFileError, match="cannot be written"):
+        CNNCodes(layer="layer1", cache=tmp_path / "no" / "codes.h5").fit_transform(paths)
 
 
 def test_a_search_over_layers_runs_no_image_twice(data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,23 @@ def test_changed_folders_compute_only_what_is_new(small_sample: Path, sample_cod
             np.testing.assert_array_equal(file.codes(name), fresh.codes[name])
 
 
+def test_two_images_that_change_places_are_noticed(tmp_path: Path) -> None:
+    """The same names, sizes and times of change, as after a correction of two labels."""
+    for i, letter in enumerate("ab"):
+        (tmp_path / "images" / letter).mkdir(parents=True)
+        Image.new("RGB", (9, 9), (200 * i, 100, 50)).save(path := tmp_path / "images" / letter / "0.bmp")
+        os.utime(path, ns=(10**18, 10**18))
+    a, b = (tmp_path / "images" / letter / "0.bmp" for letter in "ab")
+    out = tmp_path / "codes.h5"
+    extract(tmp_path / "images", out, layers=["layer1"])
+    before = load_codes(out, "layer1")
+    a.rename(tmp_path / "c.bmp")
+    b.rename(a)
+    (tmp_path / "c.bmp").rename(b)
+    assert extract(tmp_path / "images", out).computed == 0  # both are known by their bytes
+    np.testing.assert_array_equal(load_codes(out, "layer1"), before[::-1])
+
+
 def test_a_file_that_is_being_written_is_not_replaced(small_sample: Path, sample_codes: Path, tmp_path: Path) -> None:
     out = Path(shutil.copy(sample_codes, tmp_path / "codes.h5"))
     before, inode = out.read_bytes(), out.stat().st_ino

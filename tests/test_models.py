@@ -301,11 +301,11 @@ def test_same_model_gives_the_same_bytes_and_leaves_nothing_beside(model, saved,
 
 def test_save_that_does_not_read_back_keeps_the_old_file(model, tmp_path, monkeypatch):
     target = tmp_path / "model.safetensors"
-    target.write_bytes(b"old")
+    target.write_bytes(old := b"12345678{an older model")
     monkeypatch.setattr(ProbeModel, "same_as", lambda self, other: False)
     with pytest.raises(ModelFileError, match="does not read back"):
         model.save(target)
-    assert target.read_bytes() == b"old"
+    assert target.read_bytes() == old
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -500,6 +500,28 @@ def test_evaluation_on_codes_scores_the_held_out_rows(model, split_codes):
     assert result.to_dict()["test_accuracy"] == np.mean(model.to_sklearn().predict(X.astype(float)) == y)
     assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
     assert result.notes == []
+
+
+def test_images_that_the_model_was_fitted_on_are_not_held_out(pair_codes, tmp_path):
+    fitted = fit(pair_codes, C=0.01)
+    assert "test_accuracy" not in evaluate(pair_codes, fitted).to_dict()
+    rows = np.flatnonzero(np.isin(Y_DIGITS, [1, 8]))[100:150]  # twenty of them are training images
+    both = evaluate(write_codes(tmp_path / "codes.h5", rows, names(rows)), fitted)
+    assert (len(both.y), both.n_seen) == (30, 20)
+    assert any("20 images are left out: the model was fitted on them" in note for note in both.notes)
+    new = evaluate(write_codes(tmp_path / "new.h5", rows[20:], names(rows[20:])), fitted)
+    assert both.to_dict()["test_accuracy"] == new.to_dict()["test_accuracy"]
+    assert new.n_seen == 0
+
+
+def test_model_file_never_takes_the_place_of_another_file(model, pair_codes, tmp_path):
+    for name, content in (("codes.h5", pair_codes.read_bytes()), ("notes.txt", b"all my notes")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelFileError, match="is there and no model file"):
+            model.save(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == content
+    (tmp_path / "empty").touch()
+    model.save(tmp_path / "empty")
 
 
 def test_evaluation_on_the_rows_it_was_trained_on_says_so(pair_codes):
