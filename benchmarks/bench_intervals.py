@@ -101,10 +101,11 @@ def one_draw(
     )
 
 
-def report(n: int, draws: list[Draw]) -> str:
+def report(n: int, draws: list[Draw], nested: bool) -> str:
     truth = np.array([draw.truth for draw in draws])
     cells = [str(n), str(len(draws))]
-    for estimate, interval in (("estimate", "interval"), ("nested", "nested_interval")):
+    kinds = [("estimate", "interval"), ("nested", "nested_interval")]
+    for estimate, interval in kinds[: 2 if nested else 1]:
         values = np.array([getattr(draw, estimate) for draw in draws])
         low, high = np.array([getattr(draw, interval) for draw in draws]).T
         of_probe = np.mean((low <= truth) & (truth <= high))
@@ -134,11 +135,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
     splits = read(options.codes, options.layer)
-    print(
-        "| n | sets | bias | covers probe | covers procedure | width | nested: bias | covers probe | covers procedure "
-        "| width | exact binomial width | points lost by the choice of C | accuracy | calibration error |"
-    )
-    print("|--:" * 14 + "|")
+    four = ["bias", "covers probe", "covers procedure", "width"]
+    columns = ["n", "sets", *four, *[f"nested: {name}" for name in four if not options.no_nested]]
+    columns += ["exact binomial width", "points lost by the choice of C", "accuracy", "calibration error"]
+    print(f"| {' | '.join(columns)} |")
+    print("|--:" * len(columns) + "|")
     for n in options.sizes:
         began = time.perf_counter()
         task = delayed(one_draw)
@@ -146,7 +147,7 @@ def main() -> None:
             task(splits["train"], splits["test"], n, seed, options.clf, not options.no_nested)
             for seed in range(options.draws)
         )
-        print(report(n, draws), flush=True)
+        print(report(n, draws, not options.no_nested), flush=True)
         print(f"{time.perf_counter() - began:.0f} s for n = {n}", file=sys.stderr, flush=True)
     print(f"\n{describe_machine()}\ncommand: {shlex.join(['python', *sys.argv])}")
 

@@ -32,7 +32,6 @@ __all__ = [
     "waiting",
 ]
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -155,9 +154,9 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     if Path(path).is_file():
-        with Path(path).open("rb") as stream:
-            start = stream.read(9)
-        if start.startswith(HDF5) or start[8:] == b"{":
+        from cnncodes.codes_layout import is_hdf5
+
+        if is_hdf5(path) or _is_safetensors(path):
             raise CnnCodesError(f"{path}: is a codes file or a model file, so it stays as it is; choose another -o")
     partial = Path(f"{path}.partial")
     try:
@@ -168,6 +167,11 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
         raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_safetensors(path: str) -> bool:
+    with Path(path).open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
 
 def plain(value: Any) -> str:
