@@ -175,6 +175,8 @@ def demo(ctx: click.Context, folder: str) -> None:
 @click.option(
     "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
 )
+@click.option("--max-pixels", type=click.IntRange(1), default=120_000_000, help="Refuse an image file of more pixels.")
+@click.option("--retry-failed", is_flag=True, help="Try the images again that are recorded as failed.")
 @click.option("--allow-partial", is_flag=True, default=None, help="Accept a weights file that lacks parameters.")
 @click.option("--shard", metavar="I/N", callback=_parse_shard, help="Extract part I of N; `cnncodes merge` joins them.")
 @option_outside

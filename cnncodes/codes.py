@@ -407,13 +407,13 @@ class CodesWriter(CodesFile):
     def __enter__(self) -> CodesWriter:
         return self
 
-    def todo(self) -> tuple[np.ndarray, list[str]]:
+    def todo(self, *, retry_failed: bool = False) -> tuple[np.ndarray, list[str]]:
         """Return the rows that are yet to be computed, and the stored layers that any of them lacks.
 
-        Damaged rows are among them, and failed ones whose bytes could not even be read.
+        Damaged rows are among them, and failed ones whose bytes could not even be read; all failed ones on request.
         """
         good = self.good()
-        good[self.failed & ~self.sha256.any(axis=1)] = False
+        good[self.failed & (retry_failed | ~self.sha256.any(axis=1))] = False
         rows = np.flatnonzero(~good.all(axis=1))
         return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
 

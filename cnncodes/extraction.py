@@ -16,6 +16,7 @@ import numpy as np
 
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.codes_layout import ImageTable, to_json
+from cnncodes.decoding import MAX_PIXELS
 from cnncodes.errors import CodesFileError, DecodeError, ImagesError, MismatchError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
@@ -81,6 +82,8 @@ def extract(
     shard: tuple[int, int] | None = None,
     workers: int | None = None,
     image_timeout: float = IMAGE_TIMEOUT,
+    max_pixels: int = MAX_PIXELS,
+    retry_failed: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Extraction:
@@ -99,6 +102,14 @@ def extract(
         For images given as a sequence or array.
     workers : int, optional
         Threads, each of which decodes and runs whole batches; one a core by default. Does not change the codes.
+    image_timeout : float
+        Seconds for one image to be decoded; one that takes longer is recorded as failed.
+    max_pixels : int
+        An image file of more pixels is recorded as failed before they are decoded.
+    retry_failed : bool
+        Try the images again that are recorded as failed.
+    shard : (int, int), optional
+        Extract only part i of n, counted from 1; `merge` joins the parts.
     progress : callable, optional
         Called with (done, total, failed) after each batch.
     **settings
@@ -130,9 +141,18 @@ def extract(
     network = build_network(fill_in(Settings(**settings), held))
     _prepare(out, image_set, {**describe_network(network), **about_shard}, held)
     with CodesWriter(out) as file:
-        rows, missing = file.todo()
+        rows, missing = file.todo(retry_failed=retry_failed)
         network.restrict(missing)
-        remarks = fill(file, image_set, rows, network, workers=workers, image_timeout=image_timeout, progress=progress)
+        remarks = fill(
+            file,
+            image_set,
+            rows,
+            network,
+            workers=workers,
+            image_timeout=image_timeout,
+            max_pixels=max_pixels,
+            progress=progress,
+        )
         counts, errors = file.counts, file.errors
         layers = {name: file.n_features(name) for name in file.layers}
     return Extraction(

@@ -47,6 +47,7 @@ def load_images(
 
     Examples
     --------
+    >>> import numpy as np
     >>> images = load_images(np.zeros((2, 28, 28), np.uint8), labels=["shoe", "bag"])
     >>> images.ids, images.classes
     (['000000', '000001'], ['bag', 'shoe'])

@@ -110,4 +110,4 @@ def try_apart(data: bytes, seconds: float) -> None:
 
 
 def too_slow(seconds: float) -> str:
-    return f"it was not decoded within {seconds:g} seconds; give it more with --image-timeout"
+    return f"it was not decoded within {seconds:g} seconds; give it more with --image-timeout and --retry-failed"

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import torch
 
-from cnncodes.decoding import decode, to_pixels
+from cnncodes.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.errors import DecodeError
 from cnncodes.images import ImageSet
 from cnncodes.journal import Journal, too_slow
@@ -54,6 +54,7 @@ def run_batches(
     progress: Progress | None = None,
     codes: Path | None = None,
     image_timeout: float = IMAGE_TIMEOUT,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Batch]:
     """Yield the codes of `rows`, batch by batch, as they are done.
 
@@ -74,6 +75,8 @@ def run_batches(
         The codes file, beside which the journal of images that are being decoded is kept.
     image_timeout : float
         Seconds for one image to be decoded.
+    max_pixels : int
+        A larger image file is refused before its pixels are decoded.
     """
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
     workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
@@ -82,7 +85,7 @@ def run_batches(
     torch.set_num_threads(1)
     with Journal(codes, workers) as journal, warnings.catch_warnings():  # for all threads: Pillow's on odd files
         warnings.filterwarnings("ignore", module="PIL")
-        pool = _Pool(images, network, journal, workers, image_timeout)
+        pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
         try:
             for batch in pool.run(iter(pieces)):
                 done += len(batch)
@@ -107,9 +110,16 @@ class _Pool:
     """Worker threads, and an eye on them."""
 
     def __init__(
-        self, images: ImageSet, network: FrozenNetwork, journal: Journal, workers: int, image_timeout: float
+        self,
+        images: ImageSet,
+        network: FrozenNetwork,
+        journal: Journal,
+        workers: int,
+        image_timeout: float,
+        max_pixels: int,
     ) -> None:
-        self.images, self.network, self.journal, self.image_timeout = images, network, journal, image_timeout
+        self.images, self.network, self.journal = images, network, journal
+        self.image_timeout, self.max_pixels = image_timeout, max_pixels
         self.tasks: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self.results: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
         self.workers = [_Worker(self, slot) for slot in range(workers)]
@@ -208,7 +218,7 @@ class _Worker(threading.Thread):
         journal.try_suspect(source, digest, self.pool.image_timeout)
         journal.enter(self.slot, digest)
         try:
-            return decode(source, remarks=remarks)
+            return decode(source, max_pixels=self.pool.max_pixels, remarks=remarks)
         finally:
             if not self.left_behind:  # else the slot is another worker's by now
                 journal.leave(self.slot)

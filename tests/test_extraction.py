@@ -242,6 +242,19 @@ def test_a_folder_of_all_bad_images_gives_the_right_codes_or_reasons(tmp_path: P
         assert np.array_equal(ours, theirs) if not right[name].tolerance else relative_error(ours, theirs) < 0.1, name
 
 
+def test_failed_images_are_tried_again_on_request(photos: Path, tmp_path: Path) -> None:
+    """With a larger limit of pixels; the file is then that of a run that had it from the beginning."""
+    out, whole = tmp_path / "codes.h5", tmp_path / "whole.h5"
+    first = extract(photos, out, layers=["layer1", "layer2"], max_pixels=200_000)
+    assert (first.ok, first.failed) == (4, 2)
+    assert all("more than the limit of 200,000" in reason for reason in first.failures.values())
+    assert extract(photos, out, max_pixels=300_000).computed == 0
+    again = extract(photos, out, retry_failed=True)
+    assert (again.computed, again.ok, again.failed) == (2, 6, 0)
+    extract(photos, whole, layers=["layer1", "layer2"])
+    assert out.read_bytes() == whole.read_bytes()
+
+
 def test_what_cannot_be_written_is_said_at_once(small_sample: Path, tmp_path: Path) -> None:
     with pytest.raises(CodesFileError, match="cannot be written"):
         extract(small_sample, tmp_path / "no" / "codes.h5")
