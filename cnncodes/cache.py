@@ -18,6 +18,8 @@ from cnncodes.extraction import copy_rows, fill
 from cnncodes.images import ImageSet
 from cnncodes.pipeline import read_source
 from cnncodes.settings import (
+    DEFAULT_BACKBONE,
+    DEFAULT_POOLING,
     Settings,
     build_network,
     describe_network,
@@ -77,13 +79,13 @@ def cached_codes(
 
 def _explicit(settings: Settings) -> Settings:
     """Name the defaults: what an estimator does not ask for must not be what somebody else asked for."""
-    backbone = settings.backbone or "mobilenet_v2"
+    backbone = settings.backbone or DEFAULT_BACKBONE
     weights, preprocessing = default_settings(backbone, settings.weights)
     return replace(
         settings,
         backbone=backbone,
         weights=weights,
-        pooling=settings.pooling or "avg",
+        pooling=settings.pooling or DEFAULT_POOLING,
         image_size=settings.image_size or preprocessing.image_size,
         resize=settings.resize or preprocessing.mode,
     )

@@ -122,7 +122,7 @@ def main(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
 
 
-@command("cnncodes demo", "cnncodes demo --folder /tmp/try")
+@command("cnncodes demo", "cnncodes demo --folder try")
 @click.option("--folder", default="cnncodes-demo", help="Where the files are written.")
 @click.pass_context
 def demo(ctx: click.Context, folder: str) -> None:

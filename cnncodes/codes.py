@@ -345,7 +345,7 @@ class CodesFile:
         column = self.stored_layers.index(self.links.get(layer, layer))
         state, digests, errors = (self._columns[f"images/{name}"][:] for name in ("state", "sha256", "error"))
         sums_of_all = self._columns["images/crc32"][:][:, column]
-        step = max(1, CHUNK_BYTES // (table.place.row_bytes))
+        step = max(1, CHUNK_BYTES // table.place.row_bytes)
         order = np.argsort(rows, kind="stable")
         while len(order):
             first = int(rows[order[0]])

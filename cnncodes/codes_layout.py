@@ -49,7 +49,8 @@ class ImageTable:
     labels, groups, splits : list of str or None
         ``None``: there are none. An empty string: this image has none.
     sizes, changed : list of int
-        Size in bytes and modification time in nanoseconds of each file, ``-1`` where there is no file.
+        Size in bytes of each file, and when its content or its name was last changed, in nanoseconds; ``-1`` where
+        there is no file.
     """
 
     ids: list[str]

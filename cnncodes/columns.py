@@ -7,7 +7,6 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ class Place:
 
 
 class Columns:
-    """The open file, and its tables by name. Use as a context manager.
+    """The open file, and its tables by name.
 
     No library lies between: what is written is in the operating system's hands when the call returns, and an error (a
     full disk) is raised by the very call that met it.
@@ -86,14 +85,6 @@ class Columns:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-
-    def __enter__(self) -> Columns:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Column:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -91,17 +93,24 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | No
     [200, 100, 50]
     """
     name, image_file = _format_of(data)
+    # Image.open would warn or raise at limits that are not ours
+    with _decoding(f"{name} file"), image_file(io.BytesIO(data), "") as image:
+        _check_size(*image.size, max_pixels)
+        pixels = _planes(_rgb_array(image, remarks))
+        if remarks is not None and _has_more(image):
+            remarks.append("the first of several frames was taken")
+        return pixels
+
+
+@contextlib.contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on bad bytes into one error."""
     try:
-        with image_file(io.BytesIO(data), "") as image:  # Image.open would warn or raise at limits that are not ours
-            _check_size(*image.size, max_pixels)
-            pixels = _planes(_rgb_array(image, remarks))
-            if remarks is not None and _has_more(image):
-                remarks.append("the first of several frames was taken")
-            return pixels
+        yield
     except DecodeError:
         raise
-    except Exception as error:  # decoders fail in many ways on bad bytes
-        raise DecodeError(_damage(error, f"{name} file")) from error
+    except Exception as error:
+        raise DecodeError(_damage(error, what)) from error
 
 
 def _damage(error: Exception, what: str) -> str:
@@ -171,12 +180,8 @@ def to_pixels(image: Any, *, remarks: list[str] | None = None) -> np.ndarray:
         Another type or shape, or a PIL image whose file is damaged.
     """
     if isinstance(image, Image.Image):
-        try:
+        with _decoding("image"):
             image = _rgb_array(image, remarks)
-        except DecodeError:
-            raise
-        except Exception as error:
-            raise DecodeError(_damage(error, "image")) from error
     if not isinstance(image, np.ndarray):
         raise DecodeError(f"a {type(image).__name__}; expected a PIL image or an array")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or not image.size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +33,6 @@ __all__ = [
     "image_table",
     "in_memory",
 ]
-
-logger = logging.getLogger(__name__)
 
 SYNC_SECONDS = 30.0
 COPY_ROWS = 1024  # copied at a time from an older file
@@ -175,7 +172,7 @@ def _shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, dict[
         raise ImagesError(f"there is no part {part} of {of}; parts are counted from 1")
     if of > len(images):
         raise ImagesError(f"{len(images)} images do not make {of} parts; ask for fewer")
-    digest = describe_images(image_table(images))
+    digest = describe_images(ImageTable(images.ids, images.labels, images.groups, images.splits))
     return images.take(range(part - 1, len(images), of)), {"shard": {"part": part, "of": of, "images": digest}}
 
 
@@ -369,14 +366,13 @@ def fill(
 
 @contextlib.contextmanager
 def _writing(file: CodesWriter) -> Iterator[None]:
-    """Say in one line why rows cannot be written, and how to go on; h5py raises RuntimeError as well."""
+    """Say in one line why rows cannot be written, and how to go on."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    except OSError as error:
         raise CodesFileError(
-            f"{file.path}: cannot be written ({reason}); what was written before is kept. Make room on the disk, then "
-            "run the same command again"
+            f"{file.path}: cannot be written ({error.strerror or error}); what was written before is kept. Make room "
+            "on the disk, then run the same command again"
         ) from error
 
 

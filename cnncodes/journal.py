@@ -14,7 +14,7 @@ import numpy as np
 
 from cnncodes.errors import DecodeError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "too_slow"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ class Journal:
             That process died as well, or took too long.
         """
         if digest in self._suspects:
-            try_apart(data, seconds)
+            _try_apart(data, seconds)
             self.leave(self._suspects.pop(digest))
 
 
-def try_apart(data: bytes, seconds: float) -> None:
+def _try_apart(data: bytes, seconds: float) -> None:
     """Decode in a process of its own; an error that the decoder reports by itself is none here."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:

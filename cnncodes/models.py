@@ -26,7 +26,7 @@ from cnncodes.replacing import sync_folder
 if TYPE_CHECKING:
     from cnncodes.extraction import Computed
 
-__all__ = ["Prediction", "ProbeModel", "digests_of"]
+__all__ = ["Prediction", "ProbeModel", "begins_like_a_model", "digests_of"]
 
 FORMAT = "cnncodes-model"
 FORMAT_VERSION = 1
@@ -278,7 +278,7 @@ class ProbeModel:
             It cannot be written, or does not read back as it is.
         """
         target = Path(path)
-        if target.is_file() and not _may_be_replaced(target):
+        if target.is_file() and target.stat().st_size and not begins_like_a_model(target):
             raise ModelFileError(f"{target}: is there and no model file, so it stays as it is; choose another -o")
         header = {"format": FORMAT, "format_version": FORMAT_VERSION, **{name: getattr(self, name) for name in FIELDS}}
         # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
@@ -362,14 +362,10 @@ def digests_of(sha256: np.ndarray) -> str:
     return "".join(sorted(row.tobytes().hex()[:SHORT_DIGEST] for row in sha256))
 
 
-def _may_be_replaced(path: Path) -> bool:
-    """Whether a file is empty, or begins like a model file (a damaged one, too)."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(9)
-    except OSError:
-        return False
-    return not start or start[8:] == b"{"
+def begins_like_a_model(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins like safetensors: a damaged model file does, too."""
+    with Path(path).open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
 
 def _require(condition: bool, what: str) -> None:

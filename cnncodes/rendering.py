@@ -155,8 +155,9 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
         return
     if Path(path).is_file():
         from cnncodes.codes_layout import is_hdf5
+        from cnncodes.models import begins_like_a_model
 
-        if is_hdf5(path) or _is_safetensors(path):
+        if is_hdf5(path) or begins_like_a_model(path):
             raise CnnCodesError(f"{path}: is a codes file or a model file, so it stays as it is; choose another -o")
     partial = Path(f"{path}.partial")
     try:
@@ -167,11 +168,6 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
         raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _is_safetensors(path: str) -> bool:
-    with Path(path).open("rb") as stream:
-        return stream.read(9)[8:] == b"{"
 
 
 def plain(value: Any) -> str:

@@ -14,6 +14,8 @@ from cnncodes.errors import MismatchError
 from cnncodes.runtime import FrozenNetwork
 
 __all__ = [
+    "DEFAULT_BACKBONE",
+    "DEFAULT_POOLING",
     "Settings",
     "build_network",
     "describe_network",
@@ -23,6 +25,9 @@ __all__ = [
     "held_settings",
     "refuse_mismatch",
 ]
+
+
+DEFAULT_BACKBONE, DEFAULT_POOLING = "mobilenet_v2", "avg"
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,13 @@ def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
 
 def build_network(settings: Settings) -> FrozenNetwork:
     backbone = load_backbone(
-        settings.backbone or "mobilenet_v2", settings.weights, allow_partial=bool(settings.allow_partial)
+        settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
     )
     backbone = replace(backbone, preprocessing=backbone.preprocessing.override(settings.image_size, settings.resize))
     return FrozenNetwork(
         backbone,
         settings.layers or backbone.default_layers,
-        settings.pooling or "avg",
+        settings.pooling or DEFAULT_POOLING,
         device=settings.device or "auto",
         precision=settings.precision or "auto",
         batch_size=settings.batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from cnncodes import extract
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, load_codes
 from cnncodes.shipped import SAMPLE, shipped_path
@@ -238,6 +240,14 @@ def test_output_that_cannot_be_written_is_one_line(there: Path) -> None:
         assert done.returncode == 1
         assert b"Traceback" not in done.stderr
         assert b"No space left" in done.stderr
+
+
+def test_defaults_of_extract_are_those_of_the_library() -> None:
+    """The numbers stand twice, as the command line starts without torch."""
+    in_python = inspect.signature(extract).parameters
+    for option in main.commands["extract"].params:
+        if option.name in ("image_timeout", "max_pixels"):
+            assert option.default == in_python[option.name].default
 
 
 def test_verify_names_damaged_rows(there: Path) -> None:
