@@ -35,7 +35,7 @@ from cnncodes.codes_layout import (
     open_columns,
 )
 from cnncodes.columns import Column
-from cnncodes.errors import CodesFileError, nearest
+from cnncodes.errors import CodesFileError, CodesRangeError, nearest
 from cnncodes.replacing import replacing, writer_lock
 
 __all__ = ["CodesFile", "CodesWriter", "ImageTable", "fingerprint", "load_codes"]
@@ -92,7 +92,6 @@ class CodesFile:
         images: ImageTable,
         description: Mapping[str, Any],
         *,
-        dtype: str = "float32",
         fill: Callable[[CodesWriter], None] | None = None,
     ) -> None:
         """Lay the file out completely: written beside `path`, synced, then renamed to it.
@@ -103,9 +102,8 @@ class CodesFile:
             The rows, in their final order.
         description : mapping
             JSON-able provenance. ``description["layers"]`` maps each layer to a mapping with ``n_features`` and
-            ``pooling``; ``description["links"]`` (optional) maps a layer to the stored layer that has the same values.
-        dtype : {"float32", "float16"}
-            Storage type of the codes.
+            ``pooling``, and ``dtype`` where it is not float32; ``description["links"]`` (optional) maps a layer to the
+            stored layer that has the same values.
         fill : callable, optional
             Called with a writer on the unfinished file before it is renamed: rows that are known already.
 
@@ -120,7 +118,7 @@ class CodesFile:
         try:
             with replacing(target) as partial:
                 with h5py.File(partial, "x", libver="earliest") as h5:
-                    lay_out(h5, images, description, dtype)
+                    lay_out(h5, images, description)
                 allocate(partial)
                 with CodesWriter(partial) as writer:
                     writer.write_table(images)
@@ -214,9 +212,9 @@ class CodesFile:
         return self.counts["pending"] == 0
 
     @property
-    def dtype(self) -> str:
-        """Storage type of the codes."""
-        return str(self._codes_of(self.stored_layers[0]).place.dtype)
+    def dtype(self) -> dict[str, str]:
+        """Storage type of the codes of each layer."""
+        return {name: str(self._codes_of(name).place.dtype) for name in self.layers}
 
     @property
     def pooling(self) -> dict[str, str]:
@@ -431,7 +429,16 @@ class CodesWriter(CodesFile):
         codes : mapping of str to ndarray, shape (k, n_features)
             By stored layer; rows of a layer that is not given keep what they have.
         sha256 : ndarray of uint8, shape (k, 32)
+
+        Raises
+        ------
+        CodesRangeError
+            A code is too large for float16, which the file keeps; nothing of this was written.
         """
+        for name, block in codes.items():
+            limit = np.finfo(self._codes_of(name).place.dtype).max
+            if limit < np.finfo(block.dtype).max and np.abs(block).max(initial=0) > limit:
+                raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use --dtype float32")
         self._put(rows, OK, codes, sha256, [b""] * len(rows))
 
     def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:

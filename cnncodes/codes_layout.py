@@ -210,7 +210,7 @@ def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> Place
     return place
 
 
-def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any], dtype: str) -> None:
+def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any]) -> None:
     """Give every dataset its place.
 
     Nothing is written into them: HDF5 would keep small ones in a buffer, and what it cannot write when it drops that,
@@ -233,7 +233,8 @@ def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any], d
     _empty(h5, "images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
     for name in stored:
         layer = description["layers"][name]
-        dataset = _empty(h5, f"codes/{name}", (n, layer["n_features"]), np.dtype(dtype).newbyteorder("<"))
+        dtype = np.dtype(layer.get("dtype", "float32")).newbyteorder("<")
+        dataset = _empty(h5, f"codes/{name}", (n, layer["n_features"]), dtype)
         dataset.attrs["pooling"] = layer["pooling"]
         dataset.attrs["map_shape"] = np.asarray(layer.get("map_shape", ()), np.int64)
     for name, target in links.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,13 @@ TRANSPOSE = {
 RANGES = (1, 255, 65535)
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | None = None) -> np.ndarray:
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    enough: Callable[[int, int], tuple[int, int]] | None = None,
+    remarks: list[str] | None = None,
+) -> np.ndarray:
     """Decode the bytes of an image file. Safe to call from several threads.
 
     JPEG, PNG, WebP, GIF, TIFF, BMP, PPM/PGM/PBM, AVIF, JPEG 2000, SGI, PCX and TGA, whatever the file is called. EXIF
@@ -75,6 +81,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | No
     max_pixels : int
         A larger image is refused before its pixels are decoded. (Above 178,956,970, the limit of Pillow itself holds
         for WebP, GIF and TIFF.)
+    enough : callable, optional
+        Given width and height, returns those that will do: a JPEG file is then decoded at 1/2, 1/4 or 1/8 of its size
+        where that is no smaller, which is faster and differs by fractions of a grey level once it is resized.
     remarks : list of str, optional
         What is worth a note about this image is appended: further frames, or values that were stretched.
 
@@ -96,7 +105,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, remarks: list[str] | No
     # Image.open would warn or raise at limits that are not ours
     with _decoding(f"{name} file"), image_file(io.BytesIO(data), "") as image:
         _check_size(*image.size, max_pixels)
-        pixels = _planes(_rgb_array(image, remarks))
+        drafted = image.draft(None, enough(*image.size)) if enough is not None else None  # None but for JPEG
+        pixels = _planes(_rgb_array(image, remarks, drafted and drafted[1]))
         if remarks is not None and _has_more(image):
             remarks.append("the first of several frames was taken")
         return pixels
@@ -190,14 +200,18 @@ def to_pixels(image: Any, *, remarks: list[str] | None = None) -> np.ndarray:
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
-    """Return a copy of (H, W), (H, W, 1) or (H, W, 3) as (3, H, W)."""
-    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return np.array(np.broadcast_to(planes, (3, *planes.shape[1:])), order="C")
+    """Return a copy of (H, W), (H, W, 1) or (H, W, 3) as (3, H, W); in memory the colours of a pixel stay together."""
+    pixels = array[:, :, None] if array.ndim == 2 else array
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), order="C").transpose(2, 0, 1)
 
 
-def _rgb_array(image: Image.Image, remarks: list[str] | None) -> np.ndarray:
+def _rgb_array(
+    image: Image.Image, remarks: list[str] | None, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
     image.load()
     rgb = _to_rgb(image, remarks)
+    if box is not None:  # a quarter of 2,669 rows are 668, of which the last is not a whole one
+        rgb = rgb.crop((0, 0, round(box[2]), round(box[3])))
     try:
         turn = TRANSPOSE.get(image.getexif().get(ORIENTATION, 1))  # TIFF is turned when it is loaded
     except Exception:  # damaged EXIF data do not make the picture unreadable

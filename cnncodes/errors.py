@@ -9,6 +9,7 @@ __all__ = [
     "BackboneError",
     "CnnCodesError",
     "CodesFileError",
+    "CodesRangeError",
     "DecodeError",
     "ImagesError",
     "MismatchError",
@@ -41,6 +42,10 @@ class WeightsError(CnnCodesError):
 
 class CodesFileError(CnnCodesError):
     """A codes file is not one, is damaged, or lacks what was asked."""
+
+
+class CodesRangeError(CodesFileError):
+    """A code is too large for the storage type of a codes file."""
 
 
 class MismatchError(CodesFileError):

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 
 from cnncodes.codes import CodesFile, CodesWriter
 from cnncodes.codes_layout import ImageTable, to_json
 from cnncodes.decoding import MAX_PIXELS
-from cnncodes.errors import CodesFileError, DecodeError, ImagesError, MismatchError
+from cnncodes.errors import CodesFileError, CodesRangeError, DecodeError, ImagesError, MismatchError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
 from cnncodes.runtime import FrozenNetwork
@@ -111,7 +112,7 @@ def extract(
         Called with (done, total, failed) after each batch.
     **settings
         Fields of `Settings`: backbone, weights, layers, pooling, image_size, resize, precision, device, batch_size,
-        allow_partial.
+        dtype, exact_decode, compile, allow_partial.
 
     Returns
     -------
@@ -135,23 +136,32 @@ def extract(
     image_set = images if isinstance(images, ImageSet) else load_images(images, labels=labels)
     image_set, about_shard = _shard_of(image_set, shard) if shard is not None else (image_set, {})
     held = held_description(out)
-    network = build_network(fill_in(Settings(**settings), held))
+    asked = fill_in(Settings(**settings), held)
+    network = build_network(asked)
+    if asked.compile is None:
+        network.compile_where_it_pays(len(image_set), workers or joblib.cpu_count())
     _prepare(out, image_set, {**describe_network(network), **about_shard}, held)
-    with CodesWriter(out) as file:
-        rows, missing = file.todo(retry_failed=retry_failed)
-        network.restrict(missing)
-        remarks = fill(
-            file,
-            image_set,
-            rows,
-            network,
-            workers=workers,
-            image_timeout=image_timeout,
-            max_pixels=max_pixels,
-            progress=progress,
-        )
-        counts, errors = file.counts, file.errors
-        layers = {name: file.n_features(name) for name in file.layers}
+    options: dict[str, Any] = {
+        "workers": workers,
+        "image_timeout": image_timeout,
+        "max_pixels": max_pixels,
+        "progress": progress,
+    }
+    try:
+        with CodesWriter(out) as file:
+            rows, missing = file.todo(retry_failed=retry_failed)
+            network.restrict(missing)
+            remarks = fill(file, image_set, rows, network, **options)
+            counts, errors = file.counts, file.errors
+            layers = {name: file.n_features(name) for name in file.layers}
+    except CodesRangeError:
+        if asked.dtype not in (None, "auto"):
+            raise
+        _widen(out)
+        settings["dtype"] = "float32"
+        done = extract(images, out, labels=labels, shard=shard, retry_failed=retry_failed, **options, **settings)
+        done.notes.append("float16 does not hold the codes of some images: the file now has float32")
+        return done
     return Extraction(
         path=out,
         n=len(image_set),
@@ -160,7 +170,7 @@ def extract(
         computed=len(rows),
         seconds=time.perf_counter() - started,
         layers=layers,
-        notes=[*image_set.notes, *network.backbone.notes, *_summary(remarks, image_set)],
+        notes=[*image_set.notes, *network.backbone.notes, *network.notes, *_summary(remarks, image_set)],
         failures={image_set.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")},
     )
 
@@ -362,6 +372,15 @@ def fill(
     with _writing(file):
         file.sync()
     return remarks
+
+
+def _widen(out: Path) -> None:
+    """Make it a codes file of float32, with the codes that it has."""
+    with CodesFile.open(out) as old:
+        layers = {name: {**layer, "dtype": "float32"} for name, layer in old.description["layers"].items()}
+        description = {**old.description, "dtype": "float32", "layers": layers}
+        same = {row: row for row in range(old.n) if not old.failed[row]}
+        CodesFile.create(out, old.table, description, fill=lambda new: copy_rows(old, new, same))
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
                 for row in failed.tolist():
                     new.fail(start + row * len(files), str(reasons[row]), digests[row])
 
-        CodesFile.create(target, table, description, dtype=files[0].dtype, fill=fill)
+        CodesFile.create(target, table, description, fill=fill)
 
 
 def _in_order(files: list[CodesFile]) -> list[CodesFile]:

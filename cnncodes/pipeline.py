@@ -83,6 +83,8 @@ def run_batches(
     done = failed = 0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    if pieces:
+        network.warm_up()
     with Journal(codes, workers) as journal, warnings.catch_warnings():  # for all threads: Pillow's on odd files
         warnings.filterwarnings("ignore", module="PIL")
         pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
@@ -218,7 +220,8 @@ class _Worker(threading.Thread):
         journal.try_suspect(source, digest, self.pool.image_timeout)
         journal.enter(self.slot, digest)
         try:
-            return decode(source, max_pixels=self.pool.max_pixels, remarks=remarks)
+            enough = self.pool.network.backbone.preprocessing.enough
+            return decode(source, max_pixels=self.pool.max_pixels, enough=enough, remarks=remarks)
         finally:
             if not self.left_behind:  # else the slot is another worker's by now
                 journal.leave(self.slot)

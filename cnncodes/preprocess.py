@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["MODES", "Preprocessing"]
 MODES = ("crop", "pad", "squash")
 MAX_SIZE = 16_384  # pixels that enter a network, each way
 INTERPOLATIONS = ("bilinear", "bicubic")
+ENOUGH = 2  # times the size that it is resized to: what an image must at least be decoded to
 LONGEST = 16  # times the short side: of a longer image, only the centre is resized for a crop
 BLOCK_PIXELS = 2**20  # are held in float32 at a time
 
@@ -36,6 +38,9 @@ class Preprocessing:
     mode : {"crop", "pad", "squash"}
         Resize the short side and cut out the centre, as the weights were evaluated; or fit the whole image in and pad
         it with the mean colour, which is zero for the network; or resize both sides.
+    exact : bool
+        Resize in float32 from the full size: the very pixels of torchvision's transforms for tensors. Else bilinear
+        resizing works on integers, as those for PIL images do; and a JPEG file may be decoded at reduced scale.
 
     Raises
     ------
@@ -57,6 +62,7 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     mode: str = "crop"
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -81,14 +87,36 @@ class Preprocessing:
         except (KeyError, TypeError, ValueError) as error:
             raise BackboneError(f"the description of the preprocessing cannot be read ({error})") from error
 
-    def override(self, image_size: int | None = None, mode: str | None = None) -> Preprocessing:
+    def override(
+        self, image_size: int | None = None, mode: str | None = None, *, exact: bool | None = None
+    ) -> Preprocessing:
         """Return a copy for another size, with the same ratio of `resize` to `image_size`, or another mode."""
         size = self.image_size if image_size is None else image_size
-        resize = round(self.resize * size / self.image_size)
-        return replace(self, resize=resize, image_size=size, mode=self.mode if mode is None else mode)
+        return replace(
+            self,
+            resize=round(self.resize * size / self.image_size),
+            image_size=size,
+            mode=self.mode if mode is None else mode,
+            exact=self.exact if exact is None else exact,
+        )
+
+    def enough(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height that an image of this size must at least be decoded to.
+
+        Examples
+        --------
+        >>> Preprocessing(256, 224, "bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).enough(4000, 3000)
+        (683, 512)
+        """
+        if self.exact:
+            return width, height
+        if self.mode == "squash":
+            return ENOUGH * self.image_size, ENOUGH * self.image_size
+        scale = self.image_size / max(width, height) if self.mode == "pad" else self.resize / min(width, height)
+        return math.ceil(ENOUGH * scale * width), math.ceil(ENOUGH * scale * height)
 
     def geometry(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Make an image square: the very pixels that torchvision's transforms of the weights give for a uint8 tensor.
+        """Make an image square, as torchvision's transforms of the weights do.
 
         Where the long side is more than 16 times the short one, the centre is cut out before it is resized: the pixels
         are the same but for rounding, and the memory stays bounded.
@@ -133,20 +161,22 @@ class Preprocessing:
         return (batch.to(torch.float32) / 255).sub_(mean).div_(std)
 
     def _resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Resize in float32, then round, as torchvision does for tensors: torch on uint8 is up to 24 levels off.
-
-        Widths before heights, which is the order inside `interpolate`: so blocks of rows give the same bits.
-        """
         if pixels.shape[1:] == (height, width):
             return pixels
+        narrowest = min(height, width, *pixels.shape[1:])  # of a side of 1, torch has none for integers
+        if self.interpolation == "bilinear" and not self.exact and narrowest > 1:
+            return self._interpolated(pixels, height, width)
+        # In float32: bicubic on integers is up to 24 levels off. Widths before heights, which is the order inside
+        # `interpolate`: so blocks of rows give the same bits.
+        pixels = pixels.contiguous()
         rows = max(1, BLOCK_PIXELS // pixels.shape[2])
-        narrow = [self._interpolated(block, block.shape[1], width) for block in pixels.split(rows, dim=1)]
+        narrow = [self._interpolated(block.float(), block.shape[1], width) for block in pixels.split(rows, dim=1)]
         resized = self._interpolated(torch.cat(narrow, dim=1), height, width)
         return resized.clamp_(0, 255).round_().to(torch.uint8)
 
     def _interpolated(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return torch.nn.functional.interpolate(
-            pixels.to(torch.float32)[None],
+            pixels[None],
             (height, width),
             mode=self.interpolation,
             align_corners=False,

@@ -48,6 +48,12 @@ class Settings:
     precision : {"auto", "fp32", "bf16", "fp16"}
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
     batch_size : int, optional
+    dtype : {"auto", "float16", "float32"}
+        Of the codes in the file; ``auto`` is float16 for each layer whose codes it holds.
+    exact_decode : bool
+        Decode JPEG files at full size, and resize in float32.
+    compile : bool
+        Compile the network; by default where that saves more time than it takes.
     allow_partial : bool
         Accept a weights file that lacks parameters.
     """
@@ -61,6 +67,9 @@ class Settings:
     precision: str | None = None
     device: str | None = None
     batch_size: int | None = None
+    dtype: str | None = None
+    exact_decode: bool | None = None
+    compile: bool | None = None
     allow_partial: bool | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +96,9 @@ def held_settings(description: Mapping[str, Any]) -> Settings:
         precision=description["precision"],
         device=description["runtime"]["device"],
         batch_size=description["runtime"]["batch_size"],
+        dtype=description["dtype"],
+        exact_decode=description["preprocessing"]["exact"],
+        compile=description["runtime"]["compiled"],
         allow_partial=description.get("allow_partial", False),
     )
 
@@ -104,7 +116,8 @@ def build_network(settings: Settings) -> FrozenNetwork:
     backbone = load_backbone(
         settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
     )
-    backbone = replace(backbone, preprocessing=backbone.preprocessing.override(settings.image_size, settings.resize))
+    preprocessing = backbone.preprocessing.override(settings.image_size, settings.resize, exact=settings.exact_decode)
+    backbone = replace(backbone, preprocessing=preprocessing)
     return FrozenNetwork(
         backbone,
         settings.layers or backbone.default_layers,
@@ -112,6 +125,8 @@ def build_network(settings: Settings) -> FrozenNetwork:
         device=settings.device or "auto",
         precision=settings.precision or "auto",
         batch_size=settings.batch_size,
+        dtype=settings.dtype or "auto",
+        compiled=bool(settings.compile),
     )
 
 

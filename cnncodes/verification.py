@@ -17,8 +17,7 @@ from cnncodes.images import load_images
 __all__ = ["Verification", "verify"]
 
 # Largest relative error of a code that is computed again, on another machine perhaps, where rounding goes another way.
-# Against float32, bf16 was seen to be 0.17 off and fp16 0.02 (mobilenet_v2, images of the sample).
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.25, "fp16": 0.03}
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.15, "fp16": 0.03}
 
 
 @dataclass

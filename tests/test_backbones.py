@@ -82,6 +82,7 @@ def test_the_default_backbone_names_a_photo_and_says_what_it_is(mobilenet: Backb
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
             "mode": "crop",
+            "exact": False,
         },
         "allow_partial": False,
         "notes": [],

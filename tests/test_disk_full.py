@@ -68,7 +68,7 @@ def test_the_room_of_the_whole_file_is_claimed_first(
     small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(handle: int, offset: int, size: int) -> None:
-        assert size > 45 * 1280 * 4
+        assert size > 45 * 1280 * 2
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)

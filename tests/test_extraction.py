@@ -47,7 +47,9 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "gem", "grid2", "flatten"])
 def test_codes_equal_those_of_plain_torchvision(photos: Path, plain: dict[str, torch.Tensor], pooling: str) -> None:
-    settings = Settings(layers=[*NODES, "penultimate"], pooling=pooling, precision="fp32")
+    settings = Settings(
+        layers=[*NODES, "penultimate"], pooling=pooling, precision="fp32", dtype="float32", exact_decode=True
+    )
     codes = in_memory(load_images(photos), build_network(settings)).codes
     by_hand = {
         "avg": lambda x: x.mean((2, 3)),
@@ -64,10 +66,11 @@ def test_codes_equal_those_of_plain_torchvision(photos: Path, plain: dict[str, t
     assert relative_error(codes["penultimate"], plain["classifier.0"].numpy()) <= 1e-5
 
 
-def test_the_code_of_an_image_is_its_own(photos: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_code_of_an_image_is_its_own(photos: Path, precision: str) -> None:
     """Alone, in a batch, shuffled, by one worker or three: the same bits."""
     images = load_images(photos)
-    network = build_network(Settings(precision="fp32"))
+    network = build_network(Settings(precision=precision))
     together = in_memory(images, network, workers=1).codes
     three = in_memory(images, network, workers=3).codes
     order = np.random.default_rng(0).permutation(len(images))
@@ -92,9 +95,10 @@ def test_paths_arrays_and_pil_images_give_the_same_codes(photos: Path) -> None:
 
 def test_layers_in_one_pass_equal_layers_alone(photos: Path) -> None:
     images = load_images(photos)
-    together = in_memory(images, build_network(Settings())).codes
+    full = {"precision": "fp32", "dtype": "float32"}
+    together = in_memory(images, build_network(Settings(**full))).codes
     for name, codes in together.items():
-        alone = in_memory(images, build_network(Settings(layers=[name]))).codes[name]
+        alone = in_memory(images, build_network(Settings(layers=[name], **full))).codes[name]
         np.testing.assert_allclose(codes, alone, rtol=1e-5, atol=1e-6)
 
 

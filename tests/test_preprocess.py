@@ -15,6 +15,7 @@ from cnncodes.preprocess import Preprocessing
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PLAIN = Preprocessing(256, 224, "bilinear", **IMAGENET)
+EXACT = PLAIN.override(exact=True)
 
 
 def random_pixels(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -58,6 +59,7 @@ def test_crop_is_what_torchvision_gives(name):
         transforms.interpolation.value,
         tuple(transforms.mean),
         tuple(transforms.std),
+        exact=True,
     )
     for height, width in (
         (375, 500),
@@ -78,9 +80,44 @@ def test_crop_is_what_torchvision_gives(name):
         assert torch.equal(pixels, random_pixels(height, width, seed=height))
 
 
+@pytest.mark.parametrize("mode", ["crop", "squash"])
+def test_pixels_are_those_that_torchvision_gives_for_pil_images(mode):
+    from PIL import Image
+    from torchvision.transforms import functional
+
+    for height, width in ((375, 500), (333, 250), (28, 28), (256, 256), (15, 240), (1000, 1500), (2, 2), (1, 40)):
+        for pixels in (random_pixels(height, width), smooth_pixels(height, width)):
+            image = functional.resize(Image.fromarray(pixels.permute(1, 2, 0).numpy()), [256, 256])
+            if mode == "crop":
+                image = functional.resize(Image.fromarray(pixels.permute(1, 2, 0).numpy()), 256)
+                image = functional.center_crop(image, 224)
+            expected = functional.pil_to_tensor(image).int()
+            ours = PLAIN.override(256 if mode == "squash" else 224, mode).geometry(pixels).int()
+            difference = (ours - expected).abs()
+            assert difference.max() <= 1
+            assert difference.float().mean() <= (0.3 if min(height, width) < 300 or mode == "squash" else 0.01)
+
+
+def test_any_size_is_resized_to_any():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        height, width, size, resize = rng.integers(1, 7, 4).tolist()
+        plain = Preprocessing(resize, size, "bilinear", **IMAGENET, mode=["crop", "pad", "squash"][size % 3])
+        pixels = random_pixels(height, width)
+        rough, exact = plain.geometry(pixels), plain.override(exact=True).geometry(pixels)
+        assert (rough.int() - exact.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("mode", "least"), [("crop", (683, 512)), ("pad", (448, 336)), ("squash", (448, 448))])
+def test_a_large_image_need_only_be_decoded_to_twice_its_later_size(mode, least):
+    assert PLAIN.override(mode=mode).enough(4000, 3000) == least
+    assert PLAIN.override(mode=mode).enough(3000, 4000) == least[::-1]
+    assert PLAIN.override(mode=mode, exact=True).enough(4000, 3000) == (4000, 3000)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_blocks_of_rows_give_the_same_bits(monkeypatch, interpolation):
-    preprocessing = Preprocessing(64, 56, interpolation, **IMAGENET)
+    preprocessing = Preprocessing(64, 56, interpolation, **IMAGENET, exact=True)
     for shape in ((301, 211), (40, 300)):
         whole = preprocessing.geometry(random_pixels(*shape))
         for block in (1, 1000, 7777):
@@ -95,7 +132,7 @@ def test_long_images_are_cut_before_and_look_the_same(shape):
 
     pixels = smooth_pixels(*shape)
     reference = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(pixels)
-    ours = PLAIN.normalise(PLAIN.geometry(pixels)[None])[0]
+    ours = EXACT.normalise(EXACT.geometry(pixels)[None])[0]
     assert (ours - reference).abs().max() * 255 * 0.229 < 1.5  # grey levels: rounding
 
 
@@ -139,7 +176,7 @@ def test_squash_resizes_both_sides():
     from torchvision.transforms.functional import resize
 
     pixels = random_pixels(301, 97)
-    square = Preprocessing(256, 224, "bilinear", **IMAGENET, mode="squash").geometry(pixels)
+    square = EXACT.override(mode="squash").geometry(pixels)
     assert torch.equal(square, resize(pixels, [224, 224], antialias=True))
 
 

@@ -26,14 +26,14 @@ def test_codes_that_are_not_those_of_their_image_are_named(
     path = shutil.copy(sample_codes, tmp_path / "codes.h5")
     with CodesWriter(path) as file:  # with a right checksum
         codes = {name: file.codes(name, np.array([7])) for name in file.stored_layers}
-        codes["penultimate"][0, :20] += 0.1
+        codes["penultimate"][0, :20] += 1
         file.write(np.array([7]), codes, file.sha256[[7]])
         name = file.ids[7]
     assert verify(path).good
     found = verify(path, small_sample, sample=45)
     assert not found.good
     assert found.wrong == [name]
-    assert 0.001 < found.largest_error < 0.2
+    assert 0.15 < found.largest_error < 1
 
 
 def test_images_that_have_changed_or_gone_are_named(small_sample: Path, sample_codes: Path, tmp_path: Path) -> None:
