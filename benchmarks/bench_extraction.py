@@ -1,0 +1,313 @@
+"""How fast do JPEG files become codes, beside other tools and beside what the machine can do?
+
+    python benchmarks/bench_extraction.py                                     # cnncodes, a plain loop, the limit
+    python benchmarks/bench_extraction.py --others                            # also thingsvision and img2vec_pytorch
+    python benchmarks/bench_extraction.py --backbone resnet50 --others
+    python benchmarks/bench_extraction.py --large                             # photographs of 12 megapixels
+    python benchmarks/bench_extraction.py --memory                            # 1,000 and 100,000 images
+
+Each side is a process of its own that reads a folder of JPEG files, cut from the two photographs that come with
+scikit-learn, and writes the penultimate codes to a file. It runs on a small and on a large folder, in turn with the
+others; the rate is that of the images that the large one has more, so that start and compilation are not in it, and
+what they take is told apart. thingsvision and img2vec_pytorch get an environment of their own in the work folder. Where
+no weights are at hand (all but mobilenet_v2) the networks have random ones: the time is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+OTHERS = {"thingsvision": "thingsvision==2.7.3", "img2vec": "img2vec_pytorch==1.0.2"}
+PROJECTED = (600, 5_000, 50_000)
+BATCH = 32  # of the plain loop and the other tools
+LIMIT_IMAGES = 64
+
+
+# ---------------------------------------------------------------------------------------------------------- the sides
+
+
+def run_cnncodes(images: Path, backbone: str, weights: Path, out: Path, *options: str) -> None:
+    from cnncodes.cli import main
+
+    arguments = ["extract", str(images), "-o", str(out), "--backbone", backbone, "--layer", "penultimate"]
+    main([*arguments, *(["--weights", str(weights)] if backbone != "mobilenet_v2" else []), *options])
+
+
+def run_plain(images: Path, backbone: str, weights: Path, out: Path) -> None:
+    """What a careful person writes with torchvision: eager, float32, a DataLoader with a worker for each core."""
+    import numpy as np
+    import torch
+    import torchvision
+
+    network = torchvision.models.get_model(backbone, weights=None)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    *_, last = network.children()
+    name = next(name for name, module in network.named_children() if module is last)
+    setattr(network, name, torch.nn.Identity())
+    network.eval()
+    transforms = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].transforms()
+    dataset = torchvision.datasets.ImageFolder(images, transform=transforms)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, num_workers=len(os.sched_getaffinity(0)))
+    with torch.inference_mode():
+        codes = [network(batch).numpy() for batch, _ in loader]
+    np.save(out, np.concatenate(codes))
+
+
+def run_thingsvision(images: Path, backbone: str, weights: Path, out: Path) -> None:
+    import torch
+    from thingsvision import get_extractor
+    from thingsvision.utils.data import DataLoader, ImageDataset
+    from thingsvision.utils.storing import save_features
+
+    extractor = get_extractor(model_name=backbone, source="torchvision", device="cpu", pretrained=False)
+    extractor.model.load_state_dict(torch.load(weights))
+    dataset = ImageDataset(
+        root=str(images), out_path=str(out), backend="pt", transforms=extractor.get_transformations()
+    )
+    batches = DataLoader(dataset=dataset, batch_size=BATCH, backend="pt")
+    module = {"mobilenet_v2": "classifier.0", "resnet50": "avgpool"}[backbone]
+    features = extractor.extract_features(batches=batches, module_name=module, flatten_acts=True)
+    save_features(features, out_path=str(out), file_format="npy")
+
+
+def run_img2vec(images: Path, backbone: str, weights: Path, out: Path) -> None:
+    """It has no mobilenet_v2, and its loop is the user's: lists of PIL images."""
+    import numpy as np
+    from img2vec_pytorch import Img2Vec
+    from PIL import Image
+
+    img2vec = Img2Vec(cuda=False, model=backbone, layer_output_size=2048)
+    paths = sorted(images.rglob("*.jpg"))
+    batches = (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
+    codes = [img2vec.get_vec([Image.open(path).convert("RGB") for path in batch]) for batch in batches]
+    np.save(out, np.concatenate(codes))
+
+
+SIDES: dict[str, Callable[[Path, str, Path, Path], None]] = {
+    "cnncodes": lambda *about: run_cnncodes(*about, "--no-compile"),
+    "cnncodes, compiled": lambda *about: run_cnncodes(*about, "--compile"),
+    "cnncodes, float32": lambda *about: run_cnncodes(
+        *about, "--no-compile", "--precision", "fp32", "--dtype", "float32"
+    ),
+    "plain loop": run_plain,
+    "thingsvision": run_thingsvision,
+    "img2vec": run_img2vec,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------- the images
+
+
+def make_photos(folder: Path, count: int, size: tuple[int, int]) -> Path:
+    """Make JPEG files of this size, in two classes, with a fixed seed; those that are there stay."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    for i in range(count):
+        path = folder / ("china", "flower")[i % 2] / f"{i:06d}.jpg"
+        if path.exists():
+            continue
+        rng = np.random.default_rng(i)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        width = int(rng.integers(260, 560))
+        height = width * size[1] // size[0]
+        left, top = int(rng.integers(0, 640 - width)), int(rng.integers(0, 427 - height + 1))
+        crop = photos[i % 2].crop((left, top, left + width, top + height)).resize(size, Image.Resampling.BICUBIC)
+        noise = rng.normal(0, 4, (*size[::-1], 1)).astype(np.float32)  # of a sensor: else the files are too small
+        pixels = np.clip(np.asarray(crop, np.float32) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(path, quality=int(rng.integers(80, 96)))
+    return folder
+
+
+def make_weights(folder: Path, backbone: str) -> Path:
+    import torch
+    import torchvision
+
+    from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
+
+    if backbone == "mobilenet_v2":
+        return shipped_path(EMBEDDED_WEIGHTS)
+    # A name under which img2vec_pytorch finds it, too
+    url = torchvision.models.get_model_weights(backbone).DEFAULT.url  # type: ignore[attr-defined]
+    path = folder / "torch" / "hub" / "checkpoints" / Path(url).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        torch.save(torchvision.models.get_model(backbone, weights=None).state_dict(), path)
+    return path
+
+
+def make_environment(folder: Path) -> Path:
+    """Install the other tools, each with the versions that it asks for."""
+    python = folder / "others" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / "others"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *OTHERS.values()], check=True)
+    return python
+
+
+# ------------------------------------------------------------------------------------------------------- measurements
+
+
+def seconds_of(side: str, images: Path, args: argparse.Namespace, python: Path) -> float:
+    """Run one side in a process of its own, from the start of the interpreter to its end."""
+    out = args.work / "out" / f"{side.replace(', ', '-')}-{time.monotonic_ns()}.h5"
+    out.parent.mkdir(exist_ok=True)
+    about = [images, args.backbone, args.weights, out]
+    environment = {**os.environ, "TORCH_HOME": str(args.work / "torch")}
+    started = time.perf_counter()
+    run = subprocess.run(
+        [python, __file__, "--side", side, *map(str, about)], env=environment, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - started
+    if run.returncode:
+        sys.exit(f"{side} failed:\n{run.stderr[-2000:]}")
+    return seconds
+
+
+def limit(images: Path, backbone: str, weights: Path, *, compiled: bool) -> tuple[float, float]:
+    """Milliseconds to decode and resize an image, and to compute its codes, each alone on one core."""
+    import torch
+
+    from cnncodes.decoding import decode
+    from cnncodes.settings import Settings, build_network
+
+    torch.set_num_threads(1)
+    weights_name = None if backbone == "mobilenet_v2" else str(weights)
+    network = build_network(Settings(backbone=backbone, weights=weights_name, layers="penultimate", compile=compiled))
+    network.warm_up()
+    preprocessing = network.backbone.preprocessing
+    files = [path.read_bytes() for path in sorted(images.rglob("*.jpg"))[:LIMIT_IMAGES]]
+
+    def prepare(data: bytes) -> torch.Tensor:
+        return preprocessing.geometry(torch.from_numpy(decode(data, enough=preprocessing.enough)))
+
+    batch = torch.stack([prepare(data) for data in files[: network.batch_size]])
+    decoding = median_seconds(lambda: [prepare(data) for data in files]) / len(files)
+    forward = median_seconds(lambda: [network(batch) for _ in range(8)]) / 8 / network.batch_size
+    return decoding * 1e3, forward * 1e3
+
+
+def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def compare_sides(args: argparse.Namespace) -> None:
+    few, many = (make_photos(args.work / f"{args.kind}-{n}", n, args.size) for n in args.counts)
+    sides = {
+        side: Path(sys.executable) for side in ("cnncodes", "cnncodes, compiled", "cnncodes, float32", "plain loop")
+    }
+    if args.others:
+        python = args.python or make_environment(args.work)
+        sides["thingsvision"] = python
+        if args.backbone.startswith("resnet"):
+            sides["img2vec"] = python
+    spans: dict[str, list[float]] = {side: [] for side in sides}
+    starts: dict[str, list[float]] = {side: [] for side in sides}
+    extra = args.counts[1] - args.counts[0]
+    for round_ in range(args.rounds):
+        for side, python in sides.items():
+            short, long = (seconds_of(side, folder, args, python) for folder in (few, many))
+            spans[side].append((long - short) / extra)
+            starts[side].append(short - args.counts[0] * (long - short) / extra)
+            print(f"round {round_ + 1}: {side}: {short:.1f} s, {long:.1f} s", file=sys.stderr, flush=True)
+    per_image = {side: statistics.median(values) for side, values in spans.items()}
+    start = {side: max(0.0, statistics.median(values)) for side, values in starts.items()}
+    print(
+        f"\n{args.backbone}, {args.kind} photographs, {args.counts[0]} and {args.counts[1]} files; seconds for n images"
+    )
+    print(f"{'side':22}{'images/s':>10}{'start s':>9}" + "".join(f"{n:>10,}" for n in PROJECTED))
+    for side in sides:
+        totals = "".join(f"{start[side] + n * per_image[side]:>10.0f}" for n in PROJECTED)
+        print(f"{side:22}{1 / per_image[side]:>10.1f}{start[side]:>9.1f}{totals}")
+    for rival in [side for side in sides if not side.startswith("cnncodes")]:
+        for side in ("cnncodes", "cnncodes, compiled"):
+            whole = [(start[rival] + n * per_image[rival]) / (start[side] + n * per_image[side]) for n in PROJECTED]
+            print(
+                f"{side} against {rival}: {per_image[rival] / per_image[side]:.1f} × the rate; with start "
+                + ", ".join(f"{ratio:.1f} × for {n:,}" for n, ratio in zip(PROJECTED, whole, strict=True))
+            )
+    cores = len(os.sched_getaffinity(0))
+    for side, compiled in (("cnncodes", False), ("cnncodes, compiled", True)):
+        decoding, forward = limit(few, args.backbone, args.weights, compiled=compiled)
+        most = cores * 1e3 / (decoding + forward)
+        print(
+            f"limit of {side}: {cores} cores / ({decoding:.2f} ms decoding + {forward:.2f} ms forward) = {most:.0f} "
+            f"images/s; reached: {1 / per_image[side] / most:.0%}"
+        )
+
+
+def compare_memory(args: argparse.Namespace) -> None:
+    """Peak resident memory for few and many small images; the files of many are links to a thousand."""
+    files = sorted(make_photos(args.work / "tiny", 1000, (48, 36)).rglob("*.jpg"))
+    peaks = {}
+    for n in (1_000, 100_000):
+        folder = args.work / f"tiny-{n}"
+        for i in range(n):
+            path = folder / f"{i % 10}" / f"{i:06d}.jpg"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.link(files[i % len(files)], path)
+        out = args.work / "out" / f"memory-{n}-{time.monotonic_ns()}.h5"
+        out.parent.mkdir(exist_ok=True)
+        command = [sys.executable, __file__, "--side", "memory", str(folder), "mobilenet_v2", "", str(out)]
+        peaks[n] = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        )
+        print(f"{n:>8,} images: {peaks[n]:.0f} MiB")
+    print(f"ratio {peaks[100_000] / peaks[1_000]:.3f}")
+
+
+def run_memory(images: Path, backbone: str, weights: Path, out: Path) -> None:
+    from cnncodes import extract
+
+    extract(images, out, backbone=backbone, layers=["penultimate"], image_size=32, compile=False)
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def main() -> None:
+    if "--side" in sys.argv:
+        side, images, backbone, weights, out = sys.argv[2:]
+        run = {**SIDES, "memory": run_memory}[side]
+        run(Path(images), backbone, Path(weights), Path(out))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="mobilenet_v2", help="default: %(default)s")
+    parser.add_argument("--work", type=Path, default=Path("bench-work"), help="folder for images and codes")
+    parser.add_argument("--counts", type=int, nargs=2, help="files in the small and the large folder")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--others", action="store_true", help="also thingsvision and img2vec_pytorch")
+    parser.add_argument("--python", type=Path, help="interpreter that has them, instead of an environment made here")
+    parser.add_argument("--large", action="store_true", help="200 photographs of 12 megapixels")
+    parser.add_argument("--memory", action="store_true", help="peak memory for 1,000 and 100,000 images")
+    args = parser.parse_args()
+    from bench_fashion_mnist import describe_machine
+
+    print(describe_machine(), f"command: {shlex.join(sys.argv)}", sep="\n")
+    args.work.mkdir(parents=True, exist_ok=True)
+    args.kind, args.size = ("large", (4000, 3000)) if args.large else ("small", (500, 375))
+    args.counts = args.counts or ([40, 200] if args.large else [600, 1800])
+    args.weights = make_weights(args.work, args.backbone)
+    compare_memory(args) if args.memory else compare_sides(args)
+
+
+if __name__ == "__main__":
+    main()
