@@ -1,0 +1,39 @@
+"""How a command is declared, and the options that several of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+CODES, MODEL = "codes.h5", "model.safetensors"
+EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
+
+
+class Examples(click.Command):
+    """A command whose help ends with examples, printed as they are to be typed."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for line in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def command(*examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declare a command with its examples."""
+    return click.command(cls=Examples, examples=examples, context_settings={"show_default": True})
+
+
+option_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+option_model = click.option("-m", "--model", default=MODEL, show_default=True, help="Model file.")
+option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
+option_workers = click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one a core]")
+option_weights_of_model = click.option(
+    "--weights", metavar="FILE", help="Where the weights file of the model lies by now."
+)
+option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
