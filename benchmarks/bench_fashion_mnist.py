@@ -1,6 +1,7 @@
 """Does a linear classifier on CNN codes beat the classifiers on raw pixels of Fashion-MNIST's paper?
 
     python benchmarks/bench_fashion_mnist.py                      # 60,000 and 10,000 images
+    python benchmarks/bench_fashion_mnist.py --precision fp32     # float32 in everything
     python benchmarks/bench_fashion_mnist.py --limit 2000         # a quick look
 
 The images of Debian's package dataset-fashion-mnist go once through the embedded mobilenet_v2. The codes are kept in
@@ -213,6 +214,7 @@ def main() -> None:
     splits = {split: read_split(options.source, prefix, options.limit) for split, prefix in SPLITS.items()}
     options.work.mkdir(parents=True, exist_ok=True)
     path = options.work / f"fashion-mnist-{options.limit or 'all'}-{options.resize}-{options.precision}.h5"
+    full = {"dtype": "float32", "exact_decode": True} if options.precision == "fp32" else {}
     done = extract(
         make_image_set(splits),
         path,
@@ -220,6 +222,7 @@ def main() -> None:
         layers=LAYERS,
         resize=options.resize,
         precision=options.precision,
+        **full,
         workers=options.workers,
         progress=Progress(),
     )

@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +246,9 @@ def compute_codes(
     MismatchError
         The weights that are found here are not those described.
     """
-    network = build_network(
-        fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), description)
-    )
+    asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), description)
+    network = build_network(replace(asked, compile=False))  # it would take longer than a few images do
+    network.compile_where_it_pays(len(images), workers or joblib.cpu_count())
     if network.backbone.weights_sha256 != description["weights_sha256"]:
         raise MismatchError(
             f"the weights {description['weights']!r} of {description['backbone']} found here have SHA-256 "

@@ -209,7 +209,7 @@ class _Worker(threading.Thread):
             good.append(row)
             if odd:
                 remarks[row] = ", ".join(odd)
-        codes = self.pool.network(torch.stack(pixels)) if pixels and not self.left_behind else {}
+        codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
         return Batch(np.array(good, np.int64), codes, sha256, failures, remarks)
 

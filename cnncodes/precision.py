@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,12 +83,14 @@ def lowered(network: nn.Module, dtype: torch.dtype, leading: int) -> nn.Module:
     return network
 
 
+@functools.lru_cache(maxsize=4)
 def reference_photos(preprocessing: Preprocessing) -> torch.Tensor:
     """Return crops of the two photographs that come with scikit-learn, on which numbers are compared.
 
     Returns
     -------
     Tensor of uint8, shape (8, 3, S, S)
+        Not to be changed.
     """
     found = find_spec("sklearn")  # without the seconds that its import takes
     folder = Path(str(found and found.origin)).parent / "datasets" / "images"

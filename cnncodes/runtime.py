@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from cnncodes.compilation import FEWEST, compiled, pays
 from cnncodes.errors import BackboneError, nearest
+from cnncodes.pooling import POOLINGS, pool
 from cnncodes.precision import (
     LEADING,
     MIN_COSINE,
@@ -29,44 +30,14 @@ if TYPE_CHECKING:
     from cnncodes.backbones import Backbone
     from cnncodes.preprocess import Preprocessing
 
-__all__ = ["POOLINGS", "PRECISIONS", "FrozenNetwork", "pool", "resolve_device"]
+__all__ = ["FrozenNetwork", "resolve_device"]
 
 logger = logging.getLogger(__name__)
 
-GEM_POWER = 3.0  # Radenović, Tolias, Chum 2018: the generalised mean lies between the average (1) and the maximum (∞)
 DTYPES = ("auto", "float16", "float32")
-POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # (n, C, H, W) -> (n, n_features)
-    "avg": lambda maps: maps.mean(dim=(2, 3)),
-    "max": lambda maps: maps.amax(dim=(2, 3)),
-    "gem": lambda maps: maps.clamp(min=1e-6).pow(GEM_POWER).mean(dim=(2, 3)).pow(1 / GEM_POWER),
-    "grid2": lambda maps: nn.functional.adaptive_avg_pool2d(maps, 2).flatten(1),
-    "flatten": lambda maps: maps.flatten(1),
-}
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
 SAME_COMPILED = 0.9995  # cosine; in bfloat16 the compiler rounds at other places
 SAME_CODES = 1e-5  # two layers hold the same codes when they differ by no more than this, relative to the largest
-
-
-def pool(x: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Turn the output of a layer into one float32 vector an image.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, C, H, W), (n, tokens, D) or (n, D)
-        Vectors are returned as they are.
-    pooling : {"avg", "max", "gem", "grid2", "flatten"}
-        Mean, maximum, generalised mean (power 3), means of the 2 × 2 quarters, or the whole map in (C, H, W) order.
-
-    Returns
-    -------
-    Tensor of float32, shape (n, n_features)
-    """
-    x = x.float()
-    if x.ndim == 2:
-        return x
-    if x.ndim == 3:  # tokens take the place of pixels
-        x = x.transpose(1, 2).unsqueeze(-1)
-    return POOLINGS[pooling](x)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -87,6 +58,13 @@ def resolve_device(device: str) -> torch.device:
         raise BackboneError(f"device {device!r} cannot be used here ({reason}); try --device auto") from error
 
 
+def devices_of(device: torch.device) -> list[torch.device]:
+    """Return all GPUs of the machine for ``cuda`` without a number; otherwise the device itself."""
+    if device.type == "cuda" and device.index is None:
+        return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    return [device]
+
+
 class FrozenNetwork:
     """A backbone, cut after its deepest wanted layer, that turns a batch of pixels into pooled codes.
 
@@ -100,10 +78,11 @@ class FrozenNetwork:
     pooling : str
         One of `POOLINGS`, for all layers.
     device : str
+        Of ``cuda`` without a number, all GPUs are used.
     precision : {"auto", "fp32", "bf16", "fp16"}
         ``auto`` is bfloat16 where the device is fast at it and the codes agree with those in float32.
     batch_size : int, optional
-        8 on a CPU, 64 on a GPU.
+        8 on a CPU, 64 on a GPU; halved until a batch fits into the memory of the GPU.
     dtype : {"auto", "float16", "float32"}
         Of the codes; ``auto`` is float16 for each layer whose codes it holds.
     compiled : bool
@@ -140,7 +119,8 @@ class FrozenNetwork:
                 raise BackboneError(f"no {what} {value!r}.{nearest(value, known)} There are {', '.join(known)}")
         self.backbone = backbone
         self.pooling = pooling
-        self.device = resolve_device(device)
+        self.devices = devices_of(resolve_device(device))
+        self.device = self.devices[0]
         self.batch_size = batch_size or BATCH_SIZES[self.device.type]
         self.dtype = dtype
         self.compiled = compiled
@@ -150,7 +130,7 @@ class FrozenNetwork:
         self.layers, self.links = self._survey()  # in float32: rounding must not tell equal layers apart
         self._load([name for name in self.layers if name not in self.links])
         photos = reference_photos(backbone.preprocessing)
-        self._settle_dtypes(dtype, self._all(photos))
+        self._settle_dtypes(dtype, self._codes(photos))
         self._settle_precision(precision, photos)
 
     def restrict(self, layers: Sequence[str]) -> None:
@@ -168,15 +148,17 @@ class FrozenNetwork:
     def _lower(self, precision: str, leading: int) -> None:
         dtype = PRECISIONS[precision]
         module = self._full if dtype == torch.float32 else lowered(self._full, dtype, leading)
-        self._forward: nn.Module = _Forward(module, self.backbone.preprocessing, self.pooling, dtype)
-        self._is_compiled = False
+        self._forwards: list[nn.Module] = [_Forward(module, self.backbone.preprocessing, self.pooling, dtype)]
+        self._is_warm = False
 
-    def __call__(self, pixels: torch.Tensor) -> dict[str, np.ndarray]:
-        """Compute the codes of up to `batch_size` images.
+    def __call__(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
+        """Compute the codes of images. Safe to call from several threads.
 
         Parameters
         ----------
         pixels : Tensor of uint8, shape (n, 3, S, S)
+        replica : int
+            After `warm_up`, the network is on several GPUs: this one of `devices` is used, counted in a circle.
 
         Returns
         -------
@@ -184,19 +166,37 @@ class FrozenNetwork:
             One entry for each layer that is no link, or that `restrict` left; of the layer's dtype, or of float32
             where a code is too large for it.
         """
-        return {name: _rounded(codes, self.layers[name]["dtype"]) for name, codes in self._codes(pixels).items()}
+        codes = self._codes(pixels, replica % len(self._forwards))
+        return {name: _rounded(values, self.layers[name]["dtype"]) for name, values in codes.items()}
 
-    def _codes(self, pixels: torch.Tensor) -> dict[str, np.ndarray]:
-        n = len(pixels)
-        batch = pixels.new_zeros((self.batch_size, *pixels.shape[1:]))
+    def _codes(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
+        size = self.batch_size
+        try:
+            batches = [self._batch(part, size, replica) for part in pixels.split(size)]
+        except torch.OutOfMemoryError as error:
+            self._halve(size, error)
+            return self._codes(pixels, replica)
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in self._wanted}
+
+    def _batch(self, pixels: torch.Tensor, size: int, replica: int) -> dict[str, np.ndarray]:
+        n, on_gpu = len(pixels), self.device.type == "cuda"
+        batch = torch.zeros((size, *pixels.shape[1:]), dtype=torch.uint8, pin_memory=on_gpu)
         batch[:n] = pixels
         with torch.inference_mode():
-            codes = self._forward(batch.to(self.device, non_blocking=True))
+            codes = self._forwards[replica](batch.to(self.devices[replica], non_blocking=on_gpu))
         return {name: codes[name][:n].cpu().numpy() for name in self._wanted}
 
-    def _all(self, pixels: torch.Tensor) -> dict[str, np.ndarray]:
-        batches = [self._codes(batch) for batch in pixels.split(self.batch_size)]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in self._wanted}
+    def _halve(self, size: int, error: torch.OutOfMemoryError) -> None:
+        if size == 1:
+            raise BackboneError(
+                f"{self.device}: its memory does not hold one image of {self.backbone.preprocessing.image_size} pixels "
+                "a side on its way through the network; free it, or try a smaller --image-size, or --device cpu"
+            ) from error
+        torch.cuda.empty_cache()
+        if self.batch_size == size:  # else another thread has been here
+            self.batch_size = size // 2
+            self.notes.append(f"{size} images at once are too many for the memory of {self.device}: now {size // 2}")
+            logger.warning(self.notes[-1])
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the bits of the codes beside the weights, ready for JSON."""
@@ -217,35 +217,50 @@ class FrozenNetwork:
         }
 
     def compile_where_it_pays(self, n_images: int, workers: int) -> None:
-        """Decide whether to compile, from the time that a batch takes as it is."""
+        """Decide whether to compile, from the time that a batch takes as it is.
+
+        Parameters
+        ----------
+        n_images, workers : int
+            To be run, and that run at the same time.
+        """
         if n_images >= FEWEST and isinstance(self._full, torch.fx.GraphModule):
             size = self.backbone.preprocessing.image_size
             noise = torch.zeros((self.batch_size, 3, size, size), dtype=torch.uint8)
-            self.compiled = pays(lambda: self._codes(noise), n_images / self.batch_size, workers)
+            at_once = workers if self.device.type == "cpu" else len(self.devices)
+            self.compiled = pays(lambda: self._codes(noise), n_images / self.batch_size, at_once)
 
     def warm_up(self) -> None:
-        """Compile, if that was decided; on the thread count that the network is to run with.
+        """Take up all devices, and compile if that was decided; on the thread count that the network is to run with.
 
-        Where it fails, a note says so, and the network runs uncompiled: the codes differ by rounding only.
+        Where compiling fails, a note says so, and the network runs uncompiled: the codes differ by rounding only.
         """
-        if not self.compiled or self._is_compiled:
+        if self._is_warm:
             return
+        self._is_warm = True
+        self._forwards += [copy.deepcopy(self._forwards[0]).to(device) for device in self.devices[1:]]
+        if self.compiled:
+            self._compile()
+
+    def _compile(self) -> None:
         started = time.perf_counter()
-        plain = self._forward
+        plain = self._forwards
         photos = reference_photos(self.backbone.preprocessing)
-        expected = self._all(photos)
+        example = photos[:1].repeat(self.batch_size, 1, 1, 1)
+        expected = self._codes(photos)
         try:
-            self._forward = compiled(plain, photos[:1].repeat(self.batch_size, 1, 1, 1).to(self.device))
-            agreement = lowest_cosine(expected, self._all(photos))
+            self._forwards = [
+                compiled(forward, example.to(device)) for forward, device in zip(plain, self.devices, strict=True)
+            ]
+            agreement = min(lowest_cosine(expected, self._codes(photos, i)) for i in range(len(plain)))
             if agreement < SAME_COMPILED:
                 raise RuntimeError(f"its codes agree with the uncompiled ones only to cosine {agreement:.5f}")
             logger.info("compiled in %.0f s", time.perf_counter() - started)
         except Exception as error:  # a missing compiler, an operation that cannot be compiled, …
-            self._forward = plain
+            self._forwards = plain
             reason = str(error).strip().splitlines() or [type(error).__name__]
             self.notes.append(f"the network could not be compiled, and runs as it is ({reason[0]})")
             logger.warning(self.notes[-1])
-        self._is_compiled = True
 
     def _survey(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
         """Run one batch of noise in float32: code lengths, and which layers hold the same codes."""
@@ -288,10 +303,10 @@ class FrozenNetwork:
         precision = "bf16" if asked == "auto" else asked
         wanted = self._wanted
         self._load(["penultimate"])
-        reference = self._all(photos)
+        reference = self._codes(photos)
         for leading in LEADING:
             self._lower(precision, leading)
-            agreement = lowest_cosine(reference, self._all(photos))
+            agreement = lowest_cosine(reference, self._codes(photos))
             logger.info("%s, %d first layers in float32: lowest cosine %.5f", precision, leading, agreement)
             if agreement >= MIN_COSINE:
                 break

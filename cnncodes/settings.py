@@ -85,27 +85,39 @@ def held_description(out: Path) -> dict[str, Any] | None:
 
 
 def held_settings(description: Mapping[str, Any]) -> Settings:
-    """Return the settings that a codes file or a model file was made with."""
-    return Settings(
-        backbone=description["backbone"],
-        weights=description["weights"],
-        layers=tuple(description["layers"]),
-        pooling=description["pooling"],
-        image_size=description["preprocessing"]["image_size"],
-        resize=description["preprocessing"]["mode"],
-        precision=description["precision"],
-        device=description["runtime"]["device"],
-        batch_size=description["runtime"]["batch_size"],
-        dtype=description["dtype"],
-        exact_decode=description["preprocessing"]["exact"],
-        compile=description["runtime"]["compiled"],
-        allow_partial=description.get("allow_partial", False),
-    )
+    """Return the settings that a codes file or a model file was made with.
+
+    Raises
+    ------
+    MismatchError
+        The description lacks one of them.
+    """
+    try:
+        preprocessing, runtime = description["preprocessing"], description["runtime"]
+        return Settings(
+            backbone=description["backbone"],
+            weights=description["weights"],
+            layers=tuple(description["layers"]),
+            pooling=description["pooling"],
+            image_size=preprocessing["image_size"],
+            resize=preprocessing["mode"],
+            precision=description["precision"],
+            device=runtime["device"],
+            batch_size=runtime["batch_size"],
+            dtype=description["dtype"],
+            exact_decode=preprocessing["exact"],
+            compile=runtime["compiled"],
+            allow_partial=description.get("allow_partial", False),
+        )
+    except (KeyError, TypeError) as error:
+        raise MismatchError(
+            f"the description of how the codes were made lacks {error}: another version wrote it; extract again"
+        ) from error
 
 
 def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
     """Take what was not asked from the description of the existing file; layers add to those that it has."""
-    if held is None or asked.backbone not in (None, held["backbone"]):
+    if held is None or asked.backbone not in (None, held.get("backbone")):
         return asked  # of another network nothing carries over: the mismatch is named later
     known = held_settings(held)
     unset = {item.name: getattr(known, item.name) for item in fields(asked) if getattr(asked, item.name) is None}

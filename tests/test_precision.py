@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,8 +167,8 @@ def test_codes_too_large_for_float16_are_not_kept_wrong(
     plain = cnncodes.runtime.FrozenNetwork._codes
     scale = {"": 1.0}
 
-    def larger(self: cnncodes.runtime.FrozenNetwork, pixels: torch.Tensor) -> dict[str, np.ndarray]:
-        return {name: codes * np.float32(scale[""]) for name, codes in plain(self, pixels).items()}
+    def larger(self: cnncodes.runtime.FrozenNetwork, *about: Any) -> dict[str, np.ndarray]:
+        return {name: codes * np.float32(scale[""]) for name, codes in plain(self, *about).items()}
 
     monkeypatch.setattr(cnncodes.runtime.FrozenNetwork, "_codes", larger)
     build = cnncodes.extraction.build_network
