@@ -56,8 +56,8 @@ def summed(decision: np.ndarray, X: np.ndarray) -> np.ndarray:
     ----------
     decision : ndarray, shape (..., n * n_views, k)
         Of the rows of `as_rows`.
-    X : ndarray, shape (n, n_features) or (n, n_views, n_features)
-        The codes.
+    X : ndarray, shape (m, n_features) or (m, n_views, n_features)
+        Codes of these or of other images: it says how many views there are.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def summed(decision: np.ndarray, X: np.ndarray) -> np.ndarray:
     """
     if X.ndim == 2:
         return decision
-    return decision.reshape(*decision.shape[:-2], *X.shape[:2], decision.shape[-1]).sum(axis=-2)
+    return decision.reshape(*decision.shape[:-2], -1, X.shape[1], decision.shape[-1]).sum(axis=-2)
 
 
 def averaged(X: np.ndarray) -> np.ndarray:
