@@ -84,7 +84,7 @@ def report(layer: str, paths: dict[str, Path], extraction: dict[str, float], opt
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("bench-work"), help="folder of the codes files")
-    parser.add_argument("--pool", type=int, default=1500, help="training images that sets are drawn from")
+    parser.add_argument("--pool", type=int, default=1000, help="training images that sets are drawn from")
     parser.add_argument("--test", type=int, default=2000, help="test images")
     parser.add_argument("--n", type=int, default=300, help="images in a set")
     parser.add_argument("--draws", type=int, default=10, help="sets")

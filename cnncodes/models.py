@@ -370,7 +370,7 @@ def digests_of(sha256: np.ndarray) -> str:
 def _made_with(description: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be the same for codes to fit a model."""
     fields = {name: description.get(name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
-    return fields | {f"preprocessing.{name}": value for name, value in description["preprocessing"].items()}
+    return fields | {f"preprocessing.{name}": value for name, value in description.get("preprocessing", {}).items()}
 
 
 def begins_like_a_model(path: str | os.PathLike[str]) -> bool:
