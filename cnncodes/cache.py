@@ -88,6 +88,7 @@ def _explicit(settings: Settings) -> Settings:
         pooling=settings.pooling or DEFAULT_POOLING,
         image_size=settings.image_size or preprocessing.image_size,
         resize=settings.resize or preprocessing.mode,
+        views=settings.views or preprocessing.views,
     )
 
 

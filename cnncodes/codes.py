@@ -37,6 +37,7 @@ from cnncodes.codes_layout import (
 from cnncodes.columns import Column
 from cnncodes.errors import CodesFileError, CodesRangeError, nearest
 from cnncodes.replacing import replacing, writer_lock
+from cnncodes.views import middle_axis
 
 __all__ = ["CodesFile", "CodesWriter", "ImageTable", "fingerprint", "load_codes"]
 
@@ -54,6 +55,8 @@ class CodesFile:
         Provenance: backbone, weights digest, preprocessing, layers, pooling, precision, versions.
     n : int
         Number of images (rows).
+    views : tuple of int
+        ``(n_views,)`` where the codes of several views of each image are kept, else empty.
     layers : list of str
         Names that `codes` takes.
 
@@ -73,6 +76,7 @@ class CodesFile:
         self.layers: list[str] = list(self.description["layers"])
         self.stored_layers = [name for name in self.layers if name not in self.links]
         self.n = len(self._columns["images/id"])
+        self.views = middle_axis(self.description.get("preprocessing", {}))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> CodesFile:
@@ -227,7 +231,9 @@ class CodesFile:
         labels, counts = np.unique(self.labels[self.labels != ""], return_counts=True)
         layers = {
             name: ", ".join(
-                [f"{layer['n_features']} features", layer["pooling"]]
+                [f"{layer['n_features']} features"]
+                + [f"of {n_views} views" for n_views in self.views]
+                + [layer["pooling"]]
                 + [f"of a map {'×'.join(map(str, layer['map_shape']))}"] * (len(layer["map_shape"]) == 3)
                 + [f"the same as {self.links.get(name)}"] * (name in self.links)
             )
@@ -248,7 +254,7 @@ class CodesFile:
 
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`."""
-        return self._codes_of(layer).place.shape[1]
+        return self._codes_of(layer).place.shape[-1]
 
     def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
         """Return the numbers of the rows that are there, shape (k,), int64.
@@ -286,6 +292,7 @@ class CodesFile:
         Returns
         -------
         ndarray of float32, shape (k, n_features)
+            Or (k, n_views, n_features) where the file has several views of each image.
 
         Raises
         ------
@@ -295,7 +302,7 @@ class CodesFile:
         names = [layers] if isinstance(layers, str) else list(layers)
         rows = self.rows(labelled=False) if rows is None else np.asarray(rows)
         widths = [self.n_features(name) for name in names]
-        out = np.empty((len(rows), sum(widths)), np.float32)
+        out = np.empty((len(rows), *self.views, sum(widths)), np.float32)
         start = 0
         for name, width in zip(names, widths, strict=True):
             for at, block, good in self._checked(name, rows):
@@ -305,7 +312,7 @@ class CodesFile:
                         f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
                         f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
                     )
-                out[at, start : start + width] = block
+                out[at, ..., start : start + width] = block
             start += width
         return out
 
@@ -426,7 +433,7 @@ class CodesWriter(CodesFile):
         Parameters
         ----------
         rows : ndarray of int, shape (k,)
-        codes : mapping of str to ndarray, shape (k, n_features)
+        codes : mapping of str to ndarray, shape (k, n_features) or (k, n_views, n_features)
             By stored layer; rows of a layer that is not given keep what they have.
         sha256 : ndarray of uint8, shape (k, 32)
 
@@ -443,7 +450,7 @@ class CodesWriter(CodesFile):
 
     def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:
         """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
-        zeros = {name: np.zeros((1, self.n_features(name))) for name in self.stored_layers}
+        zeros = {name: np.zeros((1, *self.views, self.n_features(name))) for name in self.stored_layers}
         text = " ".join(reason.split()).encode("utf-8", "replace")[:ERROR_BYTES].decode("utf-8", "ignore").encode()
         self._put(np.array([row]), FAILED, zeros, np.asarray(sha256)[None], [text])
 
@@ -510,6 +517,8 @@ def load_codes(
     Returns
     -------
     X : ndarray of float32, shape (n_images, n_features)
+        Or (n_images, n_views, n_features) where the file has several views of each image: ``X.mean(axis=1)`` is a table
+        with a row for each image.
     y : ndarray of str, shape (n_images,)
         Only with ``return_X_y``.
 

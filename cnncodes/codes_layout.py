@@ -17,11 +17,13 @@ import numpy as np
 
 from cnncodes.columns import Columns, Place
 from cnncodes.errors import CodesFileError
+from cnncodes.views import middle_axis
 
 __all__ = [
     "ImageTable",
     "allocate",
     "checksum",
+    "code_shape",
     "fingerprint",
     "is_hdf5",
     "lay_out",
@@ -100,6 +102,11 @@ def to_json(value: Any, *, sort_keys: bool = False) -> str:
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False)
 
 
+def code_shape(description: Mapping[str, Any], layer: str) -> tuple[int, ...]:
+    """Return the shape of what a layer says of one image: (n_features,) or (n_views, n_features)."""
+    return *middle_axis(description.get("preprocessing", {})), description["layers"][layer]["n_features"]
+
+
 def checksum(
     fingerprint: bytes, row: int, state: int, sha256: np.ndarray, error: bytes, codes: np.ndarray
 ) -> np.uint32:
@@ -152,8 +159,8 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> None:
     expected = _image_datasets(n, len(description["layers"]) - len(description.get("links", {})))
     for name, (shape, kind) in expected.items():
         columns.add(f"images/{name}", _place(h5, f"images/{name}", shape, kind))
-    for name, layer in description["layers"].items():
-        columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, layer["n_features"]), "f"))
+    for name in description["layers"]:
+        columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *code_shape(description, name)), "f"))
     if (
         set(h5) != {"images", "codes"}
         or set(h5["images"]) != set(expected)
@@ -234,7 +241,7 @@ def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any]) -
     for name in stored:
         layer = description["layers"][name]
         dtype = np.dtype(layer.get("dtype", "float32")).newbyteorder("<")
-        dataset = _empty(h5, f"codes/{name}", (n, layer["n_features"]), dtype)
+        dataset = _empty(h5, f"codes/{name}", (n, *code_shape(description, name)), dtype)
         dataset.attrs["pooling"] = layer["pooling"]
         dataset.attrs["map_shape"] = np.asarray(layer.get("map_shape", ()), np.int64)
     for name, target in links.items():

@@ -15,10 +15,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from cnncodes.calibration import fit_temperature, softmax
+from cnncodes.calibration import softmax
 from cnncodes.errors import BackboneError, ImagesError
 from cnncodes.images import ImageSet, load_images
-from cnncodes.probes import fit_probe
+from cnncodes.probes import decide, fit_probe, winner
+from cnncodes.views import NO_VIEWS, VIEWS, averaged
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]
 
@@ -38,6 +39,7 @@ class _ImageEstimator(BaseEstimator):
         "pooling": [StrOptions({"avg", "max", "gem", "grid2", "flatten"})],
         "image_size": [POSITIVE, None],
         "resize": [StrOptions({"crop", "pad", "squash"})],
+        "views": [StrOptions(set(VIEWS))],
         "precision": [StrOptions({AUTO, "fp32", "bf16", "fp16"})],
         "device": [str],
         "batch_size": [POSITIVE, None],
@@ -68,6 +70,9 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
     image_size : int, optional
         Side in pixels of the square that enters the network; by default that of the weights.
     resize : {"crop", "pad", "squash"}, default "crop"
+    views : {"none", "flip", "10crop"}, default "none"
+        Of an image and its mirror image, or of ten crops of both, `transform` returns the mean of the codes. A linear
+        classifier's score of that is the mean of its scores of the views.
     precision : {"auto", "fp32", "bf16", "fp16"}, default "auto"
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default "auto"
     batch_size : int, optional
@@ -103,6 +108,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         pooling: str = "avg",
         image_size: int | None = None,
         resize: str = "crop",
+        views: str = NO_VIEWS,
         precision: str = AUTO,
         device: str = AUTO,
         batch_size: int | None = None,
@@ -115,6 +121,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         self.pooling = pooling
         self.image_size = image_size
         self.resize = resize
+        self.views = views
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
@@ -150,7 +157,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the codes of images.
+        """Return the codes of images, the mean over their views.
 
         Parameters
         ----------
@@ -166,6 +173,10 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
             An image cannot be read: a row cannot be left out here.
         """
         check_is_fitted(self)
+        return averaged(self._codes(X))
+
+    def _codes(self, X: Any) -> np.ndarray:
+        """Return the codes of images, shape (n, n_features_out_) or (n, n_views, n_features_out_)."""
         images = _images(X)
         if self.cache is not None:
             return self._cached(images)
@@ -174,7 +185,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         computed = in_memory(images, getattr(self, "_network", None) or self._build(), workers=self.workers)
         for row, reason in computed.failures.items():
             raise ImagesError(f"{images.ids[row]}: {reason}; leave this image out")
-        return np.hstack([computed.codes[name] for name in self._layers()])
+        return np.concatenate([computed.codes[name] for name in self._layers()], axis=-1)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features: layer and number, as in ``layer3_17``; `input_features` is ignored."""
@@ -205,6 +216,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
             pooling=self.pooling,
             image_size=self.image_size,
             resize=self.resize,
+            views=self.views,
             precision=None if self.precision == AUTO else self.precision,
             device=None if self.device == AUTO else self.device,
             batch_size=self.batch_size,
@@ -230,6 +242,8 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
     ----------
     backbone, layer, weights, pooling, image_size, resize, precision, device, batch_size, workers, cache
         As for `CNNCodes`.
+    views : {"none", "flip", "10crop"}, default "none"
+        All views of an image are trained on, and an image is labelled by the sum of their scores.
     clf : {"svm", "logreg"}, default "svm"
     C : float or "auto", default "auto"
         ``"auto"`` searches 45 values from 1e-6 to 1e5 by cross-validation.
@@ -284,6 +298,7 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
         pooling: str = "avg",
         image_size: int | None = None,
         resize: str = "crop",
+        views: str = NO_VIEWS,
         precision: str = AUTO,
         device: str = AUTO,
         batch_size: int | None = None,
@@ -302,6 +317,7 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
         self.pooling = pooling
         self.image_size = image_size
         self.resize = resize
+        self.views = views
         self.precision = precision
         self.device = device
         self.batch_size = batch_size
@@ -326,7 +342,7 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
         check_classification_targets(y)
         shared = CNNCodes().get_params()
         self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
-        codes = self.codes_.fit_transform(X)
+        codes = self.codes_.fit(X)._codes(X)
         check_consistent_length(codes, y)
         self.probe_, search = fit_probe(
             codes,
@@ -343,24 +359,25 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
         self.classes_ = search.classes
         self.C_ = search.C
         self.cv_accuracy_ = float(np.mean(search.predictions == y))
-        truth = np.searchsorted(search.classes, y)
-        self.temperature_ = 1.0 if self.clf == "logreg" else fit_temperature(search.decision, truth)
+        self.temperature_ = search.temperature
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return decision values of images, shape (n, n_classes), or (n,) for two classes."""
-        check_is_fitted(self)
-        return self.probe_.decision_function(self.codes_.transform(X))
+        decision = self._decide(X)
+        return decision[:, 0] if decision.shape[1] == 1 else decision
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of images, shape (n,)."""
-        check_is_fitted(self)
-        return self.probe_.predict(self.codes_.transform(X))
+        return self.classes_[winner(self._decide(X))]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities of images, shape (n, n_classes), in the order of `classes_`."""
-        decision = self.decision_function(X)
-        return softmax(decision.reshape(len(decision), -1), self.temperature_)
+        return softmax(self._decide(X), self.temperature_)
+
+    def _decide(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return decide(self.probe_, self.codes_._codes(X))
 
 
 def _images(X: Any) -> ImageSet:

@@ -11,7 +11,8 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.errors import ProbeError
-from cnncodes.probes import SCALINGS, Folds, few_threads, fit_probe
+from cnncodes.probes import SCALINGS, Folds, decide, few_threads, fit_probe, winner
+from cnncodes.views import averaged
 
 __all__ = [
     "Comparison",
@@ -100,13 +101,15 @@ def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: str
 
     Parameters
     ----------
-    X : ndarray, shape (n_samples, n_features)
+    X : ndarray, shape (n_samples, n_features) or (n_samples, n_views, n_features)
+        Of several views of an image the mean counts.
     y : ndarray, shape (n_samples,)
     folds : list of (train, test) index arrays
         Of more than 1,000 held-out rows, 1,000 spread evenly are asked for.
     scale : {"standard", "l2", "none"}
         Of the codes, between which the Euclidean distance is taken.
     """
+    X = averaged(X)
     right: list[np.ndarray] = []
     for train, test in folds:
         asked = test[np.linspace(0, len(test) - 1, min(len(test), NEIGHBOUR_QUERIES)).astype(int)]
@@ -125,7 +128,7 @@ def nested_predictions(
 
     Parameters
     ----------
-    X : ndarray, shape (n_samples, n_features)
+    X : ndarray, shape (n_samples, n_features) or (n_samples, n_views, n_features)
     y : ndarray, shape (n_samples,)
     folds : list of (train, test) index arrays
     groups : ndarray, shape (n_samples,), optional
@@ -147,7 +150,7 @@ def nested_predictions(
             probe, _ = fit_probe(X[train], y[train], groups=None if groups is None else groups[train], **options)
         except ProbeError as error:
             raise ProbeError(f"the nested estimate needs more images: in the rest of a fold, {error}") from error
-        predicted[test] = probe.predict(X[test])
+        predicted[test] = probe.classes_[winner(decide(probe, X[test]))]
     return predicted
 
 

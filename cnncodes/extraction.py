@@ -111,8 +111,8 @@ def extract(
     progress : callable, optional
         Called with (done, total, failed) after each batch.
     **settings
-        Fields of `Settings`: backbone, weights, layers, pooling, image_size, resize, precision, device, batch_size,
-        dtype, exact_decode, compile, allow_partial.
+        Fields of `Settings`: backbone, weights, layers, pooling, image_size, resize, views, precision, device,
+        batch_size, dtype, exact_decode, compile, allow_partial.
 
     Returns
     -------
@@ -197,7 +197,7 @@ class Computed:
 
     Attributes
     ----------
-    codes : dict of str to ndarray of float32, shape (n_ok, n_features)
+    codes : dict of str to ndarray of float32, shape (n_ok, n_features) or (n_ok, n_views, n_features)
         By layer.
     rows : ndarray of int, shape (n_ok,)
         Which images they belong to, ascending.
@@ -267,9 +267,10 @@ def in_memory(
     batches = list(run_batches(images, np.arange(len(images)), network, workers=workers, progress=progress))
     batches.sort(key=lambda batch: batch.rows[0] if len(batch.rows) else -1)
     full = [batch for batch in batches if len(batch.rows)]
+    views = network.backbone.preprocessing.middle_axis
     codes = {
         name: np.concatenate(
-            [np.empty((0, layer["n_features"]), np.float32)]
+            [np.empty((0, *views, layer["n_features"]), np.float32)]
             + [batch.codes[network.links.get(name, name)] for batch in full]
         )
         for name, layer in network.layers.items()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.calibration import fit_temperature
 from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import is_hdf5
 from cnncodes.errors import ProbeError
@@ -118,11 +117,11 @@ def fit(
         scale=scale,
         classes=[str(label) for label in classifier.classes_],
         C=search.C,
-        mean=scaler.mean_ if standard else np.zeros(X.shape[1]),
-        deviation=scaler.scale_ if standard else np.ones(X.shape[1]),
+        mean=scaler.mean_ if standard else np.zeros(X.shape[-1]),
+        deviation=scaler.scale_ if standard else np.ones(X.shape[-1]),
         coef=classifier.coef_,
         intercept=classifier.intercept_,
-        temperature=1.0 if clf == "logreg" else fit_temperature(search.decision, np.searchsorted(search.classes, y)),
+        temperature=search.temperature,
         scores={},
         description=description,
         trained_on=digests_of(digests),
@@ -133,7 +132,7 @@ def fit(
         "classes": model.classes,
         "clf": clf,
         "layers": names,
-        "n_features": X.shape[1],
+        "n_features": X.shape[-1],
         "scale": scale,
         "C": search.C,
         **_cv_scores(search, y),
@@ -287,7 +286,7 @@ def compare(
                 "layers": [name],
                 "clf": clf,
                 "C": search.C,
-                "n_features": X.shape[1],
+                "n_features": X.shape[-1],
                 **_cv_scores(search, y),
                 "seconds": time.perf_counter() - started,
             }
@@ -316,6 +315,10 @@ def _split_rows(file: CodesFile) -> tuple[np.ndarray, np.ndarray, list[str]]:
     notes = [f"{counts['failed']} images that could not be read are left out"] if counts["failed"] else []
     if shard := file.description.get("shard"):
         notes.append(f"{file.path} is part {shard['part']} of {shard['of']} only; `cnncodes merge` joins the parts")
+    notes += [
+        f"of each image there are {n_views} views: all are trained on, and their scores are summed"
+        for n_views in file.views
+    ]
     if not (file.labels != "").any():
         raise ProbeError(
             f"{file.path}: the images have no labels; extract a folder of class folders, or a table with labels"

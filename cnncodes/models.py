@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.probes import CLASSIFIERS, SCALINGS, winner
 from cnncodes.replacing import sync_folder
+from cnncodes.views import NO_VIEWS, VIEWS, as_rows, middle_axis, summed
 
 if TYPE_CHECKING:
     from cnncodes.extraction import Computed
@@ -137,30 +139,34 @@ class ProbeModel:
     notes: list[str] = field(default_factory=list)
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Return decision values, shape (n, k), of codes of shape (n, n_features).
+        """Return decision values, shape (n, k), of codes of shape (n, n_features), or (n, n_views, n_features).
 
-        ``((x - mean) / deviation) @ coef.T + intercept``: centred first, or a tiny deviation would cost precision.
+        ``((x - mean) / deviation) @ coef.T + intercept``: centred first, or a tiny deviation would cost precision. The
+        values of an image's views are summed.
         """
         X = np.asarray(X)
-        if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
-            expected = f"(n, {self.coef.shape[1]}), the codes of {' + '.join(self.layers)}"
+        shape = (*middle_axis(self.description["preprocessing"]), self.coef.shape[1])
+        if X.shape[1:] != shape:
+            expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
             raise ModelFileError(f"the codes have shape {X.shape}, expected {expected}")
-        out = np.empty((len(X), len(self.coef)))
-        for start in range(0, len(X), ROWS):
-            part = np.asarray(X[start : start + ROWS], np.float64)
+        rows = as_rows(X)
+        out = np.empty((len(rows), len(self.coef)))
+        for start in range(0, len(rows), ROWS):
+            part = np.asarray(rows[start : start + ROWS], np.float64)
             if self.scale == "l2":
                 part = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), np.finfo(float).tiny)
             out[start : start + ROWS] = ((part - self.mean) / self.deviation) @ self.coef.T + self.intercept
-        return out
+        return summed(out, X)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return labels, shape (n,), of codes of shape (n, n_features)."""
+        """Return labels, shape (n,), of codes of the shape that `decision_function` takes."""
         return np.array(self.classes)[winner(self.decision_function(X))]
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return probabilities, shape (n, n_classes), of codes of shape (n, n_features).
+        """Return probabilities, shape (n, n_classes), of codes of the shape that `decision_function` takes.
 
-        Logistic regression's own; for a linear SVM a softmax whose temperature was fitted to out-of-fold decisions.
+        Logistic regression's own; for a linear SVM, and for sums over views, a softmax whose temperature was fitted to
+        out-of-fold decisions.
         """
         return softmax(self.decision_function(X), self.temperature)
 
@@ -219,24 +225,23 @@ class ProbeModel:
         return compute_codes(images, {**self.description, "layers": layers, "links": {}}, **options)
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the codes of the model's layers side by side, shape (n, n_features)."""
-        return np.hstack([codes[name] for name in self.layers])
+        """Return the codes of the model's layers side by side, in the shape that `decision_function` takes."""
+        return np.concatenate([codes[name] for name in self.layers], axis=-1)
 
     def check_codes(self, description: Mapping[str, Any], name: str) -> None:
         """Raise `MismatchError` where codes of this description are not those that the model was fitted with."""
-        fields = ("backbone", "weights_sha256", "preprocessing", "pooling", "precision")
+        there, ours = _made_with(description), _made_with(self.description)
         differences = [
-            f"{field} is {description.get(field)!r} there and {self.description.get(field)!r} in the model"
-            for field in fields
-            if description.get(field) != self.description.get(field)
+            f"{field} is {there.get(field)!r} there and {ours.get(field)!r} in the model"
+            for field in dict.fromkeys([*ours, *there])
+            if there.get(field) != ours.get(field)
         ]
         theirs = description["layers"]
         differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in theirs]
-        widths = [(name, theirs[name]["n_features"], self._width(name)) for name in self.layers if name in theirs]
         differences += [
-            f"{name} has {there} features there and {ours} in the model"
-            for name, there, ours in widths
-            if there != ours
+            f"{layer} has {theirs[layer]['n_features']} features there and {self._width(layer)} in the model"
+            for layer in self.layers
+            if layer in theirs and theirs[layer]["n_features"] != self._width(layer)
         ]
         if differences:
             raise MismatchError(
@@ -245,7 +250,7 @@ class ProbeModel:
             )
 
     def to_sklearn(self) -> Pipeline:
-        """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes."""
+        """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
         n_features = self.coef.shape[1]
         scaler: Any = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}[self.scale]()
         if self.scale == "standard":
@@ -362,6 +367,12 @@ def digests_of(sha256: np.ndarray) -> str:
     return "".join(sorted(row.tobytes().hex()[:SHORT_DIGEST] for row in sha256))
 
 
+def _made_with(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be the same for codes to fit a model."""
+    fields = {name: description.get(name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
+    return fields | {f"preprocessing.{name}": value for name, value in description.get("preprocessing", {}).items()}
+
+
 def begins_like_a_model(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins like safetensors: a damaged model file does, too."""
     with Path(path).open("rb") as stream:
@@ -426,7 +437,9 @@ def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]
     _require_types(runtime, RUNTIME_KEYS, "runtime.")
     _require(min(preprocessing["resize"], preprocessing["image_size"], runtime["batch_size"]) > 0, "sizes")
     largest = max(preprocessing["resize"], preprocessing["image_size"])
-    _require(3 * largest**2 * runtime["batch_size"] <= MAX_BATCH_BYTES, "a batch that would not fit into memory")
+    _require(preprocessing.get("views", NO_VIEWS) in VIEWS, "unknown views")
+    squares = runtime["batch_size"] * math.prod(middle_axis(preprocessing))
+    _require(3 * largest**2 * squares <= MAX_BATCH_BYTES, "a batch that would not fit into memory")
     for name in layers:
         _require_types(description["layers"].get(name), {"n_features": int}, f"{name}: ")
     widths = [description["layers"][name]["n_features"] for name in layers]

@@ -36,7 +36,7 @@ class Batch:
     """Codes of a few images: what passes from the workers to the writer."""
 
     rows: np.ndarray  # (k,) that could be read
-    codes: dict[str, np.ndarray]  # (k, n_features)
+    codes: dict[str, np.ndarray]  # (k, n_features), or (k, n_views, n_features)
     sha256: np.ndarray  # (k, 32)
     failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
     remarks: dict[int, str]  # row -> what is odd about an image that could be read
@@ -199,7 +199,7 @@ class _Worker(threading.Thread):
                 source, digest = read_source(self.pool.images, row, odd)
                 self.state = (piece, row, digest, time.monotonic())
                 image = self._decoded(source, digest.tobytes(), odd)
-                pixels.append(self.pool.network.backbone.preprocessing.geometry(torch.from_numpy(image)))
+                pixels.append(self.pool.network.backbone.preprocessing.squares(torch.from_numpy(image)))
             except DecodeError as error:
                 failures[row] = (str(error), digest)
                 continue

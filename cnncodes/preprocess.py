@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cnncodes.errors import BackboneError
+from cnncodes.views import NO_VIEWS, VIEWS, middle_axis
 
 __all__ = ["MODES", "Preprocessing"]
 
@@ -41,11 +42,15 @@ class Preprocessing:
     exact : bool
         Resize in float32 from the full size: the very pixels of torchvision's transforms for tensors. Else bilinear
         resizing works on integers, as those for PIL images do; and a JPEG file may be decoded at reduced scale.
+    views : {"none", "flip", "10crop"}
+        What enters the network of each image: the image; or also its mirror image; or the four corners and the centre
+        of the image resized to `resize` (its short side, both sides for ``pad`` and ``squash``), and those of its
+        mirror image.
 
     Raises
     ------
     BackboneError
-        A value that no network can have.
+        A value that no network can have, or nothing to cut ten views from.
 
     Examples
     --------
@@ -63,10 +68,13 @@ class Preprocessing:
     std: tuple[float, float, float]
     mode: str = "crop"
     exact: bool = False
+    views: str = NO_VIEWS
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise BackboneError(f"no way to resize is called {self.mode!r}; choose {', '.join(MODES)}")
+        if self.views not in VIEWS:
+            raise BackboneError(f"no views are called {self.views!r}; choose {', '.join(VIEWS)}")
         if self.interpolation not in INTERPOLATIONS:
             raise BackboneError(f"interpolation {self.interpolation!r} is not known, only {', '.join(INTERPOLATIONS)}")
         sizes = (self.resize, self.image_size)
@@ -74,10 +82,16 @@ class Preprocessing:
             raise BackboneError(f"an image size of {sizes[1]} pixels, resized to {sizes[0]}; expected 1 to {MAX_SIZE}")
         if not all(len(values) == 3 and np.isfinite(values).all() for values in (self.mean, self.std)) or 0 in self.std:
             raise BackboneError(f"mean {self.mean} and std {self.std}; expected three numbers each, std not 0")
+        if self.views == "10crop" and self.resize <= self.image_size:
+            raise BackboneError(
+                f"an image resized to {self.resize} pixels has no ten views of {self.image_size} pixels to cut out; "
+                "use --views flip"
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        """Return the fields, ready for JSON; `views` only where there are some."""
+        fields = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return fields if self.middle_axis else {name: fields[name] for name in fields if name != "views"}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
@@ -88,9 +102,14 @@ class Preprocessing:
             raise BackboneError(f"the description of the preprocessing cannot be read ({error})") from error
 
     def override(
-        self, image_size: int | None = None, mode: str | None = None, *, exact: bool | None = None
+        self,
+        image_size: int | None = None,
+        mode: str | None = None,
+        *,
+        exact: bool | None = None,
+        views: str | None = None,
     ) -> Preprocessing:
-        """Return a copy for another size, with the same ratio of `resize` to `image_size`, or another mode."""
+        """Return a copy for another size, with the same ratio of `resize` to `image_size`, another mode, or views."""
         size = self.image_size if image_size is None else image_size
         return replace(
             self,
@@ -98,7 +117,18 @@ class Preprocessing:
             image_size=size,
             mode=self.mode if mode is None else mode,
             exact=self.exact if exact is None else exact,
+            views=self.views if views is None else views,
         )
+
+    @property
+    def middle_axis(self) -> tuple[int, ...]:
+        """The number of views as a shape, ``()`` without views."""
+        return middle_axis({"views": self.views})
+
+    @property
+    def _side(self) -> int:
+        """Of the square, in pixels, that an image is padded or squashed to."""
+        return self.resize if self.views == "10crop" else self.image_size
 
     def enough(self, width: int, height: int) -> tuple[int, int]:
         """Return the width and height that an image of this size must at least be decoded to.
@@ -111,15 +141,12 @@ class Preprocessing:
         if self.exact:
             return width, height
         if self.mode == "squash":
-            return ENOUGH * self.image_size, ENOUGH * self.image_size
-        scale = self.image_size / max(width, height) if self.mode == "pad" else self.resize / min(width, height)
+            return ENOUGH * self._side, ENOUGH * self._side
+        scale = self._side / max(width, height) if self.mode == "pad" else self.resize / min(width, height)
         return math.ceil(ENOUGH * scale * width), math.ceil(ENOUGH * scale * height)
 
     def geometry(self, pixels: torch.Tensor) -> torch.Tensor:
         """Make an image square, as torchvision's transforms of the weights do.
-
-        Where the long side is more than 16 times the short one, the centre is cut out before it is resized: the pixels
-        are the same but for rounding, and the memory stays bounded.
 
         Parameters
         ----------
@@ -130,7 +157,34 @@ class Preprocessing:
         -------
         Tensor of uint8, shape (3, image_size, image_size)
         """
-        size = self.image_size
+        return _centre(self._scaled(pixels), self.image_size, self.image_size).contiguous()
+
+    def squares(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Make all that enters the network of an image.
+
+        Parameters
+        ----------
+        pixels : Tensor of uint8, shape (3, H, W)
+            Is not changed.
+
+        Returns
+        -------
+        Tensor of uint8, shape (3, image_size, image_size) or (n_views, 3, image_size, image_size)
+        """
+        if self.views == "10crop":
+            from torchvision.transforms.functional import ten_crop
+
+            return torch.stack(ten_crop(self._scaled(pixels), [self.image_size, self.image_size]))
+        square = self.geometry(pixels)
+        return torch.stack([square, square.flip(-1)]) if self.views == "flip" else square
+
+    def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Resize an image to what the square is cut out of.
+
+        Where the long side is more than 16 times the short one, the centre is cut out before it is resized: the pixels
+        of the central square are the same but for rounding, and the memory stays bounded.
+        """
+        size = self._side
         if self.mode == "squash":
             return self._resized(pixels, size, size)
         height, width = pixels.shape[1:]
@@ -147,7 +201,7 @@ class Preprocessing:
             pixels = _centre(pixels, min(height, long), min(width, long))
         scaled = int(self.resize * long / short)  # torchvision's rule
         new = (self.resize, scaled) if height <= width else (scaled, self.resize)
-        return _centre(self._resized(pixels, *new), size, size).contiguous()
+        return self._resized(pixels, *new)
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
         """Return ``(batch / 255 - mean) / std`` in float32, on the batch's device.

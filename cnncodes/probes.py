@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from cnncodes.calibration import fit_temperature, log_loss
 from cnncodes.errors import ProbeError, nearest
 from cnncodes.solvers import DenseLinearSVC, fit_path
+from cnncodes.views import as_rows, repeated, summed
 
 __all__ = [
     "CLASSIFIERS",
@@ -30,6 +31,7 @@ __all__ = [
     "CodeScaler",
     "Folds",
     "Search",
+    "decide",
     "few_threads",
     "fit_probe",
     "make_folds",
@@ -133,6 +135,9 @@ class Search:
         standard error of the best, that whose calibrated out-of-fold probabilities are the most likely.
     decision : ndarray, shape (n_samples, n_classes) or (n_samples, 1) for two classes
         Out-of-fold decision values for that C.
+    temperature : float
+        What decision values are divided by before the softmax gives probabilities: fitted to these. Those of logistic
+        regression need none (1.0), unless they are sums over views.
     classes : ndarray, shape (n_classes,)
     folds : list of (train, test) index arrays
     notes : list of str
@@ -142,6 +147,7 @@ class Search:
     accuracy: np.ndarray
     C: float
     decision: np.ndarray
+    temperature: float
     classes: np.ndarray
     folds: Folds
     notes: list[str] = field(default_factory=list)
@@ -155,6 +161,19 @@ class Search:
 def winner(decision: np.ndarray) -> np.ndarray:
     """Return the index of the class that decision values of shape (n, n_classes) or (n, 1) name, shape (n,)."""
     return (decision[:, 0] > 0).astype(int) if decision.shape[1] == 1 else decision.argmax(axis=1)
+
+
+def decide(probe: Pipeline, X: np.ndarray) -> np.ndarray:
+    """Return decision values of images, shape (n, n_classes) or (n, 1) for two classes, summed over their views.
+
+    Parameters
+    ----------
+    probe : Pipeline
+        Fitted.
+    X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+    """
+    decision = probe.decision_function(as_rows(X))
+    return summed(decision.reshape(len(decision), -1), X)
 
 
 def make_folds(
@@ -237,7 +256,8 @@ def search_C(
 
     Parameters
     ----------
-    X : ndarray, shape (n_samples, n_features)
+    X : ndarray, shape (n_samples, n_features) or (n_samples, n_views, n_features)
+        All views of an image are trained on, or none is; where it is held out, their decision values are summed.
     y : ndarray, shape (n_samples,)
     clf, scale, class_weight
         As for `make_probe`.
@@ -264,7 +284,7 @@ def search_C(
     for C in Cs[[0, -1]]:  # refuses what is wrong before anything is computed
         make_probe(clf, C=C, scale=scale, class_weight=class_weight)
     folds, notes = make_folds(y, groups, cv=cv, seed=seed)
-    if not (finite := np.isfinite(X).all(axis=1)).all():
+    if not (finite := np.isfinite(X).all(axis=tuple(range(1, X.ndim)))).all():
         raise ProbeError(
             f"the codes of {np.sum(~finite)} of {len(X)} images are not finite; "
             "extract them again with --precision fp32, or with other weights"
@@ -281,13 +301,15 @@ def search_C(
     decision = np.empty((len(Cs), len(y), results[0].decision.shape[2]))
     for (_, test), path in zip(folds, results, strict=True):
         decision[:, test] = path.decision
-    best = _most_regularised(accuracy) if one_se else _most_likely(decision, np.searchsorted(classes, y))
+    truth = np.searchsorted(classes, y)
+    best = _most_regularised(accuracy) if one_se else _most_likely(decision, truth)
+    temperature = 1.0 if clf == "logreg" and X.ndim == 2 else fit_temperature(decision[best], truth)
     means = accuracy.mean(axis=0)
     notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
     notes += sorted({f"in cross-validation: {message}" for path in results for message in path.messages})
     if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
         notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
-    return Search(Cs, accuracy, float(Cs[best]), decision[best], classes, folds, notes)
+    return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
 
 
 def _most_regularised(accuracy: np.ndarray) -> int:
@@ -345,7 +367,7 @@ def fit_probe(
     probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
     with few_threads(X), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        probe.fit(X, y)
+        probe.fit(as_rows(X), repeated(y, X))
     if any(issubclass(item.category, ConvergenceWarning) for item in caught):
         search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
     search.notes += _messages(caught)
@@ -393,10 +415,11 @@ def _fold_path(
     scale: str,
     class_weight: Any,
 ) -> _FoldPath:
-    """Fit a probe for each C to the rows `train`, and apply it to the rows `test`."""
-    scaler = SCALINGS[scale]().fit(X[train])
-    inside, outside = scaler.transform(X[train]), scaler.transform(X[test])
+    """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
+    scaler = SCALINGS[scale]().fit(as_rows(X[train]))
+    inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
     with few_threads(inside), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        path = fit_path(inside, y[train], Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
-    return _FoldPath(path.decision_function(outside), path.converged, _messages(caught))
+        labels = repeated(y[train], X)
+        path = fit_path(inside, labels, Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
+    return _FoldPath(summed(path.decision_function(outside), X), path.converged, _messages(caught))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -156,18 +157,21 @@ class FrozenNetwork:
 
         Parameters
         ----------
-        pixels : Tensor of uint8, shape (n, 3, S, S)
+        pixels : Tensor of uint8, shape (n, 3, S, S) or (n, n_views, 3, S, S)
         replica : int
             After `warm_up`, the network is on several GPUs: this one of `devices` is used, counted in a circle.
 
         Returns
         -------
-        dict of str to ndarray, shape (n, n_features)
+        dict of str to ndarray, shape (n, n_features) or (n, n_views, n_features)
             One entry for each layer that is no link, or that `restrict` left; of the layer's dtype, or of float32
             where a code is too large for it.
         """
-        codes = self._codes(pixels, replica % len(self._forwards))
-        return {name: _rounded(values, self.layers[name]["dtype"]) for name, values in codes.items()}
+        codes = self._codes(pixels.flatten(0, -4), replica % len(self._forwards))
+        return {
+            name: _rounded(values, self.layers[name]["dtype"]).reshape(*pixels.shape[:-3], -1)
+            for name, values in codes.items()
+        }
 
     def _codes(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
         size = self.batch_size
@@ -224,11 +228,13 @@ class FrozenNetwork:
         n_images, workers : int
             To be run, and that run at the same time.
         """
-        if n_images >= FEWEST and isinstance(self._full, torch.fx.GraphModule):
-            size = self.backbone.preprocessing.image_size
+        preprocessing = self.backbone.preprocessing
+        n_squares = n_images * math.prod(preprocessing.middle_axis)
+        if n_squares >= FEWEST and isinstance(self._full, torch.fx.GraphModule):
+            size = preprocessing.image_size
             noise = torch.zeros((self.batch_size, 3, size, size), dtype=torch.uint8)
             at_once = workers if self.device.type == "cpu" else len(self.devices)
-            self.compiled = pays(lambda: self._codes(noise), n_images / self.batch_size, at_once)
+            self.compiled = pays(lambda: self._codes(noise), n_squares / self.batch_size, at_once)
 
     def warm_up(self) -> None:
         """Take up all devices, and compile if that was decided; on the thread count that the network is to run with.

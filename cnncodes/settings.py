@@ -12,6 +12,7 @@ from cnncodes.backbones import load_backbone
 from cnncodes.codes import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.runtime import FrozenNetwork
+from cnncodes.views import NO_VIEWS
 
 __all__ = [
     "DEFAULT_BACKBONE",
@@ -50,6 +51,9 @@ class Settings:
     batch_size : int, optional
     dtype : {"auto", "float16", "float32"}
         Of the codes in the file; ``auto`` is float16 for each layer whose codes it holds.
+    views : {"none", "flip", "10crop"}
+        What is kept of each image: its codes; or also those of its mirror image; or those of its four corners and its
+        centre, and of the same of its mirror image.
     exact_decode : bool
         Decode JPEG files at full size, and resize in float32.
     compile : bool
@@ -64,6 +68,7 @@ class Settings:
     pooling: str | None = None
     image_size: int | None = None
     resize: str | None = None
+    views: str | None = None
     precision: str | None = None
     device: str | None = None
     batch_size: int | None = None
@@ -101,6 +106,7 @@ def held_settings(description: Mapping[str, Any]) -> Settings:
             pooling=description["pooling"],
             image_size=preprocessing["image_size"],
             resize=preprocessing["mode"],
+            views=preprocessing.get("views", NO_VIEWS),
             precision=description["precision"],
             device=runtime["device"],
             batch_size=runtime["batch_size"],
@@ -128,7 +134,9 @@ def build_network(settings: Settings) -> FrozenNetwork:
     backbone = load_backbone(
         settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
     )
-    preprocessing = backbone.preprocessing.override(settings.image_size, settings.resize, exact=settings.exact_decode)
+    preprocessing = backbone.preprocessing.override(
+        settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
+    )
     backbone = replace(backbone, preprocessing=preprocessing)
     return FrozenNetwork(
         backbone,

@@ -125,8 +125,9 @@ def verify(
         errors = np.zeros(found.recomputed)
         for name in file.layers:
             codes, expected = computed.codes[name][same], file.codes(name, again[same])
-            length = np.maximum(np.linalg.norm(expected, axis=1), np.finfo(np.float32).tiny)
-            errors = np.maximum(errors, np.linalg.norm(codes - expected, axis=1) / length)
+            length = np.maximum(np.linalg.norm(expected, axis=-1), np.finfo(np.float32).tiny)
+            of_views = np.linalg.norm(codes - expected, axis=-1) / length
+            errors = np.maximum(errors, of_views.max(axis=1) if file.views else of_views)
         found.largest_error = float(errors.max(initial=0.0))
         bad = errors > TOLERANCE[file.description["precision"]]
         found.wrong = file.ids[again[same][bad]].tolist()

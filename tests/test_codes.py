@@ -315,6 +315,12 @@ HOSTILE: dict[str, Callable[[h5py.File], object]] = {
     "a link to nothing": lambda h5: described(h5, lambda d: d["links"].__setitem__("layer1", "layer9")),
     "a link to itself": lambda h5: described(h5, lambda d: d["links"].__setitem__("layer1", "layer1")),
     "pooling is a number": lambda h5: described(h5, lambda d: d["layers"]["layer1"].__setitem__("pooling", 3)),
+    "views are unknown": lambda h5: described(h5, lambda d: d.__setitem__("preprocessing", {"views": "11crop"})),
+    "views are a list": lambda h5: described(h5, lambda d: d.__setitem__("preprocessing", {"views": ["flip"]})),
+    "views that are not there": lambda h5: described(h5, lambda d: d.__setitem__("preprocessing", {"views": "flip"})),
+    "views that are not said": lambda h5: replaced(
+        h5, "codes/layer1", lambda g, leaf: g.create_dataset(leaf, data=np.zeros((N, 2, 3), np.float32))
+    ),
     "classes is a number": lambda h5: h5.attrs.__setitem__("classes", "3"),
     "version is text": lambda h5: h5.attrs.__setitem__("format_version", "one"),
 }

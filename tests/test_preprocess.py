@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cnncodes.errors import BackboneError
-from cnncodes.preprocess import Preprocessing
+from cnncodes.preprocess import MODES, Preprocessing
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PLAIN = Preprocessing(256, 224, "bilinear", **IMAGENET)
@@ -195,15 +195,48 @@ def test_another_size_keeps_the_ratio(size, resize):
     assert other.geometry(random_pixels(30, 40)).shape == (3, size or 224, size or 224)
 
 
-def test_description_goes_through_json():
-    odd = Preprocessing(235, 224, "bicubic", **IMAGENET, mode="squash")
+@pytest.mark.parametrize("views", ["none", "flip"])
+def test_description_goes_through_json(views):
+    odd = Preprocessing(235, 224, "bicubic", **IMAGENET, mode="squash", views=views)
     assert Preprocessing.from_dict(json.loads(json.dumps(odd.to_dict()))) == odd
+    assert ("views" in odd.to_dict()) == (views == "flip")
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (333, 251), (28, 28), (257, 256), (1, 1)])
+def test_views_are_those_of_torchvision(height, width):
+    from torchvision.transforms import functional
+
+    pixels = random_pixels(height, width)
+    for mode, side in (("crop", [256]), ("squash", [256, 256])):
+        whole = functional.resize(pixels.float(), side, antialias=True).clamp(0, 255).round().to(torch.uint8)
+        expected = torch.stack(functional.ten_crop(whole, [224, 224]))
+        assert torch.equal(EXACT.override(mode=mode, views="10crop").squares(pixels), expected), mode
+        rough = PLAIN.override(mode=mode, views="10crop").squares(pixels)
+        assert (rough.int() - expected.int()).abs().max() <= 1
+    padded = PLAIN.override(256, "pad").geometry(pixels)
+    expected = torch.stack(functional.ten_crop(padded, [224, 224]))
+    assert torch.equal(PLAIN.override(mode="pad", views="10crop").squares(pixels), expected)
+    for mode in MODES:
+        square = PLAIN.override(mode=mode).geometry(pixels)
+        assert torch.equal(PLAIN.override(mode=mode).squares(pixels), square)
+        both = PLAIN.override(mode=mode, views="flip").squares(pixels)
+        assert torch.equal(both, torch.stack([square, functional.hflip(square)]))
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "squash"])
+def test_ten_crops_are_cut_from_enough_pixels(mode):
+    """What an image is decoded to at reduced scale is at least twice what the crops are cut from."""
+    plain, ten = PLAIN.override(mode=mode), PLAIN.override(mode=mode, views="10crop")
+    scale = 1 if mode == "crop" else 256 / 224
+    assert ten.enough(4000, 3000) == pytest.approx([scale * side for side in plain.enough(4000, 3000)], abs=1)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"mode": "stretch"}, "'stretch'; choose crop, pad, squash"),
+        ({"views": "11crop"}, "'11crop'; choose none, flip, 10crop"),
+        ({"views": "10crop", "resize": 224}, "no ten views of 224 pixels to cut out; use --views flip"),
         ({"interpolation": "lanczos"}, "'lanczos' is not known, only bilinear, bicubic"),
         ({"image_size": 0}, "image size of 0 pixels"),
         ({"image_size": 10**9}, "expected 1 to 16384"),

@@ -30,9 +30,9 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def harness(shim: Path, work: Path, *words: object) -> dict[str, Any]:
+def harness(shim: Path, work: Path, mode: str, amount: int, *control: str, views: str = "none") -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, HERE / "harness.py", work, *map(str, words)],
+        [sys.executable, HERE / "harness.py", work, mode, str(amount), views, *control],
         env={**os.environ, "LD_PRELOAD": str(shim)},
         capture_output=True,
         text=True,
@@ -43,8 +43,9 @@ def harness(shim: Path, work: Path, *words: object) -> dict[str, Any]:
     return result
 
 
-def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path: Path) -> None:
-    result = harness(shim, tmp_path, "sweep", 31)
+@pytest.mark.parametrize("views", ["none", "flip"])
+def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path: Path, views: str) -> None:
+    result = harness(shim, tmp_path, "sweep", 31, views=views)
     assert result["failures"] == []
     assert result["killed"] == result["points"] >= 8
 

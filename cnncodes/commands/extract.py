@@ -20,6 +20,7 @@ from cnncodes.commands.options import (
     option_workers,
 )
 from cnncodes.rendering import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting
+from cnncodes.views import VIEWS
 
 FAILURES_SHOWN = 10
 
@@ -49,6 +50,11 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--pool", "pooling", help="avg, max, gem, grid2 or flatten: how a map becomes a vector.  [default: avg]")
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels that enters the network.")
 @click.option("--resize", type=click.Choice(["crop", "pad", "squash"]), help="How an image becomes square.")
+@click.option(
+    "--views",
+    type=click.Choice(list(VIEWS)),
+    help="Views of each image whose codes are kept: also its mirror image, or ten crops.  [default: none]",
+)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="[default: auto]")
 @option_device
 @click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together.")

@@ -1,8 +1,8 @@
 """Kills a real extraction at every call that changes a file, and looks at what it left.
 
-Run as ``LD_PRELOAD=shim.so python harness.py WORK MODE …``; prints one JSON object. Each extraction is a forked child,
-so that a point costs milliseconds; the network is a tiny one and the images are small PNG files with one broken among
-them, but the code that runs is `cnncodes.extract` itself.
+Run as ``LD_PRELOAD=shim.so python harness.py WORK MODE AMOUNT VIEWS …``; prints one JSON object. Each extraction is a
+forked child, so that a point costs milliseconds; the network is a tiny one and the images are small PNG files with one
+broken among them, but the code that runs is `cnncodes.extract` itself.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def make_images(folder: Path) -> None:
 class Harness:
     """Runs extractions in forked children, and judges the file that they leave."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, views: str) -> None:
+        self.views = views
         self.images, self.out = work / "images", work / "out"
         self.log = work / "changes.log"
         make_images(self.images)
@@ -65,7 +66,8 @@ class Harness:
         register_backbone("tiny", build_tiny, preprocessing=size)
 
     def extract(self) -> None:
-        extract(self.images, self.codes, backbone="tiny", layers=["0", "2"], batch_size=BATCH, workers=1)
+        layers = ["0", "2"]
+        extract(self.images, self.codes, backbone="tiny", layers=layers, views=self.views, batch_size=BATCH, workers=1)
 
     def child(self, at: int = -1, *, how: int = CLEAN, log: bool = False, after: float | None = None) -> int:
         """Extract in a child that is killed at a call or `after` seconds; return its count of calls, -1 if killed.
@@ -272,11 +274,11 @@ def state_before_codes() -> None:
 
 
 def main() -> None:
-    work, mode, amount, *control = sys.argv[1:]
+    work, mode, amount, views, *control = sys.argv[1:]
     for name in control:
         {"no-checksum": no_checksum, "state-before-codes": state_before_codes}[name]()
     run = {"sweep": sweep, "kills": random_kills, "power": power_loss, "full": full_disk}[mode]
-    print(json.dumps(run(Harness(Path(work)), int(amount))))
+    print(json.dumps(run(Harness(Path(work), views), int(amount))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""Do several views of each image, `extract --views flip` and `10crop`, make the classifier better, and at what cost?
+
+    python benchmarks/bench_views.py
+
+Some training and test images of Fashion-MNIST go through the embedded mobilenet_v2 without views, mirrored, and as ten
+crops. Without views the codes are asserted to be those of the first of the two mirrored ones. Then small sets are
+drawn from the training images; for each, and for each kind of views, C is chosen and a probe is fitted as `cnncodes
+fit` does (all views are trained on, scores are summed) and as with `CNNCodes` (on the mean of the views), and scored on
+the same test images. Gains are over no views, on the same draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from bench_fashion_mnist import SOURCE, SPLITS, Progress, describe_machine, make_image_set, read_split
+from bench_intervals import draw_rows
+
+from cnncodes import CodesFile, extract
+from cnncodes.probes import decide, fit_probe, winner
+from cnncodes.views import VIEWS, averaged
+
+LAYERS = ("layer3", "penultimate")
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def make_codes(options: argparse.Namespace) -> tuple[dict[str, Path], dict[str, float]]:
+    """Extract the same images with each kind of views; return the files, and the seconds of what was computed now."""
+    limits = {"train": options.pool, "test": options.test}
+    splits = {split: read_split(SOURCE, prefix, limits[split]) for split, prefix in SPLITS.items()}
+    images = make_image_set(splits)
+    paths, seconds = {}, {}
+    options.work.mkdir(exist_ok=True)
+    for views in VIEWS:
+        path = options.work / f"fashion-mnist-{options.pool}-{options.test}-{options.resize}-{views}.h5"
+        done = extract(images, path, layers=LAYERS, resize=options.resize, views=views, progress=Progress())
+        paths[views], seconds[views] = path, done.seconds if done.computed == len(images) else np.nan
+    return paths, seconds
+
+
+def read(path: Path, layer: str) -> Splits:
+    with CodesFile.open(path) as file:
+        return {split: (file.codes(layer, rows := file.rows(split)), file.labels[rows]) for split in ("train", "test")}
+
+
+def one_draw(splits: Splits, n: int, seed: int, clf: str) -> tuple[float, float]:
+    """Return the accuracy on the test images, and the seconds of the fit."""
+    X, y = splits["train"]
+    rows = draw_rows(y, n, seed)
+    began = time.perf_counter()
+    probe, _ = fit_probe(X[rows], y[rows], clf=clf, seed=seed)
+    seconds = time.perf_counter() - began
+    X_test, y_test = splits["test"]
+    return float(np.mean(probe.classes_[winner(decide(probe, X_test))] == y_test)), seconds
+
+
+def report(layer: str, paths: dict[str, Path], extraction: dict[str, float], options: argparse.Namespace) -> None:
+    codes = {views: read(path, layer) for views, path in paths.items()}
+    for split in SPLITS:
+        plain, mirrored = (codes[views][split][0] for views in ("none", "flip"))
+        if not np.array_equal(plain, mirrored[:, 0]):
+            raise SystemExit(f"the first view of {paths['flip']} is not the image itself")
+    kinds = {("none", "one row an image"): codes["none"]}
+    for views in [name for name in VIEWS if name != "none"]:
+        kinds[views, "all train, scores summed"] = codes[views]
+        kinds[views, "mean of the codes"] = {split: (averaged(X), y) for split, (X, y) in codes[views].items()}
+    base = np.empty(0)
+    for (views, use), splits in kinds.items():
+        draws = [one_draw(splits, options.n, seed, options.clf) for seed in range(options.draws)]
+        accuracy, seconds = np.array(draws).T
+        base = accuracy if views == "none" else base
+        gain = 100 * (accuracy - base)
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        better = "" if views == "none" else f"{gain.mean():+.2f} ± {error:.2f}"
+        cells = [layer, views, use, f"{100 * accuracy.mean():.2f}", better, f"{seconds.mean():.1f}"]
+        print(f"| {' | '.join([*cells, f'{extraction[views]:.0f}'])} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("bench-work"), help="folder of the codes files")
+    parser.add_argument("--pool", type=int, default=1000, help="training images that sets are drawn from")
+    parser.add_argument("--test", type=int, default=2000, help="test images")
+    parser.add_argument("--n", type=int, default=300, help="images in a set")
+    parser.add_argument("--draws", type=int, default=10, help="sets")
+    parser.add_argument("--clf", choices=["svm", "logreg"], default="svm")
+    parser.add_argument("--resize", choices=["crop", "pad", "squash"], default="squash")
+    parser.add_argument("--extract-only", action="store_true", help="only make the codes files")
+    options = parser.parse_args()
+    paths, extraction = make_codes(options)
+    if options.extract_only:
+        return
+    print("| layer | views | use | test accuracy, % | points gained (± standard error) | fit, s | extraction, s |")
+    print("|---|---|---|--:|--:|--:|--:|")
+    for layer in LAYERS:
+        report(layer, paths, extraction, options)
+    print(f"\n{options.draws} sets of {options.n} images, {options.test} test images, {options.clf}")
+    print(f"{describe_machine()}\ncommand: {shlex.join(['python', *sys.argv])}")
+
+
+if __name__ == "__main__":
+    main()
