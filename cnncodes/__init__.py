@@ -15,7 +15,7 @@ _HOMES = {
     "CodesFile": "codes",
     "ImageSet": "images",
     "ProbeModel": "models",
-    "compare": "fitting",
+    "compare": "comparison",
     "evaluate": "fitting",
     "extract": "extraction",
     "fit": "fitting",

@@ -1,4 +1,4 @@
-"""Scores that say how far they can be trusted: intervals, baselines, per-class figures, comparisons."""
+"""Scores that say how far they can be trusted: intervals, baselines, per-class figures."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.errors import ProbeError
+from cnncodes.optional import need
 from cnncodes.probes import SCALINGS, Folds, decide, few_threads, fit_probe, winner
 from cnncodes.views import averaged
 
 __all__ = [
-    "Comparison",
     "EvaluationResult",
     "balanced_interval",
     "majority_accuracy",
     "neighbour_accuracy",
     "nested_predictions",
     "score",
+    "score_shares",
     "wilson_interval",
 ]
 
@@ -85,12 +86,23 @@ def score(y: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     ----------
     y, predicted : ndarray, shape (n,)
     """
-    right = y == predicted
+    return score_shares(y, y == predicted)
+
+
+def score_shares(y: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Return what `score` does, given how often each image was labelled right.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n,)
+    right : ndarray, shape (n,)
+        From 0 to 1. Answers to the same image, of repeated cross-validations, do not narrow the intervals.
+    """
     _, of_class, counts = np.unique(y, return_inverse=True, return_counts=True)
     by_class = np.bincount(of_class, right)
     return {
         "accuracy": float(right.mean()),
-        "interval": list(wilson_interval(int(right.sum()), len(y))),
+        "interval": list(wilson_interval(float(right.sum()), len(y))),
         "balanced_accuracy": float((by_class / counts).mean()),
         "balanced_interval": list(balanced_interval(by_class, counts)),
     }
@@ -222,40 +234,4 @@ class EvaluationResult:
 
     def to_frame(self) -> Any:
         """Return the per-class figures as a pandas DataFrame, one row a class."""
-        return _pandas().DataFrame(self.per_class).T.rename_axis("class").astype({"n": int})
-
-
-@dataclass
-class Comparison:
-    """Probes on several layers, cross-validated on the same folds, best first.
-
-    Attributes
-    ----------
-    rows : list of dict
-        ``codes``, ``layers``, ``clf``, ``C``, ``n_features``, ``cv_accuracy``, ``cv_interval``,
-        ``cv_balanced_accuracy``, ``n``, ``classes``, ``baseline_accuracy``, ``seconds``; the majority class is the
-        row whose ``clf`` is ``"majority"``.
-    notes : list of str
-    """
-
-    rows: list[dict[str, Any]]
-    notes: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.rows = sorted(self.rows, key=lambda row: (-row["cv_accuracy"], row["n_features"]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
-        return {"rows": self.rows}
-
-    def to_frame(self) -> Any:
-        """Return the rows as a pandas DataFrame."""
-        return _pandas().DataFrame([{**row, "layers": " + ".join(row["layers"])} for row in self.rows])
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError("to_frame needs pandas: pip install pandas (to_dict does without)") from error
-    return pandas
+        return need("pandas", "to_frame").DataFrame(self.per_class).T.rename_axis("class").astype({"n": int})

@@ -1,4 +1,4 @@
-"""Fits, evaluates and compares probes on codes files: what the commands of these names do."""
+"""Fits and evaluates probes on codes files: what the commands of these names do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import is_hdf5
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import (
-    Comparison,
     EvaluationResult,
     majority_accuracy,
     neighbour_accuracy,
@@ -24,9 +23,10 @@ from cnncodes.evaluation import (
 )
 from cnncodes.images import ImageSet, load_images
 from cnncodes.models import ProbeModel, digests_of
-from cnncodes.probes import Search, fit_probe, search_C
+from cnncodes.probes import Search, fit_probe
+from cnncodes.training_rows import split_rows
 
-__all__ = ["compare", "evaluate", "fit"]
+__all__ = ["evaluate", "fit"]
 
 PROTOCOL = (
     "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson; "
@@ -100,7 +100,7 @@ def fit(
     if not names or len(set(names)) < len(names):
         raise ProbeError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
-        train, test, notes = _split_rows(file)
+        train, test, notes = split_rows(file)
         X, y = file.codes(names, train), file.labels[train]
         groups = file.groups[train]
         X_test, y_test = file.codes(names, test), file.labels[test]
@@ -226,112 +226,8 @@ def evaluate(
     )
 
 
-def compare(
-    codes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "codes.h5",
-    *,
-    clfs: Sequence[str] = ("svm", "logreg"),
-    layers: str | Sequence[str] = (),
-    scale: str = "standard",
-    cv: int = 5,
-    seed: int = 0,
-    progress: Callable[[int, int, int], None] | None = None,
-) -> Comparison:
-    """Cross-validate layers × probes on the same folds.
-
-    Parameters
-    ----------
-    codes : path or sequence of paths
-        Several (of other networks, say) must hold the same images, as the folds are the same for all.
-    clfs : sequence of {"svm", "logreg"}
-    layers : sequence of str
-        All by default.
-    scale, cv, seed
-        As for `fit`.
-    progress : callable, optional
-        Called with (done, total, 0) after each probe.
-
-    Returns
-    -------
-    Comparison
-    """
-    paths = [codes] if isinstance(codes, (str, os.PathLike)) else list(codes)
-    rows: list[dict[str, Any]] = []
-    notes: list[str] = []
-    plan = []
-    first: tuple[list[str], list[str]] | None = None
-    for path in paths:
-        with CodesFile.open(path) as file:
-            train = _split_rows(file)[0]
-            here = (file.ids[train].tolist(), file.labels[train].tolist())
-            if here != (first := first or here):
-                raise ProbeError(
-                    f"{path} and {paths[0]} hold other images or labels, so their scores cannot be compared; "
-                    "extract the same folder to each, and see `cnncodes info` for images that failed"
-                )
-            names = _names(layers) or [name for name in file.layers if name not in file.links]
-            plan += [(path, name, clf) for name in names for clf in clfs]
-    for number, (path, name, clf) in enumerate(plan):
-        started = time.perf_counter()
-        with CodesFile.open(path) as file:
-            train, _, found = _split_rows(file)
-            X, y = file.codes(name, train), file.labels[train]
-            groups = file.groups[train]
-            backbone = file.description["backbone"]
-        search = search_C(X, y, clf=clf, scale=scale, groups=groups, cv=cv, seed=seed)
-        common = {"codes": str(path), "backbone": backbone, "n": len(y), "classes": search.classes.tolist()}
-        common["baseline_accuracy"] = majority_accuracy(y)
-        rows.append(
-            {
-                **common,
-                "layers": [name],
-                "clf": clf,
-                "C": search.C,
-                "n_features": X.shape[-1],
-                **_cv_scores(search, y),
-                "seconds": time.perf_counter() - started,
-            }
-        )
-        notes += [note for note in [*found, *(f"{name}, {clf}: {note}" for note in search.notes)] if note not in notes]
-        if progress is not None:
-            progress(number + 1, len(plan), 0)
-    labels, counts = np.unique(y, return_counts=True)
-    majority = {f"cv_{key}": value for key, value in score(y, np.full(len(y), labels[counts.argmax()])).items()}
-    rows.append({**common, "layers": [], "clf": "majority", "C": None, "n_features": 0, **majority, "seconds": 0.0})
-    return Comparison(rows, notes)
-
-
 def _names(layers: str | Sequence[str]) -> list[str]:
     return [layers] if isinstance(layers, str) else list(layers)
-
-
-def _split_rows(file: CodesFile) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the rows to train on, those held out, and notes."""
-    counts = file.counts
-    if counts["pending"]:
-        raise ProbeError(
-            f"{file.path}: {counts['pending']} of {file.n} images are not extracted yet; "
-            "run the same `cnncodes extract` again to finish it"
-        )
-    notes = [f"{counts['failed']} images that could not be read are left out"] if counts["failed"] else []
-    if shard := file.description.get("shard"):
-        notes.append(f"{file.path} is part {shard['part']} of {shard['of']} only; `cnncodes merge` joins the parts")
-    notes += [
-        f"of each image there are {n_views} views: all are trained on, and their scores are summed"
-        for n_views in file.views
-    ]
-    if not (file.labels != "").any():
-        raise ProbeError(
-            f"{file.path}: the images have no labels; extract a folder of class folders, or a table with labels"
-        )
-    splits = set(file.splits[file.rows()]) - {""}
-    if "train" not in splits:
-        if len(splits) > 1:
-            notes.append(f"there is no split train: the images of {', '.join(sorted(splits))} are taken together")
-        return file.rows(), np.empty(0, int), notes
-    held_out = next((name for name in ("test", "val") if name in splits), None)
-    if unused := sorted(splits - {"train", held_out}):
-        notes.append(f"images of the split {', '.join(unused)} are not used; held out is {held_out}")
-    return file.rows("train"), file.rows(held_out) if held_out else np.empty(0, int), notes
 
 
 def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
@@ -347,7 +243,7 @@ def _is_codes_file(data: Any) -> bool:
 def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
     with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
         model.check_codes(file.description, str(file.path))
-        train, test, notes = _split_rows(file)
+        train, test, notes = split_rows(file)
         rows = test if len(test) else train
         X, y = file.codes(model.layers, rows), file.labels[rows]
         neighbour = None

@@ -17,7 +17,6 @@ from rich.table import Table
 from cnncodes.errors import CnnCodesError
 
 __all__ = [
-    "comparison_row",
     "one_line",
     "open_output",
     "plain",
@@ -27,6 +26,7 @@ __all__ = [
     "print_table",
     "progress_bar",
     "quoted",
+    "save_plot",
     "short",
     "stderr",
     "waiting",
@@ -44,7 +44,7 @@ def waiting(text: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[int, int, int], None]]:
+def progress_bar(text: str, unit: str = "images") -> Iterator[Callable[[int, int, int], None]]:
     """Give a progress callback that draws a bar with rate and time left on stderr."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -65,7 +65,7 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int, int], None]]:
                 task,
                 completed=done,
                 total=total,
-                rate=f"{speed:.0f} images/s" if speed else "",
+                rate=f"{speed:.{speed < 10:d}f} {unit}/s" if speed else "",
                 failed=f"{failed} failed" if failed else "",
             )
 
@@ -121,19 +121,6 @@ def print_scores(scores: dict[str, Any]) -> None:
         click.echo(f"{title:<25} {value}")
 
 
-def comparison_row(row: dict[str, Any]) -> list[str]:
-    low, high = row["cv_interval"]
-    return [
-        " + ".join(row["layers"]) or "majority class",
-        row["clf"],
-        str(row["n_features"]),
-        f"{row['C']:.3g}" if row["C"] is not None else "",
-        f"{100 * row['cv_accuracy']:.1f} %",
-        f"{100 * low:.1f} – {100 * high:.1f} %",
-        f"{row['seconds']:.1f}",
-    ]
-
-
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout, never cut: a pipe has no width."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -168,6 +155,14 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
         raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save_plot(axes: Any, path: str) -> None:
+    """Write the figure of matplotlib axes; the suffix says in which format."""
+    try:
+        axes.figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise CnnCodesError(f"{path}: cannot be written ({error})") from error
 
 
 def plain(value: Any) -> str:

@@ -12,7 +12,6 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import (
-    Comparison,
     EvaluationResult,
     balanced_interval,
     majority_accuracy,
@@ -159,20 +158,7 @@ def test_result_as_frame_has_a_row_for_each_class(result):
     assert frame["n"].tolist() == [3, 2, 0, 1]
 
 
-def row(layers: list[str], accuracy: float, n_features: int) -> dict:
-    return {"layers": layers, "clf": "svm", "cv_accuracy": accuracy, "n_features": n_features}
-
-
-def test_comparison_is_sorted_best_first_and_of_equals_the_shortest_codes():
-    rows = [row(["a"], 0.5, 8), row(["b"], 0.9, 16), row(["a", "b"], 0.9, 24), row([], 0.2, 0)]
-    comparison = Comparison(list(reversed(rows)))
-    assert [r["layers"] for r in comparison.rows] == [["b"], ["a", "b"], ["a"], []]
-    assert comparison.to_dict() == {"rows": comparison.rows}
-    assert comparison.to_frame()["layers"].tolist() == ["b", "a + b", "a", ""]
-
-
 def test_missing_pandas_is_named_with_the_way_out(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    for one in (result, Comparison([row(["a"], 0.5, 8)])):
-        with pytest.raises(ImportError, match="pip install pandas"):
-            one.to_frame()
+    with pytest.raises(ImportError, match="pip install pandas"):
+        result.to_frame()

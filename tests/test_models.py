@@ -7,7 +7,6 @@ import copy
 import json
 import os
 import pickle
-import shutil
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -16,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from digit_codes import DESCRIPTION, LAYERS, X_DIGITS, Y_DIGITS, names, write_codes
 from safetensors import safe_open
 from safetensors.numpy import save as save_arrays
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -28,65 +27,12 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from sklearn.svm import LinearSVC
 
 import cnncodes.models
-from cnncodes.codes import CodesFile, CodesWriter, ImageTable
+from cnncodes.codes import CodesFile
 from cnncodes.errors import CnnCodesError, CodesFileError, MismatchError, ModelFileError, ProbeError
-from cnncodes.fitting import compare, evaluate, fit
+from cnncodes.fitting import evaluate, fit
 from cnncodes.models import FORMAT, ProbeModel
 
-SHUFFLED = np.random.default_rng(0).permutation(1797)  # as they come, the last digits are by other writers
-X_DIGITS, Y_DIGITS = (values[SHUFFLED] for values in load_digits(return_X_y=True))
 N_TRAIN, N_TEST = 240, 160
-LAYERS = {"layer1": slice(0, 24), "penultimate": slice(24, 64)}
-DESCRIPTION = {
-    "backbone": "tiny",
-    "weights": "none",
-    "weights_sha256": "ab" * 32,
-    "preprocessing": {
-        "resize": 36,
-        "image_size": 32,
-        "interpolation": "bilinear",
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.2, 0.2, 0.2],
-        "mode": "crop",
-    },
-    "layers": {
-        name: {"n_features": part.stop - part.start, "pooling": "avg", "map_shape": [part.stop - part.start, 4, 4]}
-        for name, part in LAYERS.items()
-    },
-    "links": {},
-    "pooling": "avg",
-    "precision": "fp32",
-    "runtime": {"device": "cpu", "batch_size": 8},
-}
-Labels = list[str] | None
-
-
-def write_codes(
-    path: Path,
-    rows: np.ndarray,
-    labels: Labels,
-    splits: Labels = None,
-    *,
-    description: dict[str, Any] = DESCRIPTION,
-    done: int | None = None,
-    failed: tuple[int, ...] = (),
-) -> Path:
-    """Make a codes file of digits; the layers are parts of the pixels."""
-    table = ImageTable([f"{row:04}.png" for row in rows], labels, splits=splits)
-    CodesFile.create(path, table, description)
-    numbers = np.array([i for i in range(len(rows)) if i not in failed], np.int64)[:done]
-    digests = np.zeros((len(rows), 32), np.uint8)
-    digests[:, :2] = np.column_stack(np.divmod(rows + 1, 256))
-    with CodesWriter(path) as file:
-        codes = {name: X_DIGITS[rows][numbers][:, part].astype(np.float32) for name, part in LAYERS.items()}
-        file.write(numbers, codes, digests[numbers])
-        for row in failed:
-            file.fail(row, "it is broken", digests[row])
-    return path
-
-
-def names(rows: np.ndarray) -> list[str]:
-    return [f"digit {label}" for label in Y_DIGITS[rows]]
 
 
 @pytest.fixture(scope="module")
@@ -571,30 +517,6 @@ def test_evaluation_refuses_codes_of_another_backbone(model, tmp_path):
     path = write_codes(tmp_path / "other.h5", BAD, ["a", "b"] * 10, description={**DESCRIPTION, "backbone": "huge"})
     with pytest.raises(MismatchError, match="backbone is 'huge'"):
         evaluate(path, model)
-
-
-def test_comparison_has_every_probe_best_first_and_the_majority(split_codes):
-    comparison = compare(split_codes, clfs=("svm", "logreg"), cv=3)
-    accuracies = [row["cv_accuracy"] for row in comparison.rows]
-    assert accuracies == sorted(accuracies, reverse=True)
-    kinds = {(row["clf"], *row["layers"]) for row in comparison.rows}
-    assert kinds == {(clf, layer) for clf in ("svm", "logreg") for layer in LAYERS} | {("majority",)}
-    assert comparison.rows[-1]["clf"] == "majority"
-    assert comparison.rows[-1]["cv_accuracy"] == comparison.rows[0]["baseline_accuracy"]
-    (of_svm,) = (row for row in comparison.rows if row["clf"] == "svm" and row["layers"] == ["layer1"])
-    alone = fit(split_codes, layers="layer1", cv=3).scores
-    for key in ("cv_accuracy", "cv_interval", "C", "n", "classes"):
-        assert of_svm[key] == alone[key]
-    json.dumps(comparison.to_dict(), allow_nan=False)
-
-
-def test_comparison_over_files_needs_the_same_images(pair_codes, split_codes, tmp_path):
-    twin = shutil.copy(pair_codes, tmp_path / "twin.h5")
-    rows = compare([pair_codes, twin], clfs=["svm"], layers=["layer1"], cv=3).rows
-    assert [row["clf"] for row in rows] == ["svm", "svm", "majority"]
-    assert rows[0]["cv_accuracy"] == rows[1]["cv_accuracy"]
-    with pytest.raises(ProbeError, match="hold other images or labels"):
-        compare([pair_codes, split_codes])
 
 
 def test_held_out_class_without_training_images_is_noted(tmp_path):

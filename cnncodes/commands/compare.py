@@ -1,4 +1,4 @@
-"""Compares layers and probes."""
+"""Compares layers, classifiers and scalings."""
 
 from __future__ import annotations
 
@@ -6,25 +6,60 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, command, option_json
-from cnncodes.rendering import comparison_row, print_json, print_notes, print_table
+from cnncodes.commands.options import CODES, EXIT_INTERRUPTED, command, option_json
+from cnncodes.rendering import print_json, print_notes, print_table, progress_bar, save_plot
+
+CLFS, SCALES = ("svm", "logreg"), ("standard",)
 
 
-@command("cnncodes compare", "cnncodes compare mobilenet.h5 resnet.h5 --clf svm --json")
+@command(
+    "cnncodes compare",
+    "cnncodes compare --clf svm --layer layer3 --layer penultimate --layer layer3+penultimate",
+    "cnncodes compare mobilenet.h5 resnet.h5 --clf svm --plot layers.png",
+    "cnncodes compare --json | jq -r .command",
+)
 @click.argument("codes", nargs=-1)
 @click.option("--clf", "clfs", multiple=True, type=click.Choice(["svm", "logreg"]), help="Probe.  [default: both]")
-@click.option("--layer", "layers", multiple=True, help="Layer.  [default: all]")
+@click.option("--layer", "layers", multiple=True, help="Layer, or several joined by +.  [default: all, one by one]")
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    type=click.Choice(["standard", "l2", "none"]),
+    help="Scaling of the codes.  [default: standard]",
+)
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
+@click.option("--repeats", type=click.IntRange(1), help="Cross-validations.  [default: up to 5, for 1,500 answers]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
+@click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth: .png, .svg or .pdf.")
 @option_json
-def compare(codes: tuple[str, ...], clfs: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Cross-validate layers × probes on the same folds, and print them best first."""
-    from cnncodes.fitting import compare as run
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    codes: tuple[str, ...],
+    clfs: tuple[str, ...],
+    scales: tuple[str, ...],
+    picture: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Cross-validate layers × probes × scalings on the same folds, and print them best first.
 
-    comparison = run(codes or (CODES,), clfs=clfs or ("svm", "logreg"), **options)
+    Recommended (*) is the simplest row that is not significantly worse than the best. Ctrl-C prints what is done.
+    """
+    from cnncodes.comparison import HEADERS, shown_row
+    from cnncodes.comparison import compare as run
+
+    with progress_bar("comparing", "probes") as progress:
+        comparison = run(codes or (CODES,), clfs=clfs or CLFS, scales=scales or SCALES, progress=progress, **options)
     print_notes(comparison.notes)
+    if picture:
+        save_plot(comparison.plot(), picture)
     if as_json:
         print_json(comparison.to_dict())
-        return
-    headers = ["layer", "probe", "features", "C", "accuracy", "95 % interval", "seconds"]
-    print_table(headers, [comparison_row(row) for row in comparison.rows])
+    else:
+        print_table(HEADERS, map(shown_row, comparison.rows))
+        print_notes([f"* the simplest that is not significantly worse than the best: {comparison.command}"])
+    if not comparison.finished:
+        ctx.exit(EXIT_INTERRUPTED)
