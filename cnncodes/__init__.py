@@ -15,6 +15,7 @@ _HOMES = {
     "CodesFile": "codes",
     "ImageSet": "images",
     "ProbeModel": "models",
+    "advise": "advice",
     "compare": "comparison",
     "evaluate": "fitting",
     "extract": "extraction",

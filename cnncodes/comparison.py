@@ -46,11 +46,14 @@ class Comparison:
     notes : list of str
     finished : bool
         Nothing was left out by an interruption.
+    shares : dict of tuple to ndarray of float, shape (n,)
+        How often each image was labelled right, from 0 to 1, by codes file, layers, classifier and scaling.
     """
 
     rows: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
     finished: bool = True
+    shares: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.rows = sorted(self.rows, key=lambda row: (-row["cv_accuracy"], row["n_features"]))
@@ -59,6 +62,10 @@ class Comparison:
     def recommended(self) -> dict[str, Any]:
         """The simplest row that is not significantly worse than the best: fewest layers, then shortest codes."""
         return next(row for row in self.rows if row["recommended"])
+
+    def interval(self, row: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+        """Return the 95 % interval of the accuracy of a row less that of another, on the same images."""
+        return paired_interval(self.shares[_key(row)], self.shares[_key(other)])
 
     @property
     def command(self) -> str:
@@ -176,7 +183,7 @@ def compare(
     repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
     options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
     rows: list[dict[str, Any]] = []
-    shares: list[np.ndarray] = []  # of the repeats in which each image was labelled right, (n,)
+    shares: list[np.ndarray] = []
     finished = True
     try:
         for candidate in plan:
@@ -195,7 +202,11 @@ def compare(
         notes.append(f"interrupted: {len(shares)} of {len(plan)} probes were compared")
     rows.append(_majority(rows[0], y))
     _add_differences(rows, shares)
-    return Comparison(rows, notes, finished)
+    return Comparison(rows, notes, finished, {_key(row): share for row, share in zip(rows, shares, strict=False)})
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["codes"], tuple(row["layers"]), row["clf"], row["scale"]
 
 
 def _plan(

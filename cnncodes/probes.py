@@ -250,6 +250,7 @@ def search_C(
     cv: int = 5,
     seed: int = 0,
     one_se: bool = False,
+    folds: Folds | None = None,
     n_jobs: int | None = None,
 ) -> Search:
     """Cross-validate a probe for each C of a grid, and choose one.
@@ -267,6 +268,8 @@ def search_C(
     one_se : bool
         Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best, instead of the
         best (Breiman, Friedman, Olshen, Stone 1984).
+    folds : list of (train, test) index arrays, optional
+        Instead of those that `make_folds` makes; each row must be tested on once.
     n_jobs : int, optional
         Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray.
 
@@ -283,7 +286,9 @@ def search_C(
     Cs = np.sort(np.asarray(Cs, dtype=float))
     for C in Cs[[0, -1]]:  # refuses what is wrong before anything is computed
         make_probe(clf, C=C, scale=scale, class_weight=class_weight)
-    folds, notes = make_folds(y, groups, cv=cv, seed=seed)
+    notes: list[str] = []
+    if folds is None:
+        folds, notes = make_folds(y, groups, cv=cv, seed=seed)
     if not (finite := np.isfinite(X).all(axis=tuple(range(1, X.ndim)))).all():
         raise ProbeError(
             f"the codes of {np.sum(~finite)} of {len(X)} images are not finite; "

@@ -1,0 +1,49 @@
+"""Says which case of transfer learning a data set is."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import Any
+
+import click
+
+from cnncodes.commands.options import CODES, command, option_json
+from cnncodes.rendering import print_json, print_notes, print_table, progress_bar, save_plot
+
+
+@command("cnncodes advise", "cnncodes advise flowers.h5 --plot advice.png", "cnncodes advise --json | jq -r .summary")
+@click.argument("codes", default=CODES)
+@click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
+@click.option("--weights", metavar="FILE", help="Where the weights file of the network lies by now.")
+@click.option(
+    "--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png, .svg, .pdf."
+)
+@option_json
+def advise(codes: str, picture: str | None, as_json: bool, **options: Any) -> None:
+    """Say which of the four cases of transfer learning CODES is, small or large, similar to ImageNet or not.
+
+    Prints the evidence, what twice as many images would bring, and the commands to type next.
+    """
+    from cnncodes.advice import advise as run
+
+    with progress_bar("fitting", "fits") as progress:
+        advice = run(codes, progress=progress, **options)
+    print_notes(advice.notes)
+    if picture:
+        save_plot(advice.plot()[0], picture)
+    if as_json:
+        print_json(advice.to_dict())
+        return
+    click.echo(f"{advice.summary}.\n")
+    print_table(["evidence", "found", "says"], map(astuple, advice.evidence))
+    if advice.curve is not None:
+        growing = sorted(advice.curve.class_gain.items(), key=lambda item: -item[1])[:3]
+        click.echo(
+            "\nMost was gained, when the images were last doubled, by "
+            + ", ".join(f"{name} ({100 * gain:+.1f} points)" for name, gain in growing)
+        )
+    click.echo("\nNext:")
+    for line in advice.commands:
+        click.echo(f"  {line}")
