@@ -17,9 +17,7 @@ from cnncodes.rendering import print_json, print_notes, print_table, progress_ba
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
 @click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
 @click.option("--weights", metavar="FILE", help="Where the weights file of the network lies by now.")
-@click.option(
-    "--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png, .svg, .pdf."
-)
+@click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")
 @option_json
 def advise(codes: str, picture: str | None, as_json: bool, **options: Any) -> None:
     """Say which of the four cases of transfer learning CODES is, small or large, similar to ImageNet or not.
@@ -40,10 +38,8 @@ def advise(codes: str, picture: str | None, as_json: bool, **options: Any) -> No
     print_table(["evidence", "found", "says"], map(astuple, advice.evidence))
     if advice.curve is not None:
         growing = sorted(advice.curve.class_gain.items(), key=lambda item: -item[1])[:3]
-        click.echo(
-            "\nMost was gained, when the images were last doubled, by "
-            + ", ".join(f"{name} ({100 * gain:+.1f} points)" for name, gain in growing)
-        )
+        texts = ", ".join(f"{name} ({100 * gain:+.1f} points)" for name, gain in growing)
+        click.echo(f"\nThe last doubling of the images helped these classes most: {texts}.")
     click.echo("\nNext:")
     for line in advice.commands:
         click.echo(f"  {line}")

@@ -1,0 +1,112 @@
+"""Advice: the evidence is what it says, and the verdict follows from it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from digit_codes import names, write_codes
+
+from cnncodes.advice import Advice, Evidence, _images_per_class, _mean_cosine, _slope, _verdict, advise
+from cnncodes.codes import CodesFile, load_codes
+from cnncodes.errors import BackboneError
+from cnncodes.learning_curve import LearningCurve
+from cnncodes.pretrained_head import PretrainedHead
+from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
+
+
+@pytest.fixture(scope="module")
+def advice(sample_codes: Path) -> Advice:
+    return advise(sample_codes, cv=3)
+
+
+def evidence(advice: Advice, what: str) -> Evidence:
+    return next(item for item in advice.evidence if item.what == what)
+
+
+def test_the_layer_is_that_of_the_smallest_log_loss(advice: Advice) -> None:
+    losses = {tuple(row["layers"]): row["cv_log_loss"] for row in advice.comparison.rows if row["layers"]}
+    assert tuple(advice.layers) == min(losses, key=lambda layers: losses[layers])
+    assert advice.layers[0] in advice.summary
+    words = shlex.split(advice.commands[0])
+    assert words[:2] == ["cnncodes", "fit"]
+    assert words[words.index("--layer") + 1] == advice.layers[0]
+
+
+def test_a_few_tiny_pictures_of_clothes_are_small_and_unlike_photographs(advice: Advice) -> None:
+    assert advice.size == "small"
+    assert evidence(advice, "images a class").found == "10 in the median of 3 classes, from 10 to 10"
+    assert evidence(advice, "pretrained head").says == "dissimilar"
+    json.dumps(advice.to_dict(), allow_nan=False)
+    assert advice.to_frame()["what"].tolist() == [item.what for item in advice.evidence]
+    assert advice.summary in advice._repr_html_()
+
+
+def test_the_pretrained_head_says_what_torchvision_says(sample_codes: Path) -> None:
+    model = torchvision.models.mobilenet_v2()
+    model.load_state_dict(torch.load(shipped_path(EMBEDDED_WEIGHTS), weights_only=True))
+    codes = load_codes(sample_codes, "penultimate")
+    with torch.inference_mode():
+        expected = model.eval().classifier(torch.from_numpy(codes)).softmax(1).max(1).values.numpy()
+    with CodesFile.open(sample_codes) as file:
+        head = PretrainedHead(file.description)
+    np.testing.assert_allclose(head.confidence(codes), expected, rtol=1e-4)
+    assert head.confidence(head.photos).mean() > 1.5 * expected.mean()
+
+
+def test_a_network_that_is_not_at_hand_is_told_of(tmp_path: Path) -> None:
+    rows = np.arange(60)
+    found = advise(write_codes(tmp_path / "codes.h5", rows, names(rows)), cv=2)
+    assert any(note.startswith("the pretrained head was not asked: ") for note in found.notes)
+    assert {item.what for item in found.evidence} == {"images a class", "accuracy by depth"}
+    assert any("too few for a learning curve" in note for note in found.notes)
+    assert found.curve is None
+
+
+def test_a_head_for_other_classes_is_refused(sample_codes: Path) -> None:
+    with CodesFile.open(sample_codes) as file:
+        description = {**file.description, "backbone": "tiny-head"}
+    from cnncodes import register_backbone
+    from cnncodes.preprocess import Preprocessing
+
+    plain = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    register_backbone("tiny-head", lambda: torchvision.models.mobilenet_v2(num_classes=5), preprocessing=plain)
+    with pytest.raises(BackboneError, match="no linear head for the 1,000 classes"):
+        PretrainedHead({**description, "weights": "random"})
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        (["small", ""], "small"),
+        (["undecided", "similar"], "similar"),
+        (["similar", "dissimilar", ""], "undecided"),
+        (["undecided", ""], "undecided"),
+    ],
+)
+def test_the_verdict_is_what_all_evidence_says(said: list[str], verdict: str) -> None:
+    assert _verdict([Evidence("", "", says) for says in said]) == verdict
+
+
+@pytest.mark.parametrize(("count", "says"), [(200, "small"), (201, "undecided"), (999, "undecided"), (1000, "large")])
+def test_the_number_of_images_decides_at_the_ends(count: int, says: str) -> None:
+    assert _images_per_class(np.repeat(["a", "b", "c"], [5, count, 9999])).says == says
+
+
+def test_between_them_the_curve_decides() -> None:
+    def says(interval: tuple[float, float], decided: bool = False) -> str:
+        return _slope(LearningCurve([1], [1], [(0, 1)], 0.01, interval, {}), decided).says
+
+    assert [says((0.011, 0.03)), says((0.0, 0.02)), says((-0.01, 0.009))] == ["small", "undecided", "large"]
+    assert says((0.02, 0.03), decided=True) == ""
+
+
+def test_mean_cosine_is_over_all_pairs() -> None:
+    codes = np.random.default_rng(0).normal(0.5, 1, (30, 8)).astype(np.float32)
+    unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+    assert _mean_cosine(codes) == pytest.approx((unit @ unit.T)[np.triu_indices(30, 1)].mean(), abs=1e-6)
