@@ -263,6 +263,12 @@ def test_no_fold_splits_the_views_of_an_image() -> None:
     assert np.mean(split.predictions == np.repeat(y, 2)) > 0.85  # so would it look
 
 
+def test_the_nearest_image_is_that_of_the_nearest_mean() -> None:
+    X = np.array([[[0.0], [4.0]], [[10.0], [12.0]], [[9.0], [-1.0]]])  # means 2, 11 and 4
+    fold = (np.array([0, 1]), np.array([2]))
+    assert neighbour_accuracy(X, np.array(["a", "b", "a"]), [fold], scale="none") == 1
+
+
 @pytest.mark.parametrize("clf", ["svm", "logreg"])
 def test_equal_views_are_one_with_twice_the_weight(viewed: tuple, clf: str) -> None:
     X, y = viewed[0][:, 0], viewed[1]
@@ -347,11 +353,11 @@ def test_codes_of_other_views_do_not_fit_the_model(model: ProbeModel, flip_codes
 
 
 def test_comparison_takes_all_views(flip_codes: Path) -> None:
-    comparison = compare(flip_codes, clfs=["svm"], layers="layer1", cv=3)
+    comparison = compare(flip_codes, clfs=["svm"], layers="layer1", cv=3, repeats=1)
     alone = fit(flip_codes, layers="layer1", cv=3).scores
     row = next(row for row in comparison.rows if row["layers"] == ["layer1"])
     for key in ("cv_accuracy", "C", "n", "n_features"):
-        assert row[key] == alone[key]
+        assert row[key] == pytest.approx(alone[key], rel=1e-12)
     assert row["n"] == 30
     assert any("2 views" in note for note in comparison.notes)
 
