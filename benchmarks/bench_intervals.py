@@ -75,12 +75,12 @@ def one_draw(
     X, y = train[0][rows], train[1][rows]
     with threadpool_limits(1):
         probe, search = fit_probe(X, y, clf=clf, seed=seed)
-        figures = score(y, search.predictions)
+        figures = score(y, search.predictions, out_of_fold=True)
         if nested:
-            other = score(y, nested_predictions(X, y, search.folds, clf=clf, seed=seed))
+            other = score(y, nested_predictions(X, y, search.folds, clf=clf, seed=seed), out_of_fold=True)
         else:
             other = {"accuracy": np.nan, "interval": (np.nan, np.nan)}
-        temperature = 1.0 if clf == "logreg" else fit_temperature(search.decision, np.searchsorted(search.classes, y))
+        temperature = fit_temperature(search.decision, np.searchsorted(search.classes, y))
         decision = probe.decision_function(test[0])
         right = probe.classes_[winner(decision)] == test[1]
         scaler = SCALINGS["standard"]().fit(X)

@@ -252,7 +252,7 @@ def _cross_validate(
         "clf": candidate.clf,
         "scale": candidate.scale,
         "C": float(np.exp(np.mean(np.log([search.C for search in searches])))),
-        **{f"cv_{name}": value for name, value in score_shares(y, share).items()},
+        **{f"cv_{name}": value for name, value in score_shares(y, share, out_of_fold=True).items()},
         "cv_log_loss": float(np.mean([log_loss(search.decision, truth, search.temperature) for search in searches])),
         "seconds": time.perf_counter() - started,
     }
@@ -284,7 +284,9 @@ def _neighbour(candidate: _Candidate, cv: int, seed: int) -> dict[str, Any]:
     started = time.perf_counter()
     X, y, groups, about = _training_codes(candidate)
     accuracy = neighbour_accuracy(X, y, make_folds(y, groups, cv=cv, seed=seed)[0], scale=candidate.scale)
-    scores = {f"cv_{name}": value for name, value in score_shares(y, np.full(len(y), accuracy)).items()}
+    scores = {
+        f"cv_{name}": value for name, value in score_shares(y, np.full(len(y), accuracy), out_of_fold=True).items()
+    }
     return {
         **about,
         "layers": [],

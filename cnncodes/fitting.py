@@ -23,13 +23,16 @@ from cnncodes.evaluation import (
 )
 from cnncodes.images import ImageSet, load_images
 from cnncodes.models import ProbeModel, digests_of
+from cnncodes.novelty import learn_familiarity
 from cnncodes.probes import Search, fit_probe
 from cnncodes.training_rows import split_rows
+from cnncodes.views import averaged
 
 __all__ = ["evaluate", "fit"]
 
 PROTOCOL = (
-    "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson; "
+    "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson, "
+    "with n / (1 + 5 / n) for n, as the probes of the folds are not the one that is kept; "
     "{choice}; the probe is then fitted on all training images"
 )
 CHOSEN = "C was chosen on the same folds, which flatters the figure a little (a nested estimate does not)"
@@ -127,6 +130,9 @@ def fit(
         trained_on=digests_of(digests),
         notes=notes + search.notes,
     )
+    model.class_means, model.familiarity = learn_familiarity(
+        lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
+    )
     model.scores = {
         "n": len(y),
         "classes": model.classes,
@@ -141,7 +147,7 @@ def fit(
         "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=scale),
     }
     if nested:
-        figures = score(y, nested_predictions(X, y, search.folds, **options))
+        figures = score(y, nested_predictions(X, y, search.folds, **options), out_of_fold=True)
         model.scores |= {f"nested_{name}": value for name, value in figures.items()}
     if len(test):
         if unknown := sorted(set(y_test) - set(model.classes)):
@@ -231,7 +237,7 @@ def _names(layers: str | Sequence[str]) -> list[str]:
 
 
 def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
-    return {f"cv_{name}": value for name, value in score(y, search.predictions).items()}
+    return {f"cv_{name}": value for name, value in score(y, search.predictions, out_of_fold=True).items()}
 
 
 def _is_codes_file(data: Any) -> bool:

@@ -19,11 +19,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.calibration import softmax
-from cnncodes.errors import MismatchError, ModelFileError
+from cnncodes.errors import MismatchError, ModelFileError, ProbeError
 from cnncodes.images import ImageSet, load_images
+from cnncodes.novelty import MAX_REFERENCE, cosine_to_nearest, novelty
 from cnncodes.probes import CLASSIFIERS, SCALINGS, winner
 from cnncodes.replacing import sync_folder
-from cnncodes.views import NO_VIEWS, VIEWS, as_rows, middle_axis, summed
+from cnncodes.views import NO_VIEWS, VIEWS, as_rows, averaged, middle_axis, summed
 
 if TYPE_CHECKING:
     from cnncodes.extraction import Computed
@@ -70,8 +71,10 @@ RUNTIME_KEYS = {"device": str, "batch_size": int}
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SHORT_DIGEST = 16  # hexadecimal digits of an image's SHA-256: enough to know it again
 DIGESTS = re.compile(f"(?:[0-9a-f]{{{SHORT_DIGEST}}})*")
-MAX_BYTES = 4 << 30  # of a model file: 1,000 classes of 500,000 features
+MAX_BYTES = 8 << 30  # of a model file: 1,000 classes of 500,000 features
 MAX_BATCH_BYTES = 2 << 30  # of pixels: what a model file may make the network take at once
+ARRAYS = ("mean", "deviation", "coef", "intercept")
+NOVELTY_ARRAYS = ("class_means", "familiarity")  # both are there, or neither: older model files have none
 ROWS = 8192  # scaled at a time, so that float64 copies stay small
 
 
@@ -83,16 +86,30 @@ class Prediction:
     ----------
     path : str
     label : str or None
-        ``None`` where the image cannot be read.
+        ``None`` where the probability is below the least that was asked for, or the image cannot be read.
     probability : float or None
+        Of `guess`.
     reason : str
         Why it cannot be read.
+    novelty : float or None
+        See `ProbeModel.novelty`.
+    guess : str or None
+        The most probable class, however unsure; ``None`` where the image cannot be read.
     """
 
     path: str
     label: str | None
     probability: float | None
     reason: str = ""
+    novelty: float | None = None
+    guess: str | None = None
+
+    @property
+    def status(self) -> str:
+        """``"labelled"``, ``"unsure"`` (there is a guess, but no label) or ``"failed"`` (it cannot be read)."""
+        if self.guess is None:
+            return "failed"
+        return "unsure" if self.label is None else "labelled"
 
 
 @dataclass(eq=False)
@@ -121,6 +138,10 @@ class ProbeModel:
     trained_on : str
         The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
     notes : list of str
+    class_means : ndarray of float64, shape (n_classes, n_features), optional
+        Of the scaled training codes.
+    familiarity : ndarray of float64, shape (m,), optional
+        Cosines between training codes and the nearest class mean without them, sorted.
     """
 
     clf: str
@@ -137,6 +158,15 @@ class ProbeModel:
     description: dict[str, Any]
     trained_on: str = ""
     notes: list[str] = field(default_factory=list)
+    class_means: np.ndarray | None = None
+    familiarity: np.ndarray | None = None
+
+    def scaled(self, X: np.ndarray) -> np.ndarray:
+        """Return codes as the classifier takes them: `X` of shape (n, n_features), scaled, in float64."""
+        X = np.asarray(X, np.float64)
+        if self.scale == "l2":
+            X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(float).tiny)
+        return (X - self.mean) / self.deviation
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return decision values, shape (n, k), of codes of shape (n, n_features), or (n, n_views, n_features).
@@ -144,18 +174,11 @@ class ProbeModel:
         ``((x - mean) / deviation) @ coef.T + intercept``: centred first, or a tiny deviation would cost precision. The
         values of an image's views are summed.
         """
-        X = np.asarray(X)
-        shape = (*middle_axis(self.description["preprocessing"]), self.coef.shape[1])
-        if X.shape[1:] != shape:
-            expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
-            raise ModelFileError(f"the codes have shape {X.shape}, expected {expected}")
+        X = self._checked(X)
         rows = as_rows(X)
         out = np.empty((len(rows), len(self.coef)))
         for start in range(0, len(rows), ROWS):
-            part = np.asarray(rows[start : start + ROWS], np.float64)
-            if self.scale == "l2":
-                part = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), np.finfo(float).tiny)
-            out[start : start + ROWS] = ((part - self.mean) / self.deviation) @ self.coef.T + self.intercept
+            out[start : start + ROWS] = self.scaled(rows[start : start + ROWS]) @ self.coef.T + self.intercept
         return summed(out, X)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -165,15 +188,40 @@ class ProbeModel:
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities, shape (n, n_classes), of codes of the shape that `decision_function` takes.
 
-        Logistic regression's own; for a linear SVM, and for sums over views, a softmax whose temperature was fitted to
-        out-of-fold decisions.
+        A softmax whose temperature was fitted to out-of-fold decisions: logistic regression's own probabilities are not
+        calibrated either, as a penalty that is good for the accuracy holds them back.
         """
         return softmax(self.decision_function(X), self.temperature)
+
+    def novelty(self, X: np.ndarray) -> np.ndarray | None:
+        """Return how unlike all classes each code looks, shape (n,), from 0 (familiar) to nearly 1 (none of them).
+
+        It is the share of training images that look more familiar: whose cosine to the nearest class mean, which they
+        had no part in, is larger. So of new images of the known classes about 5 % get 0.95 or more.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+            Codes; those of an image's views are averaged.
+
+        Returns
+        -------
+        ndarray, shape (n,), or None
+            ``None`` where the model was saved before there was such a score.
+        """
+        X = averaged(self._checked(X))
+        if self.class_means is None or self.familiarity is None:
+            return None
+        cosines = np.empty(len(X))
+        for start in range(0, len(X), ROWS):
+            cosines[start : start + ROWS] = cosine_to_nearest(self.scaled(X[start : start + ROWS]), self.class_means)
+        return novelty(cosines, self.familiarity)
 
     def predict_images(
         self,
         images: Any,
         *,
+        min_confidence: float = 0.0,
         allow_outside: bool = False,
         weights: str | os.PathLike[str] | None = None,
         device: str | None = None,
@@ -186,6 +234,8 @@ class ProbeModel:
         ----------
         images : path, sequence, ndarray or ImageSet
             Any folder, file, manifest, or what `load_images` takes.
+        min_confidence : float
+            From 0 to 1. An image whose best class is less probable gets no label; its `guess` names that class.
         allow_outside : bool
             Let a manifest name files outside its folder.
         weights : path, optional
@@ -207,14 +257,25 @@ class ProbeModel:
             There are no images.
         MismatchError
             The weights that are found here are not those the model was fitted with.
+        ProbeError
+            `min_confidence` is not from 0 to 1.
         """
+        if not 0 <= min_confidence <= 1:
+            raise ProbeError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
         answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
-        decision = self.decision_function(self.concatenated(computed.codes))
-        best, chances = winner(decision), softmax(decision, self.temperature)
-        for row, label, of_image in zip(computed.rows.tolist(), best.tolist(), chances, strict=True):
-            answers[row] = Prediction(image_set.ids[row], self.classes[label], float(of_image[label]))
+        X = self.concatenated(computed.codes)
+        chances, strange = self.predict_proba(X), self.novelty(X)
+        for i, (row, best) in enumerate(zip(computed.rows.tolist(), winner(self.decision_function(X)), strict=True)):
+            guess, probability = self.classes[best], float(chances[i, best])
+            answers[row] = Prediction(
+                path=image_set.ids[row],
+                label=guess if probability >= min_confidence else None,
+                probability=probability,
+                novelty=None if strange is None else float(strange[i]),
+                guess=guess,
+            )
         return [answers[row] for row in range(len(image_set))]
 
     def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
@@ -351,12 +412,23 @@ class ProbeModel:
     def same_as(self, other: ProbeModel) -> bool:
         """Whether two models are equal, bit by bit."""
         mine, theirs = self._arrays(), other._arrays()
-        return all(np.array_equal(mine[name], theirs[name]) for name in mine) and all(
-            json.dumps(getattr(self, name)) == json.dumps(getattr(other, name)) for name in FIELDS
+        return (
+            mine.keys() == theirs.keys()
+            and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+            and all(json.dumps(getattr(self, name)) == json.dumps(getattr(other, name)) for name in FIELDS)
         )
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        return {name: getattr(self, name) for name in ("mean", "deviation", "coef", "intercept")}
+        arrays = {name: getattr(self, name) for name in (*ARRAYS, *NOVELTY_ARRAYS)}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def _checked(self, X: np.ndarray) -> np.ndarray:
+        X = np.asarray(X)
+        shape = (*middle_axis(self.description["preprocessing"]), self.coef.shape[1])
+        if X.shape[1:] != shape:
+            expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
+            raise ModelFileError(f"the codes have shape {X.shape}, expected {expected}")
+        return X
 
     def _width(self, layer: str) -> int:
         return self.description["layers"][layer]["n_features"]
@@ -421,8 +493,9 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
     _require(bool(DIGESTS.fullmatch(header["trained_on"])), "trained_on is no list of digests")
     _require(type(scores.get("n", 0)) is int and 0 <= scores.get("n", 0) < 2**63, "scores.n is no count")
     widths = _checked_widths(header["description"], layers)
-    k = 1 if len(classes) == 2 else len(classes)
-    return {"mean": (sum(widths),), "deviation": (sum(widths),), "coef": (k, sum(widths)), "intercept": (k,)}
+    k, d = 1 if len(classes) == 2 else len(classes), sum(widths)
+    shapes = {"mean": (d,), "deviation": (d,), "coef": (k, d), "intercept": (k,)}
+    return {**shapes, "class_means": (len(classes), d)}
 
 
 def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]:
@@ -448,9 +521,11 @@ def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    _require(set(arrays) == set(shapes), "other arrays")
-    for name, shape in shapes.items():
-        array = arrays[name]
-        _require(array.dtype == np.float64 and array.shape == shape, f"{name} is {array.dtype} {array.shape}")
+    _require(set(arrays) in (set(ARRAYS), {*ARRAYS, *NOVELTY_ARRAYS}), "other arrays")
+    cosines = arrays.get("familiarity", np.zeros(1))
+    shapes = {**shapes, "familiarity": (min(max(1, cosines.size), MAX_REFERENCE),)}
+    for name, array in arrays.items():
+        _require(array.dtype == np.float64 and array.shape == shapes[name], f"{name} is {array.dtype} {array.shape}")
         _require(bool(np.isfinite(array).all()), f"{name} is not finite")
     _require(bool((arrays["deviation"] > 0).all()), "a deviation is not positive")
+    _require(bool((np.diff(cosines) >= 0).all() and np.abs(cosines).max() <= 1), "familiarity is no list of cosines")

@@ -136,8 +136,7 @@ class Search:
     decision : ndarray, shape (n_samples, n_classes) or (n_samples, 1) for two classes
         Out-of-fold decision values for that C.
     temperature : float
-        What decision values are divided by before the softmax gives probabilities: fitted to these. Those of logistic
-        regression need none (1.0), unless they are sums over views.
+        What decision values are divided by before the softmax gives probabilities: fitted to these.
     classes : ndarray, shape (n_classes,)
     folds : list of (train, test) index arrays
     notes : list of str
@@ -308,7 +307,7 @@ def search_C(
         decision[:, test] = path.decision
     truth = np.searchsorted(classes, y)
     best = _most_regularised(accuracy) if one_se else _most_likely(decision, truth)
-    temperature = 1.0 if clf == "logreg" and X.ndim == 2 else fit_temperature(decision[best], truth)
+    temperature = fit_temperature(decision[best], truth)
     means = accuracy.mean(axis=0)
     notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
     notes += sorted({f"in cross-validation: {message}" for path in results for message in path.messages})

@@ -110,12 +110,33 @@ def test_predict_writes_json_and_files_and_records_failures(there: Path, small_s
     (new / "broken.jpg").write_bytes(b"")
     result = run("predict", new, "--format", "json", code=3)
     rows = {row["path"]: row for row in json.loads(result.stdout)}
-    assert rows["broken.jpg"] == {"path": "broken.jpg", "label": None, "probability": None}
+    unknown = dict.fromkeys(("label", "probability", "novelty", "guess"))
+    assert rows["broken.jpg"] == {"path": "broken.jpg", **unknown, "status": "failed"}
     assert sum(row["label"] == "Sandal" for path, row in rows.items() if path.startswith("deep/er/")) >= 4
     assert "broken.jpg" in result.stderr
     run("predict", small_sample / "test" / "Sandal", "-o", "out.csv")
     assert len((there / "out.csv").read_text().splitlines()) == 6
     assert [path.name for path in there.iterdir() if "partial" in path.name] == []
+
+
+def test_predict_leaves_the_label_empty_where_it_is_unsure(there: Path, small_sample: Path) -> None:
+    run("fit", "-C", "0.01")
+    sure = run("predict", small_sample / "test")
+    assert "unsure" not in sure.stderr
+    rows = list(csv.DictReader(io.StringIO(sure.stdout)))
+    assert list(rows[0]) == ["path", "label", "probability", "novelty", "guess", "status"]
+    assert all(row["label"] == row["guess"] and row["status"] == "labelled" for row in rows)
+    assert all(0 <= float(row["novelty"]) < 1 for row in rows)
+    least = sorted(float(row["probability"]) for row in rows)[4] + 1e-4  # above the fifth, as it is printed
+    cautious = run("predict", small_sample / "test", "--min-confidence", least)
+    for row, before in zip(csv.DictReader(io.StringIO(cautious.stdout)), rows, strict=True):
+        unsure = float(before["probability"]) < least
+        assert row == {**before, **({"label": "", "status": "unsure"} if unsure else {})}
+    assert "unsure: 5 of 15 images" in cautious.stderr
+    asked = run("predict", small_sample / "test", "--min-confidence", 1, "--format", "json")
+    assert {(row["label"], row["status"]) for row in json.loads(asked.stdout)} == {(None, "unsure")}
+    assert "unsure: 15 of 15 images" in asked.stderr
+    assert "min-confidence" in run("predict", small_sample, "--min-confidence", 80, code=2).stderr
 
 
 def test_some_failed_images_exit_with_3_and_strict_with_1(there: Path, small_sample: Path) -> None:
@@ -353,4 +374,8 @@ def test_the_demo_works_from_a_checkout(tmp_path: Path, monkeypatch: pytest.Monk
     accuracies = dict(re.findall(r"^(layer\d|penultimate) +svm.*? (\d+\.\d) %", output, re.MULTILINE))
     assert accuracies.keys() == {"layer1", "layer2", "layer3", "penultimate"}
     assert 75 < float(accuracies["layer3"]) < 95
-    assert (tmp_path / "cnncodes-demo" / "predictions.csv").read_text().startswith("path,label,probability\n")
+    assert (
+        (tmp_path / "cnncodes-demo" / "predictions.csv")
+        .read_text()
+        .startswith("path,label,probability,novelty,guess,status\n")
+    )

@@ -51,6 +51,18 @@ def test_score_is_that_of_scikit_learn():
     assert figures["interval"] == list(wilson_interval(int(np.sum(y == predicted)), 200))
 
 
+def test_out_of_fold_answers_count_for_less_the_fewer_there_are():
+    for n, trials in ((20, 16), (95, 90.25)):
+        y = np.repeat(["a", "b"], [n - 10, 10])
+        predicted = np.where(np.arange(n) % 5 == 0, "c", y)
+        kept, folds = score(y, predicted), score(y, predicted, out_of_fold=True)
+        assert folds["interval"] == pytest.approx(wilson_interval(0.8 * trials, trials))
+        assert folds["accuracy"] == kept["accuracy"]
+        assert folds["balanced_accuracy"] == kept["balanced_accuracy"]
+        widths = [np.diff(figures["balanced_interval"]).item() for figures in (kept, folds)]
+        assert 1 < widths[1] / widths[0] < np.sqrt(n / trials) + 0.01
+
+
 def test_balanced_interval_of_even_classes_is_nearly_that_of_one_proportion():
     correct, n = np.array([180, 180, 180]), np.array([200, 200, 200])
     np.testing.assert_allclose(balanced_interval(correct, n), wilson_interval(540, 600), atol=2e-3)

@@ -20,7 +20,8 @@ from safetensors import safe_open
 from safetensors.numpy import save as save_arrays
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
@@ -190,11 +191,21 @@ def test_rows_taken_in_pieces_decide_the_same(model, split_codes, monkeypatch):
 
 
 @pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
-def test_logistic_regression_keeps_its_own_probabilities(codes, request):
+def test_probabilities_of_logistic_regression_are_its_own_at_another_temperature(codes, request):
     path = request.getfixturevalue(codes)
-    model = fit(path, clf="logreg", C=0.1, cv=2)
-    X, _ = codes_of(path, "penultimate", None)
-    np.testing.assert_allclose(model.predict_proba(X), model.to_sklearn().predict_proba(X.astype(float)), atol=1e-12)
+    model = fit(path, clf="logreg", C=0.001, cv=2)
+    X, y = codes_of(path, "penultimate", "train" if codes == "split_codes" else None)
+    own = model.to_sklearn().predict_proba(X.astype(float))
+    expected = own ** (1 / model.temperature)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-12)
+    folds = StratifiedKFold(2, shuffle=True, random_state=0)
+    held_out = cross_val_predict(plain("logreg", 0.001), X, y, cv=folds, method="predict_proba")
+    right = np.mean(np.array(model.classes)[held_out.argmax(axis=1)] == y)
+    tempered = held_out ** (1 / model.temperature)
+    tempered /= tempered.sum(axis=1, keepdims=True)
+    assert held_out.max(axis=1).mean() < right - 0.05  # so strong a penalty makes it too timid
+    assert tempered.max(axis=1).mean() == pytest.approx(right, abs=0.05)
 
 
 @pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
@@ -215,8 +226,33 @@ def test_probabilities_of_an_svm_are_as_good_as_those_of_scikit_learns_calibrati
 
 def test_codes_of_another_length_are_refused(model):
     for shape in ((3, 41), (40,)):
-        with pytest.raises(ModelFileError, match=r"expected \(n, 40\)"):
-            model.predict(np.zeros(shape))
+        for method in (model.predict, model.novelty):
+            with pytest.raises(ModelFileError, match=r"expected \(n, 40\)"):
+                method(np.zeros(shape))
+
+
+@pytest.mark.parametrize("scale", ["standard", "l2", "none"])
+def test_novelty_of_a_model_is_that_of_its_scaled_codes(scale, split_codes, monkeypatch):
+    model = fit(split_codes, C=0.01, scale=scale)
+    X, y = codes_of(split_codes, "penultimate", "train")
+    Z = plain("svm", 1.0, scale)[0].fit_transform(X.astype(float))
+    means = np.stack([Z[y == label].mean(axis=0) for label in model.classes])
+    np.testing.assert_allclose(model.class_means, means, atol=1e-9)
+    X_test, _ = codes_of(split_codes, "penultimate", "test")
+    whole = model.novelty(X_test)
+    angles = cosine_similarity(model.scaled(X_test) - means.mean(axis=0), means - means.mean(axis=0)).max(axis=1)
+    assert (np.diff(whole[np.argsort(angles)]) <= 0).all()
+    assert np.mean(whole >= 0.9) == pytest.approx(0.1, abs=0.08)
+    monkeypatch.setattr(cnncodes.models, "ROWS", 7)
+    np.testing.assert_array_equal(model.novelty(X_test), whole)
+
+
+def test_a_class_that_was_held_out_is_novel(tmp_path):
+    known, unknown = np.flatnonzero(Y_DIGITS != 3)[:400], np.flatnonzero(Y_DIGITS == 3)[:60]
+    model = fit(write_codes(tmp_path / "codes.h5", known[:300], names(known[:300])), C=0.01)
+    of_known, of_unknown = (model.novelty(X_DIGITS[rows][:, 24:]) for rows in (known[300:], unknown))
+    scores, truth = np.concatenate([of_known, of_unknown]), np.repeat([0, 1], [len(of_known), len(of_unknown)])
+    assert roc_auc_score(truth, scores) > 0.8
 
 
 # ------------------------------------------------------------------------------------------------------- the model file
@@ -230,6 +266,18 @@ def test_what_is_saved_is_loaded(model, saved):
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
     assert loaded.scores == model.scores
     assert loaded.description == model.description
+
+
+def test_model_file_from_before_there_was_novelty_is_loaded_without_it(model, saved, tmp_path):
+    def older(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        del arrays["class_means"], arrays["familiarity"]
+
+    loaded = ProbeModel.load(forge(saved, tmp_path, older))
+    assert loaded.novelty(np.zeros((2, 40))) is None
+    assert not loaded.same_as(model)
+    np.testing.assert_array_equal(loaded.coef, model.coef)
+    loaded.save(tmp_path / "again.safetensors")
+    assert ProbeModel.load(tmp_path / "again.safetensors").same_as(loaded)
 
 
 def test_arrays_that_are_not_contiguous_are_saved_right(model, tmp_path):
@@ -403,6 +451,18 @@ FORGERIES: dict[str, Change] = {
     "an infinite mean": array("mean", lambda a: np.full_like(a, np.inf)),
     "a deviation of 0": array("deviation", np.zeros_like),
     "an array too few": lambda header, arrays: arrays.pop("intercept"),
+    "class means without familiarity": lambda header, arrays: arrays.pop("familiarity"),
+    "familiarity without class means": lambda header, arrays: arrays.pop("class_means"),
+    "a class mean too few": array("class_means", lambda a: a[1:]),
+    "turned class means": array("class_means", lambda a: np.ascontiguousarray(a.T)),
+    "a class mean that is not finite": array("class_means", lambda a: np.full_like(a, np.nan)),
+    "float32 class means": array("class_means", lambda a: a.astype(np.float32)),
+    "familiarity of nothing": array("familiarity", lambda a: a[:0]),
+    "familiarity in two axes": array("familiarity", lambda a: a[None]),
+    "too much familiarity": array("familiarity", lambda a: np.linspace(0, 1, 1001)),
+    "familiarity out of order": array("familiarity", lambda a: np.ascontiguousarray(a[::-1])),
+    "familiarity above 1": array("familiarity", lambda a: a + 1),
+    "familiarity that is not finite": array("familiarity", lambda a: np.where(a == a[-1], np.nan, a)),
     "an array too many": lambda header, arrays: arrays.__setitem__("extra", np.zeros(1)),
 }
 
@@ -421,7 +481,7 @@ def test_file_with_another_schema_is_refused_even_with_a_right_checksum(change, 
 def forge(saved: Path, folder: Path, change: Change) -> Path:
     with safe_open(saved, framework="np") as file:
         header = json.loads(file.metadata()[FORMAT])
-        arrays = {name: file.get_tensor(name) for name in ("mean", "deviation", "coef", "intercept")}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, arrays)
     header["checksum"] = cnncodes.models._checksum(header, arrays)
     path = folder / "forged.safetensors"
@@ -558,7 +618,34 @@ def test_image_that_cannot_be_read_has_a_reason(sample_codes, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     (answer,) = fit(sample_codes, C=0.01).predict_images(tmp_path)
     assert (answer.path, answer.label, answer.probability) == ("broken.png", None, None)
+    assert (answer.novelty, answer.guess, answer.status) == (None, None, "failed")
     assert answer.reason
+
+
+def test_below_the_least_confidence_there_is_a_guess_and_no_label(sample_codes, small_sample):
+    model = fit(sample_codes, C=0.01)
+    answers = model.predict_images(small_sample / "test")
+    assert {one.status for one in answers} == {"labelled"}
+    assert all(one.label == one.guess for one in answers)
+    least = sorted(one.probability for one in answers)[7]
+    cautious = model.predict_images(small_sample / "test", min_confidence=least)
+    assert [one.guess for one in cautious] == [one.label for one in answers]
+    assert [one.probability for one in cautious] == [one.probability for one in answers]
+    assert [one.label for one in cautious] == [one.guess if one.probability >= least else None for one in answers]
+    assert [one.status for one in cautious].count("unsure") == 7
+    with pytest.raises(ProbeError, match="from 0 to 1"):
+        model.predict_images(small_sample / "test", min_confidence=80)
+
+
+def test_novelty_of_images_is_that_of_their_codes(sample_codes, small_sample):
+    model = fit(sample_codes, C=0.01)
+    X, _ = codes_of(sample_codes, "penultimate", "test")
+    with CodesFile.open(sample_codes) as file:
+        expected = dict(zip(file.ids[file.rows("test")].tolist(), model.novelty(X), strict=True))
+    for one in model.predict_images(small_sample / "test"):
+        assert one.novelty == pytest.approx(expected[f"test/{one.path}"], abs=0.05)  # a step is 1/31
+    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    assert model.predict_images(noise)[0].novelty > 0.8
 
 
 def test_model_without_its_weights_refuses_to_predict(sample_codes, small_sample):
