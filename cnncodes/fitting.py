@@ -118,7 +118,12 @@ def fit(
         digests = file.sha256[train]
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
     options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
-    probe, search = fit_probe(X, y, groups=groups, **options)
+    try:
+        probe, search = fit_probe(X, y, groups=groups, **options)
+    except ProbeError as error:
+        if guarded is None or not guarded.duplicated.any():
+            raise
+        raise ProbeError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     scaler, classifier = probe[0], probe[-1]
     standard = scale == "standard"
     model = ProbeModel(

@@ -9,6 +9,7 @@ import pytest
 
 from cnncodes import evaluate, fit
 from cnncodes.codes import CodesFile, CodesWriter, ImageTable
+from cnncodes.errors import ProbeError
 
 N, N_FEATURES = 60, 200
 
@@ -73,6 +74,15 @@ def test_held_out_duplicates_of_training_images_are_left_out(tmp_path: Path) -> 
     assert fit(path, C=0.01, guard=False).scores["n_test"] == 35
     assert len(evaluate(path, model).y) == 20
     assert len(evaluate(path, model, guard=False).y) == 35
+
+
+def test_a_class_that_is_one_image_twice_says_how_to_go_on(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(N, N_FEATURES))
+    X[1] = X[0] + 0.01
+    path = write_codes(tmp_path / "codes.h5", X, ["rare"] * 2 + ["heads", "tails"] * (N // 2 - 1))
+    with pytest.raises(ProbeError, match=r"'rare' has one group only.*near-duplicates count as one group; --no-guard"):
+        fit(path, C=0.01)
+    assert fit(path, C=0.01, guard=False).scores["n"] == N
 
 
 def test_without_duplicates_the_guard_changes_nothing(tmp_path: Path) -> None:
