@@ -16,6 +16,7 @@ _HOMES = {
     "ImageSet": "images",
     "ProbeModel": "models",
     "advise": "advice",
+    "audit": "auditing",
     "compare": "comparison",
     "evaluate": "fitting",
     "extract": "extraction",

@@ -11,6 +11,7 @@ import click
 
 import cnncodes
 from cnncodes.commands.advise import advise
+from cnncodes.commands.audit import audit
 from cnncodes.commands.compare import compare
 from cnncodes.commands.demo import demo
 from cnncodes.commands.evaluate import evaluate
@@ -74,5 +75,5 @@ def main(verbose: bool) -> None:
 
 
 # In the order of the work
-for command in (demo, extract, fit, evaluate, predict, compare, advise, info, verify, merge, backbones, layers):
+for command in (demo, extract, fit, evaluate, predict, compare, advise, audit, info, verify, merge, backbones, layers):
     main.add_command(command)

@@ -22,6 +22,7 @@ from cnncodes.evaluation import (
     score,
 )
 from cnncodes.images import ImageSet, load_images
+from cnncodes.leakage import guard_splits
 from cnncodes.models import ProbeModel, digests_of
 from cnncodes.novelty import learn_familiarity
 from cnncodes.probes import Search, fit_probe
@@ -51,6 +52,7 @@ def fit(
     seed: int = 0,
     one_se: bool = False,
     nested: bool = False,
+    guard: bool = True,
     n_jobs: int | None = None,
 ) -> ProbeModel:
     """Fit a linear probe on codes, with a cross-validated score.
@@ -75,6 +77,9 @@ def fit(
         Choose the smallest C within one standard error of the best.
     nested : bool
         Also estimate the accuracy of the whole procedure, the choice of C included, by folds within folds.
+    guard : bool
+        Keep near-duplicates on the same side of each fold, and held-out images that have one among the training images
+        out of the score.
     n_jobs : int, optional
         Folds that run in parallel.
 
@@ -84,7 +89,9 @@ def fit(
         Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``cv_accuracy``, ``cv_interval``,
         ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
         ``neighbour_accuracy`` (the nearest training image, on the same folds), ``protocol``, ``seconds``; the same
-        four with ``nested_`` if asked; and with a split ``n_test`` and the same four with ``test_``.
+        four with ``nested_`` if asked; and with a split ``n_test`` and the same four with ``test_``. With `guard`,
+        ``n_duplicates`` training images have a near-duplicate; where there are any, ``unguarded_accuracy`` is what
+        ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images were left out.
 
     Raises
     ------
@@ -104,14 +111,22 @@ def fit(
         raise ProbeError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
         train, test, notes = split_rows(file)
-        X, y = file.codes(names, train), file.labels[train]
+        guarded = guard_splits(file, train, test) if guard else None
         groups = file.groups[train]
+        if guarded is not None:
+            groups, test, notes = guarded.groups, test[~guarded.leaked], notes + guarded.notes
+        X, y = file.codes(names, train), file.labels[train]
         X_test, y_test = file.codes(names, test), file.labels[test]
         description = {name: value for name, value in file.description.items() if name != "shard"}
         digests = file.sha256[train]
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
-    options |= {"groups": groups, "cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
-    probe, search = fit_probe(X, y, **options)
+    options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
+    try:
+        probe, search = fit_probe(X, y, groups=groups, **options)
+    except ProbeError as error:
+        if guarded is None or not guarded.duplicated.any():
+            raise
+        raise ProbeError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     scaler, classifier = probe[0], probe[-1]
     standard = scale == "standard"
     model = ProbeModel(
@@ -146,8 +161,12 @@ def fit(
         "baseline_accuracy": majority_accuracy(y),
         "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=scale),
     }
+    if guarded is not None:
+        figures, found = guarded.measure(X, y, search, **{name: options[name] for name in options if name != "C"})
+        model.scores |= figures
+        model.notes += found
     if nested:
-        figures = score(y, nested_predictions(X, y, search.folds, **options), out_of_fold=True)
+        figures = score(y, nested_predictions(X, y, search.folds, groups=groups, **options), out_of_fold=True)
         model.scores |= {f"nested_{name}": value for name, value in figures.items()}
     if len(test):
         if unknown := sorted(set(y_test) - set(model.classes)):
@@ -162,6 +181,7 @@ def evaluate(
     data: Any = "codes.h5",
     model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
     *,
+    guard: bool = True,
     allow_outside: bool = False,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
@@ -175,6 +195,8 @@ def evaluate(
     data : path, CodesFile, or what `load_images` takes
         Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
     model : path or ProbeModel
+    guard : bool
+        Leave out held-out images of a codes file that have a near-duplicate among its training images.
     allow_outside : bool
         Let a manifest name files outside its folder.
     weights : path, optional
@@ -198,7 +220,7 @@ def evaluate(
     started = time.perf_counter()
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
     if isinstance(data, CodesFile) or _is_codes_file(data):
-        X, y, digests, notes, neighbour = _from_codes(data, fitted)
+        X, y, digests, notes, neighbour = _from_codes(data, fitted, guard)
     else:
         X, y, digests, notes = _from_images(
             load_images(data, allow_outside=allow_outside),
@@ -246,10 +268,15 @@ def _is_codes_file(data: Any) -> bool:
     return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
 
 
-def _from_codes(data: Any, model: ProbeModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
+def _from_codes(
+    data: Any, model: ProbeModel, guard: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
     with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
         model.check_codes(file.description, str(file.path))
         train, test, notes = split_rows(file)
+        if guard and len(test):
+            guarded = guard_splits(file, train, test)
+            test, notes = test[~guarded.leaked], notes + guarded.notes
         rows = test if len(test) else train
         X, y = file.codes(model.layers, rows), file.labels[rows]
         neighbour = None

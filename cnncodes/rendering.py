@@ -116,6 +116,8 @@ def print_scores(scores: dict[str, Any]) -> None:
     for title, key in (("majority class", "baseline_accuracy"), ("nearest neighbour", "neighbour_accuracy")):
         if scores.get(key) is not None:
             lines.append((title, percent(scores[key])))
+    if scores.get("n_duplicates") is not None:
+        lines.append(("near-duplicates", f"{scores['n_duplicates']} images"))
     lines.append(("seconds", f"{scores['seconds']:.1f}"))
     for title, value in lines:
         click.echo(f"{title:<25} {value}")

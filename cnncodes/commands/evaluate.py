@@ -10,6 +10,7 @@ from cnncodes.commands.options import (
     CODES,
     command,
     option_device,
+    option_guard,
     option_json,
     option_model,
     option_outside,
@@ -23,6 +24,7 @@ from cnncodes.rendering import print_json, print_notes, print_scores, print_tabl
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
 @option_model
 @option_weights_of_model
+@option_guard
 @option_outside
 @option_device
 @option_workers

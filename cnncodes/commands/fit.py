@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, MODEL, command, option_json
+from cnncodes.commands.options import CODES, MODEL, command, option_guard, option_json
 from cnncodes.rendering import print_json, print_notes, print_scores
 
 
@@ -29,6 +29,7 @@ from cnncodes.rendering import print_json, print_notes, print_scores
 @click.option(
     "--nested", is_flag=True, help="Also an estimate that includes the choice of C: takes --cv times as long."
 )
+@option_guard
 @click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_json

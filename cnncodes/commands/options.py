@@ -30,6 +30,9 @@ def command(*examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 option_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+option_guard = click.option(
+    "--guard/--no-guard", default=True, help="Keep near-duplicates on the same side of each fold and split."
+)
 option_model = click.option("-m", "--model", default=MODEL, show_default=True, help="Model file.")
 option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 option_workers = click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one a core]")
