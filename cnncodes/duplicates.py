@@ -14,7 +14,7 @@ from cnncodes.codes import CodesFile
 from cnncodes.errors import ImagesError
 from cnncodes.images import load_images
 from cnncodes.neighbours import nearest_rows, whitened
-from cnncodes.thumbnails import difference, read_thumbnails
+from cnncodes.thumbnails import alike_in_colour, difference, read_thumbnails
 from cnncodes.views import averaged
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups"]
@@ -98,13 +98,14 @@ def find_duplicates(
         layer = "penultimate" if "penultimate" in file.layers else file.layers[-1]
         neighbours, distances = nearest_rows(whitened(averaged(file.codes(layer, rows))), min(NEIGHBOURS, n - 1))
         if images is None:
-            apart, gap, limit = distances, CODES_GAP, np.inf
+            near, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
+            similarity = 1 - apart**2 / 2
         else:
             thumbnails = read_thumbnails(*_located(file, rows, images), progress=progress)
             pairs, which = _pairs_of(neighbours)
-            apart, gap, limit = difference(thumbnails, pairs)[which], PIXELS_GAP, UNLIKE
-        near, least = _standing_out(neighbours, apart, gap, limit)
-        similarity = 1 - least**2 / 2 if images is None else 1 - least
+            near, apart = _standing_out(neighbours, difference(thumbnails, pairs)[which], PIXELS_GAP, UNLIKE)
+            alike = alike_in_colour(thumbnails, near)
+            near, similarity = near[alike], 1 - apart[alike]
     pairs = np.concatenate([exact, near])
     pairs, first = np.unique(pairs, axis=0, return_index=True)  # of an exact and a near one it keeps the exact one
     similarity = np.concatenate([np.ones(len(exact)), similarity])[first]
@@ -180,7 +181,7 @@ def _standing_out(neighbours: np.ndarray, apart: np.ndarray, gap: float, limit: 
     """
     ordered = np.sort(apart, axis=1)
     # Of a cluster of copies, the first that is no copy stands after the last wide gap
-    wide = ordered[:, :-1] <= gap * ordered[:, 1:]
+    wide = (ordered[:, :-1] <= gap * ordered[:, 1:]) & (ordered[:, :-1] <= limit)
     last = np.where(wide.any(axis=1), wide.shape[1] - 1 - wide[:, ::-1].argmax(axis=1), 0)
     usual = ordered[np.arange(len(ordered)), last + 1]
     close = (apart <= gap * np.sqrt(usual[:, None] * usual[neighbours])) & (apart <= limit)

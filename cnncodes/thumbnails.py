@@ -13,13 +13,13 @@ from cnncodes.decoding import decode, to_pixels
 from cnncodes.errors import DecodeError
 from cnncodes.image_set import ImageSet
 
-__all__ = ["Thumbnails", "difference", "read_thumbnails"]
+__all__ = ["Thumbnails", "alike_in_colour", "difference", "read_thumbnails"]
 
 SIDE = 64  # pixels that are kept of an image
 GRID = 32  # cells of a view that are compared
 CUTS = (0.0, 0.04, 0.08)  # what a crop may have taken from each side
 REDUCED = 0.85  # an image whose short side is less than this share of the other's is compared at its resolution
-NOISE = 1.0  # grey levels: an image that varies less is blank
+NOISE = 0.25  # grey levels: an image that varies less is blank
 HUE = 24.0  # grey levels by which the mean of a colour may differ
 CHUNK = 128  # images whose views are held at once: 42 MB
 
@@ -93,13 +93,12 @@ def difference(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n_pairs,)
-        Near 0 for the same picture; 1 where one of them cannot be read, or the colours are others.
+        Near 0 for the same picture; 1 where one of them cannot be read.
     """
     out = np.ones(len(pairs))
     side = thumbnails.side[pairs]
     reduced = side.min(axis=1) < REDUCED * side.max(axis=1)
-    first, second = thumbnails.colour[pairs].swapaxes(0, 1)
-    good = (np.abs(first - second) <= HUE).all(axis=1)  # not so where there is no colour
+    good = ~np.isnan(thumbnails.colour[pairs]).any(axis=(1, 2))
     crops = _crops()
     whole = _unit(_views(thumbnails.grey, crops[:1]))[:, 0]  # (n, GRID²)
     plain = np.flatnonzero(good & ~reduced)
@@ -108,20 +107,28 @@ def difference(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
         images, starts = np.unique(ends[order, 0], return_index=True)
         partners = np.split(order, starts[1:])
         for start in range(0, len(images), CHUNK):
-            views = _unit(_views(thumbnails.grey[images[start : start + CHUNK]], crops))
-            for view, at in zip(views, partners[start : start + CHUNK], strict=False):
-                out[plain[at]] = np.minimum(out[plain[at]], _least(view, whole[ends[at, 1]]))
+            views = _views(thumbnails.grey[images[start : start + CHUNK]], crops)
+            for view, length, at in zip(views, _lengths(views), partners[start : start + CHUNK], strict=True):
+                out[plain[at]] = np.minimum(out[plain[at]], _least(view, length, whole[ends[at, 1]]))
     for one in np.flatnonzero(good & reduced):
         both = np.stack([_at_resolution(thumbnails.grey[i], side[one].min()) for i in pairs[one]])
-        views = _unit(_views(both, crops))
-        out[one] = min(_least(views[0], views[1, :1])[0], _least(views[1], views[0, :1])[0])
+        views = _views(both, crops)
+        lengths, wholes = _lengths(views), _unit(views[:, :1])
+        out[one] = min(_least(views[i], lengths[i], wholes[1 - i])[0] for i in (0, 1))
     return out
 
 
-def _least(views: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def alike_in_colour(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
+    """Return whether the mean colours of each pair agree, shape (n_pairs,): `difference` sees shades of grey only."""
+    first, second = thumbnails.colour[pairs].swapaxes(0, 1)
+    return (np.abs(first - second) <= HUE).all(axis=1)
+
+
+def _least(views: np.ndarray, lengths: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return 1 less the best correlation of a view, (n_views, GRID²), with each image, (k, GRID²), mirrored or not."""
     mirrored = whole.reshape(-1, GRID, GRID)[:, :, ::-1].reshape(len(whole), -1)
-    return 1 - np.maximum((views @ whole.T).max(axis=0), (views @ mirrored.T).max(axis=0))
+    both = views @ np.concatenate([whole, mirrored]).T / lengths  # as `whole` is centred, the views need not be
+    return 1 - both.max(axis=0).reshape(2, -1).max(axis=0)
 
 
 def _crops() -> np.ndarray:
@@ -147,8 +154,14 @@ def _views(grey: np.ndarray, crops: np.ndarray) -> np.ndarray:
 
 def _unit(views: np.ndarray) -> np.ndarray:
     """Return views less their mean, at length 1, or shorter where there is little but noise."""
-    centred = views - views.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt((centred**2).sum(axis=-1, keepdims=True) + NOISE**2 * GRID * GRID)
+    return (views - views.mean(axis=-1, keepdims=True)) / _lengths(views)
+
+
+def _lengths(views: np.ndarray) -> np.ndarray:
+    """Return the lengths of views less their mean, and of a little noise, shape (..., 1)."""
+    squares = np.einsum("...d,...d->...", views, views)
+    variance = np.maximum(squares / GRID**2 - views.mean(axis=-1) ** 2, 0)
+    return GRID * np.sqrt(variance + NOISE**2)[..., None]
 
 
 def _at_resolution(grey: np.ndarray, side: int) -> np.ndarray:
