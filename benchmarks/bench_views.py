@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("bench-work"), help="folder of the codes files")
     several = [name for name in VIEWS if name != NO_VIEWS]
     parser.add_argument("--views", nargs="+", choices=several, default=several)
+    parser.add_argument("--layers", nargs="+", choices=LAYERS, default=LAYERS, help="whose codes are fitted")
     parser.add_argument("--pool", type=int, default=1000, help="training images that sets are drawn from")
     parser.add_argument("--test", type=int, default=2000, help="test images")
     parser.add_argument("--n", type=int, default=300, help="images in a set")
@@ -109,7 +110,7 @@ def main() -> None:
         return
     print("| layer | views | use | test accuracy, % | points gained (± standard error) | fit, s |")
     print("|---|---|---|--:|--:|--:|")
-    for layer in LAYERS:
+    for layer in options.layers:
         report(layer, paths, options)
     print(f"\n{options.draws} sets of {options.n} of {options.pool} images, {options.test} test images, {options.clf}")
     print(f"{describe_machine()}\ncommand: {shlex.join(['python', *sys.argv])}")

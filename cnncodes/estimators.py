@@ -369,11 +369,13 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of images, shape (n,)."""
-        return self.classes_[winner(self._decide(X))]
+        best = winner(self._decide(X))
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities of images, shape (n, n_classes), in the order of `classes_`."""
-        return softmax(self._decide(X), self.temperature_)
+        decision = self._decide(X)
+        return softmax(decision, self.temperature_)
 
     def _decide(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
