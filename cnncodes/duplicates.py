@@ -20,6 +20,7 @@ from cnncodes.views import averaged
 __all__ = ["Duplicates", "find_duplicates", "join_groups"]
 
 NEIGHBOURS = 10  # of each image that are looked at
+FEWEST_FEATURES = 128  # by fewer, different images lie too close together to be told apart
 MOST = 50_000  # images among which near-duplicates are looked for: the time grows with the square
 # A duplicate is so much nearer than the next image. By benchmarks/bench_audit.py.
 CODES_GAP = 0.7
@@ -92,10 +93,12 @@ def find_duplicates(
     exact = _same_bytes(file.sha256[rows])
     notes = []
     near, similarity = np.empty((0, 2), np.int64), np.empty(0)
+    layer = "penultimate" if "penultimate" in file.layers else file.layers[-1]
     if n > MOST:
         notes.append(f"of more than {MOST:,} images only exact duplicates are looked for")
+    elif file.n_features(layer) < FEWEST_FEATURES:
+        notes.append(f"near-duplicates are not looked for: {layer} has {file.n_features(layer)} features only")
     elif n > 2:
-        layer = "penultimate" if "penultimate" in file.layers else file.layers[-1]
         neighbours, distances = nearest_rows(whitened(averaged(file.codes(layer, rows))), min(NEIGHBOURS, n - 1))
         if images is None:
             near, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
