@@ -22,6 +22,7 @@ from cnncodes.evaluation import (
     score,
 )
 from cnncodes.images import ImageSet, load_images
+from cnncodes.large_probes import fit_large_probe, pieces, sample_that_fits
 from cnncodes.models import ProbeModel, digests_of
 from cnncodes.probes import Search, fit_probe
 from cnncodes.training_rows import split_rows
@@ -49,10 +50,13 @@ def fit(
     one_se: bool = False,
     nested: bool = False,
     n_jobs: int | None = None,
+    memory_limit: int | None = None,
 ) -> ProbeModel:
     """Fit a linear probe on codes, with a cross-validated score.
 
-    Where the images have a split, training takes ``train`` and the held-out images are scored as well.
+    Where the images have a split, training takes ``train`` and the held-out images are scored as well. Where memory
+    does not hold the codes, C and the cross-validated figures are of a stratified sample, and the probe is fitted to
+    all images in passes over the file; a note says so.
 
     Parameters
     ----------
@@ -74,14 +78,17 @@ def fit(
         Also estimate the accuracy of the whole procedure, the choice of C included, by folds within folds.
     n_jobs : int, optional
         Folds that run in parallel.
+    memory_limit : int, optional
+        Bytes of memory that the process may take; by default what is free.
 
     Returns
     -------
     ProbeModel
         Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``cv_accuracy``, ``cv_interval``,
         ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
-        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``protocol``, ``seconds``; the same
-        four with ``nested_`` if asked; and with a split ``n_test`` and the same four with ``test_``.
+        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``n_cv`` (images that these figures
+        are of), ``protocol``, ``seconds``; the same four with ``nested_`` if asked; and with a split ``n_test`` and the
+        same four with ``test_``.
 
     Raises
     ------
@@ -99,22 +106,32 @@ def fit(
     names = _names(layers)
     if not names or len(set(names)) < len(names):
         raise ProbeError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
-    with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
-        train, test, notes = split_rows(file)
-        X, y = file.codes(names, train), file.labels[train]
-        groups = file.groups[train]
-        X_test, y_test = file.codes(names, test), file.labels[test]
-        description = {name: value for name, value in file.description.items() if name != "shard"}
-        digests = file.sha256[train]
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
-    options |= {"groups": groups, "cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
-    probe, search = fit_probe(X, y, **options)
+    options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
+    with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
+        model = _fit_file(file, names, options, nested=nested, memory_limit=memory_limit)
+    model.scores["seconds"] = time.perf_counter() - started
+    return model
+
+
+def _fit_file(
+    file: CodesFile, names: list[str], options: dict[str, Any], *, nested: bool, memory_limit: int | None
+) -> ProbeModel:
+    train, test, notes = split_rows(file)
+    every, groups = file.labels[train], file.groups[train]
+    limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
+    m = sample_that_fits(file, names, len(train), len(set(every)), **limits)
+    if m == len(train):
+        X, y = file.codes(names, train), every
+        probe, search = fit_probe(X, y, groups=groups, **options)
+    else:
+        probe, search, X, kept = fit_large_probe(file, names, train, m, groups=groups, **options)
+        y, groups = every[kept], groups[kept]
     scaler, classifier = probe[0], probe[-1]
-    standard = scale == "standard"
+    standard = options["scale"] == "standard"
     model = ProbeModel(
-        clf=clf,
+        **{name: options[name] for name in ("clf", "scale")},
         layers=names,
-        scale=scale,
         classes=[str(label) for label in classifier.classes_],
         C=search.C,
         mean=scaler.mean_ if standard else np.zeros(X.shape[-1]),
@@ -123,32 +140,34 @@ def fit(
         intercept=classifier.intercept_,
         temperature=search.temperature,
         scores={},
-        description=description,
-        trained_on=digests_of(digests),
+        description={name: value for name, value in file.description.items() if name != "shard"},
+        trained_on=digests_of(file.sha256[train]),
         notes=notes + search.notes,
     )
     model.scores = {
-        "n": len(y),
+        "n": len(every),
+        "n_cv": len(y),
         "classes": model.classes,
-        "clf": clf,
+        "clf": model.clf,
         "layers": names,
         "n_features": X.shape[-1],
-        "scale": scale,
+        "scale": model.scale,
         "C": search.C,
         **_cv_scores(search, y),
-        "protocol": PROTOCOL.format(choice=CHOSEN if C == "auto" else GIVEN),
-        "baseline_accuracy": majority_accuracy(y),
-        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=scale),
+        "protocol": PROTOCOL.format(choice=CHOSEN if options["C"] == "auto" else GIVEN),
+        "baseline_accuracy": majority_accuracy(every),
+        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=model.scale),
     }
     if nested:
-        figures = score(y, nested_predictions(X, y, search.folds, **options))
+        figures = score(y, nested_predictions(X, y, search.folds, groups=groups, **options))
         model.scores |= {f"nested_{name}": value for name, value in figures.items()}
     if len(test):
+        y_test = file.labels[test]
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
-        figures = score(y_test, model.predict(X_test))
+        answers = [model.predict(file.codes(names, test[piece])) for piece in pieces(file, names, len(test))]
+        figures = score(y_test, np.concatenate(answers))
         model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
-    model.scores["seconds"] = time.perf_counter() - started
     return model
 
 

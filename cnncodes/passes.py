@@ -1,0 +1,235 @@
+"""Linear classifiers on rows that memory does not hold: scikit-learn's objectives, minimised in passes over chunks.
+
+A sample of the rows does most of the work: its own solution is where the descent starts, and its curvature there stands
+for that of all rows. What is left is small, and each step of L-BFGS (one pass: objective and gradient) shrinks it by a
+factor that depends on the size of the sample and not on the data's conditioning (Erdogdu and Montanari 2015 say why).
+One-vs-rest problems step each at its own pace, but all in the same passes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnncodes.curvature import Curvature
+from cnncodes.newton import CURVATURE_BYTES
+from cnncodes.rows import Rows
+from cnncodes.softmax import MEMORY, direction, losses_and_chances
+from cnncodes.solvers import fit_path, one_vs_rest
+
+__all__ = ["ChunkedFit", "fit_in_passes"]
+
+Array = NDArray[np.float64]
+Chunks = Callable[[], Iterable[tuple[NDArray, NDArray]]]
+
+GAP = 1e-8  # relative: what the objective may lie above the optimum, by the quadratic model
+DECREASE = 1e-4  # of the promised gain, that a step must bring
+SHORTEST = 1e-3  # of a step; where even that brings no gain, it is lost in rounding
+
+
+@dataclass(frozen=True)
+class ChunkedFit:
+    """A linear classifier.
+
+    Attributes
+    ----------
+    coef : ndarray of float64, shape (k, n_features)
+        `k` is 1 for two classes.
+    intercept : ndarray of float64, shape (k,)
+    objective : float
+        One-vs-rest problems are summed.
+    n_passes : int
+        Over all rows.
+    converged : bool
+    """
+
+    coef: Array
+    intercept: Array
+    objective: float
+    n_passes: int
+    converged: bool
+
+
+def fit_in_passes(
+    chunks: Chunks,
+    n: int,
+    sample: NDArray,
+    sample_codes: NDArray,
+    *,
+    C: float,
+    loss: str,
+    of_class: Array,
+    max_passes: int = 200,
+) -> ChunkedFit:
+    """Fit a linear classifier, with an intercept, to all rows of some chunks.
+
+    Parameters
+    ----------
+    chunks : callable
+        Begins a pass: gives pairs of rows, float32 of shape (m, n_features), and their classes as numbers from 0 on.
+    n : int
+        Rows of a pass.
+    sample : ndarray of shape (m, n_features)
+        Some of these rows, of every class some.
+    sample_codes : ndarray of int, shape (m,)
+        Their classes.
+    C : float
+    loss : {"squared_hinge", "log_loss"}
+        The objective of `sklearn.svm.LinearSVC`, or that of `sklearn.linear_model.LogisticRegression`.
+    of_class : ndarray of shape (n_classes,)
+        Weights of the classes.
+    max_passes : int
+
+    Returns
+    -------
+    ChunkedFit
+    """
+    share = n / len(sample)
+    path = fit_path(sample, sample_codes, [C * share], loss=loss, class_weight=dict(enumerate(of_class)))
+    coef, intercept = path.coefficients(0)
+    kind = _Hinges if loss == "squared_hinge" else _Softmax
+    objective = kind(chunks, C, of_class)
+    descents = objective.descents(np.vstack([coef.T, intercept]), Rows(sample, 1.0), sample_codes, C * share)
+    n_passes = 0
+    while n_passes < max_passes and not all(descent.done for descent in descents):
+        if any(descent.lost for descent in descents):
+            if objective.dtype == np.float64:
+                break
+            objective.dtype = np.dtype(np.float64)
+            descents = [_Descent(descent.W, descent.precondition) for descent in descents]
+        values, gradient = objective.evaluate(np.hstack([descent.trial for descent in descents]))
+        at = 0
+        for descent, value in zip(descents, values.tolist(), strict=True):
+            width = descent.trial.shape[1]
+            descent.tell(value, gradient[:, at : at + width])
+            at += width
+        n_passes += 1
+    W = np.hstack([descent.W for descent in descents])
+    return ChunkedFit(
+        np.ascontiguousarray(W[:-1].T),
+        W[-1].copy(),
+        float(sum(descent.value for descent in descents)),
+        n_passes,
+        all(descent.done for descent in descents),
+    )
+
+
+class _Descent:
+    """L-BFGS that is told value and gradient at `trial`, and then says where the next `trial` is."""
+
+    def __init__(self, W: Array, precondition: Callable[[Array], Array]) -> None:
+        self.W, self.precondition = W, precondition
+        self.trial, self.value, self.gradient = W, np.inf, np.zeros_like(W)
+        self.move, self.t, self.promised = np.zeros_like(W), 1.0, 0.0
+        self.pairs: deque[tuple[Array, Array]] = deque(maxlen=MEMORY)
+        self.done = self.lost = False
+
+    def tell(self, value: float, gradient: Array) -> None:
+        if self.done:
+            return
+        if not value <= self.value + DECREASE * self.t * self.promised:
+            self.t *= 0.5
+            self.lost = self.t < SHORTEST
+            self.trial = self.W + self.t * self.move
+            return
+        change = self.trial - self.W, gradient - self.gradient
+        if np.isfinite(self.value) and (change[0] * change[1]).sum() > 0:
+            self.pairs.append(change)
+        self.W, self.value, self.gradient = self.trial, value, gradient
+        self.move, self.t = direction(gradient, self.pairs, self.precondition), 1.0
+        self.promised = float((self.move * gradient).sum())
+        self.done = -0.5 * self.promised <= GAP * value
+        self.trial = self.W if self.done else self.W + self.move
+
+
+class _Objective(ABC):
+    """An objective over all chunks; the last row of `W`, shape (n_features + 1, k), is the intercept."""
+
+    penalised_intercept: bool
+
+    def __init__(self, chunks: Chunks, C: float, of_class: Array) -> None:
+        self.chunks, self.C, self.of_class = chunks, C, of_class
+        self.dtype: np.dtype = np.dtype(np.float32)  # of the products of a chunk; chunks are summed in float64
+
+    @abstractmethod
+    def norms(self, W: Array) -> Array:
+        """Return the penalties of the problems."""
+
+    @abstractmethod
+    def losses(self, scores: NDArray, codes: NDArray) -> tuple[Array | float, NDArray]:
+        """Return the losses of the problems, and their derivatives by the scores, of the shape of `scores`."""
+
+    @abstractmethod
+    def descents(self, W: Array, rows: Rows, codes: NDArray, C: float) -> list[_Descent]:
+        """Return a descent for each problem, from `W`, with the curvature of a sample."""
+
+    def evaluate(self, W: Array) -> tuple[Array, Array]:
+        """Return the values of the problems, and their gradients side by side."""
+        penalised = W.copy()
+        penalised[-1] *= self.penalised_intercept
+        losses: Array | float = 0.0
+        gradient = np.zeros_like(W)
+        single = W.astype(self.dtype)
+        for rows, codes in self.chunks():
+            X = rows.astype(self.dtype, copy=False)
+            scores = X @ single[:-1]
+            scores += single[-1]
+            loss, force = self.losses(scores, codes)
+            losses = losses + loss
+            gradient[:-1] += X.T @ force.astype(self.dtype)
+            gradient[-1] += force.sum(axis=0, dtype=np.float64)
+        return self.norms(penalised) + self.C * losses, penalised + self.C * gradient
+
+
+class _Hinges(_Objective):
+    """The squared hinge losses of one-vs-rest problems; the intercept is penalised."""
+
+    penalised_intercept = True
+
+    def norms(self, W: Array) -> Array:
+        return 0.5 * (W * W).sum(axis=0)
+
+    def losses(self, scores: NDArray, codes: NDArray) -> tuple[Array, Array]:
+        problem = one_vs_rest(Rows(scores), codes, np.ones(len(codes)), self.of_class)
+        slack = np.maximum(1.0 - problem.signs * scores, 0.0)
+        force = problem.weights * slack
+        return (force * slack).sum(axis=0), -2.0 * force * problem.signs
+
+    def descents(self, W: Array, rows: Rows, codes: NDArray, C: float) -> list[_Descent]:
+        problem = one_vs_rest(rows, codes, np.ones(rows.n), self.of_class)
+        active = problem.weights * (problem.margins(W) < 1)
+        if W.size * rows.p * 8 > CURVATURE_BYTES:
+            active = active.mean(axis=1, keepdims=True)
+        curvatures = [Curvature(rows) for _ in active.T]
+
+        def precondition(k: int) -> Callable[[Array], Array]:
+            k %= len(curvatures)
+            return lambda g: curvatures[k].solve(np.ascontiguousarray(active[:, k]), C, g)
+
+        return [_Descent(W[:, [k]], precondition(k)) for k in range(W.shape[1])]
+
+
+class _Softmax(_Objective):
+    """The log loss of all classes together; the intercept is not penalised."""
+
+    penalised_intercept = False
+
+    def norms(self, W: Array) -> Array:
+        return np.array([0.5 * (W * W).sum()])
+
+    def losses(self, scores: NDArray, codes: NDArray) -> tuple[float, Array]:
+        weights = self.of_class[codes]
+        losses, force = losses_and_chances(scores, codes)
+        force -= codes[:, None] == (np.arange(force.shape[1]) if force.shape[1] > 1 else 1)
+        return float(weights @ losses), force * weights[:, None]
+
+    def descents(self, W: Array, rows: Rows, codes: NDArray, C: float) -> list[_Descent]:
+        _, p = losses_and_chances(rows.X @ W[:-1] + W[-1], codes)
+        curved = self.of_class[codes] * (p * (1 - p)).mean(axis=1)
+        curvature = Curvature(rows)
+        return [_Descent(W, lambda g: curvature.solve(curved, C / 2, g))]
