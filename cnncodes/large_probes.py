@@ -24,6 +24,7 @@ CHUNK_BYTES = 16 << 20  # of float32 rows
 ROW_BYTES = 250  # of an image, besides its codes: labels, digests
 SPARE_BYTES = 200 << 20  # for chunks, libraries that are loaded late, and what memory loses to fragments
 SAMPLE_ROWS = 20_000  # more say hardly more about C
+MAX_PASSES = 200
 
 
 def memory_of_fit(n: int, file: CodesFile, layers: list[str], n_classes: int, n_Cs: int, n_jobs: int | None) -> int:
@@ -154,6 +155,7 @@ def fit_large_probe(
         C=search.C,
         loss=LOSSES[clf],
         of_class=compute_class_weight(class_weight, classes=classes, y=y),
+        max_passes=MAX_PASSES,
     )
     classifier = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)[-1]
     classifier.classes_, classifier.n_features_in_ = classes, fitted.coef.shape[1]

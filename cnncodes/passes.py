@@ -64,7 +64,7 @@ def fit_in_passes(
     C: float,
     loss: str,
     of_class: Array,
-    max_passes: int = 200,
+    max_passes: int,
 ) -> ChunkedFit:
     """Fit a linear classifier, with an intercept, to all rows of some chunks.
 
@@ -205,13 +205,8 @@ class _Hinges(_Objective):
         active = problem.weights * (problem.margins(W) < 1)
         if W.size * rows.p * 8 > CURVATURE_BYTES:
             active = active.mean(axis=1, keepdims=True)
-        curvatures = [Curvature(rows) for _ in active.T]
-
-        def precondition(k: int) -> Callable[[Array], Array]:
-            k %= len(curvatures)
-            return lambda g: curvatures[k].solve(np.ascontiguousarray(active[:, k]), C, g)
-
-        return [_Descent(W[:, [k]], precondition(k)) for k in range(W.shape[1])]
+        solvers = [_inverse(rows, weights, 2.0 * C) for weights in np.ascontiguousarray(active.T)]
+        return [_Descent(W[:, [k]], solvers[k % len(solvers)]) for k in range(W.shape[1])]
 
 
 class _Softmax(_Objective):
@@ -231,5 +226,17 @@ class _Softmax(_Objective):
     def descents(self, W: Array, rows: Rows, codes: NDArray, C: float) -> list[_Descent]:
         _, p = losses_and_chances(rows.X @ W[:-1] + W[-1], codes)
         curved = self.of_class[codes] * (p * (1 - p)).mean(axis=1)
-        curvature = Curvature(rows)
-        return [_Descent(W, lambda g: curvature.solve(curved, C / 2, g))]
+        return [_Descent(W, _inverse(rows, curved, C))]
+
+
+def _inverse(rows: Rows, weights: Array, C: float) -> Callable[[Array], Array]:
+    """Return the function that solves (I + C sum weights_i x_i x_i^T + damping) v = g.
+
+    Of a sample with few rows for its columns, the curvature in many directions is far too small, and steps along them
+    would be far too long. The damping, a share of the mean curvature, is measured to need the fewest passes.
+    """
+    squares = np.einsum("ij,ij->i", rows.X, rows.X, dtype=np.float64) + 1.0
+    few = rows.p / max(np.count_nonzero(weights), 1)
+    level = 1.0 + C * float(weights @ squares) / rows.p * min(few, 1.0) ** 2
+    curvature = Curvature(rows)
+    return lambda g: curvature.solve(weights, 0.5 * C / level, g) / level
