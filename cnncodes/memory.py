@@ -28,7 +28,7 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("1.5 GB"), parse_bytes("2Gi")
     (1500000000, 2147483648)
     """
-    match = re.fullmatch(r"([\d.]+(?:e\d+)?) *([kmgt]i?)?b?", text.strip().lower())
+    match = re.fullmatch(r"(\d+\.?\d*(?:e\d+)?) *([kmgt]i?)?b?", text.strip().lower())
     size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
     if size <= 0:
         raise ValueError(f"{text!r} is no size in bytes; one is 2GB, 512MB or 1.5GiB")
