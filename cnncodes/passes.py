@@ -1,9 +1,9 @@
 """Linear classifiers on rows that memory does not hold: scikit-learn's objectives, minimised in passes over chunks.
 
-A sample of the rows does most of the work: its own solution is where the descent starts, and its curvature there stands
-for that of all rows. What is left is small, and each step of L-BFGS (one pass: objective and gradient) shrinks it by a
-factor that depends on the size of the sample and not on the data's conditioning (Erdogdu and Montanari 2015 say why).
-One-vs-rest problems step each at its own pace, but all in the same passes.
+The solution for a sample of the rows is where the descent starts. One pass gives the second derivatives there (where
+there are too many columns for that, those of the sample stand in for them), and each further pass objective and
+gradient at a point: a step of L-BFGS around the second derivatives. One-vs-rest problems step each at its own pace, but
+all in the same passes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
-from cnncodes.curvature import Curvature
+from cnncodes.curvature import Curvature, factorise
 from cnncodes.newton import CURVATURE_BYTES
 from cnncodes.rows import Rows
 from cnncodes.softmax import MEMORY, direction, losses_and_chances
@@ -25,6 +26,7 @@ from cnncodes.solvers import fit_path, one_vs_rest
 __all__ = ["ChunkedFit", "fit_in_passes"]
 
 Array = NDArray[np.float64]
+Solver = Callable[[Array], Array]
 Chunks = Callable[[], Iterable[tuple[NDArray, NDArray]]]
 
 GAP = 1e-8  # relative: what the objective may lie above the optimum, by the quadratic model
@@ -94,8 +96,13 @@ def fit_in_passes(
     coef, intercept = path.coefficients(0)
     kind = _Hinges if loss == "squared_hinge" else _Softmax
     objective = kind(chunks, C, of_class)
-    descents = objective.descents(np.vstack([coef.T, intercept]), Rows(sample, 1.0), sample_codes, C * share)
-    n_passes = 0
+    W = np.vstack([coef.T, intercept])
+    if 8 * len(W) ** 2 <= CURVATURE_BYTES:
+        solvers, n_passes = objective.curvatures(W), 1
+    else:
+        solvers, n_passes = [_sample_curvature(objective, W, Rows(sample, 1.0), sample_codes, C * share)], 0
+    problems = np.split(W, W.shape[1] if kind is _Hinges else 1, axis=1)
+    descents = [_Descent(start, solvers[i % len(solvers)]) for i, start in enumerate(problems)]
     while n_passes < max_passes and not all(descent.done for descent in descents):
         if any(descent.lost for descent in descents):
             if objective.dtype == np.float64:
@@ -122,7 +129,7 @@ def fit_in_passes(
 class _Descent:
     """L-BFGS that is told value and gradient at `trial`, and then says where the next `trial` is."""
 
-    def __init__(self, W: Array, precondition: Callable[[Array], Array]) -> None:
+    def __init__(self, W: Array, precondition: Solver) -> None:
         self.W, self.precondition = W, precondition
         self.trial, self.value, self.gradient = W, np.inf, np.zeros_like(W)
         self.move, self.t, self.promised = np.zeros_like(W), 1.0, 0.0
@@ -165,8 +172,22 @@ class _Objective(ABC):
         """Return the losses of the problems, and their derivatives by the scores, of the shape of `scores`."""
 
     @abstractmethod
-    def descents(self, W: Array, rows: Rows, codes: NDArray, C: float) -> list[_Descent]:
-        """Return a descent for each problem, from `W`, with the curvature of a sample."""
+    def bends(self, scores: NDArray, codes: NDArray, n_problems: int) -> NDArray:
+        """Return the second derivatives by the scores, (m, k): of each problem, or one mean for all where k is 1."""
+
+    def curvatures(self, W: Array) -> list[Solver]:
+        """Return, by problem or one for all, what solves H v = g with the second derivatives H at `W`, in one pass."""
+        n_problems = W.shape[1] if W.size * len(W) * 8 <= CURVATURE_BYTES else 1
+        grams: list[Array] = []
+        for X, codes in self.chunks():
+            rows = np.column_stack([X, np.ones(len(X), X.dtype)])
+            roots = np.sqrt(self.bends(rows @ W.astype(X.dtype), codes, n_problems)).astype(X.dtype)
+            grams = grams or [np.zeros((len(W), len(W))) for _ in roots.T]
+            for gram, root in zip(grams, roots.T, strict=True):
+                bent = np.flatnonzero(root)
+                weighted = rows[bent] * root[bent, None]
+                gram += weighted.T @ weighted
+        return [_solver(factorise(grams.pop(0), self.C, 1.0)) for _ in range(len(grams))]
 
     def evaluate(self, W: Array) -> tuple[Array, Array]:
         """Return the values of the problems, and their gradients side by side."""
@@ -200,13 +221,10 @@ class _Hinges(_Objective):
         force = problem.weights * slack
         return (force * slack).sum(axis=0), -2.0 * force * problem.signs
 
-    def descents(self, W: Array, rows: Rows, codes: NDArray, C: float) -> list[_Descent]:
-        problem = one_vs_rest(rows, codes, np.ones(rows.n), self.of_class)
-        active = problem.weights * (problem.margins(W) < 1)
-        if W.size * rows.p * 8 > CURVATURE_BYTES:
-            active = active.mean(axis=1, keepdims=True)
-        solvers = [_inverse(rows, weights, 2.0 * C) for weights in np.ascontiguousarray(active.T)]
-        return [_Descent(W[:, [k]], solvers[k % len(solvers)]) for k in range(W.shape[1])]
+    def bends(self, scores: NDArray, codes: NDArray, n_problems: int) -> NDArray:
+        problem = one_vs_rest(Rows(scores), codes, np.ones(len(codes)), self.of_class)
+        active = 2.0 * problem.weights * (problem.signs * scores < 1)
+        return active if n_problems > 1 else active.mean(axis=1, keepdims=True)
 
 
 class _Softmax(_Objective):
@@ -223,18 +241,22 @@ class _Softmax(_Objective):
         force -= codes[:, None] == (np.arange(force.shape[1]) if force.shape[1] > 1 else 1)
         return float(weights @ losses), force * weights[:, None]
 
-    def descents(self, W: Array, rows: Rows, codes: NDArray, C: float) -> list[_Descent]:
-        _, p = losses_and_chances(rows.X @ W[:-1] + W[-1], codes)
-        curved = self.of_class[codes] * (p * (1 - p)).mean(axis=1)
-        return [_Descent(W, _inverse(rows, curved, C))]
+    def bends(self, scores: NDArray, codes: NDArray, n_problems: int) -> NDArray:
+        _, p = losses_and_chances(scores, codes)
+        return self.of_class[codes][:, None] * (p * (1 - p)).mean(axis=1, keepdims=True)
 
 
-def _inverse(rows: Rows, weights: Array, C: float) -> Callable[[Array], Array]:
-    """Return the function that solves (I + C sum weights_i x_i x_i^T + damping) v = g.
+def _solver(factor: Array) -> Solver:
+    return lambda g: lapack.dpotrs(factor, g, lower=0)[0]
+
+
+def _sample_curvature(objective: _Objective, W: Array, rows: Rows, codes: NDArray, C: float) -> Solver:
+    """Return what solves (H + damping) v = g with the second derivatives of a sample, in the space of its rows.
 
     Of a sample with few rows for its columns, the curvature in many directions is far too small, and steps along them
     would be far too long. The damping, a share of the mean curvature, is measured to need the fewest passes.
     """
+    weights = objective.bends(rows.scores(W), codes, 1)[:, 0]
     squares = np.einsum("ij,ij->i", rows.X, rows.X, dtype=np.float64) + 1.0
     few = rows.p / max(np.count_nonzero(weights), 1)
     level = 1.0 + C * float(weights @ squares) / rows.p * min(few, 1.0) ** 2
