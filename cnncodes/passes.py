@@ -29,8 +29,9 @@ Array = NDArray[np.float64]
 Solver = Callable[[Array], Array]
 Chunks = Callable[[], Iterable[tuple[NDArray, NDArray]]]
 
-GAP = 1e-8  # relative: what the objective may lie above the optimum, by the quadratic model
+GAP = 1e-7  # relative: what the objective may lie above the optimum, by the quadratic model
 DECREASE = 1e-4  # of the promised gain, that a step must bring
+RENEWED = 8  # passes, after which the second derivatives are taken anew
 SHORTEST = 1e-3  # of a step; where even that brings no gain, it is lost in rounding
 
 
@@ -97,12 +98,9 @@ def fit_in_passes(
     kind = _Hinges if loss == "squared_hinge" else _Softmax
     objective = kind(chunks, C, of_class)
     W = np.vstack([coef.T, intercept])
-    if 8 * len(W) ** 2 <= CURVATURE_BYTES:
-        solvers, n_passes = objective.curvatures(W), 1
-    else:
-        solvers, n_passes = [_sample_curvature(objective, W, Rows(sample, 1.0), sample_codes, C * share)], 0
-    problems = np.split(W, W.shape[1] if kind is _Hinges else 1, axis=1)
-    descents = [_Descent(start, solvers[i % len(solvers)]) for i, start in enumerate(problems)]
+    of_sample = _sample_curvature(objective, W, Rows(sample, 1.0), sample_codes, C * share)
+    descents = [_Descent(part, of_sample) for part in np.split(W, W.shape[1] if kind is _Hinges else 1, axis=1)]
+    n_passes = 0
     while n_passes < max_passes and not all(descent.done for descent in descents):
         if any(descent.lost for descent in descents):
             if objective.dtype == np.float64:
@@ -116,6 +114,11 @@ def fit_in_passes(
             descent.tell(value, gradient[:, at : at + width])
             at += width
         n_passes += 1
+        if n_passes % RENEWED == 1 and 8 * len(W) ** 2 <= CURVATURE_BYTES:
+            solvers = objective.curvatures(np.hstack([descent.W for descent in descents]))
+            n_passes += 1
+            for i, descent in enumerate(descents):
+                descent.renew(solvers if kind is _Softmax else [solvers[i % len(solvers)]])
     W = np.hstack([descent.W for descent in descents])
     return ChunkedFit(
         np.ascontiguousarray(W[:-1].T),
@@ -148,6 +151,16 @@ class _Descent:
         if np.isfinite(self.value) and (change[0] * change[1]).sum() > 0:
             self.pairs.append(change)
         self.W, self.value, self.gradient = self.trial, value, gradient
+        self._aim()
+
+    def renew(self, solvers: list[Solver]) -> None:
+        """Go on from `W` with the second derivatives there: of each column, or one for all."""
+        self.precondition = solvers[0] if len(solvers) == 1 else _columnwise(solvers)
+        self.pairs.clear()
+        self._aim()
+
+    def _aim(self) -> None:
+        gradient, value = self.gradient, self.value
         self.move, self.t = direction(gradient, self.pairs, self.precondition), 1.0
         self.promised = float((self.move * gradient).sum())
         self.done = -0.5 * self.promised <= GAP * value
@@ -243,7 +256,12 @@ class _Softmax(_Objective):
 
     def bends(self, scores: NDArray, codes: NDArray, n_problems: int) -> NDArray:
         _, p = losses_and_chances(scores, codes)
-        return self.of_class[codes][:, None] * (p * (1 - p)).mean(axis=1, keepdims=True)
+        bends = self.of_class[codes][:, None] * (p * (1 - p))
+        return bends if n_problems > 1 else bends.mean(axis=1, keepdims=True)
+
+
+def _columnwise(solvers: list[Solver]) -> Solver:
+    return lambda g: np.hstack([solver(g[:, [i]]) for i, solver in enumerate(solvers)])
 
 
 def _solver(factor: Array) -> Solver:
