@@ -114,7 +114,7 @@ def fit_in_passes(
             descent.tell(value, gradient[:, at : at + width])
             at += width
         n_passes += 1
-        if n_passes % RENEWED == 1 and 8 * len(W) ** 2 <= CURVATURE_BYTES:
+        if n_passes % RENEWED == 1 and n_passes < max_passes and 8 * len(W) ** 2 <= CURVATURE_BYTES:
             solvers = objective.curvatures(np.hstack([descent.W for descent in descents]))
             n_passes += 1
             for i, descent in enumerate(descents):
@@ -155,6 +155,8 @@ class _Descent:
 
     def renew(self, solvers: list[Solver]) -> None:
         """Go on from `W` with the second derivatives there: of each column, or one for all."""
+        if self.done:
+            return
         self.precondition = solvers[0] if len(solvers) == 1 else _columnwise(solvers)
         self.pairs.clear()
         self._aim()

@@ -101,7 +101,7 @@ def test_where_single_precision_is_lost_double_goes_on(monkeypatch):
     ours = fitted(X, y, 1e3, "squared_hinge", np.ones(2))
     theirs = LinearSVC(C=1e3, dual=False, tol=1e-12, max_iter=100_000).fit(X.astype(np.float64), y)
     best = objective(theirs.coef_, theirs.intercept_, X, y, 1e3, "squared_hinge", np.ones(2))
-    assert ours.objective == pytest.approx(best, rel=1e-12)
+    assert ours.objective <= best * (1 + 1e-10)
 
 
 def test_too_few_passes_are_told():
