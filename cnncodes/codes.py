@@ -279,7 +279,7 @@ class CodesFile:
         column = self.stored_layers.index(self.links.get(layer, layer))
         return (self._columns["images/crc32"][:][:, column] != 0) & ~self.failed
 
-    def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None) -> np.ndarray:
+    def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None, *, check: bool = True) -> np.ndarray:
         """Read codes, each row checked against its checksum.
 
         Parameters
@@ -288,6 +288,8 @@ class CodesFile:
             Several layers are concatenated in the order given.
         rows : ndarray of int, shape (k,), optional
             Row numbers; all that are there by default.
+        check : bool
+            False leaves the checksums out, for rows that were read before.
 
         Returns
         -------
@@ -305,7 +307,7 @@ class CodesFile:
         out = np.empty((len(rows), *self.views, sum(widths)), np.float32)
         start = 0
         for name, width in zip(names, widths, strict=True):
-            for at, block, good in self._checked(name, rows):
+            for at, block, good in self._checked(name, rows) if check else self._read(name, rows):
                 if not good.all():
                     bad = rows[at][~good]
                     raise CodesFileError(
@@ -346,10 +348,21 @@ class CodesFile:
         self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time."""
-        table = self._codes_of(layer)
         column = self.stored_layers.index(self.links.get(layer, layer))
-        state, digests, errors = (self._columns[f"images/{name}"][:] for name in ("state", "sha256", "error"))
-        sums_of_all = self._columns["images/crc32"][:][:, column]
+        for at, block, good in self._read(layer, rows):
+            wanted = rows[at]
+            span = slice(int(wanted[0]), int(wanted[-1]) + 1)
+            columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
+            state, digests, errors, sums = (values[wanted - wanted[0]] for values in columns)
+            for i, row in enumerate(wanted):
+                error = bytes(errors[i]) if state[i] == FAILED else b""
+                expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, block[i])
+                good[i] = state[i] in allowed and sums[i, column] == expected
+            yield at, block, good
+
+    def _read(self, layer: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield what `_checked` does, unchecked."""
+        table = self._codes_of(layer)
         step = max(1, CHUNK_BYTES // table.place.row_bytes)
         order = np.argsort(rows, kind="stable")
         while len(order):
@@ -358,14 +371,7 @@ class CodesFile:
             at, order = order[:count], order[count:]
             wanted = rows[at]
             span = slice(first, int(wanted[-1]) + 1)
-            block = table[span][wanted - first]
-            sums = sums_of_all[wanted]
-            good = np.zeros(count, bool)
-            for i, row in enumerate(wanted):
-                error = bytes(errors[row]) if state[row] == FAILED else b""
-                expected = checksum(self.fingerprint, int(row), int(state[row]), digests[row], error, block[i])
-                good[i] = state[row] in allowed and sums[i] == expected
-            yield at, block, good
+            yield at, table[span][wanted - first], np.ones(count, bool)
 
     def _codes_of(self, layer: str) -> Column:
         if layer not in self.layers:

@@ -62,6 +62,7 @@ def find_duplicates(
     rows: np.ndarray,
     images: Any = None,
     *,
+    near: bool = True,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Duplicates:
     """Find exact duplicates by the digests of the files, and near ones by their codes and pictures.
@@ -77,6 +78,8 @@ def find_duplicates(
         Rows of `file` that are looked at.
     images : path, sequence, ndarray or ImageSet, optional
         What the file was made from.
+    near : bool
+        False looks for exact ones only.
     progress : callable, optional
         Called with (done, total, failed) while `images` are read.
 
@@ -92,24 +95,24 @@ def find_duplicates(
     n = len(rows)
     exact = _same_bytes(file.sha256[rows])
     notes = []
-    near, similarity = np.empty((0, 2), np.int64), np.empty(0)
+    close, similarity = np.empty((0, 2), np.int64), np.empty(0)
     layer = "penultimate" if "penultimate" in file.layers else file.layers[-1]
-    if n > MOST:
-        notes.append(f"of more than {MOST:,} images only exact duplicates are looked for")
+    if n > MOST or not near:
+        notes.append("only exact duplicates are looked for: the codes are too many to be compared with each other")
     elif file.n_features(layer) < FEWEST_FEATURES:
         notes.append(f"near-duplicates are not looked for: {layer} has {file.n_features(layer)} features only")
     elif n > 2:
         neighbours, distances = nearest_rows(whitened(averaged(file.codes(layer, rows))), min(NEIGHBOURS, n - 1))
         if images is None:
-            near, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
+            close, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
             similarity = 1 - apart**2 / 2
         else:
             thumbnails = read_thumbnails(*_located(file, rows, images), progress=progress)
             pairs, which = _pairs_of(neighbours)
-            near, apart = _standing_out(neighbours, difference(thumbnails, pairs)[which], PIXELS_GAP, UNLIKE)
-            alike = alike_in_colour(thumbnails, near)
-            near, similarity = near[alike], 1 - apart[alike]
-    pairs = np.concatenate([exact, near])
+            close, apart = _standing_out(neighbours, difference(thumbnails, pairs)[which], PIXELS_GAP, UNLIKE)
+            alike = alike_in_colour(thumbnails, close)
+            close, similarity = close[alike], 1 - apart[alike]
+    pairs = np.concatenate([exact, close])
     pairs, first = np.unique(pairs, axis=0, return_index=True)  # of an exact and a near one it keeps the exact one
     similarity = np.concatenate([np.ones(len(exact)), similarity])[first]
     return Duplicates(pairs, similarity, first < len(exact), notes)

@@ -22,6 +22,7 @@ from cnncodes.evaluation import (
     score,
 )
 from cnncodes.images import ImageSet, load_images
+from cnncodes.large_probes import fit_large_probe, pieces, sample_that_fits
 from cnncodes.leakage import guard_splits
 from cnncodes.models import ProbeModel, digests_of
 from cnncodes.novelty import learn_familiarity
@@ -54,10 +55,13 @@ def fit(
     nested: bool = False,
     guard: bool = True,
     n_jobs: int | None = None,
+    memory_limit: int | None = None,
 ) -> ProbeModel:
     """Fit a linear probe on codes, with a cross-validated score.
 
-    Where the images have a split, training takes ``train`` and the held-out images are scored as well.
+    Where the images have a split, training takes ``train`` and the held-out images are scored as well. Where memory
+    does not hold the codes, C and the cross-validated figures are of a stratified sample, and the probe is fitted to
+    all images in passes over the file; a note says so.
 
     Parameters
     ----------
@@ -82,16 +86,19 @@ def fit(
         out of the score.
     n_jobs : int, optional
         Folds that run in parallel.
+    memory_limit : int, optional
+        Bytes of memory that the process may take; by default what is free.
 
     Returns
     -------
     ProbeModel
         Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``cv_accuracy``, ``cv_interval``,
         ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
-        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``protocol``, ``seconds``; the same
-        four with ``nested_`` if asked; and with a split ``n_test`` and the same four with ``test_``. With `guard`,
-        ``n_duplicates`` training images have a near-duplicate; where there are any, ``unguarded_accuracy`` is what
-        ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images were left out.
+        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``n_cv`` (images that these figures
+        are of), ``protocol``, ``seconds``; the same four with ``nested_`` if asked; and with a split ``n_test`` and the
+        same four with ``test_``. With `guard`, ``n_duplicates`` of them have a near-duplicate; where there are any,
+        ``unguarded_accuracy`` is what ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images
+        were left out.
 
     Raises
     ------
@@ -109,30 +116,40 @@ def fit(
     names = _names(layers)
     if not names or len(set(names)) < len(names):
         raise ProbeError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
-    with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
-        train, test, notes = split_rows(file)
-        guarded = guard_splits(file, train, test) if guard else None
-        groups = file.groups[train]
-        if guarded is not None:
-            groups, test, notes = guarded.groups, test[~guarded.leaked], notes + guarded.notes
-        X, y = file.codes(names, train), file.labels[train]
-        X_test, y_test = file.codes(names, test), file.labels[test]
-        description = {name: value for name, value in file.description.items() if name != "shard"}
-        digests = file.sha256[train]
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
     options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
+    with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
+        model = _fit_file(file, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
+    model.scores["seconds"] = time.perf_counter() - started
+    return model
+
+
+def _fit_file(
+    file: CodesFile, names: list[str], options: dict[str, Any], *, nested: bool, guard: bool, memory_limit: int | None
+) -> ProbeModel:
+    train, test, notes = split_rows(file)
+    every, groups = file.labels[train], file.groups[train]
+    limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
+    m = sample_that_fits(file, names, len(train), len(set(every)), **limits)
+    guarded = guard_splits(file, train, test, near=m == len(train)) if guard else None
+    if guarded is not None:
+        groups, test, notes = guarded.groups, test[~guarded.leaked], notes + guarded.notes
     try:
-        probe, search = fit_probe(X, y, groups=groups, **options)
+        if m == len(train):
+            X, kept = file.codes(names, train), np.arange(m)
+            probe, search = fit_probe(X, every, groups=groups, **options)
+        else:
+            probe, search, X, kept = fit_large_probe(file, names, train, m, groups=groups, **options)
     except ProbeError as error:
         if guarded is None or not guarded.duplicated.any():
             raise
         raise ProbeError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
+    y, groups = every[kept], groups[kept]
     scaler, classifier = probe[0], probe[-1]
-    standard = scale == "standard"
+    standard = options["scale"] == "standard"
     model = ProbeModel(
-        clf=clf,
+        **{name: options[name] for name in ("clf", "scale")},
         layers=names,
-        scale=scale,
         classes=[str(label) for label in classifier.classes_],
         C=search.C,
         mean=scaler.mean_ if standard else np.zeros(X.shape[-1]),
@@ -141,39 +158,42 @@ def fit(
         intercept=classifier.intercept_,
         temperature=search.temperature,
         scores={},
-        description=description,
-        trained_on=digests_of(digests),
+        description={name: value for name, value in file.description.items() if name != "shard"},
+        trained_on=digests_of(file.sha256[train]),
         notes=notes + search.notes,
     )
     model.class_means, model.familiarity = learn_familiarity(
         lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
     )
     model.scores = {
-        "n": len(y),
+        "n": len(every),
+        "n_cv": len(y),
         "classes": model.classes,
-        "clf": clf,
+        "clf": model.clf,
         "layers": names,
         "n_features": X.shape[-1],
-        "scale": scale,
+        "scale": model.scale,
         "C": search.C,
         **_cv_scores(search, y),
-        "protocol": PROTOCOL.format(choice=CHOSEN if C == "auto" else GIVEN),
-        "baseline_accuracy": majority_accuracy(y),
-        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=scale),
+        "protocol": PROTOCOL.format(choice=CHOSEN if options["C"] == "auto" else GIVEN),
+        "baseline_accuracy": majority_accuracy(every),
+        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=model.scale),
     }
     if guarded is not None:
-        figures, found = guarded.measure(X, y, search, **{name: options[name] for name in options if name != "C"})
+        known = {name: options[name] for name in options if name != "C"}
+        figures, found = guarded.take(kept).measure(X, y, search, **known)
         model.scores |= figures
         model.notes += found
     if nested:
         figures = score(y, nested_predictions(X, y, search.folds, groups=groups, **options), out_of_fold=True)
         model.scores |= {f"nested_{name}": value for name, value in figures.items()}
     if len(test):
+        y_test = file.labels[test]
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
-        figures = score(y_test, model.predict(X_test))
+        answers = [model.predict(file.codes(names, test[piece])) for piece in pieces(file, names, len(test))]
+        figures = score(y_test, np.concatenate(answers))
         model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
-    model.scores["seconds"] = time.perf_counter() - started
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,12 @@ class Guard:
     leaked: np.ndarray
     notes: list[str]
 
+    def take(self, rows: np.ndarray) -> Guard:
+        """Return the guard of some of the training images."""
+        return replace(
+            self, groups=self.groups[rows], own_groups=self.own_groups[rows], duplicated=self.duplicated[rows]
+        )
+
     def measure(self, X: np.ndarray, y: np.ndarray, search: Search, **options: Any) -> tuple[dict[str, Any], list[str]]:
         """Return how many duplicates there are, and the accuracy that the guard prevents; and notes.
 
@@ -68,7 +74,7 @@ class Guard:
         return found, notes
 
 
-def guard_splits(file: CodesFile, train: np.ndarray, test: np.ndarray) -> Guard:
+def guard_splits(file: CodesFile, train: np.ndarray, test: np.ndarray, *, near: bool = True) -> Guard:
     """Find near-duplicates by their codes, within the training images and between them and the held-out ones.
 
     Parameters
@@ -76,8 +82,10 @@ def guard_splits(file: CodesFile, train: np.ndarray, test: np.ndarray) -> Guard:
     file : CodesFile
     train, test : ndarray of int
         Rows of `file`.
+    near : bool
+        False looks for exact duplicates only, which takes no memory.
     """
-    found = find_duplicates(file, np.concatenate([train, test]))
+    found = find_duplicates(file, np.concatenate([train, test]), near=near)
     inside = found.among(len(train))
     duplicated = np.zeros(len(train), bool)
     duplicated[inside.pairs.ravel()] = True

@@ -34,8 +34,10 @@ __all__ = [
     "decide",
     "few_threads",
     "fit_probe",
+    "grid_of",
     "make_folds",
     "make_probe",
+    "not_finite",
     "search_C",
     "winner",
 ]
@@ -60,9 +62,9 @@ class CodeScaler(StandardScaler):
     attributes are those of `StandardScaler`.
     """
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CodeScaler:
-        """Learn mean and deviation of each column; `X` has shape (n_samples, n_features)."""
-        super().fit(X, y, sample_weight)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CodeScaler:
+        """Learn mean and deviation of each column, from these rows and those before; `fit` forgets those before."""
+        super().partial_fit(X, y, sample_weight)
         deviation = np.sqrt(self.var_)
         largest = deviation.max()
         if largest > 0:
@@ -289,10 +291,7 @@ def search_C(
     if folds is None:
         folds, notes = make_folds(y, groups, cv=cv, seed=seed)
     if not (finite := np.isfinite(X).all(axis=tuple(range(1, X.ndim)))).all():
-        raise ProbeError(
-            f"the codes of {np.sum(~finite)} of {len(X)} images are not finite; "
-            "extract them again with --precision fp32, or with other weights"
-        )
+        raise not_finite(int(np.sum(~finite)), len(X))
     classes = np.unique(y)
     tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
     results = Parallel(n_jobs=n_jobs)(tasks)
@@ -314,6 +313,14 @@ def search_C(
     if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
         notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
     return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
+
+
+def not_finite(bad: int, n: int) -> ProbeError:
+    """Return the error for codes of `bad` of n images that are not finite."""
+    return ProbeError(
+        f"the codes of {bad} of {n} images are not finite; "
+        "extract them again with --precision fp32, or with other weights"
+    )
 
 
 def _most_regularised(accuracy: np.ndarray) -> int:
@@ -364,10 +371,7 @@ def fit_probe(
     search : Search
         With the notes of both steps.
     """
-    if C != "auto" and not (isinstance(C, numbers.Real) and C > 0):
-        raise ProbeError(f"C is {C!r}; it must be 'auto' or a positive number")
-    Cs = C_GRID if C == "auto" else np.array([float(C)])
-    search = search_C(X, y, clf=clf, Cs=Cs, scale=scale, class_weight=class_weight, **search_options)
+    search = search_C(X, y, clf=clf, Cs=grid_of(C), scale=scale, class_weight=class_weight, **search_options)
     probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
     with few_threads(X), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
@@ -376,6 +380,13 @@ def fit_probe(
         search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
     search.notes += _messages(caught)
     return probe, search
+
+
+def grid_of(C: float | str) -> np.ndarray:
+    """Return the values that `C` means: `C_GRID` for ``"auto"``, or the one that is given."""
+    if C != "auto" and not (isinstance(C, numbers.Real) and C > 0):
+        raise ProbeError(f"C is {C!r}; it must be 'auto' or a positive number")
+    return C_GRID if C == "auto" else np.array([float(C)])
 
 
 def few_threads(X: np.ndarray) -> AbstractContextManager[Any]:

@@ -13,6 +13,7 @@ curvature pairs are kept for L alone, whence those of P follow for the next C as
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from cnncodes.curvature import factorise
 from cnncodes.newton import Solution
 from cnncodes.rows import Rows
 
-__all__ = ["LogisticProblem", "solve_logistic_path"]
+__all__ = ["MEMORY", "LogisticProblem", "direction", "losses_and_chances", "solve_logistic_path"]
 
 Array = NDArray[np.float64]
 
@@ -70,16 +71,7 @@ class LogisticProblem:
         shift = W[-1] - self.centre @ W[:-1]
         scores = self.rows.scores(W[:-1]) if exact else X @ W[:-1].astype(dtype)
         scores += shift.astype(scores.dtype)
-        if self.binary:
-            losses = np.logaddexp(0, scores[:, 0]) - self.target[:, 0] * scores[:, 0]
-            p = expit(scores)
-        else:
-            scores -= scores.max(axis=1, keepdims=True)
-            own = np.take_along_axis(scores, self.codes[:, None], axis=1)[:, 0]
-            p = np.exp(scores, out=scores)
-            sums = p.sum(axis=1, keepdims=True)
-            losses = np.log(sums[:, 0]) - own
-            p /= sums
+        losses, p = losses_and_chances(scores, self.codes)
         curvature = float(self.weights @ np.einsum("ij,ij->i", p, 1 - p)) / (self.total * p.shape[1])
         p -= self.target
         p *= self.weights[:, None].astype(p.dtype)
@@ -89,6 +81,22 @@ class LogisticProblem:
         if self.intercept:
             gradient[-1] = sums
         return float(self.weights @ losses), gradient, curvature
+
+
+def losses_and_chances(scores: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the loss of each row, (n,), and the probabilities, of the shape of `scores`, which are overwritten.
+
+    `scores` has a column for each class, or for two classes only that of class 1.
+    """
+    if scores.shape[1] == 1:
+        return np.logaddexp(0, scores[:, 0]) - codes * scores[:, 0], expit(scores)
+    scores -= scores.max(axis=1, keepdims=True)
+    own = np.take_along_axis(scores, codes[:, None], axis=1)[:, 0]
+    p = np.exp(scores, out=scores)
+    sums = p.sum(axis=1, keepdims=True)
+    losses = np.log(sums[:, 0]) - own
+    p /= sums
+    return losses, p
 
 
 def solve_logistic_path(
@@ -186,26 +194,34 @@ class _Descent:
         return None
 
     def _direction(self, gradient: Array, factor: Array, level: float, C: float) -> Array:
-        """The two loops of L-BFGS (Nocedal and Wright, algorithm 7.4), around the preconditioner."""
-
         def precondition(q: Array) -> Array:
             out = np.empty_like(q)
             out[:-1] = lapack.dpotrs(factor, q[:-1], lower=0)[0]
             out[-1] = q[-1] / (level * self.problem.total)
             return out
 
-        q, coefficients, pairs = gradient.copy(), [], []
+        pairs = []
         for s, slope in self.pairs:
             y = C * slope
             y[:-1] += s[:-1]
-            pairs.append((s, y, float((s * y).sum())))
-        for s, y, product in reversed(pairs):
-            coefficients.append(float((s * q).sum()) / product)
-            q -= coefficients[-1] * y
-        q = precondition(q)
-        if pairs:
-            _, y, product = pairs[-1]
-            q *= product / float((y * precondition(y)).sum())
-        for (s, y, product), coefficient in zip(pairs, reversed(coefficients), strict=True):
-            q += (coefficient - float((y * q).sum()) / product) * s
-        return -q
+            pairs.append((s, y))
+        return direction(gradient, pairs, precondition)
+
+
+def direction(gradient: Array, pairs: Iterable[tuple[Array, Array]], precondition: Callable[[Array], Array]) -> Array:
+    """Return the step of L-BFGS: its two loops (Nocedal and Wright, algorithm 7.4) around a preconditioner.
+
+    `pairs` are changes of the argument and of the gradient, the oldest first.
+    """
+    known = [(s, y, float((s * y).sum())) for s, y in pairs]
+    q, coefficients = gradient.copy(), []
+    for s, y, product in reversed(known):
+        coefficients.append(float((s * q).sum()) / product)
+        q -= coefficients[-1] * y
+    q = precondition(q)
+    if known:
+        _, y, product = known[-1]
+        q *= product / float((y * precondition(y)).sum())
+    for (s, y, product), coefficient in zip(known, reversed(coefficients), strict=True):
+        q += (coefficient - float((y * q).sum()) / product) * s
+    return -q

@@ -21,7 +21,7 @@ from cnncodes.reduction import RowSpace, worth_reducing
 from cnncodes.rows import Rows
 from cnncodes.softmax import LogisticProblem, solve_logistic_path
 
-__all__ = ["DenseLinearSVC", "LinearPath", "fit_path"]
+__all__ = ["DenseLinearSVC", "LinearPath", "fit_path", "one_vs_rest"]
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
@@ -246,7 +246,7 @@ def _fit(
     space = RowSpace(X, column) if worth_reducing(*X.shape) else None
     rows = Rows(X, column) if space is None else Rows(space.Z)
     if loss == "squared_hinge":
-        solved = solve_path(_one_vs_rest(rows, codes, weights, of_class), ascending, tol=tol, max_iter=max_iter)
+        solved = solve_path(one_vs_rest(rows, codes, weights, of_class), ascending, tol=tol, max_iter=max_iter)
     else:
         problem = LogisticProblem(rows.X, codes, len(classes), weights * of_class[codes], bool(bias))
         solved = solve_logistic_path(problem, ascending, tol=tol, max_iter=max_iter)
@@ -265,7 +265,7 @@ def _fit(
     )
 
 
-def _one_vs_rest(rows: Rows, codes: NDArray, weights: NDArray, of_class: NDArray) -> HingeProblem:
+def one_vs_rest(rows: Rows, codes: NDArray, weights: NDArray, of_class: NDArray) -> HingeProblem:
     """Weigh as liblinear does: both classes of two, but only the positive one of several."""
     if len(of_class) == 2:
         return HingeProblem(rows, np.where(codes == 1, 1.0, -1.0)[:, None], (weights * of_class[codes])[:, None])

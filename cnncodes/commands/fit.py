@@ -31,15 +31,22 @@ from cnncodes.rendering import print_json, print_notes, print_scores
 )
 @option_guard
 @click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
+@click.option("--memory-limit", metavar="SIZE", help="Memory to take at most, as 2GB.  [default: what is free]")
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_json
-def fit(codes: str, C: str, out: str, as_json: bool, **options: Any) -> None:
+def fit(codes: str, C: str, memory_limit: str | None, out: str, as_json: bool, **options: Any) -> None:
     """Fit a linear classifier on CODES, in seconds, with a cross-validated score.
 
     Where the images have a split, it trains on `train` and reports on the held-out part as well.
     """
     from cnncodes.fitting import fit as run
+    from cnncodes.memory import parse_bytes
 
+    if memory_limit is not None:
+        try:
+            options["memory_limit"] = parse_bytes(memory_limit)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--memory-limit") from error
     if C != "auto":
         try:
             options["C"] = float(C)

@@ -1,0 +1,73 @@
+"""How much memory this process may take, and how much it has."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+__all__ = ["available_memory", "parse_bytes", "resident_memory"]
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+GROUPS = (  # where Linux keeps the limit of a control group, what it uses, and what of that it would give up: v2, v1
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def parse_bytes(text: str) -> int:
+    """Return a number of bytes, as ``"2GB"``, ``"512 MiB"`` or ``"1e9"``.
+
+    Raises
+    ------
+    ValueError
+        It is no such number, or not positive.
+
+    Examples
+    --------
+    >>> parse_bytes("1.5 GB"), parse_bytes("2Gi")
+    (1500000000, 2147483648)
+    """
+    match = re.fullmatch(r"(\d+\.?\d*(?:e\d+)?) *([kmgt]i?)?b?", text.strip().lower())
+    size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    if size <= 0:
+        raise ValueError(f"{text!r} is no size in bytes; one is 2GB, 512MB or 1.5GiB")
+    return size
+
+
+def resident_memory() -> int:
+    """Return the bytes of memory that this process has; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Return the bytes that this process may still take: what is free here, and in each control group it is in."""
+    try:
+        free = int(re.search(r"MemAvailable: *(\d+) kB", (root / "proc/meminfo").read_text())[1]) * 1024  # type: ignore[index]
+    except (OSError, TypeError):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return max(0, min([free, *_left_in_groups(root)]))
+
+
+def _left_in_groups(root: Path) -> list[int]:
+    """Return what each control group above this process has left; a container sees its own as the topmost."""
+    try:
+        lines = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return []
+    left = []
+    for controller, limit, usage, reclaimable in GROUPS:
+        top = root / "sys/fs/cgroup" / controller
+        for path in (Path(path) for _, controllers, path in lines if controllers == controller):
+            for level in (path, *path.parents):
+                group = top / str(level).lstrip("/")
+                try:
+                    most, used = int((group / limit).read_text()), int((group / usage).read_text())
+                    cached = re.search(rf"^{reclaimable} (\d+)", (group / "memory.stat").read_text(), re.M)
+                except (OSError, ValueError):  # no such group from here, or "max": no limit
+                    continue
+                left.append(most - used + (int(cached[1]) if cached else 0))
+    return left
