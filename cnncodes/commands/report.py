@@ -21,8 +21,9 @@ from cnncodes.rendering import open_output, print_json, print_notes, stderr
 @click.option(
     "--advice/--no-advice",
     default=None,
-    help="Compare the layers, draw the learning curve.  [default: of at most 5,000 training images]",
+    help="Compare the layers, draw the learning curve.  [default: up to 5,000 images]",
 )
+@click.option("--audit/--no-audit", default=None, help="Look for wrong labels and duplicates.  [default: the same]")
 @click.option("--points", type=click.IntRange(1), default=2000, help="Images on the map, at most.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")

@@ -12,6 +12,7 @@ import numpy as np
 from cnncodes.calibration import softmax
 from cnncodes.codes import CodesFile
 from cnncodes.evaluation import EvaluationResult, majority_accuracy, neighbour_accuracy, score
+from cnncodes.leakage import guard_splits
 from cnncodes.models import ProbeModel
 from cnncodes.probes import search_C, winner
 from cnncodes.training_rows import split_rows
@@ -46,7 +47,7 @@ class Answers:
     @cached_property
     def figures(self) -> dict[str, Any]:
         """Accuracy and balanced accuracy, with intervals."""
-        return score(self.result.y, self.result.predicted)
+        return score(self.result.y, self.result.predicted, out_of_fold=not self.held_out)
 
     @property
     def mistakes(self) -> np.ndarray:
@@ -58,8 +59,8 @@ class Answers:
 def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
     """Ask a model about images that it has not seen.
 
-    These are the held-out images, or all, less those that it was fitted on. Where none is left, the probe is fitted
-    again without each fold of a cross-validation, with the C of the model.
+    These are the held-out images, or all, less those that it was fitted on and near-duplicates of training images.
+    Where none is left, the probe is fitted again without each fold of a cross-validation, with the C of the model.
 
     Parameters
     ----------
@@ -78,22 +79,20 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
     started = time.perf_counter()
     model.check_codes(file.description, str(file.path))
     train, test, notes = split_rows(file)
-    rows = test if len(test) else train
+    guarded = guard_splits(file, train, test)
+    notes += guarded.notes
+    rows = test[~guarded.leaked] if len(test) else train
     unseen = rows[~model.was_trained_on(file.sha256[rows])]
     held_out = len(unseen) > 0
-    rows = unseen if held_out else rows
-    X, y = file.codes(model.layers, rows), file.labels[rows]
-    neighbour = None
     if held_out:
+        rows = unseen
+        X, y = file.codes(model.layers, rows), file.labels[rows]
         decision, temperature = model.decision_function(X), model.temperature
-        if len(test):
-            both = np.concatenate([train, rows])
-            folds = [(np.arange(len(train)), np.arange(len(train), len(both)))]
-            codes = file.codes(model.layers, both)
-            neighbour = neighbour_accuracy(codes, file.labels[both], folds, scale=model.scale)
+        neighbour = _neighbour(file, model, train, rows) if len(test) else None
     else:
-        options: dict[str, Any] = {"clf": model.clf, "Cs": [model.C], "scale": model.scale, "seed": seed}
-        search = search_C(X, y, groups=file.groups[rows], **options)
+        rows, groups = train, guarded.groups
+        X, y = file.codes(model.layers, rows), file.labels[rows]
+        search = search_C(X, y, clf=model.clf, Cs=[model.C], scale=model.scale, groups=groups, seed=seed)
         decision, temperature = search.decision, search.temperature
         neighbour = neighbour_accuracy(X, y, search.folds, scale=model.scale)
     best = winner(decision)
@@ -108,3 +107,9 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
         n_seen=0 if held_out else len(y),
     )
     return Answers(rows, result, softmax(decision, temperature)[np.arange(len(y)), best], held_out, notes)
+
+
+def _neighbour(file: CodesFile, model: ProbeModel, train: np.ndarray, rows: np.ndarray) -> float:
+    both = np.concatenate([train, rows])
+    fold = (np.arange(len(train)), np.arange(len(train), len(both)))
+    return neighbour_accuracy(file.codes(model.layers, both), file.labels[both], [fold], scale=model.scale)

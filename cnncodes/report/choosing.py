@@ -31,7 +31,7 @@ def choose(rows: np.ndarray, answers: Answers, wanted: Sequence[int], points: in
         Of all labelled images.
     answers : Answers
     wanted : sequence of int
-        Rows that are shown in any case.
+        Rows that are shown in any case, if they are labelled.
     points : int
         Of the map.
     seed : int
@@ -39,7 +39,7 @@ def choose(rows: np.ndarray, answers: Answers, wanted: Sequence[int], points: in
     if len(rows) <= points:
         return Chosen(rows, rows)
     mapped = np.sort(np.random.default_rng(seed).choice(rows, points, replace=False))
-    extra = list(dict.fromkeys([*wanted, *_of_cells(answers)]))[:MOST_EXTRA]
+    extra = np.intersect1d(list(dict.fromkeys([*wanted, *_of_cells(answers)]))[:MOST_EXTRA], rows)
     return Chosen(np.union1d(mapped, extra).astype(int), mapped)
 
 

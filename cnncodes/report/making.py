@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cnncodes import auditing
 from cnncodes.advice import Advice, advise
 from cnncodes.codes import CodesFile
 from cnncodes.fitting import fit
@@ -20,11 +23,10 @@ from cnncodes.report.pages import require, write_page
 from cnncodes.report.pictures import Sheet, draw_sheet
 from cnncodes.report.plots import COLOURS, draw
 from cnncodes.report.scatter import lay_out
-from cnncodes.training_rows import split_rows
 
 __all__ = ["Report", "make_report"]
 
-MANY = 5000  # training images, for more of which there is advice only on request
+MANY = 5000  # images, for more of which there is advice, or an audit, only on request
 FEW_PICTURES = 600  # up to which they are larger
 SIDES = (96, 64)  # pixels
 
@@ -64,6 +66,7 @@ def make_report(
     model: str | os.PathLike[str] | ProbeModel | None = None,
     images: Any = None,
     advice: Advice | bool | None = None,
+    audit: auditing.Audit | bool | None = None,
     points: int = 2000,
     seed: int = 0,
     progress: Callable[[str], None] = lambda step: None,
@@ -79,7 +82,9 @@ def make_report(
         What the codes file was made from. Without it the page has no pictures.
     advice : Advice or bool, optional
         What `advise` says, with the comparison of the layers and the learning curve; ``True`` asks it. By default it is
-        asked where there are at most 5,000 training images.
+        asked where there are at most 5,000 images.
+    audit : Audit or bool, optional
+        The same of `audit`: suspect labels, duplicates and outliers.
     points : int
         Of the map: of more images, a random part is shown.
     seed : int
@@ -103,25 +108,34 @@ def make_report(
     require("jinja2", "matplotlib")
     image_set = None if images is None else load_images(images)  # before all that takes long
     with CodesFile.open(codes) as file:
-        many = len(split_rows(file)[0]) > MANY
-        if advice or (advice is None and not many):
+        few = file.n <= MANY
+        notes = []
+        if not few and None in (advice, audit):
+            notes.append(f"of more than {MANY:,} images there is advice, or an audit, only with --advice, --audit")
+        advice = few if advice is None else advice
+        audit = few if audit is None else audit
+        if advice is True:
             progress("comparing the layers")
-            advice = advice if isinstance(advice, Advice) else advise(codes, seed=seed)
+            advice = advise(codes, seed=seed)
+        if audit is True:
+            progress("looking for wrong labels and duplicates")
+            whole = image_set is not None and set(image_set.ids) >= set(file.ids.tolist())
+            audit = auditing.audit(file, image_set if whole else None, layers=_top(file), seed=seed)
         progress("asking the classifier")
         fitted = _classifier(file, model, advice or None, seed)
         answers = ask(file, fitted, seed=seed)
-        notes = [*answers.notes]
-        if advice is None:
-            notes.append(f"of more than {MANY:,} training images the layers are compared only on request: --advice")
+        notes += answers.notes
         examples = sections.examples(file)
-        chosen = choose(file.rows(), answers, [row for rows in examples.values() for row in rows], points, seed)
+        found = {**sections.mistakes(file, answers), **sections.audit(audit or None)}
+        shown = sections.rows_of(file, examples, found)
+        chosen = choose(file.rows(), answers, shown, points, seed)
         progress("laying out the map")
         places = lay_out(file.codes(fitted.layers, chosen.mapped), scale=fitted.scale, seed=seed)
         sheet = Sheet()
         if image_set is not None:
             progress("making the pictures small")
-            side = SIDES[len(chosen.rows) > FEW_PICTURES]
-            sheet = draw_sheet(image_set, file.ids[chosen.rows].tolist(), side)
+            names = file.ids[np.union1d(chosen.rows, shown)].tolist()
+            sheet = draw_sheet(image_set, names, SIDES[len(names) > FEW_PICTURES])
             if sheet.missing:
                 notes.append(f"{len(sheet.missing)} pictures are missing: the image is gone, or cannot be read")
         progress("writing the page")
@@ -132,18 +146,21 @@ def make_report(
             **_advice(advice or None),
             **sections.confusion(answers),
             **sections.per_class(answers),
-            **sections.mistakes(file, answers),
-            **sections.audit(None),
+            **found,
             **sections.provenance(file, fitted, answers),
             "mapped": len(chosen.mapped),
             "sheet": sheet,
             "data": sections.script_data(file, answers, chosen, places, sheet, COLOURS),
         }
-        figures = {"n": len(answers.rows), **answers.figures, "held_out": answers.held_out}
-        figures["baseline_accuracy"] = answers.result.baseline_accuracy
-        figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
+    figures = {"n": len(answers.rows), **answers.figures, "held_out": answers.held_out}
+    figures["baseline_accuracy"] = answers.result.baseline_accuracy
+    figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
     page = write_page("report.html.j2", scripts=("pictures.js", "map.js"), **values)
     return Report(page, answer, figures, len(sheet.places), notes)
+
+
+def _top(file: CodesFile) -> str:
+    return "penultimate" if "penultimate" in file.layers else file.layers[-1]
 
 
 def _classifier(
@@ -154,7 +171,7 @@ def _classifier(
     if model is not None:
         return ProbeModel.load(model)
     if advice is None:
-        return fit(file, seed=seed)
+        return fit(file, layers=_top(file), seed=seed)
     row = advice.comparison.recommended
     return fit(file, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
 

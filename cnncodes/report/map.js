@@ -256,7 +256,7 @@ if (document.getElementById("map")) {
 
   sheet.addEventListener("load", draw);
   const some = document.querySelector(".thumb:not(.blank)");
-  if (some) sheet.src = getComputedStyle(some).backgroundImage.slice(5, -2); // of url("…")
+  if (some) sheet.src = getComputedStyle(some).backgroundImage.slice(5, -2); // without what CSS puts around it
   new ResizeObserver(draw).observe(canvas);
   for (const media of ["print", "(prefers-color-scheme: dark)"]) matchMedia(media).addEventListener("change", draw);
 }

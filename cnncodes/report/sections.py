@@ -10,6 +10,7 @@ import numpy as np
 
 import cnncodes
 from cnncodes.advice import Advice
+from cnncodes.auditing import Audit
 from cnncodes.codes import CodesFile
 from cnncodes.evaluation import wilson_interval
 from cnncodes.models import ProbeModel
@@ -27,6 +28,7 @@ __all__ = [
     "mistakes",
     "per_class",
     "provenance",
+    "rows_of",
     "script_data",
     "sentence",
 ]
@@ -192,10 +194,10 @@ def mistakes(file: CodesFile, answers: Answers) -> dict[str, Any]:
     }
 
 
-def audit(found: Any) -> dict[str, Any]:
+def audit(found: Audit | None) -> dict[str, Any]:
     """Give what is probably wrong with the images, the worst first."""
     if found is None:
-        return {"audited": False, "suspects": [], "duplicates": [], "outliers": []}
+        return {"suspects": [], "duplicates": [], "outliers": []}
     duplicates = []
     for pair in found.duplicates[:SUREST]:
         remarks = ["the same file" if pair["kind"] == "exact" else f"alike ({pair['similarity']:.2f})"]
@@ -203,7 +205,6 @@ def audit(found: Any) -> dict[str, Any]:
         remarks += [f"in {pair['split']} and {pair['other_split']}"] * pair["across_splits"]
         duplicates.append({**pair, "remark": ", ".join(remarks)})
     return {
-        "audited": True,
         "suspects": found.suspects[:SUREST],
         "n_suspects": len(found.suspects),
         "duplicates": duplicates,
@@ -211,6 +212,15 @@ def audit(found: Any) -> dict[str, Any]:
         "outliers": found.outliers[:SUREST],
         "n_outliers": len(found.outliers),
     }
+
+
+def rows_of(file: CodesFile, examples: dict[str, list[int]], found: dict[str, Any]) -> list[int]:
+    """Return the rows of the images that are named in sections of their own."""
+    pairs = found["duplicates"]
+    names = [item["id"] for kind in ("mistakes", "suspects", "outliers") for item in found[kind]]
+    names += [pair[end] for pair in pairs for end in ("id", "other")]
+    row_of = {name: row for row, name in enumerate(file.ids.tolist())}
+    return [*(row_of[name] for name in names), *(row for of_class in examples.values() for row in of_class)]
 
 
 def provenance(file: CodesFile, model: ProbeModel, answers: Answers) -> dict[str, Any]:
