@@ -8,6 +8,7 @@ import html.parser
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -30,10 +31,11 @@ from cnncodes.report.choosing import OF_A_CELL, choose
 from cnncodes.report.pictures import draw_sheet
 from cnncodes.report.plots import draw
 from cnncodes.report.scatter import lay_out
+from cnncodes.shipped import SAMPLE, shipped_path
 
 HOSTILE = "</script><script>alert(1)</script>"
 ODD_NAME = 'it\'s "a" <img src=x onerror=alert(2)> & {{ 7 * 7 }} 0.png'
-SHOTS = Path(__file__).resolve().parent.parent / "docs"
+SHOTS = "CNNCODES_SCREENSHOTS"  # names the folder for the screenshots, as docs/, which the README shows
 
 
 @pytest.fixture(scope="module")
@@ -334,3 +336,53 @@ def test_it_fits_a_phone(hostile: tuple[Path, Path], tmp_path: Path, browser: An
     page, complaints, _ = open_page(browser, path, **options)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert complaints == []
+
+
+def save_shot(page: Any, path: Path, section: str = "") -> None:
+    """Save what is seen, or a section with a margin, in 256 colours: that is a third of the bytes."""
+    options: dict[str, Any] = {}
+    if section:
+        page.locator("nav").evaluate("nav => nav.style.position = 'static'")  # not over the section
+        box, top = page.locator(section).bounding_box(), page.evaluate("window.scrollY")
+        clip = {"x": 0, "y": box["y"] + top + 16, "width": 1000, "height": box["height"]}
+        options = {"full_page": True, "clip": clip}
+    shot = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
+    shot.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def take_screenshots(browser: Any, path: Path, folder: Path) -> None:
+    """Show the beginning, a cell of the confusion matrix, and in the dark the map with pictures."""
+    page, complaints, _ = open_page(browser, path, viewport={"width": 1000, "height": 620})
+    save_shot(page, folder / "report.png")
+    page.locator(".confusion td:not(.right) button").filter(has_text=re.compile("^[3-9]")).first.click()
+    page.mouse.move(0, 0)
+    save_shot(page, folder / "report-confusion.png", "#confusion")
+    dark, more, _ = open_page(browser, path, viewport={"width": 1000, "height": 760}, color_scheme="dark")
+    dark.get_by_label("Pictures").check()
+    dark.locator("#map").focus()
+    for key in ("+", "+", "ArrowRight"):
+        dark.keyboard.press(key)
+    for _ in range(60):
+        if "called" in dark.locator("#tip").inner_text():
+            break
+        dark.keyboard.press("ArrowLeft")
+    save_shot(dark, folder / "report-map.png", "#map-section")
+    assert complaints == more == []
+
+
+@pytest.mark.slow
+def test_the_report_on_the_sample_is_small_and_can_be_shown(tmp_path: Path, browser: Any) -> None:
+    folder = Path(os.environ.get(SHOTS, tmp_path))
+    sample = shipped_path(SAMPLE)
+    extract(sample, tmp_path / "sample.h5", resize="squash")
+    report = make_report(tmp_path / "sample.h5", images=sample)
+    report.save(tmp_path / "report.html")
+    assert report.pictures == 600
+    assert len(report.html) < 2_000_000
+    assert "Which layer" in report.html
+    assert "Would more images help?" in report.html
+    assert "Suspect labels" in report.html
+    take_screenshots(browser, tmp_path / "report.html", folder)
+    assert all(
+        (folder / name).stat().st_size < 200_000 for name in ("report.png", "report-confusion.png", "report-map.png")
+    )
