@@ -23,8 +23,10 @@ _HOMES = {
     "fit": "fitting",
     "load_backbone": "backbones",
     "load_codes": "codes",
+    "make_report": "report",
     "merge": "merging",
     "register_backbone": "backbones",
+    "similar": "similarity",
     "verify": "verification",
 }
 

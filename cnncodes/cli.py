@@ -22,6 +22,8 @@ from cnncodes.commands.merge import merge
 from cnncodes.commands.networks import backbones, layers
 from cnncodes.commands.options import EXIT_ERROR, EXIT_INTERRUPTED
 from cnncodes.commands.predict import predict
+from cnncodes.commands.report import report
+from cnncodes.commands.similar import similar
 from cnncodes.commands.verify import verify
 from cnncodes.errors import CnnCodesError
 from cnncodes.rendering import stderr
@@ -75,5 +77,21 @@ def main(verbose: bool) -> None:
 
 
 # In the order of the work
-for command in (demo, extract, fit, evaluate, predict, compare, advise, audit, info, verify, merge, backbones, layers):
+for command in (
+    demo,
+    extract,
+    fit,
+    evaluate,
+    predict,
+    compare,
+    advise,
+    audit,
+    report,
+    similar,
+    info,
+    verify,
+    merge,
+    backbones,
+    layers,
+):
     main.add_command(command)

@@ -36,10 +36,13 @@ from cnncodes.codes_layout import (
 )
 from cnncodes.columns import Column
 from cnncodes.errors import CodesFileError, CodesRangeError, nearest
+from cnncodes.html_tables import html_table
 from cnncodes.replacing import replacing, writer_lock
 from cnncodes.views import middle_axis
 
 __all__ = ["CodesFile", "CodesWriter", "ImageTable", "fingerprint", "load_codes"]
+
+CLASSES_SHOWN = 20  # in a notebook
 
 
 class CodesFile:
@@ -153,6 +156,21 @@ class CodesFile:
     def __repr__(self) -> str:
         name = self.description.get("backbone")
         return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={name!r}, layers={self.layers})"
+
+    def _repr_html_(self) -> str:
+        about = self.info()
+        classes = about["classes"]
+        shown = ", ".join(f"{label} ({count})" for label, count in list(classes.items())[:CLASSES_SHOWN])
+        more = f" and {len(classes) - CLASSES_SHOWN} more" if len(classes) > CLASSES_SHOWN else ""
+        counts = ", ".join(f"{about[name]} {name}" for name in ("ok", "failed", "pending") if about[name])
+        rows = [
+            ("images", f"{self.n}: {counts}"),
+            ("classes", f"{len(classes)}: {shown}{more}"),
+            *([("splits", ", ".join(about["splits"]))] if about["splits"] else []),
+            *((f"layer {name}", text) for name, text in about["layers"].items()),
+            *((name, about[name]) for name in ("backbone", "weights", "precision") if name in about),
+        ]
+        return html_table(["codes file", self.path.name], rows)
 
     @cached_property
     def ids(self) -> np.ndarray:

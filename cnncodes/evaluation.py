@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.errors import ProbeError
+from cnncodes.html_tables import html_table
 from cnncodes.optional import need
 from cnncodes.probes import SCALINGS, Folds, decide, few_threads, fit_probe, winner
 from cnncodes.views import averaged
@@ -244,3 +245,40 @@ class EvaluationResult:
     def to_frame(self) -> Any:
         """Return the per-class figures as a pandas DataFrame, one row a class."""
         return need("pandas", "to_frame").DataFrame(self.per_class).T.rename_axis("class").astype({"n": int})
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the confusion matrix: a row for each true class, shaded by its share of that class.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        k = len(self.classes)
+        if ax is None:
+            side = 2 + 0.45 * k
+            ax = need("matplotlib.pyplot", "plot").subplots(figsize=(side + 1, side), layout="constrained")[1]
+        counts = self.confusion
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for i, j in np.argwhere(counts):
+            ax.text(j, i, counts[i, j], ha="center", va="center", color="white" if shares[i, j] > 0.6 else "black")
+        ax.set_xticks(range(k), self.classes, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        ax.set_yticks(range(k), self.classes, parse_math=False)
+        ax.set_xlabel("predicted")
+        ax.set_ylabel("true")
+        return ax
+
+    def _repr_html_(self) -> str:
+        figures = score(self.y, self.predicted)
+        low, high = figures["interval"]
+        seen = ", of images that the model was fitted on" if self.n_seen == len(self.y) else ""
+        title = f"Accuracy {figures['accuracy']:.1%} ({low:.1%} to {high:.1%}) of {len(self.y)} images{seen}"
+        rows = [
+            (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["n"])
+            for name, row in self.per_class.items()
+        ]
+        return html_table(["class", "precision", "recall", "F1", "images"], rows, title)

@@ -74,6 +74,22 @@ def test_what_is_written_is_read(path: Path) -> None:
         )
 
 
+def test_a_notebook_shows_what_is_in_it_and_escapes_it(path: Path, tmp_path: Path) -> None:
+    with CodesFile.open(path) as file:
+        shown = file._repr_html_()
+    assert "<th>images</th><td>12: 10 ok, 1 failed, 1 pending</td>" in shown
+    assert "<th>classes</th><td>2: -tulip (1), rosé (11)</td>" in shown
+    assert "<th>splits</th><td>test, train</td>" in shown
+    assert "<th>layer layer1</th><td>3 features, avg, of a map 3×8×8</td>" in shown
+    labels = [f"<script>{i}" for i in range(22)]
+    CodesFile.create(tmp_path / "many.h5", ImageTable(labels, labels), DESCRIPTION)
+    with CodesFile.open(tmp_path / "many.h5") as file:
+        shown = file._repr_html_()
+    assert "<script>" not in shown
+    assert shown.count("&lt;script&gt;") == 20
+    assert "and 2 more" in shown
+
+
 def test_load_codes_gives_codes_and_labels(path: Path) -> None:
     X, y = load_codes(path, "layer1", split="train", return_X_y=True)
     np.testing.assert_array_equal(X, CODES["layer1"][[0, 1, 2, 3, 4, 7, 8, 9]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -174,3 +175,29 @@ def test_missing_pandas_is_named_with_the_way_out(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
         result.to_frame()
+
+
+def result_of_three() -> EvaluationResult:
+    y = np.array(["<i>", "<i>", "<i>", "b", "b", "$c$"])
+    predicted = np.array(["<i>", "<i>", "b", "b", "b", "b"])
+    return EvaluationResult(y, predicted, ["$c$", "<i>", "b"], 0.5, {"clf": "svm", "layers": ["layer3"], "C": 1.0}, 0.1)
+
+
+def test_the_plot_of_an_evaluation_is_its_confusion_matrix():
+    from matplotlib.figure import Figure
+
+    ax = result_of_three().plot(Figure().subplots())
+    expected = np.array([[0, 0, 1], [0, 2 / 3, 1 / 3], [0, 0, 1]])
+    np.testing.assert_allclose(ax.get_images()[0].get_array(), expected)
+    written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in ax.texts}
+    assert written == {(0, 2): "1", (1, 1): "2", (1, 2): "1", (2, 2): "2"}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["$c$", "<i>", "b"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
+    ax.figure.savefig(io.BytesIO())  # a dollar sign begins no formula
+
+
+def test_an_evaluation_shows_itself_in_a_notebook_escaped():
+    shown = result_of_three()._repr_html_()
+    assert "Accuracy 66.7% (30.0% to 90.3%) of 6 images" in shown
+    assert "<th>&lt;i&gt;</th><td>1.000</td><td>0.667</td><td>0.800</td><td>3</td>" in shown
+    assert "<i>" not in shown

@@ -71,8 +71,8 @@ def test_wheel_holds_every_module_and_nothing_of_the_checkout(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert len(names) == len(set(names))
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cnncodes").rglob("*.py")}
-    assert modules <= set(names)
+    package = [path for path in (ROOT / "cnncodes").rglob("*") if path.suffix in {".py", ".j2", ".css", ".js"}]
+    assert {path.relative_to(ROOT).as_posix() for path in package} <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"cnncodes"}
     assert not [name for name in names if re.search(r"(^|/)(tests?_?\w*\.py|conftest\.py|__pycache__)", name)]
     assert not [name for name in names if name.endswith((".h5", ".safetensors", ".pyc"))]

@@ -202,6 +202,7 @@ def test_each_lower_bound_has_its_reason_and_no_upper_one_is_set():
     bounds = [
         *project["dependencies"],
         *project["optional-dependencies"]["timm"],
+        *project["optional-dependencies"]["report"],
         f"python{project['requires-python']}",
     ]
     reasons = re.findall(r"^\| *`([\w-]+>=[\d.]+)` *\| *\S", TABLE.read_text(encoding="utf-8"), re.M)

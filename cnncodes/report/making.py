@@ -1,0 +1,186 @@
+"""Makes the report on a codes file: gathers what is known about it, and writes the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes import auditing
+from cnncodes.advice import Advice, advise
+from cnncodes.codes import CodesFile
+from cnncodes.fitting import fit
+from cnncodes.images import load_images
+from cnncodes.models import ProbeModel
+from cnncodes.report import sections
+from cnncodes.report.answers import ask
+from cnncodes.report.choosing import choose
+from cnncodes.report.pages import require, write_page
+from cnncodes.report.pictures import Sheet, draw_sheet
+from cnncodes.report.plots import COLOURS, draw
+from cnncodes.report.scatter import lay_out
+
+__all__ = ["Report", "make_report"]
+
+MANY = 5000  # images, for more of which there is advice, or an audit, only on request
+FEW_PICTURES = 600  # up to which they are larger
+SIDES = (96, 64)  # pixels
+
+
+@dataclass
+class Report:
+    """A page about a codes file.
+
+    Attributes
+    ----------
+    html : str
+        With everything in it.
+    answer : str
+        In one sentence.
+    figures : dict
+        ``n``, ``accuracy``, ``interval``, ``balanced_accuracy``, ``balanced_interval``, ``baseline_accuracy``,
+        ``neighbour_accuracy``, ``held_out``.
+    pictures : int
+        Images that are shown as pictures.
+    notes : list of str
+    """
+
+    html: str
+    answer: str
+    figures: dict[str, Any]
+    pictures: int
+    notes: list[str] = field(default_factory=list)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page."""
+        Path(path).write_text(self.html, encoding="utf-8")
+
+
+def make_report(
+    codes: str | os.PathLike[str] = "codes.h5",
+    *,
+    model: str | os.PathLike[str] | ProbeModel | None = None,
+    images: Any = None,
+    advice: Advice | bool | None = None,
+    audit: auditing.Audit | bool | None = None,
+    points: int = 2000,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Report:
+    """Make a page about a codes file: how good a classifier is, where it errs, and what the images are.
+
+    Parameters
+    ----------
+    codes : path
+    model : path or ProbeModel, optional
+        The classifier. By default one is fitted to the layer that the comparison recommends.
+    images : path, sequence, ndarray or ImageSet, optional
+        What the codes file was made from. Without it the page has no pictures.
+    advice : Advice or bool, optional
+        What `advise` says, with the comparison of the layers and the learning curve; ``True`` asks it. By default it is
+        asked where there are at most 5,000 images.
+    audit : Audit or bool, optional
+        The same of `audit`: suspect labels, duplicates and outliers.
+    points : int
+        Of the map: of more images, a random part is shown.
+    seed : int
+        Of folds, of that part, and of the map.
+    progress : callable, optional
+        Called with what is done next.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    CnnCodesError
+        Jinja or matplotlib is missing; or as for `fit`, `compare` and `load_images`.
+
+    Examples
+    --------
+    >>> make_report("codes.h5", images="photos/").save("report.html")  # doctest: +SKIP
+    """
+    require("jinja2", "matplotlib")
+    image_set = None if images is None else load_images(images)  # before all that takes long
+    with CodesFile.open(codes) as file:
+        few = file.n <= MANY
+        notes = []
+        if not few and None in (advice, audit):
+            notes.append(f"of more than {MANY:,} images there is advice, or an audit, only with --advice, --audit")
+        advice = few if advice is None else advice
+        audit = few if audit is None else audit
+        if advice is True:
+            progress("comparing the layers")
+            advice = advise(codes, seed=seed)
+        if audit is True:
+            progress("looking for wrong labels and duplicates")
+            whole = image_set is not None and set(image_set.ids) >= set(file.ids.tolist())
+            audit = auditing.audit(file, image_set if whole else None, layers=_top(file), seed=seed)
+        progress("asking the classifier")
+        fitted = _classifier(file, model, advice or None, seed)
+        answers = ask(file, fitted, seed=seed)
+        notes += answers.notes
+        examples = sections.examples(file)
+        found = {**sections.mistakes(file, answers), **sections.audit(audit or None)}
+        shown = sections.rows_of(file, examples, found)
+        chosen = choose(file.rows(), answers, shown, points, seed)
+        progress("laying out the map")
+        places = lay_out(file.codes(fitted.layers, chosen.mapped), scale=fitted.scale, seed=seed)
+        sheet = Sheet()
+        if image_set is not None:
+            progress("making the pictures small")
+            names = file.ids[np.union1d(chosen.rows, shown)].tolist()
+            sheet = draw_sheet(image_set, names, SIDES[len(names) > FEW_PICTURES])
+            if sheet.missing:
+                notes.append(f"{len(sheet.missing)} pictures are missing: the image is gone, or cannot be read")
+        progress("writing the page")
+        answer = sections.sentence(answers, fitted)
+        values = {
+            **sections.head(file, answers, answer, notes),
+            **sections.data(file, examples),
+            **_advice(advice or None),
+            **sections.confusion(answers),
+            **sections.per_class(answers),
+            **found,
+            **sections.provenance(file, fitted, answers),
+            "mapped": len(chosen.mapped),
+            "sheet": sheet,
+            "data": sections.script_data(file, answers, chosen, places, sheet, COLOURS),
+        }
+    figures = {"n": len(answers.rows), **answers.figures, "held_out": answers.held_out}
+    figures["baseline_accuracy"] = answers.result.baseline_accuracy
+    figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
+    page = write_page("report.html.j2", scripts=("pictures.js", "map.js"), **values)
+    return Report(page, answer, figures, len(sheet.places), notes)
+
+
+def _top(file: CodesFile) -> str:
+    return "penultimate" if "penultimate" in file.layers else file.layers[-1]
+
+
+def _classifier(
+    file: CodesFile, model: str | os.PathLike[str] | ProbeModel | None, advice: Advice | None, seed: int
+) -> ProbeModel:
+    if isinstance(model, ProbeModel):
+        return model
+    if model is not None:
+        return ProbeModel.load(model)
+    if advice is None:
+        return fit(file, layers=_top(file), seed=seed)
+    row = advice.comparison.recommended
+    return fit(file, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
+
+
+def _advice(advice: Advice | None) -> dict[str, Any]:
+    values: dict[str, Any] = {"layers_plot": "", "curve_plot": "", "case": "", **sections.advice(advice)}
+    if advice is not None:
+        about = "Accuracy of each layer, from the first to the last; the table below has the figures"
+        values["layers_plot"] = draw(advice.comparison, "layers", about)
+        if advice.curve is not None:
+            values["curve_plot"] = draw(advice.curve, "curve", "Accuracy by the number of training images")
+    return values

@@ -1,0 +1,54 @@
+"""The page of the images that are most like a new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from cnncodes.images import load_images
+from cnncodes.report.pages import require, write_page
+from cnncodes.report.pictures import draw_sheet
+from cnncodes.similarity import Neighbour
+
+__all__ = ["montage"]
+
+SIDE = 224  # pixels
+
+
+def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
+    """Return a page with the pictures of a query and of the images that are most like it.
+
+    Parameters
+    ----------
+    query : path, PIL.Image.Image or ndarray
+        What `similar` was asked.
+    neighbours : sequence of Neighbour
+        What it answered.
+    images : path, sequence, ndarray or ImageSet
+        What the codes file was made from.
+
+    Returns
+    -------
+    str
+        HTML, with everything in it.
+
+    Raises
+    ------
+    CnnCodesError
+        Jinja is missing; or `images` has none of these images.
+
+    Examples
+    --------
+    >>> page = montage("query.jpg", similar("query.jpg", "codes.h5"), "photos/")  # doctest: +SKIP
+    """
+    require("jinja2")
+    is_path = isinstance(query, (str, os.PathLike))
+    asked = load_images(query if is_path else [query], labelled=False)
+    return write_page(
+        "similar.html.j2",
+        name=asked.ids[0] if is_path else "an image",
+        asked=draw_sheet(asked, asked.ids, SIDE),
+        sheet=draw_sheet(load_images(images), [one.path for one in neighbours], SIDE),
+        neighbours=neighbours,
+    )

@@ -1,0 +1,388 @@
+"""The report: its figures are those of the commands, nothing gets out of its quotes, and a real browser shows it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html.parser
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cnncodes import ImageSet, evaluate, extract, fit
+from cnncodes.cli import main
+from cnncodes.codes import CodesFile
+from cnncodes.errors import CnnCodesError, ImagesError
+from cnncodes.evaluation import EvaluationResult
+from cnncodes.report import make_report, pages
+from cnncodes.report.answers import Answers, ask
+from cnncodes.report.choosing import OF_A_CELL, choose
+from cnncodes.report.pictures import draw_sheet
+from cnncodes.report.plots import draw
+from cnncodes.report.scatter import lay_out
+from cnncodes.shipped import SAMPLE, shipped_path
+
+HOSTILE = "</script><script>alert(1)</script>"
+ODD_NAME = 'it\'s "a" <img src=x onerror=alert(2)> & {{ 7 * 7 }} 0.png'
+SHOTS = "CNNCODES_SCREENSHOTS"  # names the folder for the screenshots, as docs/, which the README shows
+
+
+@pytest.fixture(scope="module")
+def hostile(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A manifest with a hostile class and file name, and its codes file."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with (folder / "images.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label"])
+        for label, name in ((HOSTILE, "Bag"), ("Sandal", "Sandal"), ("Trouser", "Trouser")):
+            for i, path in enumerate(sorted((small_sample / "train" / name).iterdir())):
+                there = ODD_NAME if (i, name) == (0, "Bag") else f"{name}{i}.png"
+                shutil.copy(path, folder / there)
+                writer.writerow([there, label])
+    extract(folder / "images.csv", folder / "codes.h5", layers=["layer2", "layer3"])
+    return folder / "images.csv", folder / "codes.h5"
+
+
+class Scripts(html.parser.HTMLParser):
+    """Collects what is in the script elements, and all attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += attrs
+        self.inside = tag == "script"
+        if self.inside:
+            self.texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.texts[-1] += data
+
+
+def test_held_out_figures_are_those_of_evaluate(sample_codes: Path) -> None:
+    model = fit(sample_codes, layers="layer2", C=0.01)
+    report = make_report(sample_codes, model=model, advice=False, audit=False)
+    expected = evaluate(sample_codes, model).to_dict()
+    assert report.figures["held_out"]
+    assert report.figures["accuracy"] == expected["test_accuracy"]
+    assert report.figures["interval"] == expected["test_interval"]
+    assert report.figures["neighbour_accuracy"] == expected["neighbour_accuracy"]
+    assert f"{100 * expected['test_accuracy']:.1f}\N{NO-BREAK SPACE}% of the 15 held-out images" in report.answer
+    assert report.answer in report.html
+
+
+def test_without_a_split_the_figures_are_those_of_the_cross_validation(hostile: tuple[Path, Path]) -> None:
+    model = fit(hostile[1], layers="layer2")
+    with CodesFile.open(hostile[1]) as file:
+        answers = ask(file, model)
+    assert not answers.held_out
+    assert len(answers.rows) == 30
+    assert answers.figures["accuracy"] == model.scores["cv_accuracy"]
+    assert answers.result.neighbour_accuracy == model.scores["neighbour_accuracy"]
+    assert ((answers.confidence > 1 / 3) & (answers.confidence <= 1)).all()
+
+
+def test_nothing_gets_out_of_its_quotes(hostile: tuple[Path, Path]) -> None:
+    report = make_report(hostile[1], images=hostile[0], advice=False, audit=False)
+    page = Scripts(report.html)
+    assert len(page.texts) == 3  # the data, and two scripts of ours
+    data = json.loads(page.texts[0])
+    assert HOSTILE in data["classes"]
+    assert ODD_NAME in {image["id"] for image in data["images"]}
+    assert "alert(" not in page.texts[1] + page.texts[2]
+    assert not {name for name, _ in page.attributes if name.startswith("on")}
+    assert "onerror=alert(2)> &" not in report.html
+    assert HOSTILE not in report.html
+    assert "{{ 7 * 7 }}" in report.html  # and not 49
+    assert report.pictures == 30
+
+
+def test_a_page_asks_nothing_of_any_other(hostile: tuple[Path, Path]) -> None:
+    text = make_report(hostile[1], images=hostile[0], advice=False, audit=False).html
+    places = [value or "" for name, value in Scripts(text).attributes if name in ("src", "href", "xlink:href")]
+    assert all(place.startswith("#") for place in places), places
+    assert all(url.startswith(("data:image/webp;base64,", "#")) for url in re.findall(r"url\(([^)]*)\)", text))
+    assert "default-src &#39;none&#39;" in text
+    assert "@import" not in text
+
+
+def test_without_images_the_page_says_how_to_have_pictures(hostile: tuple[Path, Path]) -> None:
+    report = make_report(hostile[1], advice=False, audit=False)
+    assert report.pictures == 0
+    assert "<code>--images</code>" in report.html
+    assert "data:image" not in report.html
+
+
+def test_images_of_other_names_are_refused(hostile: tuple[Path, Path], small_sample: Path) -> None:
+    with pytest.raises(ImagesError, match="none of the names of the codes file"):
+        make_report(hostile[1], images=small_sample, advice=False, audit=False)
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_a_missing_library_is_named_with_what_to_install(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "find_spec", lambda name: None if name == library else importlib.util.find_spec(name))
+    with pytest.raises(CnnCodesError, match=rf"needs {library}: pip install 'cnncodes\[report\]'"):
+        make_report("codes.h5")
+
+
+def test_small_pictures_are_where_the_sheet_says() -> None:
+    colours = {"red": (250, 10, 10), "green": (10, 200, 10), "blue": (20, 20, 240)}
+    arrays = [np.full((30, 60, 3), colour, np.uint8) for colour in colours.values()]
+    images = ImageSet(list(colours), arrays)
+    sheet = draw_sheet(images, ["blue", "gone", "red", "green", "blue"], 32)
+    assert sheet.missing == ["gone"]
+    assert (sheet.columns, sheet.lines, len(sheet.places)) == (2, 2, 3)
+    data = base64.b64decode(sheet.data.partition(",")[2])
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+    assert pixels.shape == (64, 64, 4)
+    for name, place in sheet.places.items():
+        cell = pixels[place // 2 * 32 :, place % 2 * 32 :][:32, :32]
+        np.testing.assert_allclose(cell[12:20, 4:28, :3].mean(axis=(0, 1)), colours[name], atol=12)
+        assert cell[1, :, 3].max() == 0  # twice as wide as high: clear above
+
+
+def answers_of(y: np.ndarray, predicted: np.ndarray, rows: np.ndarray, confidence: np.ndarray) -> Answers:
+    result = EvaluationResult(y, predicted, sorted({*y, *predicted}), 0.5, {}, 0.0)
+    return Answers(rows, result, confidence, True, [])
+
+
+def test_the_map_is_a_fair_sample_and_each_cell_has_its_images() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.choice(["a", "b", "c"], 5000, p=[0.6, 0.39, 0.01])
+    predicted = np.where(rng.random(5000) < 0.98, y, rng.choice(["a", "b", "c"], 5000))
+    answers = answers_of(y, predicted, np.arange(5000), rng.random(5000))
+    chosen = choose(np.arange(5000), answers, [4999], 400, 0)
+    assert len(chosen.mapped) == 400
+    assert set(chosen.mapped) < set(chosen.rows)
+    assert 4999 in chosen.rows
+    assert np.mean(y[chosen.mapped] == "a") == pytest.approx(0.6, abs=0.08)
+    assert np.mean((y != predicted)[chosen.mapped]) < 0.04
+    for label in "abc":
+        for answer in "abc":
+            cell = np.flatnonzero((y == label) & (predicted == answer))
+            surest = cell[np.argsort(-answers.confidence[cell])][:OF_A_CELL]
+            assert set(surest) <= set(chosen.rows)
+    few = choose(np.arange(300), answers, [], 400, 0)
+    assert len(few.rows) == len(few.mapped) == 300
+
+
+def test_like_codes_lie_together() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 40)
+    X = rng.normal(size=(120, 30)) + 6 * rng.normal(size=(3, 30))[y]
+    places = lay_out(X)
+    assert places[:, 0].min() == pytest.approx(0)
+    assert places[:, 0].max() == pytest.approx(1)
+    distances = np.linalg.norm(places[:, None] - places[None], axis=-1) + 9 * np.eye(120)
+    assert np.mean(y[distances.argmin(axis=1)] == y) > 0.99
+    np.testing.assert_array_equal(places, lay_out(X))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 4, 6])
+def test_a_few_images_can_be_laid_out(n: int) -> None:
+    places = lay_out(np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32))
+    assert places.shape == (n, 2)
+    assert np.isfinite(places).all()
+
+
+def test_a_plot_has_its_own_ids_the_colours_of_the_page_and_no_date() -> None:
+    class Line:
+        def plot(self, ax: Any = None) -> None:
+            ax.plot([1, 2], [3, 4], label="<a>")
+            ax.legend()
+
+    svg = draw(Line(), "layers", 'says "it" <all>')
+    assert svg == draw(Line(), "layers", 'says "it" <all>')
+    assert 'aria-label="says &#34;it&#34; &lt;all&gt;"' in svg
+    ids, used = (set(re.findall(pattern, svg)) for pattern in (r'\bid="([^"]*)"', r"#([\w-]+)[\")]"))
+    assert ids
+    assert used <= ids
+    assert all(name.startswith("layers-") for name in ids)
+    assert "currentColor" in svg
+    assert not re.search(r"<metadata|<style|20\d\d-\d\d", svg)
+    assert "&lt;a&gt;" in svg
+
+
+def test_the_command_writes_a_file_and_says_the_answer(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    words = ["report", hostile[1], "--no-advice", "--no-audit", "-o", out, "--points", 20, "--json"]
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    made = json.loads(result.stdout)
+    assert (made["n"], made["pictures"]) == (30, 0)
+    assert made["answer"] in out.read_text(encoding="utf-8")
+    assert "A random 20 of 30 images" in out.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser: Any, path: Path, **options: Any) -> tuple[Any, list[str], list[str]]:
+    """Open a page; return it, the complaints so far, and what it asked for."""
+    page = browser.new_context(**options).new_page()
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    return page, complaints, asked
+
+
+@pytest.mark.slow
+def test_a_real_browser_shows_it_and_it_answers_to_pointer_and_keys(
+    hostile: tuple[Path, Path], tmp_path: Path, browser: Any
+) -> None:
+    path = tmp_path / "report.html"
+    make_report(hostile[1], images=hostile[0]).save(path)
+    page, complaints, asked = open_page(browser, path, viewport={"width": 1100, "height": 900})
+    canvas, tip = page.locator("#map"), page.locator("#tip")
+    data = json.loads(page.locator("#data").text_content())
+    assert canvas.get_attribute("data-shown") == "30"
+
+    # keys
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    name = canvas.get_attribute("data-chosen")
+    assert name in {image["id"] for image in data["images"]}
+    assert name in tip.inner_text()
+    assert tip.locator(".thumb[role=img]").count() == 1
+    page.keyboard.press("ArrowLeft")
+    assert canvas.get_attribute("data-chosen") != name
+    page.keyboard.press("+")
+    assert float(canvas.get_attribute("data-zoom")) == 1.5
+    page.keyboard.press("0")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+
+    # hover and wheel: the leftmost point is at 3 % of the width, as the map leaves 6 % free
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    height = max(abs(image["y"] - 0.5) for image in data["images"]) * 2
+    unit = 0.94 * min(box["width"], box["height"] / height)
+    first = min(data["images"], key=lambda image: image["x"])
+    x = box["x"] + box["width"] / 2 + (first["x"] - 0.5) * unit
+    y = box["y"] + box["height"] / 2 + (first["y"] - 0.5) * unit
+    page.mouse.move(x + 2, y)
+    assert canvas.get_attribute("data-chosen") == first["id"]
+    assert tip.is_visible()
+    page.mouse.wheel(0, -400)
+    page.wait_for_function("document.getElementById('map').dataset.zoom > 1.5")
+    assert canvas.get_attribute("data-chosen") == first["id"]  # zoomed about the pointer, it stays under it
+    page.get_by_role("button", name="Show all").click()
+    assert canvas.get_attribute("data-zoom") == "1.00"
+    page.get_by_role("button", name="Zoom in").click()
+    assert canvas.get_attribute("data-zoom") == "1.50"
+
+    # classes and mistakes
+    page.locator("#legend button", has_text="Sandal").click()
+    assert canvas.get_attribute("data-shown") == "20"
+    wrong = [image for image in data["images"] if image["predicted"] != image["label"]]
+    page.locator("#legend button", has_text="Sandal").click()
+    page.get_by_label("Only mistakes").check()
+    assert canvas.get_attribute("data-shown") == str(len(wrong))
+
+    # a cell of the confusion matrix
+    cell = page.locator(".confusion .right button").first
+    cell.click()
+    count = int(cell.inner_text())
+    panel = page.locator("#cell")
+    assert panel.locator("li").count() == count
+    assert panel.locator(".thumb[role=img]").count() == count
+    assert cell.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    assert panel.is_hidden()
+    assert page.evaluate("document.activeElement.dataset.label") == cell.get_attribute("data-label")
+
+    assert page.evaluate("document.querySelectorAll('main script, img').length") == 0
+    assert complaints == []
+    assert asked == [path.as_uri()]
+
+
+@pytest.mark.slow
+def test_it_fits_a_phone(hostile: tuple[Path, Path], tmp_path: Path, browser: Any) -> None:
+    path = tmp_path / "report.html"
+    make_report(hostile[1], images=hostile[0], advice=False, audit=False).save(path)
+    options = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
+    page, complaints, _ = open_page(browser, path, **options)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert complaints == []
+
+
+def save_shot(page: Any, path: Path, section: str = "") -> None:
+    """Save what is seen, or a section with a margin, in 256 colours: that is a third of the bytes."""
+    options: dict[str, Any] = {}
+    if section:
+        page.locator("nav").evaluate("nav => nav.style.position = 'static'")  # not over the section
+        box, top = page.locator(section).bounding_box(), page.evaluate("window.scrollY")
+        clip = {"x": 0, "y": box["y"] + top + 16, "width": 1000, "height": box["height"]}
+        options = {"full_page": True, "clip": clip}
+    shot = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
+    shot.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def take_screenshots(browser: Any, path: Path, folder: Path) -> None:
+    """Show the beginning, a cell of the confusion matrix, and in the dark the map with pictures."""
+    page, complaints, _ = open_page(browser, path, viewport={"width": 1000, "height": 620})
+    save_shot(page, folder / "report.png")
+    page.locator(".confusion td:not(.right) button").filter(has_text=re.compile("^[3-9]")).first.click()
+    page.mouse.move(0, 0)
+    save_shot(page, folder / "report-confusion.png", "#confusion")
+    dark, more, _ = open_page(browser, path, viewport={"width": 1000, "height": 760}, color_scheme="dark")
+    dark.get_by_label("Pictures").check()
+    dark.locator("#map").focus()
+    for key in ("+", "+", "ArrowRight"):
+        dark.keyboard.press(key)
+    for _ in range(60):
+        if "called" in dark.locator("#tip").inner_text():
+            break
+        dark.keyboard.press("ArrowLeft")
+    save_shot(dark, folder / "report-map.png", "#map-section")
+    assert complaints == more == []
+
+
+@pytest.mark.slow
+def test_the_report_on_the_sample_is_small_and_can_be_shown(tmp_path: Path, browser: Any) -> None:
+    folder = Path(os.environ.get(SHOTS, tmp_path))
+    sample = shipped_path(SAMPLE)
+    extract(sample, tmp_path / "sample.h5", resize="squash")
+    report = make_report(tmp_path / "sample.h5", images=sample)
+    report.save(tmp_path / "report.html")
+    assert report.pictures == 600
+    assert len(report.html) < 2_000_000
+    assert "Which layer" in report.html
+    assert "Would more images help?" in report.html
+    assert "Suspect labels" in report.html
+    take_screenshots(browser, tmp_path / "report.html", folder)
+    assert all(
+        (folder / name).stat().st_size < 200_000 for name in ("report.png", "report-confusion.png", "report-map.png")
+    )
