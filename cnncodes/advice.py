@@ -14,6 +14,7 @@ from cnncodes.codes import CodesFile
 from cnncodes.comparison import Comparison, compare
 from cnncodes.errors import CnnCodesError, ProbeError
 from cnncodes.html_tables import html_table
+from cnncodes.leakage import guard_splits
 from cnncodes.learning_curve import LearningCurve, learning_curve
 from cnncodes.optional import need
 from cnncodes.pretrained_head import PretrainedHead
@@ -183,7 +184,7 @@ def advise(
                 file.codes(best["layers"], train),
                 y,
                 C=best["C"],
-                groups=file.groups[train],
+                groups=guard_splits(file, train, train[:0]).groups,
                 cv=cv,
                 seed=seed,
                 n_jobs=n_jobs,

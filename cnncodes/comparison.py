@@ -18,6 +18,7 @@ from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import majority_accuracy, neighbour_accuracy, score_shares
 from cnncodes.html_tables import html_table
+from cnncodes.leakage import guard_splits
 from cnncodes.optional import need
 from cnncodes.probes import make_folds, search_C
 from cnncodes.training_rows import split_rows
@@ -141,6 +142,7 @@ def compare(
     cv: int = 5,
     seed: int = 0,
     repeats: int | None = None,
+    guard: bool = True,
     n_jobs: int | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Comparison:
@@ -157,7 +159,7 @@ def compare(
     layers : sequence of str
         All by default; ``"layer3+penultimate"`` is a concatenation.
     scales : sequence of {"standard", "l2", "none"}
-    cv, seed, n_jobs
+    cv, seed, guard, n_jobs
         As for `fit`.
     repeats : int, optional
         Cross-validations, each on other folds; by default as many as give 1,500 answers, up to 5.
@@ -179,7 +181,8 @@ def compare(
     'cnncodes fit codes.h5 --clf svm --layer layer3'
     """
     paths = [str(codes)] if isinstance(codes, (str, os.PathLike)) else [str(path) for path in codes]
-    y, plan, notes = _plan(paths, [layers] if isinstance(layers, str) else list(layers), clfs, scales)
+    y, groups, notes = _shared(paths, guard=guard)
+    plan = _plan(paths, [layers] if isinstance(layers, str) else list(layers), clfs, scales)
     repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
     options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
     rows: list[dict[str, Any]] = []
@@ -187,14 +190,14 @@ def compare(
     finished = True
     try:
         for candidate in plan:
-            row, share, found = _cross_validate(candidate, **options)
+            row, share, found = _cross_validate(candidate, groups, **options)
             rows.append(row)
             shares.append(share)
             notes += [note for note in found if note not in notes]
             if progress is not None:
                 progress(len(rows), len(plan), 0)
         best = plan[int(np.argmax([row["cv_accuracy"] for row in rows]))]
-        rows.append(_neighbour(best, cv, seed))
+        rows.append(_neighbour(best, groups, cv, seed))
     except KeyboardInterrupt:
         if not rows:
             raise
@@ -209,11 +212,8 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["codes"], tuple(row["layers"]), row["clf"], row["scale"]
 
 
-def _plan(
-    paths: list[str], layers: list[str], clfs: Sequence[str], scales: Sequence[str]
-) -> tuple[np.ndarray, list[_Candidate], list[str]]:
-    """Return the labels that all files share, what to cross-validate, and notes."""
-    plan: list[_Candidate] = []
+def _shared(paths: list[str], *, guard: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return the labels that all files share, the groups that stay together, and notes."""
     notes: list[str] = []
     first: tuple[list[str], list[str]] | None = None
     for path in paths:
@@ -221,26 +221,39 @@ def _plan(
             train, _, found = split_rows(file)
             y = file.labels[train]
             here = (file.ids[train].tolist(), y.tolist())
-            if here != (first := first or here):
+            if first is None:
+                first, groups = here, file.groups[train]
+                if guard:  # the first file speaks for all: the folds are the same
+                    guarded = guard_splits(file, train, train[:0])
+                    groups, found = guarded.groups, found + guarded.notes
+            if here != first:
                 raise ProbeError(
                     f"{path} and {paths[0]} hold other images or labels, so their scores cannot be compared; "
                     "extract the same folder to each, and see `cnncodes info` for images that failed"
                 )
+            notes += [note for note in found if note not in notes]
+    return y, groups, notes
+
+
+def _plan(paths: list[str], layers: list[str], clfs: Sequence[str], scales: Sequence[str]) -> list[_Candidate]:
+    """Return what to cross-validate."""
+    plan: list[_Candidate] = []
+    for path in paths:
+        with CodesFile.open(path) as file:
             asked = [(name,) if name in file.layers else tuple(name.split("+")) for name in layers]
             for names in asked or [(name,) for name in file.layers if name not in file.links]:
                 for name in names:
                     file.n_features(name)  # refuses what is not there before anything is computed
                 plan += [_Candidate(path, names, clf, scale) for clf in clfs for scale in scales]
-            notes += [note for note in found if note not in notes]
-    return y, plan, notes
+    return plan
 
 
 def _cross_validate(
-    candidate: _Candidate, *, cv: int, seeds: Sequence[int], n_jobs: int | None
+    candidate: _Candidate, groups: np.ndarray, *, cv: int, seeds: Sequence[int], n_jobs: int | None
 ) -> tuple[dict[str, Any], np.ndarray, list[str]]:
     """Return the row of a probe, the share of right answers to each image, and notes."""
     started = time.perf_counter()
-    X, y, groups, about = _training_codes(candidate)
+    X, y, about = _training_codes(candidate)
     searches = [
         search_C(X, y, clf=candidate.clf, scale=candidate.scale, groups=groups, cv=cv, seed=seed, n_jobs=n_jobs)
         for seed in seeds
@@ -260,11 +273,11 @@ def _cross_validate(
     return row, share, [f"{what}: {note}" for note in searches[0].notes]
 
 
-def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-    """Return codes, labels, groups, and what a row says of them."""
+def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Return codes, labels, and what a row says of them."""
     with CodesFile.open(candidate.codes) as file:
         train = split_rows(file)[0]
-        X, y, groups = file.codes(candidate.layers, train), file.labels[train], file.groups[train]
+        X, y = file.codes(candidate.layers, train), file.labels[train]
         about = {
             "codes": candidate.codes,
             "backbone": file.description["backbone"],
@@ -276,13 +289,13 @@ def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, np.n
             "n_features": X.shape[-1],
             "baseline_accuracy": majority_accuracy(y),
         }
-    return X, y, groups, about
+    return X, y, about
 
 
-def _neighbour(candidate: _Candidate, cv: int, seed: int) -> dict[str, Any]:
+def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) -> dict[str, Any]:
     """Return the row of the nearest neighbour by the codes of a candidate."""
     started = time.perf_counter()
-    X, y, groups, about = _training_codes(candidate)
+    X, y, about = _training_codes(candidate)
     accuracy = neighbour_accuracy(X, y, make_folds(y, groups, cv=cv, seed=seed)[0], scale=candidate.scale)
     scores = {
         f"cv_{name}": value for name, value in score_shares(y, np.full(len(y), accuracy), out_of_fold=True).items()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnncodes import evaluate, fit
+from cnncodes import compare, evaluate, fit
 from cnncodes.codes import CodesFile, CodesWriter, ImageTable
 from cnncodes.errors import ProbeError
 
@@ -52,6 +52,13 @@ def test_duplicates_do_not_flatter_cross_validation(doubled: Path) -> None:
     assert guarded.scores["unguarded_accuracy"] == plain.scores["cv_accuracy"]
     assert any(f"{2 * N} training images are near-duplicates" in note for note in guarded.notes)
     assert fit(doubled, C=0.01, nested=True).scores["nested_accuracy"] < 0.65
+
+
+def test_duplicates_do_not_flatter_a_comparison(doubled: Path) -> None:
+    options = {"clfs": ["svm"], "cv": 5, "repeats": 1}
+    guarded, plain = (compare(doubled, guard=guard, **options).rows[0]["cv_accuracy"] for guard in (True, False))
+    assert plain > 0.8
+    assert guarded < 0.65
 
 
 def test_held_out_duplicates_of_training_images_are_left_out(tmp_path: Path) -> None:
