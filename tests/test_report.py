@@ -21,10 +21,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cnncodes import ImageSet, evaluate, extract, fit
+from cnncodes.calibration import softmax
 from cnncodes.cli import main
-from cnncodes.codes import CodesFile
+from cnncodes.codes import CodesFile, load_codes
 from cnncodes.errors import CnnCodesError, ImagesError
 from cnncodes.evaluation import EvaluationResult
+from cnncodes.probes import search_C
 from cnncodes.report import make_report, pages
 from cnncodes.report.answers import Answers, ask
 from cnncodes.report.choosing import OF_A_CELL, choose
@@ -94,6 +96,10 @@ def test_without_a_split_the_figures_are_those_of_the_cross_validation(hostile: 
     model = fit(hostile[1], layers="layer2")
     with CodesFile.open(hostile[1]) as file:
         answers = ask(file, model)
+    search = search_C(*load_codes(hostile[1], "layer2", return_X_y=True))
+    assert search.C == model.C
+    expected = softmax(search.decision, search.temperature).max(axis=1)
+    np.testing.assert_allclose(answers.confidence, expected, rtol=0.01)
     assert not answers.held_out
     assert len(answers.rows) == 30
     assert answers.figures["accuracy"] == model.scores["cv_accuracy"]

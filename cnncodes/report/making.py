@@ -14,7 +14,7 @@ from cnncodes import auditing
 from cnncodes.advice import Advice, advise
 from cnncodes.codes import CodesFile
 from cnncodes.fitting import fit
-from cnncodes.images import load_images
+from cnncodes.images import ImageSet, load_images
 from cnncodes.models import ProbeModel
 from cnncodes.report import sections
 from cnncodes.report.answers import ask
@@ -108,25 +108,13 @@ def make_report(
     require("jinja2", "matplotlib")
     image_set = None if images is None else load_images(images)  # before all that takes long
     with CodesFile.open(codes) as file:
-        few = file.n <= MANY
-        notes = []
-        if not few and None in (advice, audit):
-            notes.append(f"of more than {MANY:,} images there is advice, or an audit, only with --advice, --audit")
-        advice = few if advice is None else advice
-        audit = few if audit is None else audit
-        if advice is True:
-            progress("comparing the layers")
-            advice = advise(codes, seed=seed)
-        if audit is True:
-            progress("looking for wrong labels and duplicates")
-            whole = image_set is not None and set(image_set.ids) >= set(file.ids.tolist())
-            audit = auditing.audit(file, image_set if whole else None, layers=_top(file), seed=seed)
+        advised, audited, notes = _examine(file, image_set, advice, audit, seed, progress)
         progress("asking the classifier")
-        fitted = _classifier(file, model, advice or None, seed)
+        fitted = _classifier(file, model, advised, seed)
         answers = ask(file, fitted, seed=seed)
         notes += answers.notes
         examples = sections.examples(file)
-        found = {**sections.mistakes(file, answers), **sections.audit(audit or None)}
+        found = {**sections.mistakes(file, answers), **sections.audit(audited)}
         shown = sections.rows_of(file, examples, found)
         chosen = choose(file.rows(), answers, shown, points, seed)
         progress("laying out the map")
@@ -143,7 +131,7 @@ def make_report(
         values = {
             **sections.head(file, answers, answer, notes),
             **sections.data(file, examples),
-            **_advice(advice or None),
+            **_advice(advised),
             **sections.confusion(answers),
             **sections.per_class(answers),
             **found,
@@ -157,6 +145,31 @@ def make_report(
     figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
     page = write_page("report.html.j2", scripts=("pictures.js", "map.js"), **values)
     return Report(page, answer, figures, len(sheet.places), notes)
+
+
+def _examine(
+    file: CodesFile,
+    images: ImageSet | None,
+    advice: Advice | bool | None,
+    audit: auditing.Audit | bool | None,
+    seed: int,
+    progress: Callable[[str], None],
+) -> tuple[Advice | None, auditing.Audit | None, list[str]]:
+    """Ask for advice and for an audit, where they are wanted and not there yet; say so where they are left out."""
+    few = file.n <= MANY
+    notes = []
+    if not few and None in (advice, audit):
+        notes.append(f"of more than {MANY:,} images there is advice, or an audit, only with --advice, --audit")
+    advice = few if advice is None else advice
+    audit = few if audit is None else audit
+    if advice is True:
+        progress("comparing the layers")
+        advice = advise(file.path, seed=seed)
+    if audit is True:
+        progress("looking for wrong labels and duplicates")
+        whole = images is not None and set(images.ids) >= set(file.ids.tolist())
+        audit = auditing.audit(file, images if whole else None, layers=_top(file), seed=seed)
+    return advice or None, audit or None, notes
 
 
 def _top(file: CodesFile) -> str:
