@@ -172,6 +172,8 @@ def advise(
         There are no labels, or too few images to cross-validate.
     """
     comparison = compare(codes, clfs=["svm"], cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)
+    if not comparison.finished:
+        raise KeyboardInterrupt
     probes = [row for row in comparison.rows if row["layers"]]
     best = min(probes, key=lambda row: row["cv_log_loss"])
     notes = list(comparison.notes)

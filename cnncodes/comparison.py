@@ -99,6 +99,8 @@ class Comparison:
         if ax is None:
             ax = need("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
         single = sorted((row for row in self.rows if len(row["layers"]) == 1), key=lambda row: row["depth"])
+        if not single:
+            raise ProbeError("there is no layer by itself to draw; compare some that are not concatenated")
         names = list(dict.fromkeys(row["layers"][0] for row in single))
         lines: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for row in single:
@@ -182,7 +184,8 @@ def compare(
     """
     paths = [str(codes)] if isinstance(codes, (str, os.PathLike)) else [str(path) for path in codes]
     y, groups, notes = _shared(paths, guard=guard)
-    plan = _plan(paths, [layers] if isinstance(layers, str) else list(layers), clfs, scales)
+    asked = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    plan = _plan(list(dict.fromkeys(paths)), asked, clfs, scales)
     repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
     options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
     rows: list[dict[str, Any]] = []

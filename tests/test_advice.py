@@ -68,6 +68,15 @@ def test_a_network_that_is_not_at_hand_is_told_of(tmp_path: Path) -> None:
     assert found.curve is None
 
 
+def test_an_interruption_ends_it(tmp_path: Path) -> None:
+    def progress(done: int, total: int, failed: int) -> None:
+        raise KeyboardInterrupt
+
+    rows = np.arange(60)
+    with pytest.raises(KeyboardInterrupt):
+        advise(write_codes(tmp_path / "codes.h5", rows, names(rows)), cv=2, progress=progress)
+
+
 def test_a_head_for_other_classes_is_refused(sample_codes: Path) -> None:
     with CodesFile.open(sample_codes) as file:
         description = {**file.description, "backbone": "tiny-head"}

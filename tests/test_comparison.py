@@ -154,6 +154,13 @@ def test_the_plot_has_a_line_for_each_probe(comparison: Comparison, tmp_path: Pa
     np.testing.assert_allclose(values, [row_of(comparison, name)["cv_accuracy"] for name in LAYERS])
 
 
+def test_only_concatenations_cannot_be_drawn_by_depth(codes: Path) -> None:
+    found = compare(codes, clfs=["svm"], layers=["layer1+penultimate"] * 2, cv=3, repeats=1)
+    assert len([row for row in found.rows if row["layers"]]) == 1
+    with pytest.raises(ProbeError, match="no layer by itself to draw"):
+        found.plot()
+
+
 def test_tables_for_notebooks(comparison: Comparison) -> None:
     assert comparison.to_frame()["layers"].tolist() == [" + ".join(row["layers"]) for row in comparison.rows]
     html = comparison._repr_html_()
