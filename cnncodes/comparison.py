@@ -351,7 +351,7 @@ def paired_interval(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> t
     --------
     >>> low, high = paired_interval(np.repeat([1.0, 0.0], [90, 10]), np.repeat([1.0, 0.0], [80, 20]))
     >>> round(low, 3), round(high, 3)
-    (0.033, 0.163)
+    (0.036, 0.16)
     """
     n = len(a) + 2
     difference = np.asarray(a, float) - np.asarray(b, float)

@@ -91,7 +91,7 @@ def test_views_of_an_image_are_all_trained_on(tmp_path, small_memory):
         file.write(
             rows,
             {"layer1": codes[..., :24].astype("f4"), "penultimate": codes[..., 24:].astype("f4")},
-            np.ones((600, 32), "u1"),
+            np.random.default_rng(0).integers(0, 256, (600, 32), dtype=np.uint8),
         )
     options = {"layers": LAYERS, "C": 0.001}
     whole, chunked = fit(path, **options), fit(path, memory_limit=small_memory, **options)

@@ -76,8 +76,8 @@ def test_optimum_is_that_of_scikit_learn(loss, n_classes, C, d, weights):
         theirs = LogisticRegression(C=C, class_weight=class_weight, tol=1e-7, max_iter=10_000, solver="newton-cholesky")
     theirs.fit(X.astype(np.float64), y)
     best = objective(theirs.coef_, theirs.intercept_, X, y, C, loss, w)
-    assert objective(ours.coef, ours.intercept, X, y, C, loss, w) <= best * (1 + 1e-6)
-    assert ours.objective == pytest.approx(best, rel=1e-6)
+    assert objective(ours.coef, ours.intercept, X, y, C, loss, w) <= best * (1 + 3e-6)
+    assert ours.objective == pytest.approx(best, rel=3e-6)
     scores = X @ ours.coef.T + ours.intercept
     margin = np.abs(scores[:, 0]) if n_classes == 2 else np.diff(np.sort(scores, axis=1)[:, -2:])[:, 0]
     answers = (scores[:, 0] > 0).astype(int) if n_classes == 2 else scores.argmax(axis=1)
