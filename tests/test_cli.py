@@ -371,7 +371,7 @@ def test_the_demo_works_from_a_checkout(tmp_path: Path, monkeypatch: pytest.Monk
     output = run("demo").stdout
     for name in ("extract", "fit", "evaluate", "predict", "compare"):
         assert f"$ cnncodes {name} " in output
-    accuracies = dict(re.findall(r"^(layer\d|penultimate) +svm.*? (\d+\.\d) %", output, re.MULTILINE))
+    accuracies = dict(re.findall(r"^(layer\d|penultimate)[ *]+svm.*? (\d+\.\d) %", output, re.MULTILINE))
     assert accuracies.keys() == {"layer1", "layer2", "layer3", "penultimate"}
     assert 75 < float(accuracies["layer3"]) < 95
     assert (
