@@ -5,7 +5,7 @@ not above the other one (by more than 1e-6, or what the case says); then prints 
 memory. A side that exceeds ``--limit`` seconds is stopped, and the ratio is then a lower bound ("at least").
 
 The case "million" has no other side: a file of float16 codes is written to ``--work``, fitted within ``--memory-limit``
-bytes, and deleted; on 20,000 rows of it, the fit in passes is compared with that in memory before.
+bytes, and deleted; on 20,000 rows of it, the fit in blocks is compared with that in memory before.
 
     python benchmarks/bench_probes.py                      # all cases; about an hour
     python benchmarks/bench_probes.py --case few wide      # some of them
@@ -210,18 +210,18 @@ def write_large(path: Path, n: int, source: Path | None) -> None:
             file.write(rows, {"penultimate": block.astype(np.float16)}, np.ones((len(rows), 32), np.uint8))
 
 
-def check_passes(path: Path) -> None:
-    """Compare, on as many rows as memory holds, the objective that passes over chunks reach with that in memory."""
+def check_blocks(path: Path) -> None:
+    """Compare, on as many rows as memory holds, the objective that is reached in blocks with that in memory."""
     with CodesFile.open(path) as file:
         rows = file.rows()[:20_000]
         y = np.unique(file.labels[rows], return_inverse=True)[1]
-        passes, *_ = fit_large_probe(file, ["penultimate"], rows, 5000, C=0.01, cv=2)
-        X = passes[0].transform(file.codes("penultimate", rows))
+        blocks, *_ = fit_large_probe(file, ["penultimate"], rows, 5000, C=0.01, cv=2)
+        X = blocks[0].transform(file.codes("penultimate", rows))
     here = DenseLinearSVC(C=0.01).fit(X, y)
-    ours, theirs = (svm_objective(m.coef_, m.intercept_, X, y, 0.01) for m in (passes[-1], here))
+    ours, theirs = (svm_objective(m.coef_, m.intercept_, X, y, 0.01) for m in (blocks[-1], here))
     assert ours <= theirs * (1 + 1e-6), (ours, theirs)
-    agree = np.mean(passes[-1].decision_function(X).argmax(axis=1) == here.predict(X))
-    print(f"million      on {len(y)} rows: objective {ours:.9g} in passes, {theirs:.9g} in memory; {agree:.5%} agree")
+    agree = np.mean(blocks[-1].decision_function(X).argmax(axis=1) == here.predict(X))
+    print(f"million      on {len(y)} rows: objective {ours:.9g} in blocks, {theirs:.9g} in memory; {agree:.5%} agree")
 
 
 def million(arguments: argparse.Namespace) -> None:
@@ -231,7 +231,7 @@ def million(arguments: argparse.Namespace) -> None:
             sys.exit(f"{arguments.work}: has no room for {1.5 * size / 1e9:.1f} GB; choose another --work")
         path = Path(folder) / "large.h5"
         write_large(path, arguments.rows, arguments.codes)
-        check_passes(path)
+        check_blocks(path)
         extra = ["--memory-limit", str(arguments.memory_limit), "--C", arguments.C]
         result = in_process("million", "ours", path, arguments.limit, extra)
     if result is None:

@@ -21,7 +21,7 @@ SAMPLE_FORM = 0.9  # active rows per column below which the system over the acti
 
 def factorise(matrix: Array, scale: float, diagonal: Array | float) -> Array:
     """Return the Cholesky factor of scale * matrix + diag(diagonal), from the lower triangle of `matrix`."""
-    added = np.asarray(diagonal)
+    added, shift = np.asarray(diagonal), np.finfo(float).eps * len(matrix)
     while True:
         system = scale * matrix
         system[np.diag_indices(len(system))] += added
@@ -30,7 +30,9 @@ def factorise(matrix: Array, scale: float, diagonal: Array | float) -> Array:
         if info == 0:
             return factor
         # Rounding made it indefinite. The line search guards the step, so a shift costs speed, not correctness.
-        added = added + np.finfo(float).eps * len(system) * top
+        if not np.isfinite(top):
+            raise FloatingPointError("the rows, or their products, are not finite")
+        added, shift = added + shift * top, 2 * shift
 
 
 def _solve_definite(matrix: Array, scale: float, diagonal: Array | float, g: Array) -> Array:

@@ -61,7 +61,7 @@ def fit(
 
     Where the images have a split, training takes ``train`` and the held-out images are scored as well. Where memory
     does not hold the codes, C and the cross-validated figures are of a stratified sample, and the probe is fitted to
-    all images in passes over the file; a note says so.
+    all images, reading the file a block at a time; a note says so.
 
     Parameters
     ----------
@@ -139,7 +139,9 @@ def _fit_file(
             X, kept = file.codes(names, train), np.arange(m)
             probe, search = fit_probe(X, every, groups=groups, **options)
         else:
-            probe, search, X, kept = fit_large_probe(file, names, train, m, groups=groups, **options)
+            probe, search, X, kept = fit_large_probe(
+                file, names, train, m, memory_limit=memory_limit, groups=groups, **options
+            )
     except ProbeError as error:
         if guarded is None or not guarded.duplicated.any():
             raise

@@ -1,30 +1,32 @@
-"""Linear probes on more codes than memory holds: C is chosen on a sample, and the fit is to all, a chunk at a time."""
+"""Linear probes on more codes than memory holds: C is chosen on a sample, and the fit is to all, a block at a time."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.utils.class_weight import compute_class_weight
 
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.memory import available_memory, resident_memory
-from cnncodes.newton import CURVATURE_BYTES
-from cnncodes.passes import fit_in_passes
+from cnncodes.newton import CURVATURE_BYTES, ROW_BYTES
 from cnncodes.probes import CONVERGE, LOSSES, SCALINGS, Search, grid_of, make_probe, not_finite, search_C
+from cnncodes.solvers import fit_in_passes, fit_path
 from cnncodes.views import as_rows, repeated
 
 __all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits"]
 
 CHUNK_BYTES = 16 << 20  # of float32 rows
-ROW_BYTES = 250  # of an image, besides its codes: labels, digests
+IMAGE_BYTES = 250  # of an image, besides its codes: labels, digests
 SPARE_BYTES = 200 << 20  # for chunks, libraries that are loaded late, and what memory loses to fragments
 SAMPLE_ROWS = 20_000  # more say hardly more about C
-MAX_PASSES = 200
+MATRICES = 5  # of n_features x n_features float64, at the least: of all rows, of a class, and to solve with them
+MAX_ITER = 200  # steps, each of which reads the file once to a few times
 
 
 def memory_of_fit(n: int, file: CodesFile, layers: list[str], n_classes: int, n_Cs: int, n_jobs: int | None) -> int:
@@ -33,7 +35,7 @@ def memory_of_fit(n: int, file: CodesFile, layers: list[str], n_classes: int, n_
     rows, k, jobs = n * int(np.prod(file.views)), 1 if n_classes == 2 else n_classes, effective_n_jobs(n_jobs)
     square = 8 * min(rows, d + 1) ** 2
     decisions = 20 * k * n_Cs  # of each fold and of all, and a quarter more for what is not freed yet
-    of_job = 8 * d + 80 * k  # training rows, taken out and scaled; the solver's margins
+    of_job = 8 * d + 80 * k  # training rows, taken out and scaled; what the solver keeps of them
     return rows * (4 * d + decisions + jobs * of_job) + jobs * (4 * square + min(k * square, CURVATURE_BYTES))
 
 
@@ -60,25 +62,31 @@ def sample_that_fits(
     ProbeError
         The limit does not even allow a few images of each class.
     """
-    held = resident_memory()
-    limit = held + available_memory() if memory_limit is None else memory_limit
+    held, limit = resident_memory(), _limit(memory_limit)
 
     def needed(m: int) -> int:
         return memory_of_fit(m, file, layers, n_classes, len(grid_of(C)), n_jobs)
 
     if held + needed(n) <= limit:
         return n
-    base = held + SPARE_BYTES + ROW_BYTES * n
+    base = held + SPARE_BYTES + IMAGE_BYTES * n
     least = min(n, 2 * cv * n_classes)
     m = min(n, SAMPLE_ROWS)
     while m > least and base + needed(m) > limit:
         m = max(least, int(0.95 * m))
-    if base + needed(m) > limit:
+    in_passes = n * int(np.prod(file.views)) * ROW_BYTES + MATRICES * 8 * sum(map(file.n_features, layers)) ** 2
+    least_bytes = base + max(needed(m), in_passes)
+    if least_bytes > limit:
         raise ProbeError(
-            f"{file.path}: the memory is limited to {limit / 1e6:.0f} MB, but {(base + needed(m)) / 1e6:.0f} MB are "
-            f"needed to fit to as few as {m} images at a time; raise --memory-limit, name fewer layers, or lower --jobs"
+            f"{file.path}: the memory is limited to {limit / 1e6:.0f} MB, but {least_bytes / 1e6:.0f} MB are needed to "
+            f"choose C on {m} images, and to fit to all a block at a time; raise --memory-limit, name fewer or shorter "
+            "layers, or lower --jobs"
         )
     return m
+
+
+def _limit(memory_limit: int | None) -> int:
+    return resident_memory() + available_memory() if memory_limit is None else memory_limit
 
 
 def fit_large_probe(
@@ -87,6 +95,7 @@ def fit_large_probe(
     rows: np.ndarray,
     m: int,
     *,
+    memory_limit: int | None = None,
     clf: str = "svm",
     C: float | str = "auto",
     scale: str = "standard",
@@ -96,7 +105,7 @@ def fit_large_probe(
     seed: int = 0,
     **search_options: Any,
 ) -> tuple[Pipeline, Search, np.ndarray, np.ndarray]:
-    """Choose C on a stratified sample, and fit the probe to all images, in passes over the file.
+    """Choose C on a stratified sample, and fit the probe to all images, reading the file a block at a time.
 
     Parameters
     ----------
@@ -106,6 +115,8 @@ def fit_large_probe(
         The images to train on, ascending.
     m : int
         Images of the sample, whose codes are all in memory.
+    memory_limit : int, optional
+        Bytes that the process may have; by default what it has, and what is free.
     clf, C, scale, class_weight, groups, cv, seed, **search_options
         As for `cnncodes.probes.fit_probe`; groups of all `rows`.
 
@@ -142,33 +153,62 @@ def fit_large_probe(
         **search_options,
     )
 
-    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for piece in pieces(file, layers, len(rows)):
-            part = file.codes(layers, rows[piece], check=False)
-            yield scaler.transform(as_rows(part)), repeated(of_row[piece], part)
-
-    fitted = fit_in_passes(
-        chunks,
-        len(rows) * int(np.prod(file.views)),
-        scaler.transform(as_rows(X)),
-        repeated(of_row[kept], X),
-        C=search.C,
-        loss=LOSSES[clf],
-        of_class=compute_class_weight(class_weight, classes=classes, y=y),
-        max_passes=MAX_PASSES,
-    )
+    sample, of_sample = scaler.transform(as_rows(X)), repeated(y[kept], X)
+    known: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight}
+    n_views = len(sample) // len(kept)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` tells
+        near = fit_path(sample, of_sample, [search.C * len(rows) / len(kept)], **known)
+        start = near.coefficients(0)
+        del sample, near
+        fitted = fit_in_passes(
+            ScaledRows(file, layers, rows, scaler),
+            np.repeat(y, n_views),
+            search.C,
+            start=start,
+            memory=_limit(memory_limit) - resident_memory() - SPARE_BYTES,
+            max_iter=MAX_ITER,
+            **known,
+        )
     classifier = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)[-1]
-    classifier.classes_, classifier.n_features_in_ = classes, fitted.coef.shape[1]
-    classifier.coef_, classifier.intercept_, classifier.n_iter_ = fitted.coef, fitted.intercept, fitted.n_passes
+    classifier.coef_, classifier.intercept_ = fitted.coefficients(0)
+    classifier.classes_, classifier.n_features_in_, classifier.n_iter_ = classes, X.shape[-1], fitted.n_iter[0]
     search.notes.append(
         f"the codes of all {len(rows)} images do not fit into the memory: C and the cross-validated figures are of a "
-        f"stratified sample of {len(kept)}; the probe is fitted to all, in {fitted.n_passes} passes over the file"
+        f"stratified sample of {len(kept)}; the probe is fitted to all"
     )
-    if not fitted.converged:
-        search.notes.append(
-            f"the fit to all images did not converge within {fitted.n_passes} passes over the file; {CONVERGE}"
-        )
+    if not fitted.converged[0]:
+        search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
     return make_pipeline(scaler, classifier), search, X, kept
+
+
+class ScaledRows:
+    """The codes of some images as the matrix that a probe is fitted to, read and scaled where they are asked for.
+
+    Parameters
+    ----------
+    file : CodesFile
+    layers : list of str
+    rows : ndarray of int
+        Their row numbers, ascending. Several views of an image are rows of the matrix, one after the other.
+    scaler : fitted transformer
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, file: CodesFile, layers: list[str], rows: np.ndarray, scaler: Any) -> None:
+        self.file, self.layers, self.rows, self.scaler = file, layers, rows, scaler
+        self.n_views = int(np.prod(file.views))
+        self.shape = (len(rows) * self.n_views, sum(file.n_features(name) for name in layers))
+
+    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
+        images = wanted = np.arange(self.shape[0])[index]
+        if self.n_views > 1:
+            images, at = np.unique(wanted // self.n_views, return_inverse=True)
+        codes = as_rows(self.file.codes(self.layers, self.rows[images], check=False))
+        if self.n_views > 1:
+            codes = codes[at * self.n_views + wanted % self.n_views]
+        return self.scaler.transform(codes)
 
 
 def pieces(file: CodesFile, layers: list[str], n: int) -> Iterator[slice]:

@@ -15,6 +15,7 @@ of all rows; afterwards by factorisation, class by class.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,12 @@ from scipy.linalg import lapack
 from cnncodes.curvature import SAMPLE_FORM, Curvature, factorise
 from cnncodes.rows import Rows
 
-__all__ = ["HingeProblem", "Solution", "solve_path"]
+__all__ = ["HingeProblem", "Solution", "classes_at_once", "solve_path"]
 
 Array = NDArray[np.float64]
 
 CURVATURE_BYTES = 256 << 20  # classes are solved together as long as their matrices fit in here
+ROW_BYTES = 100  # that a row takes for each class that is solved: margins, slack, the change of the line search
 OBJECTIVE_GAP = 1e-7  # relative: what a solution may lie above the optimum
 LADDER_RATIO = 10.0  # between the values of C that lead up to the first one asked for
 LADDER_START = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
@@ -43,19 +45,18 @@ class HingeProblem:
     Attributes
     ----------
     rows : Rows
-    signs : ndarray of shape (n, k)
+    signs : ndarray of int8, shape (n, k)
         +1 where the row belongs to the class, -1 elsewhere.
     weights : ndarray of shape (n, k) or (n, 1)
         Positive weights r_i.
+    start : ndarray of shape (p, k), optional
+        Weights that are near the solution for the smallest C.
     """
 
     rows: Rows
-    signs: Array
+    signs: NDArray[np.int8]
     weights: Array
-
-    def part(self, classes: slice) -> HingeProblem:
-        weights = self.weights if self.weights.shape[1] == 1 else self.weights[:, classes]
-        return HingeProblem(self.rows, self.signs[:, classes], weights)
+    start: Array | None = None
 
     def margins(self, W: Array, classes: NDArray | slice = slice(None)) -> Array:
         return self.rows.scores(W) * self.signs[:, classes]
@@ -80,16 +81,28 @@ class Solution:
     converged: NDArray
 
 
-def solve_path(problem: HingeProblem, Cs: list[float], *, tol: float = 1e-4, max_iter: int = 1000) -> list[Solution]:
+def classes_at_once(rows: Rows, k: int, memory: int | None) -> int:
+    """Return how many of k classes can be solved together in so many bytes; there is no less than one."""
+    if memory is None:
+        return max(1, min(k, CURVATURE_BYTES // (8 * rows.p**2)))
+    return max(1, min(k, memory // (8 * rows.p**2 + ROW_BYTES * rows.n)))
+
+
+def solve_path(
+    problems: Iterable[HingeProblem], Cs: list[float], *, tol: float = 1e-4, max_iter: int = 1000
+) -> list[Solution]:
     """Solve for every C, which must ascend; each solution starts from the one before.
+
+    The problems are of different classes, on the same rows; they are solved one after the other.
 
     A class is done when its gradient is as small as liblinear's primal solver demands at the same `tol`, and its
     objective is at most ``OBJECTIVE_GAP`` (relative) above the optimum.
     """
-    k = problem.signs.shape[1]
-    size = max(1, min(k, CURVATURE_BYTES // (8 * problem.rows.p**2)))
-    parts = [problem.part(slice(start, min(start + size, k))) for start in range(0, k, size)]
-    solved = [_Descent(part, tol, max_iter).run(Cs) for part in parts]
+    shared: Curvature | None = None
+    solved = []
+    for problem in problems:
+        shared = shared or Curvature(problem.rows)
+        solved.append(_Descent(problem, shared, tol, max_iter).run(Cs))
     return [_join(solutions) for solutions in zip(*solved, strict=True)]
 
 
@@ -105,13 +118,16 @@ def _join(solutions: tuple[Solution, ...]) -> Solution:
 class _Descent:
     """Newton's method on the classes of one problem together."""
 
-    def __init__(self, problem: HingeProblem, tol: float, max_iter: int) -> None:
+    def __init__(self, problem: HingeProblem, shared: Curvature, tol: float, max_iter: int) -> None:
         self.problem, self.max_iter = problem, max_iter
-        k = problem.signs.shape[1]
-        self.W = np.zeros((problem.rows.p, k))
-        self.margins = np.zeros_like(problem.signs)
+        n, k = problem.signs.shape
+        if problem.start is None:
+            self.W, self.margins = np.zeros((problem.rows.p, k)), np.zeros((n, k))
+        else:
+            self.W = problem.start.copy()
+            self.margins = problem.margins(self.W)
         self.base = problem.weights.min(axis=1)
-        self.shared = Curvature(problem.rows)  # of all rows
+        self.shared = shared  # of all rows
         self.iterative = True
         self.expected = 0
         self.curvatures = [Curvature(problem.rows) for _ in range(k)]
@@ -126,6 +142,8 @@ class _Descent:
 
     def _ladder(self, C: float) -> list[float]:
         """Return smaller values of C, ascending: from w = 0 straight to a large C the active set changes too often."""
+        if self.problem.start is not None:
+            return []
         reach = 2.0 * np.abs(self.problem.rows.scores(self.pull)).max()
         count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
         return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]

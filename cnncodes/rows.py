@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-__all__ = ["Rows"]
+__all__ = ["Matrix", "Rows"]
 
 Array = NDArray[np.float64]
 
@@ -16,18 +17,30 @@ BLOCK_BYTES = 16 << 20  # float64 copies of rows are made in blocks of this size
 KERNEL_ROWS = 2  # rows per column up to which all products of rows are computed once
 
 
+class Matrix(Protocol):
+    """What is needed of an array, or of what stands in for one and reads its rows where they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def __getitem__(self, index: NDArray | slice, /) -> NDArray: ...
+
+
 class Rows:
     """The rows of a dense matrix and the constant column of the intercept, handed out in float64.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
+    X : Matrix of shape (n, d)
         float32 or float64; it is neither copied as a whole nor changed.
     bias : float
         Value of the constant column; 0 for none.
     """
 
-    def __init__(self, X: NDArray, bias: float = 0.0) -> None:
+    def __init__(self, X: Matrix, bias: float = 0.0) -> None:
         self.X = X
         self.bias = float(bias)
         self.n, self.d = X.shape
@@ -69,14 +82,16 @@ class Rows:
     def curve(self, V: Array, weights: NDArray) -> Array:
         """Return X^T (weights * (X V)) in the precision of X, for directions that need no more; V is (p, k)."""
         V = V.astype(self.X.dtype)
-        scores = self.X @ V[: self.d]
-        if self.bias:
-            scores += self.X.dtype.type(self.bias) * V[self.d]
-        scores *= weights
-        out = np.empty((self.p, V.shape[1]))
-        out[: self.d] = self.X.T @ scores
-        if self.bias:
-            out[self.d] = self.bias * scores.sum(axis=0)
+        out = np.zeros((self.p, V.shape[1]))
+        for block in self.blocks(self.n):
+            X = self.X[block]
+            scores = X @ V[: self.d]
+            if self.bias:
+                scores += self.X.dtype.type(self.bias) * V[self.d]
+            scores *= weights[block]
+            out[: self.d] += X.T @ scores
+            if self.bias:
+                out[self.d] += self.bias * scores.sum(axis=0)
         return out
 
     def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:

@@ -13,7 +13,6 @@ curvature pairs are kept for L alone, whence those of P follow for the next C as
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +22,9 @@ from scipy.special import expit
 
 from cnncodes.curvature import factorise
 from cnncodes.newton import Solution
-from cnncodes.rows import Rows
+from cnncodes.rows import Matrix, Rows
 
-__all__ = ["MEMORY", "LogisticProblem", "direction", "losses_and_chances", "solve_logistic_path"]
+__all__ = ["LogisticProblem", "solve_logistic_path"]
 
 Array = NDArray[np.float64]
 
@@ -42,7 +41,7 @@ class LogisticProblem:
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
+    X : Matrix of shape (n, d)
     codes : ndarray of int of shape (n,)
         Class of each row.
     n_classes : int
@@ -52,14 +51,13 @@ class LogisticProblem:
     intercept : bool
     """
 
-    def __init__(self, X: NDArray, codes: NDArray, n_classes: int, weights: Array, intercept: bool) -> None:
+    def __init__(self, X: Matrix, codes: NDArray, n_classes: int, weights: Array, intercept: bool) -> None:
         self.rows, self.codes, self.weights, self.intercept = Rows(X), codes, weights, intercept
         self.total = weights.sum()
-        self.binary = n_classes == 2
-        self.target = (codes[:, None] == np.arange(n_classes)).astype(X.dtype)[:, 1 if self.binary else 0 :]
-        self.centre = self.rows.pull(weights[:, None])[:, 0] / self.total if intercept else np.zeros(X.shape[1])
-        self.gram = np.zeros((X.shape[1], X.shape[1]))
-        self.rows.add_gram(self.gram, np.arange(len(X)), weights, 1.0)
+        self.k = 1 if n_classes == 2 else n_classes
+        self.centre = self.rows.pull(weights[:, None])[:, 0] / self.total if intercept else np.zeros(self.rows.d)
+        self.gram = np.zeros((self.rows.d, self.rows.d))
+        self.rows.add_gram(self.gram, np.arange(self.rows.n), weights, 1.0)
         self.gram -= self.total * np.outer(self.centre, self.centre)
 
     def evaluate(self, W: Array, exact: bool) -> tuple[float, Array, float]:
@@ -67,23 +65,29 @@ class LogisticProblem:
 
         Without `exact`, products are summed in the precision of the rows.
         """
-        X, dtype = self.rows.X, self.target.dtype
-        shift = W[-1] - self.centre @ W[:-1]
-        scores = self.rows.scores(W[:-1]) if exact else X @ W[:-1].astype(dtype)
-        scores += shift.astype(scores.dtype)
-        losses, p = losses_and_chances(scores, self.codes)
-        curvature = float(self.weights @ np.einsum("ij,ij->i", p, 1 - p)) / (self.total * p.shape[1])
-        p -= self.target
-        p *= self.weights[:, None].astype(p.dtype)
-        sums = p.sum(axis=0, dtype=np.float64)
-        gradient = np.zeros_like(W)
-        gradient[:-1] = (self.rows.pull(p) if exact else X.T @ p) - np.outer(self.centre, sums)
+        rows, dtype = self.rows, np.dtype(np.float64) if exact else self.rows.X.dtype
+        shift = (W[-1] - self.centre @ W[:-1]).astype(dtype)
+        slopes, gradient, sums = W[:-1].astype(dtype), np.zeros_like(W), np.zeros(self.k)
+        loss = curvature = 0.0
+        for block in rows.blocks(rows.n):
+            X, codes, weights = rows.X[block].astype(dtype, copy=False), self.codes[block], self.weights[block]
+            losses, p = _losses_and_chances(X @ slopes + shift, codes)
+            loss += float(weights @ losses)
+            curvature += float(weights @ np.einsum("ij,ij->i", p, 1 - p))
+            if self.k == 1:
+                p[:, 0] -= codes
+            else:
+                p[np.arange(len(codes)), codes] -= 1
+            p *= weights[:, None].astype(dtype)
+            sums += p.sum(axis=0, dtype=np.float64)
+            gradient[:-1] += X.T @ p
+        gradient[:-1] -= np.outer(self.centre, sums)
         if self.intercept:
             gradient[-1] = sums
-        return float(self.weights @ losses), gradient, curvature
+        return loss, gradient, curvature / (self.total * self.k)
 
 
-def losses_and_chances(scores: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
+def _losses_and_chances(scores: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
     """Return the loss of each row, (n,), and the probabilities, of the shape of `scores`, which are overwritten.
 
     `scores` has a column for each class, or for two classes only that of class 1.
@@ -100,14 +104,19 @@ def losses_and_chances(scores: NDArray, codes: NDArray) -> tuple[NDArray, NDArra
 
 
 def solve_logistic_path(
-    problem: LogisticProblem, Cs: list[float], *, tol: float = 1e-4, max_iter: int = 1000
+    problem: LogisticProblem,
+    Cs: list[float],
+    *,
+    start: Array | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 1000,
 ) -> list[Solution]:
-    """Solve for every C, which must ascend; each solution starts from those before.
+    """Solve for every C, which must ascend; each solution starts from those before, the first from `start`.
 
     As in scikit-learn, a solution is one where no component of the gradient of P / (C sum r_i) is above `tol`. `W` of
     a solution has the intercept as its last row.
     """
-    descent = _Descent(problem, tol, max_iter)
+    descent = _Descent(problem, start, tol, max_iter)
     return [descent.solve(C) for C in Cs]
 
 
@@ -130,8 +139,10 @@ class _Point:
 
 
 class _Descent:
-    def __init__(self, problem: LogisticProblem, tol: float, max_iter: int) -> None:
+    def __init__(self, problem: LogisticProblem, start: Array | None, tol: float, max_iter: int) -> None:
         self.problem, self.tol, self.max_iter = problem, tol, max_iter
+        self.first = np.zeros((problem.rows.d + 1, problem.k)) if start is None else start.copy()
+        self.first[-1] += problem.centre @ self.first[:-1]
         single = problem.rows.X.dtype == np.float32
         self.exact = not single or tol < SINGLE_TOL
         self.solved: deque[tuple[float, _Point]] = deque(maxlen=2)
@@ -142,7 +153,7 @@ class _Descent:
 
     def _start(self, C: float) -> _Point:
         if not self.solved:
-            return self._at(np.zeros((self.problem.rows.d + 1, self.problem.target.shape[1])))
+            return self._at(self.first)
         last_C, last = self.solved[-1]
         if len(self.solved) < 2 or last_C >= C or last_C <= self.solved[0][0]:
             return last
@@ -194,34 +205,26 @@ class _Descent:
         return None
 
     def _direction(self, gradient: Array, factor: Array, level: float, C: float) -> Array:
+        """The two loops of L-BFGS (Nocedal and Wright, algorithm 7.4), around the preconditioner."""
+
         def precondition(q: Array) -> Array:
             out = np.empty_like(q)
             out[:-1] = lapack.dpotrs(factor, q[:-1], lower=0)[0]
             out[-1] = q[-1] / (level * self.problem.total)
             return out
 
-        pairs = []
+        q, coefficients, pairs = gradient.copy(), [], []
         for s, slope in self.pairs:
             y = C * slope
             y[:-1] += s[:-1]
-            pairs.append((s, y))
-        return direction(gradient, pairs, precondition)
-
-
-def direction(gradient: Array, pairs: Iterable[tuple[Array, Array]], precondition: Callable[[Array], Array]) -> Array:
-    """Return the step of L-BFGS: its two loops (Nocedal and Wright, algorithm 7.4) around a preconditioner.
-
-    `pairs` are changes of the argument and of the gradient, the oldest first.
-    """
-    known = [(s, y, float((s * y).sum())) for s, y in pairs]
-    q, coefficients = gradient.copy(), []
-    for s, y, product in reversed(known):
-        coefficients.append(float((s * q).sum()) / product)
-        q -= coefficients[-1] * y
-    q = precondition(q)
-    if known:
-        _, y, product = known[-1]
-        q *= product / float((y * precondition(y)).sum())
-    for (s, y, product), coefficient in zip(known, reversed(coefficients), strict=True):
-        q += (coefficient - float((y * q).sum()) / product) * s
-    return -q
+            pairs.append((s, y, float((s * y).sum())))
+        for s, y, product in reversed(pairs):
+            coefficients.append(float((s * q).sum()) / product)
+            q -= coefficients[-1] * y
+        q = precondition(q)
+        if pairs:
+            _, y, product = pairs[-1]
+            q *= product / float((y * precondition(y)).sum())
+        for (s, y, product), coefficient in zip(pairs, reversed(coefficients), strict=True):
+            q += (coefficient - float((y * q).sum()) / product) * s
+        return -q

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
-from cnncodes.newton import HingeProblem, Solution, solve_path
+from cnncodes.newton import HingeProblem, Solution, classes_at_once, solve_path
 from cnncodes.reduction import RowSpace, worth_reducing
-from cnncodes.rows import Rows
+from cnncodes.rows import Matrix, Rows
 from cnncodes.softmax import LogisticProblem, solve_logistic_path
 
-__all__ = ["DenseLinearSVC", "LinearPath", "fit_path", "one_vs_rest"]
+__all__ = ["DenseLinearSVC", "LinearPath", "fit_in_passes", "fit_path"]
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
@@ -210,8 +210,59 @@ def fit_path(
     )
 
 
+def fit_in_passes(
+    X: Matrix,
+    y: NDArray,
+    C: float,
+    *,
+    loss: str,
+    class_weight: dict | str | None,
+    start: tuple[NDArray, NDArray],
+    memory: int,
+    max_iter: int = 1000,
+) -> LinearPath:
+    """Fit a linear classifier, as `fit_path` does, to rows that memory does not hold.
+
+    Parameters
+    ----------
+    X : Matrix of shape (n_samples, n_features)
+        Reads rows where they are asked for: a step asks for all of them once or a few times, a block at a time.
+    y : array of shape (n_samples,)
+        Labels.
+    C, loss, class_weight, max_iter
+        As for `fit_path`.
+    start : tuple of ndarrays
+        `coef_` and `intercept_` that are near the solution: for some of the rows, with C in proportion.
+    memory : int
+        Bytes for what the SVM keeps of the rows and for its matrices. Classes are solved together as far as these fit
+        in, but at least one at a time.
+
+    Returns
+    -------
+    LinearPath
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If `max_iter` steps were not enough.
+    """
+    return _fit(
+        X,
+        y,
+        [C],
+        loss=loss,
+        bias=1.0,
+        class_weight=class_weight,
+        sample_weight=None,
+        tol=1e-4,
+        max_iter=max_iter,
+        start=np.vstack([start[0].T, start[1]]),
+        memory=memory,
+    )
+
+
 def _fit(
-    X: NDArray,
+    X: Matrix,
     y: NDArray,
     Cs: Iterable[float],
     *,
@@ -221,6 +272,8 @@ def _fit(
     sample_weight: ArrayLike | None,
     tol: float,
     max_iter: int,
+    start: NDArray | None = None,
+    memory: int | None = None,
 ) -> LinearPath:
     Cs = np.asarray(list(Cs), dtype=np.float64)
     classes, codes = np.unique(y, return_inverse=True)
@@ -229,7 +282,7 @@ def _fit(
             "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
             f"{classes.tolist()[0]!r}"
         )
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
     empty = np.flatnonzero(np.bincount(codes, weights, len(classes)) == 0)
     if len(empty) and class_weight == "balanced":
         raise ValueError(
@@ -243,13 +296,14 @@ def _fit(
     ascending = Cs[order].tolist()
     # The constant column of the SVM is penalised and lies in the span; the intercept of the other one does not.
     column = bias if loss == "squared_hinge" else 0.0
-    space = RowSpace(X, column) if worth_reducing(*X.shape) else None
+    space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
     rows = Rows(X, column) if space is None else Rows(space.Z)
     if loss == "squared_hinge":
-        solved = solve_path(one_vs_rest(rows, codes, weights, of_class), ascending, tol=tol, max_iter=max_iter)
+        problems = _one_vs_rest(rows, codes, weights, of_class, start, memory)
+        solved = solve_path(problems, ascending, tol=tol, max_iter=max_iter)
     else:
         problem = LogisticProblem(rows.X, codes, len(classes), weights * of_class[codes], bool(bias))
-        solved = solve_logistic_path(problem, ascending, tol=tol, max_iter=max_iter)
+        solved = solve_logistic_path(problem, ascending, start=start, tol=tol, max_iter=max_iter)
     solutions = [solved[i] for i in np.argsort(order)]
     _warn_unconverged(solutions, max_iter)
     return LinearPath(
@@ -265,15 +319,23 @@ def _fit(
     )
 
 
-def one_vs_rest(rows: Rows, codes: NDArray, weights: NDArray, of_class: NDArray) -> HingeProblem:
+def _one_vs_rest(
+    rows: Rows, codes: NDArray, weights: NDArray, of_class: NDArray, start: NDArray | None, memory: int | None
+) -> Iterator[HingeProblem]:
     """Weigh as liblinear does: both classes of two, but only the positive one of several."""
     if len(of_class) == 2:
-        return HingeProblem(rows, np.where(codes == 1, 1.0, -1.0)[:, None], (weights * of_class[codes])[:, None])
-    positive = codes[:, None] == np.arange(len(of_class))
-    signs = np.where(positive, 1.0, -1.0)
-    if (of_class == 1.0).all():
-        return HingeProblem(rows, signs, weights[:, None])
-    return HingeProblem(rows, signs, weights[:, None] * np.where(positive, of_class, 1.0))
+        signs = np.where(codes == 1, 1, -1).astype(np.int8)[:, None]
+        yield HingeProblem(rows, signs, (weights * of_class[codes])[:, None], start)
+        return
+    size = classes_at_once(rows, len(of_class), memory)
+    for first in range(0, len(of_class), size):
+        part = np.arange(first, min(first + size, len(of_class)))
+        positive = codes[:, None] == part
+        signs = np.where(positive, 1, -1).astype(np.int8)
+        weighted = weights[:, None]
+        if (of_class != 1.0).any():
+            weighted = weighted * np.where(positive, of_class[part], 1.0)
+        yield HingeProblem(rows, signs, weighted, None if start is None else start[:, part])
 
 
 def _warn_unconverged(solutions: list[Solution], max_iter: int) -> None:

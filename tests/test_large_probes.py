@@ -13,6 +13,7 @@ import pytest
 from digit_codes import DESCRIPTION, X_DIGITS, Y_DIGITS, names, write_codes
 
 import cnncodes.large_probes
+import cnncodes.rows
 from cnncodes import fit
 from cnncodes.codes import CodesFile, CodesWriter, ImageTable
 from cnncodes.errors import CodesFileError, ProbeError
@@ -34,8 +35,9 @@ def small_memory(digits: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Bytes that hold a fit to about 500 of the 1,200 images, where nothing else takes memory."""
     monkeypatch.setattr(cnncodes.large_probes, "resident_memory", lambda: 0)
     monkeypatch.setattr(cnncodes.large_probes, "SPARE_BYTES", 0)
-    monkeypatch.setattr(cnncodes.large_probes, "ROW_BYTES", 0)
+    monkeypatch.setattr(cnncodes.large_probes, "IMAGE_BYTES", 0)
     monkeypatch.setattr(cnncodes.large_probes, "CHUNK_BYTES", 4 * 64 * 100)
+    monkeypatch.setattr(cnncodes.rows, "BLOCK_BYTES", 8 * 65 * 100)
     with CodesFile.open(digits) as file:
         return memory_of_fit(500, file, LAYERS, 10, 1, None)
 
@@ -62,16 +64,16 @@ def test_probe_is_that_of_memory(clf, scale, class_weight, digits, small_memory)
     assert chunked.scores["test_accuracy"] == pytest.approx(whole.scores["test_accuracy"], abs=0.005)
     assert 450 < chunked.scores["n_cv"] <= 510
     assert whole.scores["n_cv"] == N_TRAIN
-    (note,) = (note for note in chunked.notes if "passes over the file" in note)
+    (note,) = (note for note in chunked.notes if "the probe is fitted to all" in note)
     assert f"all {N_TRAIN} images" in note
     assert f"sample of {chunked.scores['n_cv']}" in note
-    assert not [note for note in whole.notes if "passes" in note]
+    assert not [note for note in whole.notes if "fitted to all" in note]
 
 
 def test_C_is_chosen_on_the_sample(digits, monkeypatch):
     monkeypatch.setattr(cnncodes.large_probes, "resident_memory", lambda: 0)
     monkeypatch.setattr(cnncodes.large_probes, "SPARE_BYTES", 0)
-    monkeypatch.setattr(cnncodes.large_probes, "ROW_BYTES", 0)
+    monkeypatch.setattr(cnncodes.large_probes, "IMAGE_BYTES", 0)
     with CodesFile.open(digits) as file:
         limit = memory_of_fit(600, file, LAYERS, 10, 45, None)
     model = fit(digits, layers=LAYERS, memory_limit=limit)
@@ -108,11 +110,11 @@ def test_rare_class_is_in_the_sample(tmp_path, small_memory):
     assert not [note for note in model.notes if "folds instead" in note]
 
 
-def test_too_few_passes_are_noted_with_what_to_do(digits, small_memory, monkeypatch):
-    monkeypatch.setattr(cnncodes.large_probes, "MAX_PASSES", 1)
+def test_too_few_steps_are_noted_with_what_to_do(digits, small_memory, monkeypatch):
+    monkeypatch.setattr(cnncodes.large_probes, "MAX_ITER", 1)
     model = fit(digits, layers=LAYERS, C=0.01, memory_limit=small_memory)
     (note,) = (note for note in model.notes if "did not converge" in note)
-    assert "within 1 passes" in note
+    assert "within 1 steps" in note
     assert "--scale standard" in note
 
 

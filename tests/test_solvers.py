@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cnncodes import curvature, newton, rows
 from cnncodes.reduction import RowSpace
-from cnncodes.solvers import DenseLinearSVC, fit_path
+from cnncodes.solvers import DenseLinearSVC, fit_in_passes, fit_path
 
 
 @parametrize_with_checks([DenseLinearSVC(), DenseLinearSVC(C=100.0, class_weight="balanced")])
@@ -321,3 +321,52 @@ def test_logistic_weights_and_intercept_mean_what_they_mean_to_scikit_learn(K):
 def test_unknown_loss_is_an_error():
     with pytest.raises(ValueError, match="no loss 'hinge'; there are squared_hinge, log_loss"):
         fit_path(np.eye(4), [0, 1, 0, 1], [1.0], loss="hinge")
+
+
+class RowsElsewhere:
+    """Stands in for an array that memory does not hold, and counts what is read of it."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, X: np.ndarray) -> None:
+        self.stored, self.shape, self.most, self.read = X.astype(np.float16), X.shape, 0, 0
+
+    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
+        part = self.stored[index].astype(np.float32)
+        self.most, self.read = max(self.most, len(part)), self.read + len(part)
+        return part
+
+
+@pytest.mark.parametrize("class_weight", [None, {0: 0.5, 1: 3.0}])
+@pytest.mark.parametrize("C", [1e-4, 0.01, 10.0])
+@pytest.mark.parametrize("K", [2, 4])
+@pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
+def test_rows_that_are_read_in_blocks_give_the_same_as_in_memory(loss, K, C, class_weight, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 8 * 41 * 200)
+    X, y = codes(1500, 40, K)
+    elsewhere = RowsElsewhere(X)
+    X = elsewhere.stored.astype(np.float32)
+    known = {"loss": loss, "class_weight": class_weight}
+    start = fit_path(X[:400], y[:400], [C * 1500 / 400], **known).coefficients(0)
+    ours = fit_in_passes(elsewhere, y, C, start=start, memory=0, **known)
+    assert ours.converged.all()
+    assert elsewhere.most <= 210
+    theirs = fit_path(X, y, [C], tol=1e-9, **known)
+    assert ours.objective[0] == pytest.approx(theirs.objective[0], rel=1e-6 if loss == "squared_hinge" else 1e-3)
+    near = 0.01 * np.abs(theirs.decision_function(X)).max()
+    np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), atol=near)
+
+
+def test_a_start_near_the_solution_saves_passes():
+    X, y = codes(1500, 40, 4)
+    read = []
+    for start in (fit_path(X[:700], y[:700], [0.01 * 1500 / 700]).coefficients(0), (np.zeros((4, 40)), np.zeros(4))):
+        elsewhere = RowsElsewhere(X)
+        fit_in_passes(elsewhere, y, 0.01, loss="squared_hinge", class_weight=None, start=start, memory=1 << 30)
+        read.append(elsewhere.read)
+    assert read[0] < 0.8 * read[1]
+
+
+def test_a_system_that_is_not_finite_is_an_error():
+    with pytest.raises(FloatingPointError, match="not finite"):
+        curvature.factorise(np.full((3, 3), np.nan), 1.0, 1.0)
