@@ -207,7 +207,7 @@ def write_large(path: Path, n: int, source: Path | None) -> None:
         for start in range(0, n, WRITTEN):
             rows = np.arange(start, min(start + WRITTEN, n))
             block = X[rows_of[rows]] + np.roll(noise, rng.integers(WRITTEN), axis=0)[: len(rows)]
-            file.write(rows, {"penultimate": block.astype(np.float16)}, np.ones((len(rows), 32), np.uint8))
+            file.write(rows, {"penultimate": block.astype(np.float16)}, rng.integers(0, 256, (len(rows), 32), np.uint8))
 
 
 def check_blocks(path: Path) -> None:

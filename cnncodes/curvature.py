@@ -30,8 +30,6 @@ def factorise(matrix: Array, scale: float, diagonal: Array | float) -> Array:
         if info == 0:
             return factor
         # Rounding made it indefinite. The line search guards the step, so a shift costs speed, not correctness.
-        if not np.isfinite(top):
-            raise FloatingPointError("the rows, or their products, are not finite")
         added, shift = added + shift * top, 2 * shift
 
 

@@ -219,6 +219,7 @@ def fit_in_passes(
     class_weight: dict | str | None,
     start: tuple[NDArray, NDArray],
     memory: int,
+    tol: float = 1e-4,
     max_iter: int = 1000,
 ) -> LinearPath:
     """Fit a linear classifier, as `fit_path` does, to rows that memory does not hold.
@@ -229,7 +230,7 @@ def fit_in_passes(
         Reads rows where they are asked for: a step asks for all of them once or a few times, a block at a time.
     y : array of shape (n_samples,)
         Labels.
-    C, loss, class_weight, max_iter
+    C, loss, class_weight, tol, max_iter
         As for `fit_path`.
     start : tuple of ndarrays
         `coef_` and `intercept_` that are near the solution: for some of the rows, with C in proportion.
@@ -254,7 +255,7 @@ def fit_in_passes(
         bias=1.0,
         class_weight=class_weight,
         sample_weight=None,
-        tol=1e-4,
+        tol=tol,
         max_iter=max_iter,
         start=np.vstack([start[0].T, start[1]]),
         memory=memory,

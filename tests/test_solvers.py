@@ -348,11 +348,11 @@ def test_rows_that_are_read_in_blocks_give_the_same_as_in_memory(loss, K, C, cla
     X = elsewhere.stored.astype(np.float32)
     known = {"loss": loss, "class_weight": class_weight}
     start = fit_path(X[:400], y[:400], [C * 1500 / 400], **known).coefficients(0)
-    ours = fit_in_passes(elsewhere, y, C, start=start, memory=0, **known)
+    ours = fit_in_passes(elsewhere, y, C, start=start, memory=0, tol=1e-9, **known)
     assert ours.converged.all()
     assert elsewhere.most <= 210
     theirs = fit_path(X, y, [C], tol=1e-9, **known)
-    assert ours.objective[0] == pytest.approx(theirs.objective[0], rel=1e-6 if loss == "squared_hinge" else 1e-3)
+    assert ours.objective[0] == pytest.approx(theirs.objective[0], rel=1e-7)
     near = 0.01 * np.abs(theirs.decision_function(X)).max()
     np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), atol=near)
 
@@ -367,6 +367,8 @@ def test_a_start_near_the_solution_saves_passes():
     assert read[0] < 0.8 * read[1]
 
 
-def test_a_system_that_is_not_finite_is_an_error():
-    with pytest.raises(FloatingPointError, match="not finite"):
-        curvature.factorise(np.full((3, 3), np.nan), 1.0, 1.0)
+def test_a_matrix_that_is_not_definite_is_shifted_until_it_is():
+    factor = np.tril(curvature.factorise(np.array([[1.0, 0.0], [2.0, 1.0]]), 1.0, 0.0).T)
+    shift = factor @ factor.T - [[1, 2], [2, 1]]
+    np.testing.assert_allclose(shift, shift[0, 0] * np.eye(2), atol=1e-12)
+    assert 1 < shift[0, 0] < 8
