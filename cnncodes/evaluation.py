@@ -13,7 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from cnncodes.errors import ProbeError
 from cnncodes.html_tables import html_table
 from cnncodes.optional import need
-from cnncodes.probes import SCALINGS, Folds, decide, few_threads, fit_probe, winner
+from cnncodes.probes import SCALINGS, Folds, decide, fit_probe, winner
+from cnncodes.rows import few_threads
 from cnncodes.views import averaged
 
 __all__ = [

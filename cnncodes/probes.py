@@ -6,7 +6,6 @@ import numbers
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
-from threadpoolctl import threadpool_limits
 
 from cnncodes.calibration import fit_temperature, log_loss
 from cnncodes.errors import ProbeError, nearest
+from cnncodes.rows import few_threads
 from cnncodes.solvers import DenseLinearSVC, fit_path
 from cnncodes.views import as_rows, repeated, summed
 
@@ -32,7 +31,6 @@ __all__ = [
     "Folds",
     "Search",
     "decide",
-    "few_threads",
     "fit_probe",
     "grid_of",
     "make_folds",
@@ -44,7 +42,6 @@ __all__ = [
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 MAX_ITER = 1000
-SMALL = 4_000_000  # entries; with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
 DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 CLOSE = 0.5  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
@@ -389,11 +386,6 @@ def grid_of(C: float | str) -> np.ndarray:
     return C_GRID if C == "auto" else np.array([float(C)])
 
 
-def few_threads(X: np.ndarray) -> AbstractContextManager[Any]:
-    """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
-    return threadpool_limits(limits=1 if X.size < SMALL else None, user_api="blas")
-
-
 def _messages(caught: list[warnings.WarningMessage]) -> list[str]:
     """Return warnings as lines, but for those of the solvers, which are told in our own words."""
     return [" ".join(str(w.message).split()) for w in caught if not issubclass(w.category, ConvergenceWarning)]
@@ -433,7 +425,7 @@ def _fold_path(
     """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
     scaler = SCALINGS[scale]().fit(as_rows(X[train]))
     inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
-    with few_threads(inside), warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         labels = repeated(y[train], X)
         path = fit_path(inside, labels, Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
+from threadpoolctl import threadpool_limits
 
-__all__ = ["Matrix", "Rows"]
+__all__ = ["Matrix", "Rows", "few_threads"]
 
 Array = NDArray[np.float64]
 
 BLOCK_BYTES = 16 << 20  # float64 copies of rows are made in blocks of this size, which stay near the cache
+SMALL = 4_000_000  # entries; with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
 KERNEL_ROWS = 2  # rows per column up to which all products of rows are computed once
 
 
@@ -108,3 +112,8 @@ class Rows:
             rows = self.take(slice(None))
             self._kernel = rows @ rows.T
         return self._kernel
+
+
+def few_threads(X: Matrix) -> AbstractContextManager[Any]:
+    """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
+    return threadpool_limits(limits=1 if math.prod(X.shape) < SMALL else None, user_api="blas")

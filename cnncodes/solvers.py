@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_d
 
 from cnncodes.newton import HingeProblem, Solution, classes_at_once, solve_path
 from cnncodes.reduction import RowSpace, worth_reducing
-from cnncodes.rows import Matrix, Rows
+from cnncodes.rows import Matrix, Rows, few_threads
 from cnncodes.softmax import LogisticProblem, solve_logistic_path
 
 __all__ = ["DenseLinearSVC", "LinearPath", "fit_in_passes", "fit_path"]
@@ -297,14 +297,15 @@ def _fit(
     ascending = Cs[order].tolist()
     # The constant column of the SVM is penalised and lies in the span; the intercept of the other one does not.
     column = bias if loss == "squared_hinge" else 0.0
-    space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
-    rows = Rows(X, column) if space is None else Rows(space.Z)
-    if loss == "squared_hinge":
-        problems = _one_vs_rest(rows, codes, weights, of_class, start, memory)
-        solved = solve_path(problems, ascending, tol=tol, max_iter=max_iter)
-    else:
-        problem = LogisticProblem(rows.X, codes, len(classes), weights * of_class[codes], bool(bias))
-        solved = solve_logistic_path(problem, ascending, start=start, tol=tol, max_iter=max_iter)
+    with few_threads(X):
+        space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
+        rows = Rows(X, column) if space is None else Rows(space.Z)
+        if loss == "squared_hinge":
+            problems = _one_vs_rest(rows, codes, weights, of_class, start, memory)
+            solved = solve_path(problems, ascending, tol=tol, max_iter=max_iter)
+        else:
+            problem = LogisticProblem(rows.X, codes, len(classes), weights * of_class[codes], bool(bias))
+            solved = solve_logistic_path(problem, ascending, start=start, tol=tol, max_iter=max_iter)
     solutions = [solved[i] for i in np.argsort(order)]
     _warn_unconverged(solutions, max_iter)
     return LinearPath(
