@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from cnncodes.decoding import decode, to_pixels
 from cnncodes.errors import DecodeError
@@ -21,7 +23,7 @@ CUTS = (0.0, 0.04, 0.08)  # what a crop may have taken from each side
 REDUCED = 0.85  # an image whose short side is less than this share of the other's is compared at its resolution
 NOISE = 0.25  # grey levels: an image that varies less is blank
 HUE = 24.0  # grey levels by which the mean of a colour may differ
-CHUNK = 128  # images whose views are held at once: 42 MB
+CHUNK = 32  # images whose views a thread holds at once: 11 MB
 
 
 @dataclass
@@ -101,15 +103,9 @@ def difference(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
     good = ~np.isnan(thumbnails.colour[pairs]).any(axis=(1, 2))
     crops = _crops()
     whole = _unit(_views(thumbnails.grey, crops[:1]))[:, 0]  # (n, GRID²)
-    plain = np.flatnonzero(good & ~reduced)
-    for ends in (pairs[plain], pairs[plain][:, ::-1]):
-        order = np.argsort(ends[:, 0], kind="stable")
-        images, starts = np.unique(ends[order, 0], return_index=True)
-        partners = np.split(order, starts[1:])
-        for start in range(0, len(images), CHUNK):
-            views = _views(thumbnails.grey[images[start : start + CHUNK]], crops)
-            for view, length, at in zip(views, _lengths(views), partners[start : start + CHUNK], strict=True):
-                out[plain[at]] = np.minimum(out[plain[at]], _least(view, length, whole[ends[at, 1]]))
+    plain = pairs[good & ~reduced]
+    both_ways = (_difference_of_crops(thumbnails.grey, whole, ends, crops) for ends in (plain, plain[:, ::-1]))
+    out[good & ~reduced] = np.minimum.reduce([out[good & ~reduced], *both_ways])
     for one in np.flatnonzero(good & reduced):
         both = np.stack([_at_resolution(thumbnails.grey[i], side[one].min()) for i in pairs[one]])
         views = _views(both, crops)
@@ -122,6 +118,24 @@ def alike_in_colour(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
     """Return whether the mean colours of each pair agree, shape (n_pairs,): `difference` sees shades of grey only."""
     first, second = thumbnails.colour[pairs].swapaxes(0, 1)
     return (np.abs(first - second) <= HUE).all(axis=1)
+
+
+def _difference_of_crops(grey: np.ndarray, whole: np.ndarray, pairs: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """Return how much the crops of the first of each pair differ from the whole of the second, at least."""
+    out = np.empty(len(pairs))
+    order = np.argsort(pairs[:, 0], kind="stable")
+    images, starts = np.unique(pairs[order, 0], return_index=True)
+    partners = np.split(order, starts[1:])
+
+    def compare(chunk: slice) -> None:
+        views = _views(grey[images[chunk]], crops)
+        for view, length, at in zip(views, _lengths(views), partners[chunk], strict=True):
+            out[at] = _least(view, length, whole[pairs[at, 1]])
+
+    chunks = [slice(start, start + CHUNK) for start in range(0, len(images), CHUNK)]
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        list(pool.map(compare, chunks))
+    return out
 
 
 def _least(views: np.ndarray, lengths: np.ndarray, whole: np.ndarray) -> np.ndarray:
