@@ -18,6 +18,9 @@ __all__ = ["LearningCurve", "learning_curve"]
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training images of a fold
 FEWEST = 2  # images of a class that a point of the curve has, in the mean
 NEAR = 10.0 ** np.arange(-1, 1.1, 0.5)  # C of a share, relative to that of all images
+# Curves flatten: the next doubling moves the error by so much of the power that the ones before did, more or less; by
+# benchmarks/bench_advise.py
+FLATTER, FLATTER_DEVIATION = 0.8, 0.2
 RESAMPLES = 1000
 Z = 1.96
 
@@ -35,7 +38,7 @@ class LearningCurve:
         95 % intervals of the accuracies.
     gain : float
         Of accuracy, that twice as many images as there are would bring: the error is taken to fall with a power of
-        their number, as it did so far (Cortes et al. 1994; Hestness et al. 2017).
+        their number (Cortes et al. 1994; Hestness et al. 2017), four fifths of the power by which it fell so far.
     gain_interval : (float, float)
         95 % interval, with the chance of which images are drawn.
     class_gain : dict of str to float
@@ -177,13 +180,14 @@ def _gain(by_image: np.ndarray, by_repeat: np.ndarray, sizes: np.ndarray, seed: 
     # variance is taken to fall with the number of images.
     variances = by_repeat.var(axis=1, ddof=1) * sizes
     of_draw = float(variances[:-1].mean()) * (1 / n + 1 / (2 * n))
-    return float(_gains(1 - by_image.mean(axis=1)[:, None], sizes, n)[0]), float(np.sqrt(gains.var() + of_draw))
+    gain = float(_gains(1 - by_image.mean(axis=1)[:, None], sizes, n)[0])
+    return gain, float(np.sqrt(gains.var() + of_draw + (FLATTER_DEVIATION * gain) ** 2))
 
 
 def _gains(errors: np.ndarray, sizes: np.ndarray, n: int) -> np.ndarray:
     """Fit a power of the number of images to error rates of shape (n_shares, k), and double it from n on."""
     logs = np.log((errors * n + 0.5) / (n + 1))  # none is 0
     centred = np.log(sizes) - np.log(sizes).mean()
-    slope = np.minimum(0.0, centred @ logs / (centred**2).sum())
+    slope = FLATTER * np.minimum(0.0, centred @ logs / (centred**2).sum())
     now = np.exp(logs[-1] + slope * np.log(n / sizes[-1]))
     return now * (1 - 2.0**slope)
