@@ -37,11 +37,14 @@ from cnncodes.codes_layout import (
 from cnncodes.columns import Column
 from cnncodes.errors import CodesFileError, CodesRangeError, nearest
 from cnncodes.html_tables import html_table
+from cnncodes.images import load_images
+from cnncodes.pictures import draw_sheet
 from cnncodes.replacing import replacing, writer_lock
 from cnncodes.views import middle_axis
 
 __all__ = ["CodesFile", "CodesWriter", "ImageTable", "fingerprint", "load_codes"]
 
+EXAMPLES, SIDE = 36, 64  # pictures in a notebook, and their pixels
 CLASSES_SHOWN = 20  # in a notebook
 
 
@@ -69,8 +72,8 @@ class CodesFile:
     ...     X = file.codes("penultimate", file.rows())
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], images: Any = None, *, writable: bool = False) -> None:
+        self.path, self.images = Path(path), images
         self._columns = open_columns(self.path, writable=writable)
         self.description: dict[str, Any] = json.loads(self._columns.attrs["description"])
         self.classes: list[str] = json.loads(self._columns.attrs["classes"])
@@ -82,15 +85,21 @@ class CodesFile:
         self.views = middle_axis(self.description.get("preprocessing", {}))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> CodesFile:
+    def open(cls, path: str | os.PathLike[str], images: Any = None) -> CodesFile:
         """Open `path` for reading.
+
+        Parameters
+        ----------
+        path : path
+        images : path, sequence, ndarray or ImageSet, optional
+            What the file was made from: in a notebook it then shows some of them.
 
         Raises
         ------
         CodesFileError
             There is no such file, it is no codes file, or its format is newer than this version.
         """
-        return cls(path)
+        return cls(path, images)
 
     @classmethod
     def create(
@@ -170,7 +179,17 @@ class CodesFile:
             *((f"layer {name}", text) for name, text in about["layers"].items()),
             *((name, about[name]) for name in ("backbone", "weights", "precision") if name in about),
         ]
-        return html_table(["codes file", self.path.name], rows)
+        return html_table(["codes file", self.path.name], rows) + self._examples()
+
+    def _examples(self) -> str:
+        """Return an HTML picture of some images, those of a class together."""
+        rows = self.rows(labelled=False)
+        if self.images is None or not len(rows):
+            return ""
+        by_class = rows[np.argsort(self.labels[rows], kind="stable")]
+        some = by_class[np.linspace(0, len(rows) - 1, min(len(rows), EXAMPLES)).astype(int)]
+        sheet = draw_sheet(load_images(self.images), self.ids[some].tolist(), SIDE)
+        return f'<img src="{sheet.data}" alt="{len(sheet.places)} of the images, in the order of their classes">'
 
     @cached_property
     def ids(self) -> np.ndarray:

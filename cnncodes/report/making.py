@@ -16,11 +16,11 @@ from cnncodes.codes import CodesFile
 from cnncodes.fitting import fit
 from cnncodes.images import ImageSet, load_images
 from cnncodes.models import ProbeModel
+from cnncodes.pictures import Sheet, draw_sheet
 from cnncodes.report import sections
 from cnncodes.report.answers import ask
 from cnncodes.report.choosing import choose
 from cnncodes.report.pages import require, write_page
-from cnncodes.report.pictures import Sheet, draw_sheet
 from cnncodes.report.plots import COLOURS, draw
 from cnncodes.report.scatter import lay_out
 

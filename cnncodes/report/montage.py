@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnncodes.images import load_images
+from cnncodes.pictures import draw_sheet
 from cnncodes.report.pages import require, write_page
-from cnncodes.report.pictures import draw_sheet
 from cnncodes.similarity import Neighbour
 
 __all__ = ["montage"]

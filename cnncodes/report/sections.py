@@ -14,9 +14,9 @@ from cnncodes.auditing import Audit
 from cnncodes.codes import CodesFile
 from cnncodes.evaluation import wilson_interval
 from cnncodes.models import ProbeModel
+from cnncodes.pictures import Sheet
 from cnncodes.report.answers import Answers
 from cnncodes.report.choosing import Chosen
-from cnncodes.report.pictures import Sheet
 
 __all__ = [
     "advice",
