@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from cnncodes.calibration import softmax
 from cnncodes.codes import CodesFile
 from cnncodes.duplicates import MOST, NEIGHBOURS, Duplicates, find_duplicates, join_groups
 from cnncodes.errors import ProbeError
+from cnncodes.html_tables import html_table
 from cnncodes.label_errors import find_label_errors
 from cnncodes.neighbours import nearest_rows, standardised
 from cnncodes.optional import need
@@ -23,6 +25,7 @@ from cnncodes.views import averaged
 __all__ = ["Audit", "audit"]
 
 FAR = 1.5  # spreads between the quartiles beyond the upper one (Tukey 1977)
+SHOWN = 10  # findings of each kind, in a notebook
 IMBALANCE = 10.0  # times as many images in the largest class as in the smallest are worth a note
 FIELDS = ("kind", "id", "label", "split", "suggested", "score", "other", "other_label", "other_split", "reason")
 
@@ -83,6 +86,46 @@ class Audit:
     def to_frame(self) -> Any:
         """Return `findings` as a pandas DataFrame."""
         return need("pandas", "to_frame").DataFrame(self.findings(), columns=list(FIELDS))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the number of images of each class, and how many of its labels are probably wrong.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        names = list(self.classes)
+        if ax is None:
+            size = (7, 1.5 + 0.3 * len(names))
+            ax = need("matplotlib.pyplot", "plot").subplots(figsize=size, layout="constrained")[1]
+        wrong = Counter(row["label"] for row in self.suspects)
+        suspects = np.array([wrong[name] for name in names])
+        at = np.arange(len(names))
+        ax.barh(at, suspects, color="C1", label="label probably wrong")
+        ax.barh(at, np.array(list(self.classes.values())) - suspects, left=suspects, color="C0", label="others")
+        ax.set_yticks(at, names, parse_math=False)
+        ax.invert_yaxis()  # the most frequent class on top
+        ax.set_xlabel("images")
+        ax.legend(fontsize="small")
+        return ax
+
+    def _repr_html_(self) -> str:
+        rows = self.findings()
+        kinds = Counter(row["kind"] for row in rows)
+        counts = ", ".join(f"{kind}: {count}" for kind, count in kinds.items()) or "nothing found"
+        more = f"; the first {SHOWN} of each kind are shown" if max(kinds.values(), default=0) > SHOWN else ""
+        shown: list[list[Any]] = []
+        place: Counter[str] = Counter()
+        for row in rows:
+            place[row["kind"]] += 1
+            if place[row["kind"]] <= SHOWN:
+                cells = (row[name] for name in FIELDS)
+                shown.append([f"{cell:.3g}" if isinstance(cell, float) else cell or "" for cell in cells])
+        return html_table(FIELDS, shown, f"{self.n} images. {counts}{more}")
 
 
 def audit(

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from cnncodes import audit, extract
-from cnncodes.auditing import FIELDS
+from cnncodes.auditing import FIELDS, Audit
 from cnncodes.cli import main
 from cnncodes.label_errors import find_label_errors
 
@@ -125,3 +125,32 @@ def test_imbalance_is_noted(small_sample: Path, tmp_path: Path) -> None:
     assert found.imbalance == 10
     assert any("10 images of 'Bag', 1 of 'Sandal'" in note for note in found.notes)
     assert any("suspect labels are not looked for" in note for note in found.notes)
+
+
+def test_a_notebook_shows_what_was_found(planted: tuple[Path, Path], tmp_path: Path) -> None:
+    found = audit(*planted)
+    shown = found._repr_html_()
+    assert f"{found.n} images. suspect label: {len(found.suspects)}, " in shown
+    assert f"<td>{found.suspects[0]['id']}</td>" in shown
+    assert "<td>train/Bag/broken.png</td>" in shown
+    suspect = dict.fromkeys(("label", "split", "suggested"), "<b>$x$</b>") | {
+        "confidence": 0.5,
+        "label_confidence": 0.1,
+    }
+    many = Audit(99, {"<b>$x$</b>": 99}, suspects=[{"id": f"{i}.png", **suspect} for i in range(99)])
+    shown = many._repr_html_()
+    assert shown.count("&lt;b&gt;$x$&lt;/b&gt;") == 3 * 10
+    assert "<b>" not in shown
+    assert "suspect label: 99; the first 10 of each kind are shown" in shown
+    assert "nothing found" in Audit(3, {})._repr_html_()
+    many.plot().figure.savefig(tmp_path / "plot.svg")
+
+
+def test_the_plot_counts_images_and_suspects_of_each_class(planted: tuple[Path, Path]) -> None:
+    found = audit(*planted)
+    ax = found.plot()
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    suspects, others = ([bar.get_width() for bar in bars] for bars in ax.containers)
+    assert names == list(found.classes)
+    assert [a + b for a, b in zip(suspects, others, strict=True)] == list(found.classes.values())
+    assert sum(suspects) == len(found.suspects) > 0
