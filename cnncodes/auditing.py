@@ -110,7 +110,7 @@ class Audit:
         ax.set_yticks(at, names, parse_math=False)
         ax.invert_yaxis()  # the most frequent class on top
         ax.set_xlabel("images")
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
         return ax
 
     def _repr_html_(self) -> str:
