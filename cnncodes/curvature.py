@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from cnncodes.rows import Rows
+from cnncodes.rows import Rows, product
 
 __all__ = ["SAMPLE_FORM", "Curvature", "factorise"]
 
@@ -84,8 +84,8 @@ class Curvature:
             rows, kernel = self.rows.take(active), self.rows.kernel[np.ix_(active, active)]
         else:
             active, rows, kernel = self._update_kernel(active)
-        inner = _solve_definite(kernel, 1.0, 1.0 / (2.0 * C * weights[active]), rows @ g)
-        return g - rows.T @ inner
+        inner = _solve_definite(kernel, 1.0, 1.0 / (2.0 * C * weights[active]), product(rows, g))
+        return g - product(rows.T, inner)
 
     def _update_kernel(self, active: NDArray) -> tuple[NDArray, Array, Array]:
         wanted = np.zeros(self.rows.n, dtype=bool)
@@ -97,6 +97,6 @@ class Curvature:
         kernel = np.zeros((len(active), len(active)))  # above the diagonal nothing is filled in
         if self.kernel is not None:
             kernel[: len(stay), : len(stay)] = self.kernel[np.ix_(stay, stay)]
-        np.matmul(rows[len(stay) :], rows.T, out=kernel[len(stay) :])
+        kernel[len(stay) :] = product(rows[len(stay) :], rows.T)
         self.active, self.kernel = active, kernel
         return active, rows, kernel

@@ -9,15 +9,16 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas
+from scipy.linalg import blas, get_blas_funcs
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Matrix", "Rows", "few_threads"]
+__all__ = ["Matrix", "Rows", "few_threads", "product"]
 
 Array = NDArray[np.float64]
 
 BLOCK_BYTES = 16 << 20  # float64 copies of rows are made in blocks of this size, which stay near the cache
 SMALL = 4_000_000  # entries; with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
+MANY = 256  # rows; of fewer, adding the products to the others takes longer than computing them
 KERNEL_ROWS = 2  # rows per column up to which all products of rows are computed once
 
 
@@ -56,10 +57,10 @@ class Rows:
         for start in range(0, total, size):
             yield slice(start, min(start + size, total))
 
-    def take(self, index: NDArray | slice) -> Array:
-        """Return rows as a new float64 array of shape (m, p)."""
+    def take(self, index: NDArray | slice, dtype: type = np.float64) -> NDArray:
+        """Return rows as a new array of shape (m, p)."""
         part = self.X[index]
-        rows = np.empty((len(part), self.p))
+        rows: NDArray = np.empty((len(part), self.p), dtype)
         rows[:, : self.d] = part
         if self.bias:
             rows[:, self.d] = self.bias
@@ -69,7 +70,7 @@ class Rows:
         """Return the products of all rows with the columns of `W`, (n, k)."""
         out = np.empty((self.n, W.shape[1]))
         for block in self.blocks(self.n):
-            np.matmul(np.asarray(self.X[block], dtype=np.float64), W[: self.d], out=out[block])
+            out[block] = product(np.asarray(self.X[block], dtype=np.float64), W[: self.d])
         if self.bias:
             out += self.bias * W[self.d]
         return out
@@ -78,7 +79,7 @@ class Rows:
         """Return the sums of rows weighted by the columns of `R`, (p, k)."""
         out = np.zeros((self.p, R.shape[1]))
         for block in self.blocks(self.n):
-            out[: self.d] += np.asarray(self.X[block], dtype=np.float64).T @ R[block]
+            out[: self.d] += product(np.asarray(self.X[block], dtype=np.float64).T, R[block])
         if self.bias:
             out[self.d] = self.bias * R.sum(axis=0)
         return out
@@ -89,29 +90,47 @@ class Rows:
         out = np.zeros((self.p, V.shape[1]))
         for block in self.blocks(self.n):
             X = self.X[block]
-            scores = X @ V[: self.d]
+            scores = product(X, V[: self.d])
             if self.bias:
                 scores += self.X.dtype.type(self.bias) * V[self.d]
             scores *= weights[block]
-            out[: self.d] += X.T @ scores
+            out[: self.d] += product(X.T, scores)
             if self.bias:
                 out[self.d] += self.bias * scores.sum(axis=0)
         return out
 
     def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:
-        """Add sign * sum weights_i x_i x_i^T to the lower triangle of `gram`, in place."""
+        """Add sign * sum weights_i x_i x_i^T to the lower triangle of `gram`, in place.
+
+        Products of float32 rows are of that precision within a block: they only say where to step next.
+        """
+        single = self.X.dtype == np.float32 and len(index) > MANY
         for block in self.blocks(len(index)):
-            rows = self.take(index[block])
-            rows *= np.sqrt(weights[block])[:, None]
-            blas.dsyrk(sign, rows.T, beta=1.0, c=gram.T, lower=0, overwrite_c=1)
+            rows = self.take(index[block], np.float32 if single else np.float64)
+            rows *= np.sqrt(weights[block])[:, None].astype(rows.dtype)
+            if single:
+                gram += blas.ssyrk(sign, rows.T, lower=0).T
+            else:
+                blas.dsyrk(sign, rows.T, beta=1.0, c=gram.T, lower=0, overwrite_c=1)
 
     @property
     def kernel(self) -> Array | None:
         """All products of two rows, where that matrix is not much larger than the rows themselves."""
         if self._kernel is None and self.n <= KERNEL_ROWS * self.p:
             rows = self.take(slice(None))
-            self._kernel = rows @ rows.T
+            self._kernel = product(rows, rows.T)
         return self._kernel
+
+
+def product(A: NDArray, B: NDArray) -> NDArray:
+    """Return A @ B, by the BLAS of scipy, which makes the factorisations, too.
+
+    That of numpy has threads of its own. Where both work in turns, those that are done keep their cores busy, waiting,
+    while the others need them.
+    """
+    gemm = get_blas_funcs("gemm", (A, B))
+    left, right = (B.T, 0) if B.flags.c_contiguous else (B, 1), (A.T, 0) if A.flags.c_contiguous else (A, 1)
+    return gemm(1.0, left[0], right[0], trans_a=left[1], trans_b=right[1]).T
 
 
 def few_threads(X: Matrix) -> AbstractContextManager[Any]:

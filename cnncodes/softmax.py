@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from cnncodes.curvature import factorise
 from cnncodes.newton import Solution
-from cnncodes.rows import Matrix, Rows
+from cnncodes.rows import Matrix, Rows, product
 
 __all__ = ["LogisticProblem", "solve_logistic_path"]
 
@@ -71,7 +71,7 @@ class LogisticProblem:
         loss = curvature = 0.0
         for block in rows.blocks(rows.n):
             X, codes, weights = rows.X[block].astype(dtype, copy=False), self.codes[block], self.weights[block]
-            losses, p = _losses_and_chances(X @ slopes + shift, codes)
+            losses, p = _losses_and_chances(product(X, slopes) + shift, codes)
             loss += float(weights @ losses)
             curvature += float(weights @ np.einsum("ij,ij->i", p, 1 - p))
             if self.k == 1:
@@ -80,7 +80,7 @@ class LogisticProblem:
                 p[np.arange(len(codes)), codes] -= 1
             p *= weights[:, None].astype(dtype)
             sums += p.sum(axis=0, dtype=np.float64)
-            gradient[:-1] += X.T @ p
+            gradient[:-1] += product(X.T, p)
         gradient[:-1] -= np.outer(self.centre, sums)
         if self.intercept:
             gradient[-1] = sums
@@ -218,13 +218,13 @@ class _Descent:
             y = C * slope
             y[:-1] += s[:-1]
             pairs.append((s, y, float((s * y).sum())))
-        for s, y, product in reversed(pairs):
-            coefficients.append(float((s * q).sum()) / product)
+        for s, y, sy in reversed(pairs):
+            coefficients.append(float((s * q).sum()) / sy)
             q -= coefficients[-1] * y
         q = precondition(q)
         if pairs:
-            _, y, product = pairs[-1]
-            q *= product / float((y * precondition(y)).sum())
-        for (s, y, product), coefficient in zip(pairs, reversed(coefficients), strict=True):
-            q += (coefficient - float((y * q).sum()) / product) * s
+            _, y, sy = pairs[-1]
+            q *= sy / float((y * precondition(y)).sum())
+        for (s, y, sy), coefficient in zip(pairs, reversed(coefficients), strict=True):
+            q += (coefficient - float((y * q).sum()) / sy) * s
         return -q
