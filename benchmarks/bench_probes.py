@@ -48,6 +48,7 @@ from cnncodes.solvers import DenseLinearSVC, fit_path
 CS = np.logspace(-6, 5, 45)
 FOLDS = 5
 WRITTEN = 5000  # rows of the large file at a time
+STOPPED = "stopped at the limit"
 JOBS = int(os.environ.get("BENCH_JOBS", "-1"))  # folds in parallel, on both sides
 
 
@@ -236,7 +237,7 @@ def million(arguments: argparse.Namespace) -> None:
         check_blocks(path)
         extra = ["--memory-limit", str(arguments.memory_limit), "--C", arguments.C]
         result = in_process("million", "ours", path, arguments.limit, extra)
-    if result is None:
+    if STOPPED in result["notes"]:
         print(f"million      did not finish within {arguments.limit:.0f} s")
         return
     assert result["peak_mb"] * 2**20 <= arguments.memory_limit, result
@@ -255,19 +256,21 @@ def run_million(arguments: argparse.Namespace) -> dict:
     return {"seconds": time.perf_counter() - start, "peak_mb": peak, "notes": model.notes}
 
 
-def in_process(name: str, side: str, codes: Path | None, limit: float, extra: Sequence[str] = ()) -> dict | None:
+def in_process(name: str, side: str, codes: Path | None, limit: float, extra: Sequence[str] = ()) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [sys.executable, __file__, "--case", name, "--side", side, "--out", str(out), *extra]
         command += ["--codes", str(codes)] if codes else []
+        before = os.times().children_user
         try:
             subprocess.run(command, check=True, timeout=limit)
         except subprocess.TimeoutExpired:
-            return None
+            used = {"seconds": limit, "cpu": os.times().children_user - before, "peak_mb": np.nan}
+            return {**used, "objective": np.nan, "notes": [STOPPED]}
         return json.loads(out.read_text())
 
 
-def compare(name: str, codes: Path | None, limit: float, what: str, known: dict[Any, dict | None]) -> None:
+def compare(name: str, codes: Path | None, limit: float, what: str, known: dict[Any, dict]) -> None:
     """Run both sides of a case; what the other one took in a case before, on the same rows, is in `known`."""
     case = CASES[name]
     what = case.what if case.what == "peak_mb" else what
@@ -275,11 +278,10 @@ def compare(name: str, codes: Path | None, limit: float, what: str, known: dict[
     if other not in known:
         known[other] = in_process(name, "theirs", codes, limit)
     theirs = known[other]
-    if ours is None:
+    if STOPPED in ours["notes"]:
         print(f"{name:12} ours did not finish within {limit:.0f} s")
         return
-    bound = theirs is None
-    theirs = theirs or {what: limit, "objective": np.nan, "notes": [f"stopped after {limit:.0f} s"]}
+    bound = STOPPED in theirs["notes"]
     if np.isfinite(ours["objective"]) and np.isfinite(theirs["objective"]):
         assert ours["objective"] <= theirs["objective"] * (1 + case.slack), (name, ours, theirs)
     ratio = theirs[what] / ours[what]
@@ -310,7 +312,7 @@ def main() -> None:
         arguments.out.write_text(json.dumps(result))
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}, scikit-learn {sklearn.__version__}")
-    known: dict[Any, dict | None] = {}
+    known: dict[Any, dict] = {}
     for name in arguments.case:
         if name == "million":
             million(arguments)
