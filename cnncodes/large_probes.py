@@ -202,7 +202,7 @@ class ScaledRows:
         self.shape = (len(rows) * self.n_views, sum(file.n_features(name) for name in layers))
 
     def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
-        images = wanted = np.arange(self.shape[0])[index]
+        images = wanted = np.arange(*index.indices(self.shape[0])) if isinstance(index, slice) else index
         if self.n_views > 1:
             images, at = np.unique(wanted // self.n_views, return_inverse=True)
         codes = as_rows(self.file.codes(self.layers, self.rows[images], check=False))
