@@ -27,8 +27,10 @@ from threadpoolctl import threadpool_limits
 
 from cnncodes.advice import advise
 from cnncodes.codes import CodesFile, ImageTable
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.extraction import copy_rows
-from cnncodes.probes import decide, fit_probe, winner
+from cnncodes.probes import decide, winner
+from cnncodes.search import fit_probe
 
 
 def draw(path: Path, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +47,7 @@ def make_file(source: Path, rows: np.ndarray, path: Path) -> None:
     with CodesFile.open(source) as old:
         table = ImageTable([old.table.ids[row] for row in rows], old.labels[rows].tolist())
         twins = dict(enumerate(rows.tolist()))
-        CodesFile.create(path, table, old.description, fill=lambda new: copy_rows(old, new, twins))
+        CodesWriter.create(path, table, old.description, fill=lambda new: copy_rows(old, new, twins))
 
 
 def test_accuracy(path: Path, rows: np.ndarray, layers: list[str], C: float | str) -> float:

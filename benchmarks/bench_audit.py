@@ -33,7 +33,7 @@ from cnncodes.duplicates import NEIGHBOURS, find_duplicates
 from cnncodes.images import load_images
 from cnncodes.label_errors import find_label_errors
 from cnncodes.neighbours import nearest_rows, whitened
-from cnncodes.probes import search_C
+from cnncodes.search import search_C
 from cnncodes.thumbnails import difference, read_thumbnails
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")

@@ -28,7 +28,8 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from cnncodes.calibration import fit_temperature, softmax
-from cnncodes.probes import LOSSES, fit_probe
+from cnncodes.probes import LOSSES
+from cnncodes.search import fit_probe
 
 Probabilities = Callable[[np.ndarray], np.ndarray]  # of decision values, (n, n_classes)
 

@@ -27,7 +27,8 @@ from threadpoolctl import threadpool_limits
 from cnncodes import CodesFile
 from cnncodes.calibration import fit_temperature, softmax
 from cnncodes.evaluation import nested_predictions, score
-from cnncodes.probes import C_GRID, LOSSES, SCALINGS, fit_probe, winner
+from cnncodes.probes import LOSSES, SCALINGS, winner
+from cnncodes.search import C_GRID, fit_probe
 from cnncodes.solvers import fit_path
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")

@@ -40,7 +40,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from cnncodes import load_codes
-from cnncodes.codes import CodesFile, CodesWriter, ImageTable
+from cnncodes.codes import CodesFile, ImageTable
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.fitting import fit
 from cnncodes.large_probes import fit_large_probe
 from cnncodes.solvers import DenseLinearSVC, fit_path
@@ -204,7 +205,7 @@ def write_large(path: Path, n: int, source: Path | None) -> None:
     rng = np.random.default_rng(0)
     rows_of = rng.permutation(np.arange(n) % len(y))
     table = ImageTable([f"{i}.png" for i in range(n)], y[rows_of].tolist())
-    CodesFile.create(path, table, {**about, "preprocessing": {}})
+    CodesWriter.create(path, table, {**about, "preprocessing": {}})
     noise = (0.2 * X.std(axis=0) * rng.standard_normal((WRITTEN, d))).astype(np.float32)
     with CodesWriter(path) as file:
         for start in range(0, n, WRITTEN):

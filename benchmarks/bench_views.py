@@ -23,7 +23,8 @@ from bench_intervals import draw_rows
 
 from cnncodes import CodesFile, extract
 from cnncodes.precision import lowest_cosine
-from cnncodes.probes import decide, fit_probe, winner
+from cnncodes.probes import decide, winner
+from cnncodes.search import fit_probe
 from cnncodes.views import NO_VIEWS, VIEWS, averaged
 
 LAYERS = ("layer3", "penultimate")

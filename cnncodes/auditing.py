@@ -19,7 +19,7 @@ from cnncodes.html_tables import html_table
 from cnncodes.label_errors import find_label_errors
 from cnncodes.neighbours import nearest_rows, standardised
 from cnncodes.optional import need
-from cnncodes.probes import search_C
+from cnncodes.search import search_C
 from cnncodes.views import averaged
 
 __all__ = ["Audit", "audit"]

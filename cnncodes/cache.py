@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes.backbones import default_settings
-from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError, ImagesError
 from cnncodes.extraction import copy_rows, fill
 from cnncodes.images import ImageSet
@@ -127,7 +128,7 @@ def _extend(
     sources = dict(zip(digests, images.sources, strict=True))
     if held is None:
         table = ImageTable([digest.hex() for digest in sources])
-        CodesFile.create(cache, table, description)
+        CodesWriter.create(cache, table, description)
     else:
         refuse_mismatch(cache, held, description)
         with CodesFile.open(cache) as old:
@@ -136,7 +137,7 @@ def _extend(
             if new_ids or old.layers != list(description["layers"]):
                 same = {row: row for row in range(old.n) if not old.failed[row]}
                 table = _with_more(old.table, new_ids)
-                CodesFile.create(cache, table, description, fill=lambda new: copy_rows(old, new, same))
+                CodesWriter.create(cache, table, description, fill=lambda new: copy_rows(old, new, same))
     with CodesWriter(cache) as file:
         known = _rows_by_digest(file)
         here = {known[digest]: source for digest, source in sources.items()}

@@ -17,10 +17,11 @@ from cnncodes.calibration import log_loss
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import majority_accuracy, neighbour_accuracy, score_shares
+from cnncodes.folds import make_folds
 from cnncodes.html_tables import html_table
 from cnncodes.leakage import guard_splits
 from cnncodes.optional import need
-from cnncodes.probes import make_folds, search_C
+from cnncodes.search import search_C
 from cnncodes.training_rows import split_rows
 
 __all__ = ["HEADERS", "Comparison", "compare", "paired_interval", "shown_row"]

@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from cnncodes.one_thread import one_thread
+
 __all__ = ["compiled", "pays"]
 
 logger = logging.getLogger(__name__)
@@ -21,15 +23,11 @@ FEWEST = 1000  # images for which it is worth a thought
 
 def pays(run: Callable[[], Any], n_batches: float, workers: int) -> bool:
     """Whether compiling takes less time than it saves; `run` computes one batch, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         run()
         started = time.perf_counter()
         run()
         seconds = time.perf_counter() - started
-    finally:
-        torch.set_num_threads(threads)
     saved = SAVED * seconds * n_batches / workers
     logger.info("compiling would save about %.0f s, and take about %.0f s", saved, COMPILE_SECONDS)
     return saved > COMPILE_SECONDS

@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from cnncodes.calibration import softmax
 from cnncodes.errors import BackboneError, ImagesError
 from cnncodes.images import ImageSet, load_images
-from cnncodes.probes import decide, fit_probe, winner
+from cnncodes.probes import decide, winner
+from cnncodes.search import fit_probe
 from cnncodes.views import NO_VIEWS, VIEWS, averaged
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]

@@ -11,10 +11,12 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.errors import ProbeError
+from cnncodes.folds import Folds
 from cnncodes.html_tables import html_table
 from cnncodes.optional import need
-from cnncodes.probes import SCALINGS, Folds, decide, fit_probe, winner
+from cnncodes.probes import SCALINGS, decide, winner
 from cnncodes.rows import few_threads
+from cnncodes.search import fit_probe
 from cnncodes.views import averaged
 
 __all__ = [

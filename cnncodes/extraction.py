@@ -14,8 +14,9 @@ from typing import Any
 import joblib
 import numpy as np
 
-from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable, to_json
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.decoding import MAX_PIXELS
 from cnncodes.errors import CodesFileError, CodesRangeError, DecodeError, ImagesError, MismatchError
 from cnncodes.images import ImageSet, load_images
@@ -287,13 +288,13 @@ def _prepare(out: Path, images: ImageSet, description: dict[str, Any], held: dic
     """Make `out` a codes file of these images and layers, keeping the codes that it has."""
     table = image_table(images)
     if held is None:
-        CodesFile.create(out, table, description)
+        CodesWriter.create(out, table, description)
         return
     refuse_mismatch(out, held, description)
     with CodesFile.open(out) as old:
         if old.table != table or old.layers != list(description["layers"]):
             twins = _twins(old, table, images)
-            CodesFile.create(out, table, description, fill=lambda new: copy_rows(old, new, twins))
+            CodesWriter.create(out, table, description, fill=lambda new: copy_rows(old, new, twins))
 
 
 def _twins(old: CodesFile, table: ImageTable, images: ImageSet) -> dict[int, int]:
@@ -381,7 +382,7 @@ def _widen(out: Path) -> None:
         layers = {name: {**layer, "dtype": "float32"} for name, layer in old.description["layers"].items()}
         description = {**old.description, "dtype": "float32", "layers": layers}
         same = {row: row for row in range(old.n) if not old.failed[row]}
-        CodesFile.create(out, old.table, description, fill=lambda new: copy_rows(old, new, same))
+        CodesWriter.create(out, old.table, description, fill=lambda new: copy_rows(old, new, same))
 
 
 @contextlib.contextmanager

@@ -24,9 +24,10 @@ from cnncodes.evaluation import (
 from cnncodes.images import ImageSet, load_images
 from cnncodes.large_probes import fit_large_probe, pieces, sample_that_fits
 from cnncodes.leakage import guard_splits
-from cnncodes.models import ProbeModel, digests_of
+from cnncodes.model_files import digests_of
+from cnncodes.models import ProbeModel
 from cnncodes.novelty import learn_familiarity
-from cnncodes.probes import Search, fit_probe
+from cnncodes.search import Search, fit_probe
 from cnncodes.training_rows import split_rows
 from cnncodes.views import averaged
 

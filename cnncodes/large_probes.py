@@ -15,7 +15,8 @@ from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.memory import available_memory, resident_memory
 from cnncodes.newton import CURVATURE_BYTES, ROW_BYTES
-from cnncodes.probes import CONVERGE, LOSSES, SCALINGS, Search, grid_of, make_probe, not_finite, search_C
+from cnncodes.probes import LOSSES, SCALINGS, make_probe
+from cnncodes.search import CONVERGE, Search, grid_of, not_finite, search_C
 from cnncodes.solvers import fit_in_passes, fit_path
 from cnncodes.views import as_rows, repeated
 
@@ -118,7 +119,7 @@ def fit_large_probe(
     memory_limit : int, optional
         Bytes that the process may have; by default what it has, and what is free.
     clf, C, scale, class_weight, groups, cv, seed, **search_options
-        As for `cnncodes.probes.fit_probe`; groups of all `rows`.
+        As for `cnncodes.search.fit_probe`; groups of all `rows`.
 
     Returns
     -------
@@ -134,7 +135,7 @@ def fit_large_probe(
     Raises
     ------
     ProbeError
-        As for `cnncodes.probes.search_C`.
+        As for `cnncodes.search.search_C`.
     """
     y = file.labels[rows]
     classes, of_row = np.unique(y, return_inverse=True)

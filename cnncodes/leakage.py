@@ -9,7 +9,7 @@ import numpy as np
 
 from cnncodes.codes import CodesFile
 from cnncodes.duplicates import find_duplicates, join_groups
-from cnncodes.probes import Search, search_C
+from cnncodes.search import Search, search_C
 
 __all__ = ["Guard", "guard_splits"]
 

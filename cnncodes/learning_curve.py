@@ -10,8 +10,9 @@ import numpy as np
 
 from cnncodes.errors import ProbeError
 from cnncodes.evaluation import wilson_interval
+from cnncodes.folds import Folds, make_folds
 from cnncodes.optional import need
-from cnncodes.probes import Folds, make_folds, search_C
+from cnncodes.search import search_C
 
 __all__ = ["LearningCurve", "learning_curve"]
 

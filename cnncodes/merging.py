@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction import copy_rows, describe_images
 from cnncodes.settings import differences
@@ -63,7 +64,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
                 for row in failed.tolist():
                     new.fail(start + row * len(files), str(reasons[row]), digests[row])
 
-        CodesFile.create(target, table, description, fill=fill)
+        CodesWriter.create(target, table, description, fill=fill)
 
 
 def _in_order(files: list[CodesFile]) -> list[CodesFile]:

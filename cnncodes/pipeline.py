@@ -20,6 +20,7 @@ from cnncodes.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.errors import DecodeError
 from cnncodes.images import ImageSet
 from cnncodes.journal import Journal, too_slow
+from cnncodes.one_thread import one_thread
 from cnncodes.runtime import FrozenNetwork
 
 __all__ = ["IMAGE_TIMEOUT", "Batch", "Progress", "read_source", "run_batches"]
@@ -81,12 +82,10 @@ def run_batches(
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
     workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
     done = failed = 0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    if pieces:
-        network.warm_up()
-    with Journal(codes, workers) as journal, warnings.catch_warnings():  # for all threads: Pillow's on odd files
-        warnings.filterwarnings("ignore", module="PIL")
+    with one_thread(), Journal(codes, workers) as journal, warnings.catch_warnings():
+        if pieces:
+            network.warm_up()
+        warnings.filterwarnings("ignore", module="PIL")  # for all threads: on odd files
         pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
         try:
             for batch in pool.run(iter(pieces)):
@@ -97,7 +96,6 @@ def run_batches(
                     progress(done, len(rows), failed)
         finally:
             pool.close()
-            torch.set_num_threads(threads)
 
 
 @dataclass

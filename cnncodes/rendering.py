@@ -144,7 +144,7 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
         return
     if Path(path).is_file():
         from cnncodes.codes_layout import is_hdf5
-        from cnncodes.models import begins_like_a_model
+        from cnncodes.model_files import begins_like_a_model
 
         if is_hdf5(path) or begins_like_a_model(path):
             raise CnnCodesError(f"{path}: is a codes file or a model file, so it stays as it is; choose another -o")

@@ -127,12 +127,14 @@ class FrozenNetwork:
         self.compiled = compiled
         self.notes: list[str] = []
         self.precision, self.leading = "fp32", 0
+        self._wanted: list[str] = []
         self._load(layers)
         self.layers, self.links = self._survey()  # in float32: rounding must not tell equal layers apart
         self._load([name for name in self.layers if name not in self.links])
         photos = reference_photos(backbone.preprocessing)
-        self._settle_dtypes(dtype, self._codes(photos))
-        self._settle_precision(precision, photos)
+        reference = self._codes(photos)
+        self._settle_dtypes(dtype, reference)
+        self._settle_precision(precision, photos, reference)
 
     def restrict(self, layers: Sequence[str]) -> None:
         """Compute only these layers from now on, and nothing behind the deepest of them."""
@@ -141,9 +143,10 @@ class FrozenNetwork:
             self._lower(self.precision, self.leading)
 
     def _load(self, layers: Sequence[str]) -> None:
-        self._wanted = list(layers)
-        extractor, self.folded = _fold(self.backbone.extractor(layers))
-        self._full = extractor.to(self.device).to(memory_format=torch.channels_last)
+        if list(layers) != self._wanted:
+            self._wanted = list(layers)
+            extractor, self.folded = _fold(self.backbone.extractor(layers))
+            self._full = extractor.to(self.device).to(memory_format=torch.channels_last)
         self._lower("fp32", 0)
 
     def _lower(self, precision: str, leading: int) -> None:
@@ -299,7 +302,7 @@ class FrozenNetwork:
                 if not fits:
                     self.notes.append(f"the codes of {name} are kept in float32: float16 does not hold their range")
 
-    def _settle_precision(self, asked: str, photos: torch.Tensor) -> None:
+    def _settle_precision(self, asked: str, photos: torch.Tensor, reference: Mapping[str, np.ndarray]) -> None:
         """Choose how many of the first layers need float32, if the rest is to run in fewer bits.
 
         The `penultimate` codes decide, whatever layers are wanted: so those of all files agree.
@@ -308,8 +311,9 @@ class FrozenNetwork:
             return
         precision = "bf16" if asked == "auto" else asked
         wanted = self._wanted
-        self._load(["penultimate"])
-        reference = self._codes(photos)
+        if wanted != ["penultimate"]:
+            self._load(["penultimate"])
+            reference = self._codes(photos)
         for leading in LEADING:
             self._lower(precision, leading)
             agreement = lowest_cosine(reference, self._codes(photos))

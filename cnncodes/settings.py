@@ -11,6 +11,7 @@ from typing import Any
 from cnncodes.backbones import load_backbone
 from cnncodes.codes import CodesFile
 from cnncodes.errors import MismatchError
+from cnncodes.one_thread import one_thread
 from cnncodes.runtime import FrozenNetwork
 from cnncodes.views import NO_VIEWS
 
@@ -131,23 +132,23 @@ def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
 
 
 def build_network(settings: Settings) -> FrozenNetwork:
-    backbone = load_backbone(
-        settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
-    )
-    preprocessing = backbone.preprocessing.override(
-        settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
-    )
-    backbone = replace(backbone, preprocessing=preprocessing)
-    return FrozenNetwork(
-        backbone,
-        settings.layers or backbone.default_layers,
-        settings.pooling or DEFAULT_POOLING,
-        device=settings.device or "auto",
-        precision=settings.precision or "auto",
-        batch_size=settings.batch_size,
-        dtype=settings.dtype or "auto",
-        compiled=bool(settings.compile),
-    )
+    with one_thread():
+        backbone = load_backbone(
+            settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
+        )
+        preprocessing = backbone.preprocessing.override(
+            settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
+        )
+        return FrozenNetwork(
+            replace(backbone, preprocessing=preprocessing),
+            settings.layers or backbone.default_layers,
+            settings.pooling or DEFAULT_POOLING,
+            device=settings.device or "auto",
+            precision=settings.precision or "auto",
+            batch_size=settings.batch_size,
+            dtype=settings.dtype or "auto",
+            compiled=bool(settings.compile),
+        )
 
 
 def describe_network(network: FrozenNetwork) -> dict[str, Any]:

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.codes import CodesFile, CodesWriter, load_codes
+from cnncodes.codes import CodesFile, load_codes
 from cnncodes.codes_layout import ImageTable
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError
 from cnncodes.images import load_images
 
@@ -51,7 +52,7 @@ def path(tmp_path: Path) -> Path:
     """Rows 0-4 and 7-11 are done, 5 failed, 6 is pending."""
     path = tmp_path / "codes.h5"
     table = ImageTable(IDS, LABELS, splits=["train"] * 10 + ["test"] * 2, sizes=list(range(N)), changed=[7] * N)
-    CodesFile.create(path, table, DESCRIPTION)
+    CodesWriter.create(path, table, DESCRIPTION)
     with CodesWriter(path) as file:
         write(file, [0, 1, 2, 3, 4])
         write(file, [7, 8, 9, 10, 11])
@@ -88,7 +89,7 @@ def test_a_notebook_shows_what_is_in_it_and_escapes_it(path: Path, tmp_path: Pat
     assert "<th>splits</th><td>test, train</td>" in shown
     assert "<th>layer layer1</th><td>3 features, avg, of a map 3×8×8</td>" in shown
     labels = [f"<script>{i}" for i in range(22)]
-    CodesFile.create(tmp_path / "many.h5", ImageTable(labels, labels), DESCRIPTION)
+    CodesWriter.create(tmp_path / "many.h5", ImageTable(labels, labels), DESCRIPTION)
     with CodesFile.open(tmp_path / "many.h5") as file:
         shown = file._repr_html_()
     assert "<script>" not in shown
@@ -137,7 +138,7 @@ def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
     sums = set()
     for number, order in enumerate(orders):
         path = tmp_path / f"{number}.h5"
-        CodesFile.create(path, ImageTable(IDS, LABELS), DESCRIPTION)
+        CodesWriter.create(path, ImageTable(IDS, LABELS), DESCRIPTION)
         for rows in order:
             with CodesWriter(path) as file:
                 write(file, rows)
@@ -160,7 +161,7 @@ def test_todo_lists_pending_damaged_and_unread_rows(path: Path) -> None:
 
 def test_layers_can_be_filled_one_after_the_other(tmp_path: Path) -> None:
     path = tmp_path / "codes.h5"
-    CodesFile.create(path, ImageTable(IDS, LABELS), DESCRIPTION)
+    CodesWriter.create(path, ImageTable(IDS, LABELS), DESCRIPTION)
     every = np.arange(N)
     with CodesWriter(path) as file:
         file.write(every, {"layer1": CODES["layer1"]}, DIGESTS)
@@ -210,7 +211,7 @@ def test_a_second_writer_is_refused_and_readers_are_not(path: Path) -> None:
     with CodesWriter(path):
         with pytest.raises(CodesFileError, match="is writing to it"):
             CodesWriter(path)
-        script = f"from cnncodes.codes import CodesWriter; CodesWriter({str(path)!r})"
+        script = f"from cnncodes.codes_writer import CodesWriter; CodesWriter({str(path)!r})"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert "is writing to it" in done.stderr
         with CodesFile.open(path) as file:
@@ -227,7 +228,7 @@ def test_of_two_that_make_a_new_file_the_second_is_refused(tmp_path: Path) -> No
         target.write_bytes(b"of another process")
 
     with pytest.raises(CodesFileError, match="is writing to it"):
-        CodesFile.create(target, ImageTable(IDS), DESCRIPTION, fill=another)
+        CodesWriter.create(target, ImageTable(IDS), DESCRIPTION, fill=another)
     assert target.read_bytes() == b"of another process"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -238,7 +239,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / f".codes.h5.{ended.pid}.partial").write_bytes(b"half")
     kept = tmp_path / ".codes.h5.1.partial"  # of a process that runs
     kept.write_bytes(b"half")
-    CodesFile.create(tmp_path / "codes.h5", ImageTable(IDS), DESCRIPTION)
+    CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), DESCRIPTION)
     assert sorted(tmp_path.iterdir()) == [kept, tmp_path / "codes.h5"]
 
 
@@ -275,10 +276,10 @@ def test_other_hdf5_files_and_newer_formats_are_refused(path: Path, tmp_path: Pa
 
 def test_a_file_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CodesFileError, match="cannot be written"):
-        CodesFile.create(tmp_path / "no" / "codes.h5", ImageTable(IDS), DESCRIPTION)
+        CodesWriter.create(tmp_path / "no" / "codes.h5", ImageTable(IDS), DESCRIPTION)
     huge = {"layers": {"x": {"n_features": 2**40, "pooling": "avg"}}}
     with pytest.raises(CodesFileError, match="cannot be written"):
-        CodesFile.create(tmp_path / "codes.h5", ImageTable(IDS), huge)
+        CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), huge)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,9 @@ from cnncodes.evaluation import (
     score,
     wilson_interval,
 )
-from cnncodes.probes import SCALINGS, fit_probe, make_folds
+from cnncodes.folds import make_folds
+from cnncodes.probes import SCALINGS
+from cnncodes.search import fit_probe
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 10), (10, 10), (1, 2), (90, 100), (8412, 10_000)])

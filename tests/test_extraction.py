@@ -15,7 +15,8 @@ from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnncodes import extract
-from cnncodes.codes import CodesFile, CodesWriter, load_codes
+from cnncodes.codes import CodesFile, load_codes
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import BackboneError, CodesFileError, MismatchError
 from cnncodes.extraction import compute_codes, in_memory
 from cnncodes.images import load_images

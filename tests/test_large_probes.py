@@ -15,7 +15,8 @@ from digit_codes import DESCRIPTION, X_DIGITS, Y_DIGITS, names, write_codes
 import cnncodes.large_probes
 import cnncodes.rows
 from cnncodes import fit
-from cnncodes.codes import CodesFile, CodesWriter, ImageTable
+from cnncodes.codes import CodesFile, ImageTable
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, ProbeError
 from cnncodes.large_probes import memory_of_fit
 
@@ -87,7 +88,7 @@ def test_views_of_an_image_are_all_trained_on(tmp_path, small_memory):
     labels = names(rows)
     views = {**DESCRIPTION, "preprocessing": {**DESCRIPTION["preprocessing"], "views": "flip"}}
     path = tmp_path / "codes.h5"
-    CodesFile.create(path, ImageTable([f"{row}.png" for row in rows], labels), views)
+    CodesWriter.create(path, ImageTable([f"{row}.png" for row in rows], labels), views)
     codes = np.stack([X_DIGITS[rows], X_DIGITS[rows].reshape(-1, 8, 8)[:, :, ::-1].reshape(-1, 64)], axis=1)
     with CodesWriter(path) as file:
         file.write(
@@ -152,7 +153,7 @@ def test_peak_memory_stays_below_the_limit(tmp_path):
     layers = {"penultimate": {"n_features": d, "pooling": "avg", "map_shape": [d, 4, 4], "dtype": "float16"}}
     labels = [f"class {i % 5}" for i in range(n)]
     path = tmp_path / "codes.h5"
-    CodesFile.create(path, ImageTable([f"{i}.png" for i in range(n)], labels), {**DESCRIPTION, "layers": layers})
+    CodesWriter.create(path, ImageTable([f"{i}.png" for i in range(n)], labels), {**DESCRIPTION, "layers": layers})
     rng = np.random.default_rng(0)
     centres = 0.3 * rng.standard_normal((5, d))
     with CodesWriter(path) as file:

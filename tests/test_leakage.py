@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cnncodes import compare, evaluate, fit
-from cnncodes.codes import CodesFile, CodesWriter, ImageTable
+from cnncodes.codes import ImageTable
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import ProbeError
 
 N, N_FEATURES = 60, 200
@@ -27,7 +28,7 @@ def write_codes(
         "pooling": "avg",
     }
     ids = [f"{row:04}.png" for row in range(len(X))]
-    CodesFile.create(path, ImageTable(ids, labels, groups, splits), description)
+    CodesWriter.create(path, ImageTable(ids, labels, groups, splits), description)
     digests = np.random.default_rng(1).integers(0, 256, (len(X), 32), dtype=np.uint8)
     with CodesWriter(path) as file:
         file.write(np.arange(len(X)), {"penultimate": X.astype(np.float32)}, digests)

@@ -7,8 +7,9 @@ import pytest
 from digit_codes import X_DIGITS, Y_DIGITS
 
 from cnncodes.errors import ProbeError
+from cnncodes.folds import make_folds
 from cnncodes.learning_curve import NEAR, LearningCurve, _gain, _gains, _thinned, learning_curve
-from cnncodes.probes import make_folds, search_C
+from cnncodes.search import search_C
 
 N = 200
 X, Y = X_DIGITS[:N], np.array([f"digit {digit}" for digit in Y_DIGITS[:N]])

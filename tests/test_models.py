@@ -27,11 +27,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
+import cnncodes.model_files
 import cnncodes.models
 from cnncodes.codes import CodesFile
 from cnncodes.errors import CnnCodesError, CodesFileError, MismatchError, ModelFileError, ProbeError
 from cnncodes.fitting import evaluate, fit
-from cnncodes.models import FORMAT, ProbeModel
+from cnncodes.model_files import FORMAT
+from cnncodes.models import ProbeModel
 
 N_TRAIN, N_TEST = 240, 160
 
@@ -296,7 +298,7 @@ def test_same_model_gives_the_same_bytes_and_leaves_nothing_beside(model, saved,
 def test_save_that_does_not_read_back_keeps_the_old_file(model, tmp_path, monkeypatch):
     target = tmp_path / "model.safetensors"
     target.write_bytes(old := b"12345678{an older model")
-    monkeypatch.setattr(ProbeModel, "same_as", lambda self, other: False)
+    monkeypatch.setattr(cnncodes.model_files, "same_model", lambda one, other: False)
     with pytest.raises(ModelFileError, match="does not read back"):
         model.save(target)
     assert target.read_bytes() == old
@@ -483,7 +485,7 @@ def forge(saved: Path, folder: Path, change: Change) -> Path:
         header = json.loads(file.metadata()[FORMAT])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, arrays)
-    header["checksum"] = cnncodes.models._checksum(header, arrays)
+    header["checksum"] = cnncodes.model_files._checksum(header, arrays)
     path = folder / "forged.safetensors"
     path.write_bytes(save_arrays(arrays, metadata={FORMAT: json.dumps(header)}))
     return path

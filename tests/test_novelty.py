@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 import cnncodes.novelty
+from cnncodes.folds import make_folds
 from cnncodes.novelty import MAX_REFERENCE, cosine_to_nearest, learn_familiarity, novelty
-from cnncodes.probes import make_folds
 
 MEANS = np.random.default_rng(1).normal(size=(4, 12))
 

@@ -191,7 +191,7 @@ def test_codes_too_large_for_float16_are_not_kept_wrong(
 
 
 def test_a_writer_refuses_what_its_file_cannot_hold(small_sample: Path, tmp_path: Path) -> None:
-    from cnncodes.codes import CodesWriter
+    from cnncodes.codes_writer import CodesWriter
 
     extract(small_sample, tmp_path / "codes.h5", layers=["layer1"])
     with CodesWriter(tmp_path / "codes.h5") as file:

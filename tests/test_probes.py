@@ -11,10 +11,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-import cnncodes.probes
+import cnncodes.search
 from cnncodes.calibration import fit_temperature, softmax
 from cnncodes.errors import ProbeError
-from cnncodes.probes import C_GRID, CodeScaler, fit_probe, make_folds, make_probe, search_C
+from cnncodes.folds import make_folds
+from cnncodes.probes import CodeScaler, make_probe
+from cnncodes.search import C_GRID, fit_probe, search_C
 
 Data = tuple[np.ndarray, np.ndarray]
 PLAIN_SCALERS = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}
@@ -293,7 +295,7 @@ def test_codes_that_are_not_finite_are_refused(bad):
 @pytest.mark.parametrize("clf", ["svm", "logreg"])
 def test_fit_that_does_not_converge_becomes_a_note_that_says_what_to_do(clf, monkeypatch):
     X, y = noisy()
-    monkeypatch.setattr(cnncodes.probes, "MAX_ITER", 1)
+    monkeypatch.setattr(cnncodes.search, "MAX_ITER", 1)
     search = search_C(X, y, clf=clf, Cs=[1e-2, 1.0, 100.0])
     (note,) = (note for note in search.notes if "converge" in note)
     assert "of 15 fits did not converge within 1 steps" in note
@@ -305,18 +307,18 @@ def test_fit_that_does_not_converge_becomes_a_note_that_says_what_to_do(clf, mon
 def test_convergence_note_counts_the_fits_and_names_their_C():
     converged = np.array([[True, True, False], [True, False, False]])
     Cs = np.array([0.1, 1.0, 10.0])
-    (note,) = cnncodes.probes._unconverged(converged, Cs, best=0)
+    (note,) = cnncodes.search._unconverged(converged, Cs, best=0)
     assert "3 of 6 fits" in note
     assert "C = 1 to 10; the chosen C is not among them" in note
-    (note,) = cnncodes.probes._unconverged(converged, Cs, best=1)
+    (note,) = cnncodes.search._unconverged(converged, Cs, best=1)
     assert "the chosen C is among them" in note
-    assert cnncodes.probes._unconverged(np.ones((2, 3), bool), Cs, best=0) == []
+    assert cnncodes.search._unconverged(np.ones((2, 3), bool), Cs, best=0) == []
 
 
 def test_final_fit_that_does_not_converge_is_noted_as_well(monkeypatch):
     X, y = noisy()
-    make = cnncodes.probes.make_probe
-    monkeypatch.setattr(cnncodes.probes, "make_probe", lambda clf, **options: make(clf, **{**options, "max_iter": 1}))
+    make = cnncodes.search.make_probe
+    monkeypatch.setattr(cnncodes.search, "make_probe", lambda clf, **options: make(clf, **{**options, "max_iter": 1}))
     _, search = fit_probe(X, y, clf="logreg", C=10.0)
     assert [note for note in search.notes if "the fit to all images did not converge" in note]
 

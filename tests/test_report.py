@@ -27,12 +27,12 @@ from cnncodes.codes import CodesFile, load_codes
 from cnncodes.errors import CnnCodesError, ImagesError
 from cnncodes.evaluation import EvaluationResult
 from cnncodes.pictures import draw_sheet
-from cnncodes.probes import search_C
 from cnncodes.report import make_report, pages
 from cnncodes.report.answers import Answers, ask
 from cnncodes.report.choosing import OF_A_CELL, choose
 from cnncodes.report.plots import draw
 from cnncodes.report.scatter import lay_out
+from cnncodes.search import search_C
 from cnncodes.shipped import SAMPLE, shipped_path
 
 HOSTILE = "</script><script>alert(1)</script>"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cnncodes import verify
-from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes import CodesFile
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import ImagesError
 
 

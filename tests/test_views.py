@@ -25,13 +25,14 @@ from torchvision.transforms import functional
 
 from cnncodes import CNNCodes, CNNCodesClassifier, compare, evaluate, extract, fit, load_codes, merge, verify
 from cnncodes.cli import main
-from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes import CodesFile
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import BackboneError, MismatchError, ModelFileError
 from cnncodes.evaluation import neighbour_accuracy, nested_predictions
 from cnncodes.extraction import in_memory
 from cnncodes.images import load_images
 from cnncodes.models import ProbeModel
-from cnncodes.probes import fit_probe, search_C
+from cnncodes.search import fit_probe, search_C
 from cnncodes.settings import Settings, build_network
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
 from cnncodes.views import VIEWS, as_rows, averaged, repeated, summed

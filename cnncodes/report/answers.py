@@ -14,7 +14,8 @@ from cnncodes.codes import CodesFile
 from cnncodes.evaluation import EvaluationResult, majority_accuracy, neighbour_accuracy, score
 from cnncodes.leakage import guard_splits
 from cnncodes.models import ProbeModel
-from cnncodes.probes import search_C, winner
+from cnncodes.probes import winner
+from cnncodes.search import search_C
 from cnncodes.training_rows import split_rows
 
 __all__ = ["Answers", "ask"]

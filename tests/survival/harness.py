@@ -26,7 +26,8 @@ from torch import nn
 
 import cnncodes.codes
 from cnncodes import extract, register_backbone
-from cnncodes.codes import CodesFile, CodesWriter
+from cnncodes.codes import CodesFile
+from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError
 from cnncodes.preprocess import Preprocessing
 

@@ -1,0 +1,261 @@
+"""The choice of C: cross-validation over a whole grid of values at once."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+
+from cnncodes.calibration import fit_temperature, log_loss
+from cnncodes.errors import ProbeError
+from cnncodes.folds import Folds, make_folds
+from cnncodes.probes import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
+from cnncodes.rows import few_threads
+from cnncodes.solvers import fit_path
+from cnncodes.views import as_rows, repeated, summed
+
+__all__ = ["CONVERGE", "C_GRID", "Search", "fit_probe", "grid_of", "not_finite", "search_C"]
+
+C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
+CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
+CLOSE = 0.5  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
+TIE = 1e-12  # mean accuracies that differ by less differ by rounding
+
+
+@dataclass
+class Search:
+    """Cross-validation of probes over a grid of C.
+
+    Attributes
+    ----------
+    Cs : ndarray, shape (n_Cs,)
+    accuracy : ndarray, shape (n_folds, n_Cs)
+        Of the held-out fold.
+    C : float
+        The value that was chosen: unless asked otherwise, of those whose out-of-fold accuracy is within half a
+        standard error of the best, that whose calibrated out-of-fold probabilities are the most likely.
+    decision : ndarray, shape (n_samples, n_classes) or (n_samples, 1) for two classes
+        Out-of-fold decision values for that C.
+    temperature : float
+        What decision values are divided by before the softmax gives probabilities: fitted to these.
+    classes : ndarray, shape (n_classes,)
+    folds : list of (train, test) index arrays
+    notes : list of str
+    """
+
+    Cs: np.ndarray
+    accuracy: np.ndarray
+    C: float
+    decision: np.ndarray
+    temperature: float
+    classes: np.ndarray
+    folds: Folds
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Out-of-fold predictions for the chosen C, shape (n_samples,)."""
+        return self.classes[winner(self.decision)]
+
+
+def search_C(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    clf: str = "svm",
+    Cs: Sequence[float] | np.ndarray = C_GRID,
+    scale: str = "standard",
+    class_weight: Any = None,
+    groups: np.ndarray | None = None,
+    cv: int = 5,
+    seed: int = 0,
+    one_se: bool = False,
+    folds: Folds | None = None,
+    n_jobs: int | None = None,
+) -> Search:
+    """Cross-validate a probe for each C of a grid, and choose one.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_samples, n_features) or (n_samples, n_views, n_features)
+        All views of an image are trained on, or none is; where it is held out, their decision values are summed.
+    y : ndarray, shape (n_samples,)
+    clf, scale, class_weight
+        As for `make_probe`.
+    Cs : sequence of float
+    groups, cv, seed
+        As for `make_folds`.
+    one_se : bool
+        Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best, instead of the
+        best (Breiman, Friedman, Olshen, Stone 1984).
+    folds : list of (train, test) index arrays, optional
+        Instead of those that `make_folds` makes; each row must be tested on once.
+    n_jobs : int, optional
+        Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray.
+
+    Returns
+    -------
+    Search
+        A fit that did not converge, and a best C at the edge of the grid, are among its notes.
+
+    Raises
+    ------
+    ProbeError
+        As for `make_probe` and `make_folds`; or codes that are not finite.
+    """
+    Cs = np.sort(np.asarray(Cs, dtype=float))
+    for C in Cs[[0, -1]]:  # refuses what is wrong before anything is computed
+        make_probe(clf, C=C, scale=scale, class_weight=class_weight)
+    notes: list[str] = []
+    if folds is None:
+        folds, notes = make_folds(y, groups, cv=cv, seed=seed)
+    if not (finite := np.isfinite(X).all(axis=tuple(range(1, X.ndim)))).all():
+        raise not_finite(int(np.sum(~finite)), len(X))
+    classes = np.unique(y)
+    tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
+    results = Parallel(n_jobs=n_jobs)(tasks)
+    accuracy = np.array(
+        [
+            [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
+            for (_, test), path in zip(folds, results, strict=True)
+        ]
+    )
+    decision = np.empty((len(Cs), len(y), results[0].decision.shape[2]))
+    for (_, test), path in zip(folds, results, strict=True):
+        decision[:, test] = path.decision
+    truth = np.searchsorted(classes, y)
+    best = _most_regularised(accuracy) if one_se else _most_likely(decision, truth)
+    temperature = fit_temperature(decision[best], truth)
+    means = accuracy.mean(axis=0)
+    notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
+    notes += sorted({f"in cross-validation: {message}" for path in results for message in path.messages})
+    if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
+        notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
+    return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
+
+
+def not_finite(bad: int, n: int) -> ProbeError:
+    """Return the error for codes of `bad` of n images that are not finite."""
+    return ProbeError(
+        f"the codes of {bad} of {n} images are not finite; "
+        "extract them again with --precision fp32, or with other weights"
+    )
+
+
+def _most_regularised(accuracy: np.ndarray) -> int:
+    """Return the first column within one standard error of the best, given shape (n_folds, n_Cs)."""
+    means = accuracy.mean(axis=0)
+    best = int(np.argmax(means))
+    return int(np.argmax(means >= means[best] - accuracy[:, best].std(ddof=1) / np.sqrt(len(accuracy)) - TIE))
+
+
+def _most_likely(decision: np.ndarray, truth: np.ndarray) -> int:
+    """Return which C is the best: of those hardly less accurate than any, that with the smallest log loss.
+
+    Of a few dozen images, many C get nearly the same number right, and chance decides which gets most. The log loss of
+    the calibrated out-of-fold decisions, shape (n_Cs, n_samples, k), is the steadier judge among them.
+    """
+    accuracy = np.array([np.mean(winner(values) == truth) for values in decision])
+    top = accuracy.max()
+    close = np.flatnonzero(accuracy >= top - CLOSE * np.sqrt(top * (1 - top) / len(truth)) - TIE)
+    losses = [log_loss(decision[i], truth, fit_temperature(decision[i], truth)) for i in close]
+    return int(close[np.argmin(losses)])
+
+
+def fit_probe(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    clf: str = "svm",
+    C: float | str = "auto",
+    scale: str = "standard",
+    class_weight: Any = None,
+    **search_options: Any,
+) -> tuple[Pipeline, Search]:
+    """Choose C by cross-validation, unless it is given, and fit the probe on all rows.
+
+    Parameters
+    ----------
+    X, y, clf, scale, class_weight
+        As for `search_C`.
+    C : float or "auto"
+        ``"auto"`` searches `C_GRID`; a number is cross-validated alone.
+    **search_options
+        ``groups``, ``cv``, ``seed``, ``one_se`` and ``n_jobs`` of `search_C`.
+
+    Returns
+    -------
+    probe : Pipeline
+        Fitted.
+    search : Search
+        With the notes of both steps.
+    """
+    search = search_C(X, y, clf=clf, Cs=grid_of(C), scale=scale, class_weight=class_weight, **search_options)
+    probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
+    with few_threads(X), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        probe.fit(as_rows(X), repeated(y, X))
+    if any(issubclass(item.category, ConvergenceWarning) for item in caught):
+        search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
+    search.notes += _messages(caught)
+    return probe, search
+
+
+def grid_of(C: float | str) -> np.ndarray:
+    """Return the values that `C` means: `C_GRID` for ``"auto"``, or the one that is given."""
+    if C != "auto" and not (isinstance(C, numbers.Real) and C > 0):
+        raise ProbeError(f"C is {C!r}; it must be 'auto' or a positive number")
+    return C_GRID if C == "auto" else np.array([float(C)])
+
+
+def _messages(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Return warnings as lines, but for those of the solvers, which are told in our own words."""
+    return [" ".join(str(w.message).split()) for w in caught if not issubclass(w.category, ConvergenceWarning)]
+
+
+def _unconverged(converged: np.ndarray, Cs: np.ndarray, best: int) -> list[str]:
+    """Say which fits did not converge, given shape (n_folds, n_Cs), and what to do about it."""
+    if converged.all():
+        return []
+    failed = np.flatnonzero(~converged.all(axis=0))
+    which = f"C = {Cs[failed[0]]:g}" + (f" to {Cs[failed[-1]]:g}" if len(failed) > 1 else "")
+    chosen = "the chosen C is among them" if best in failed else "the chosen C is not among them"
+    return [
+        f"in cross-validation, {np.sum(~converged)} of {converged.size} fits did not converge within {MAX_ITER} steps "
+        f"({which}; {chosen}); {CONVERGE}"
+    ]
+
+
+class _FoldPath(NamedTuple):
+    """What one fold gives."""
+
+    decision: np.ndarray  # (n_Cs, n_test, k), of the held-out rows
+    converged: np.ndarray  # (n_Cs,)
+    messages: list[str]  # other warnings
+
+
+def _fold_path(
+    X: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    clf: str,
+    Cs: np.ndarray,
+    scale: str,
+    class_weight: Any,
+) -> _FoldPath:
+    """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
+    scaler = SCALINGS[scale]().fit(as_rows(X[train]))
+    inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        labels = repeated(y[train], X)
+        path = fit_path(inside, labels, Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
+    return _FoldPath(summed(path.decision_function(outside), X), path.converged, _messages(caught))
