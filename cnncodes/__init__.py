@@ -18,7 +18,7 @@ _HOMES = {
     "advise": "advice",
     "audit": "auditing",
     "compare": "comparison",
-    "evaluate": "fitting",
+    "evaluate": "evaluating",
     "extract": "extraction",
     "fit": "fitting",
     "load_backbone": "backbones",

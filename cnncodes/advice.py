@@ -18,6 +18,7 @@ from cnncodes.leakage import guard_splits
 from cnncodes.learning_curve import LearningCurve, learning_curve
 from cnncodes.optional import need
 from cnncodes.pretrained_head import PretrainedHead
+from cnncodes.search import AUTO
 from cnncodes.training_rows import split_rows
 from cnncodes.views import averaged
 
@@ -142,7 +143,7 @@ def advise(
     *,
     cv: int = 5,
     seed: int = 0,
-    n_jobs: int | None = None,
+    n_jobs: int | str | None = AUTO,
     weights: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Advice:

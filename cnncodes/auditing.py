@@ -19,7 +19,7 @@ from cnncodes.html_tables import html_table
 from cnncodes.label_errors import find_label_errors
 from cnncodes.neighbours import nearest_rows, standardised
 from cnncodes.optional import need
-from cnncodes.search import search_C
+from cnncodes.search import AUTO, search_C
 from cnncodes.views import averaged
 
 __all__ = ["Audit", "audit"]
@@ -136,6 +136,7 @@ def audit(
     clf: str = "svm",
     cv: int = 5,
     seed: int = 0,
+    n_jobs: int | str | None = AUTO,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Audit:
     """Look for wrong labels, duplicates, outliers, unreadable images and imbalance.
@@ -148,7 +149,7 @@ def audit(
         What the file was made from: with the pictures at hand, more of the near-duplicates are found.
     layers : str or sequence of str
         Whose codes say what a label should be, and what is far from all others; several are concatenated.
-    clf, cv, seed
+    clf, cv, seed, n_jobs
         Of the out-of-fold probabilities, as for `fit`.
     progress : callable, optional
         Called with (done, total, failed) while `images` are read.
@@ -200,7 +201,7 @@ def audit(
         )
     found.duplicates = _pairs(records, duplicates)
     found.outliers = _outliers(records, X)
-    _add_suspects(found, records, X, labels, join_groups(groups, duplicates), clf=clf, cv=cv, seed=seed)
+    _add_suspects(found, records, X, labels, join_groups(groups, duplicates), clf=clf, cv=cv, seed=seed, n_jobs=n_jobs)
     return found
 
 

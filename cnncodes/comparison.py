@@ -21,7 +21,7 @@ from cnncodes.folds import make_folds
 from cnncodes.html_tables import html_table
 from cnncodes.leakage import guard_splits
 from cnncodes.optional import need
-from cnncodes.search import search_C
+from cnncodes.search import AUTO, search_C
 from cnncodes.training_rows import split_rows
 
 __all__ = ["HEADERS", "Comparison", "compare", "paired_interval", "shown_row"]
@@ -148,7 +148,7 @@ def compare(
     seed: int = 0,
     repeats: int | None = None,
     guard: bool = True,
-    n_jobs: int | None = None,
+    n_jobs: int | str | None = AUTO,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Comparison:
     """Cross-validate layers × classifiers × scalings on the same folds.
@@ -255,7 +255,7 @@ def _plan(paths: list[str], layers: list[str], clfs: Sequence[str], scales: Sequ
 
 
 def _cross_validate(
-    candidate: _Candidate, groups: np.ndarray, *, cv: int, seeds: Sequence[int], n_jobs: int | None
+    candidate: _Candidate, groups: np.ndarray, *, cv: int, seeds: Sequence[int], n_jobs: int | str | None
 ) -> tuple[dict[str, Any], np.ndarray, list[str]]:
     """Return the row of a probe, the share of right answers to each image, and notes."""
     started = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from cnncodes.allocation import freed_memory_kept
 from cnncodes.one_thread import one_thread
 
 __all__ = ["compiled", "pays"]
@@ -23,7 +24,7 @@ FEWEST = 1000  # images for which it is worth a thought
 
 def pays(run: Callable[[], Any], n_batches: float, workers: int) -> bool:
     """Whether compiling takes less time than it saves; `run` computes one batch, on one thread."""
-    with one_thread():
+    with one_thread(), freed_memory_kept():
         run()
         started = time.perf_counter()
         run()

@@ -26,6 +26,8 @@ def factorise(matrix: Array, scale: float, diagonal: Array | float) -> Array:
         system = scale * matrix
         system[np.diag_indices(len(system))] += added
         top = float(system.diagonal().max())
+        if not np.isfinite(top):
+            raise ValueError("the rows hold what is not finite, or too large for products: scale them")
         factor, info = lapack.dpotrf(system.T, lower=0, overwrite_a=1, clean=0)
         if info == 0:
             return factor
@@ -46,6 +48,10 @@ class Curvature:
         self.gram: Array | None = None
         self.active = np.empty(0, dtype=np.intp)  # the rows of `kernel`, in its order
         self.kernel: Array | None = None
+
+    def forget(self) -> None:
+        """Make the next system anew."""
+        self.gram, self.weights = None, np.zeros(self.rows.n)
 
     def solve(self, weights: Array, C: float, g: Array, shared: Curvature | None = None) -> Array:
         """Return v of (I + 2 C sum weights_i x_i x_i^T) v = g, with g of shape (p, k)."""

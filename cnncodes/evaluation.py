@@ -27,6 +27,7 @@ __all__ = [
     "nested_predictions",
     "score",
     "score_shares",
+    "spread",
     "wilson_interval",
 ]
 
@@ -130,20 +131,25 @@ def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: str
         Of several views of an image the mean counts.
     y : ndarray, shape (n_samples,)
     folds : list of (train, test) index arrays
-        Of more than 1,000 held-out rows, 1,000 spread evenly are asked for.
+        Of the held-out rows those of `spread` are asked for.
     scale : {"standard", "l2", "none"}
         Of the codes, between which the Euclidean distance is taken.
     """
     X = averaged(X)
     right: list[np.ndarray] = []
     for train, test in folds:
-        asked = test[np.linspace(0, len(test) - 1, min(len(test), NEIGHBOUR_QUERIES)).astype(int)]
+        asked = spread(test)
         scaler = SCALINGS[scale]().fit(X[train])
         nearest = KNeighborsClassifier(1, algorithm="brute")
         with few_threads(X):
             nearest.fit(scaler.transform(X[train]), y[train])
             right.append(nearest.predict(scaler.transform(X[asked])) == y[asked])
     return float(np.mean(np.concatenate(right)))
+
+
+def spread(rows: np.ndarray) -> np.ndarray:
+    """Return these rows, or of more than 1,000 as many as that, spread evenly: enough for a baseline."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), NEIGHBOUR_QUERIES)).astype(int)]
 
 
 def nested_predictions(

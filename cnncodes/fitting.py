@@ -1,37 +1,34 @@
-"""Fits and evaluates probes on codes files: what the commands of these names do."""
+"""Fits probes to codes files: what `cnncodes fit` does."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnncodes.codes import CodesFile
-from cnncodes.codes_layout import is_hdf5
 from cnncodes.errors import ProbeError
+from cnncodes.evaluating import predict_rows
 from cnncodes.evaluation import (
-    EvaluationResult,
     majority_accuracy,
     neighbour_accuracy,
     nested_predictions,
     score,
 )
-from cnncodes.images import ImageSet, load_images
-from cnncodes.large_probes import fit_large_probe, pieces, sample_that_fits
+from cnncodes.large_probes import fit_large_probe, sample_that_fits
 from cnncodes.leakage import guard_splits
 from cnncodes.model_files import digests_of
 from cnncodes.models import ProbeModel
 from cnncodes.novelty import learn_familiarity
-from cnncodes.search import Search, fit_probe
+from cnncodes.search import AUTO, Search, fit_probe
 from cnncodes.training_rows import split_rows
 from cnncodes.views import averaged
 
-__all__ = ["evaluate", "fit"]
+__all__ = ["fit"]
 
 PROTOCOL = (
     "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson, "
@@ -55,7 +52,7 @@ def fit(
     one_se: bool = False,
     nested: bool = False,
     guard: bool = True,
-    n_jobs: int | None = None,
+    n_jobs: int | str | None = AUTO,
     memory_limit: int | None = None,
 ) -> ProbeModel:
     """Fit a linear probe on codes, with a cross-validated score.
@@ -85,8 +82,8 @@ def fit(
     guard : bool
         Keep near-duplicates on the same side of each fold, and held-out images that have one among the training images
         out of the score.
-    n_jobs : int, optional
-        Folds that run in parallel.
+    n_jobs : int or "auto", optional
+        Folds that run in parallel; ``"auto"`` takes all cores where that pays, and memory allows it.
     memory_limit : int, optional
         Bytes of memory that the process may take; by default what is free.
 
@@ -131,7 +128,7 @@ def _fit_file(
     train, test, notes = split_rows(file)
     every, groups = file.labels[train], file.groups[train]
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
-    m = sample_that_fits(file, names, len(train), len(set(every)), **limits)
+    m, options["n_jobs"] = sample_that_fits(file, names, len(train), len(set(every)), **limits)
     guarded = guard_splits(file, train, test, near=m == len(train)) if guard else None
     if guarded is not None:
         groups, test, notes = guarded.groups, test[~guarded.leaked], notes + guarded.notes
@@ -194,87 +191,9 @@ def _fit_file(
         y_test = file.labels[test]
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
-        answers = [model.predict(file.codes(names, test[piece])) for piece in pieces(file, names, len(test))]
-        figures = score(y_test, np.concatenate(answers))
+        figures = score(y_test, predict_rows(file, model, test))
         model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
     return model
-
-
-def evaluate(
-    data: Any = "codes.h5",
-    model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
-    *,
-    guard: bool = True,
-    allow_outside: bool = False,
-    weights: str | os.PathLike[str] | None = None,
-    device: str | None = None,
-    workers: int | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
-) -> EvaluationResult:
-    """Score a fitted model on labelled images.
-
-    Parameters
-    ----------
-    data : path, CodesFile, or what `load_images` takes
-        Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
-    model : path or ProbeModel
-    guard : bool
-        Leave out held-out images of a codes file that have a near-duplicate among its training images.
-    allow_outside : bool
-        Let a manifest name files outside its folder.
-    weights : path, optional
-        Where the weights file of the model lies by now.
-    device : str, optional
-        Another device than that of the training codes.
-    workers : int, optional
-    progress : callable, optional
-
-    Returns
-    -------
-    EvaluationResult
-
-    Raises
-    ------
-    MismatchError
-        The codes are of another backbone, other weights or other preprocessing than the model's.
-    ProbeError
-        There are no labelled images.
-    """
-    started = time.perf_counter()
-    fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
-    if isinstance(data, CodesFile) or _is_codes_file(data):
-        X, y, digests, notes, neighbour = _from_codes(data, fitted, guard)
-    else:
-        X, y, digests, notes = _from_images(
-            load_images(data, allow_outside=allow_outside),
-            str(data),
-            fitted,
-            {"weights": weights, "device": device, "workers": workers, "progress": progress},
-        )
-        neighbour = None
-    if not len(y):
-        raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
-    seen = fitted.was_trained_on(digests)
-    if seen.all():
-        notes.append("these are images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
-    elif seen.any():
-        notes.append(f"{seen.sum()} images are left out: the model was fitted on them")
-        X, y = X[~seen], y[~seen]
-    if unknown := sorted(set(y) - set(fitted.classes)):
-        notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
-    predicted = fitted.predict(X)
-    labels, counts = np.unique(y, return_counts=True)
-    return EvaluationResult(
-        y=y,
-        predicted=predicted,
-        classes=sorted({*fitted.classes, *labels.tolist()}),
-        baseline_accuracy=float(counts.max() / len(y)),
-        about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
-        seconds=time.perf_counter() - started,
-        notes=notes,
-        neighbour_accuracy=neighbour,
-        n_seen=int(seen.sum()),
-    )
 
 
 def _names(layers: str | Sequence[str]) -> list[str]:
@@ -283,41 +202,3 @@ def _names(layers: str | Sequence[str]) -> list[str]:
 
 def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
     return {f"cv_{name}": value for name, value in score(y, search.predictions, out_of_fold=True).items()}
-
-
-def _is_codes_file(data: Any) -> bool:
-    if not isinstance(data, (str, os.PathLike)):
-        return False
-    return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
-
-
-def _from_codes(
-    data: Any, model: ProbeModel, guard: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
-    with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
-        model.check_codes(file.description, str(file.path))
-        train, test, notes = split_rows(file)
-        if guard and len(test):
-            guarded = guard_splits(file, train, test)
-            test, notes = test[~guarded.leaked], notes + guarded.notes
-        rows = test if len(test) else train
-        X, y = file.codes(model.layers, rows), file.labels[rows]
-        neighbour = None
-        if len(test):
-            every, labels = (
-                np.concatenate([file.codes(model.layers, train), X]),
-                np.concatenate([file.labels[train], y]),
-            )
-            one_fold = (np.arange(len(train)), np.arange(len(train), len(every)))
-            neighbour = neighbour_accuracy(every, labels, [one_fold], scale=model.scale)
-        return X, y, file.sha256[rows], notes, neighbour
-
-
-def _from_images(
-    images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    if images.labels is None:
-        raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
-    computed = model.compute_codes(images, **options)
-    notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
-    return model.concatenated(computed.codes), np.array(images.labels)[computed.rows], computed.sha256, notes

@@ -14,9 +14,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.memory import available_memory, resident_memory
-from cnncodes.newton import CURVATURE_BYTES, ROW_BYTES
+from cnncodes.newton import CURVATURE_BYTES, ROW_BYTES, SHARED_MATRICES
 from cnncodes.probes import LOSSES, SCALINGS, make_probe
-from cnncodes.search import CONVERGE, Search, grid_of, not_finite, search_C
+from cnncodes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
 from cnncodes.solvers import fit_in_passes, fit_path
 from cnncodes.views import as_rows, repeated
 
@@ -25,8 +25,8 @@ __all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits"]
 CHUNK_BYTES = 16 << 20  # of float32 rows
 IMAGE_BYTES = 250  # of an image, besides its codes: labels, digests
 SPARE_BYTES = 200 << 20  # for chunks, libraries that are loaded late, and what memory loses to fragments
+WORKER_BYTES = 250 << 20  # of a process for some of the folds, libraries and all
 SAMPLE_ROWS = 20_000  # more say hardly more about C
-MATRICES = 5  # of n_features x n_features float64, at the least: of all rows, of a class, and to solve with them
 MAX_ITER = 200  # steps, each of which reads the file once to a few times
 
 
@@ -36,8 +36,10 @@ def memory_of_fit(n: int, file: CodesFile, layers: list[str], n_classes: int, n_
     rows, k, jobs = n * int(np.prod(file.views)), 1 if n_classes == 2 else n_classes, effective_n_jobs(n_jobs)
     square = 8 * min(rows, d + 1) ** 2
     decisions = 20 * k * n_Cs  # of each fold and of all, and a quarter more for what is not freed yet
-    of_job = 8 * d + 80 * k  # training rows, taken out and scaled; what the solver keeps of them
-    return rows * (4 * d + decisions + jobs * of_job) + jobs * (4 * square + min(k * square, CURVATURE_BYTES))
+    of_class = 2 * square + ROW_BYTES * rows
+    of_solver = SHARED_MATRICES * square + min(k * of_class, max(of_class, CURVATURE_BYTES))
+    of_job = 8 * d * rows + of_solver  # training rows, taken out and scaled; what the solver keeps of them
+    return rows * (4 * d + decisions) + jobs * of_job
 
 
 def sample_that_fits(
@@ -49,41 +51,59 @@ def sample_that_fits(
     memory_limit: int | None,
     C: float | str,
     cv: int,
-    n_jobs: int | None,
-) -> int:
-    """Return the codes of how many of n images can be in memory at once, and be fitted: n, where all can.
+    n_jobs: int | str | None,
+) -> tuple[int, int | None]:
+    """Return the codes of how many of n images can be in memory at once, and be fitted, and in how many jobs.
 
     Parameters
     ----------
     memory_limit : int, optional
         Bytes that the process may have; by default what it has, and what is free.
+    n_jobs : int or "auto", optional
+        Folds that run in parallel; ``"auto"`` is as many as pay, and as memory allows.
+
+    Returns
+    -------
+    m : int
+        n, where all can.
+    n_jobs : int, optional
 
     Raises
     ------
     ProbeError
         The limit does not even allow a few images of each class.
     """
-    held, limit = resident_memory(), _limit(memory_limit)
+    limit, d = _limit(memory_limit), sum(map(file.n_features, layers))
+    rows_each = int(np.prod(file.views))
 
-    def needed(m: int) -> int:
-        return memory_of_fit(m, file, layers, n_classes, len(grid_of(C)), n_jobs)
+    def needed(m: int, jobs: int | None) -> int:
+        return base + memory_of_fit(m, file, layers, n_classes, len(grid_of(C)), jobs)
 
-    if held + needed(n) <= limit:
-        return n
-    base = held + SPARE_BYTES + IMAGE_BYTES * n
+    def most_jobs(m: int) -> int | None:
+        if not isinstance(n_jobs, str):
+            return n_jobs
+        jobs = jobs_that_pay(m * rows_each * d, cv)
+        while jobs is not None and needed(m, jobs) + jobs * WORKER_BYTES > limit:
+            jobs = jobs - 1 if jobs > 2 else None
+        return jobs
+
+    base, few = resident_memory(), None if isinstance(n_jobs, str) else n_jobs
+    if needed(n, few) <= limit:
+        return n, most_jobs(n)
+    base += SPARE_BYTES + IMAGE_BYTES * n
     least = min(n, 2 * cv * n_classes)
     m = min(n, SAMPLE_ROWS)
-    while m > least and base + needed(m) > limit:
+    while m > least and needed(m, few) > limit:
         m = max(least, int(0.95 * m))
-    in_passes = n * int(np.prod(file.views)) * ROW_BYTES + MATRICES * 8 * sum(map(file.n_features, layers)) ** 2
-    least_bytes = base + max(needed(m), in_passes)
+    in_passes = base + n * rows_each * ROW_BYTES + (SHARED_MATRICES + 2) * 8 * d**2  # of all rows and of one class
+    least_bytes = max(needed(m, few), in_passes)
     if least_bytes > limit:
         raise ProbeError(
             f"{file.path}: the memory is limited to {limit / 1e6:.0f} MB, but {least_bytes / 1e6:.0f} MB are needed to "
             f"choose C on {m} images, and to fit to all a block at a time; raise --memory-limit, name fewer or shorter "
             "layers, or lower --jobs"
         )
-    return m
+    return m, most_jobs(m)
 
 
 def _limit(memory_limit: int | None) -> int:
@@ -221,9 +241,10 @@ def pieces(file: CodesFile, layers: list[str], n: int) -> Iterator[slice]:
 
 
 def _stratified(of_row: np.ndarray, m: int, cv: int, seed: int) -> np.ndarray:
-    """Return which rows are a sample of about m, ascending: each class by its share, but enough for all folds."""
+    """Return which rows are a sample of at most m, ascending: each class by its share, but enough for all folds."""
     counts = np.bincount(of_row)
-    wanted = np.maximum(np.round(m * counts / len(of_row)), 2 * cv)
+    least = np.minimum(counts, 2 * cv)
+    wanted = least + np.floor((m - least.sum()) * (counts - least) / max((counts - least).sum(), 1))
     order = np.random.default_rng(seed).permutation(len(of_row))
     order = order[np.argsort(of_row[order], kind="stable")]
     rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[of_row[order]]

@@ -94,7 +94,7 @@ def learning_curve(
     cv: int = 5,
     seed: int = 0,
     repeats: int = 3,
-    n_jobs: int | None = None,
+    n_jobs: int | str | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> LearningCurve:
     """Cross-validate probes that learn from an eighth, a quarter, a half and all of the training images.

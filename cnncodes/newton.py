@@ -29,13 +29,17 @@ __all__ = ["HingeProblem", "Solution", "classes_at_once", "solve_path"]
 
 Array = NDArray[np.float64]
 
-CURVATURE_BYTES = 256 << 20  # classes are solved together as long as their matrices fit in here
+CURVATURE_BYTES = 512 << 20  # classes are solved together as long as what they take fits in here
 ROW_BYTES = 100  # that a row takes for each class that is solved: margins, slack, the change of the line search
 OBJECTIVE_GAP = 1e-7  # relative: what a solution may lie above the optimum
 LADDER_RATIO = 10.0  # between the values of C that lead up to the first one asked for
 LADDER_START = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
 LADDER_GAP = 0.1  # relative: how far from the optimum they may stay
 ROUNDING_GAP = 1e-13  # relative: an expected gain below this cannot be told from rounding
+# A larger C, times the sum of all squared entries (which no eigenvalue of the products exceeds), is not solved with
+# products in float32, whose rounding outweighs the penalty: for 10,000 codes it took 33 steps instead of 1 at C = 560.
+SINGLE_C = 8e7
+SHARED_MATRICES = 5  # p x p, besides those of each class: of all rows, to solve with, to add to
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,9 @@ class Solution:
 
 def classes_at_once(rows: Rows, k: int, memory: int | None) -> int:
     """Return how many of k classes can be solved together in so many bytes; there is no less than one."""
-    if memory is None:
-        return max(1, min(k, CURVATURE_BYTES // (8 * rows.p**2)))
-    return max(1, min(k, memory // (8 * rows.p**2 + ROW_BYTES * rows.n)))
+    square = 8 * rows.p**2
+    spare = CURVATURE_BYTES if memory is None else memory - SHARED_MATRICES * square
+    return max(1, min(k, spare // (2 * square + ROW_BYTES * rows.n)))
 
 
 def solve_path(
@@ -145,11 +149,17 @@ class _Descent:
         if self.problem.start is not None:
             return []
         reach = 2.0 * np.abs(self.problem.rows.scores(self.pull)).max()
+        if not np.isfinite(C * reach):
+            raise ValueError("the rows are too large for products, or C is: scale them (StandardScaler)")
         count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
         return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]
 
     def _solve(self, C: float, gap: float) -> Solution:
         problem = self.problem
+        if problem.rows.single and C * problem.rows.squares > SINGLE_C:
+            problem.rows.single = False
+            for curvature in (self.shared, *self.curvatures):
+                curvature.forget()
         k = problem.signs.shape[1]
         n_iter, converged, objective = np.zeros(k, dtype=np.intp), np.zeros(k, dtype=bool), np.zeros(k)
         open_ = np.arange(k)
@@ -212,7 +222,7 @@ class _Descent:
         root = (1 + ratio) / max(1 - ratio, 0.02)
         self.expected = int(np.ceil(0.5 * root * np.log(2 / precision))) + 2
         # Products with few columns run below the speed of a factorisation, those of float32 at up to twice that speed.
-        product = 4 * rows.n * rows.p * (0.5 * k + 12) * (1.0 if rows.X.dtype == np.float32 else 2.0)
+        product = 4 * rows.n * rows.p * (0.5 * k + 12) * (1.0 if rows.single else 2.0)
         return self.expected * product + rows.p**3 < direct
 
     def _conjugate_gradients(self, g: Array, active: Array, C: float, precision: float) -> tuple[Array, bool]:
@@ -223,13 +233,12 @@ class _Descent:
         assert self.shared.gram is not None
         share = active.sum() / (self.base.sum() * active.shape[1])
         factor = factorise(self.shared.gram, 2.0 * C * share, 1.0)
-        weights = active.astype(rows.X.dtype)
         v, r = np.zeros_like(g), -g
         z = lapack.dpotrs(factor, r, lower=0)[0]
         d, rz = z, (r * z).sum(axis=0)
         start = rz.copy()
         for _ in range(3 * self.expected):
-            Hd = d + 2.0 * C * rows.curve(d, weights)
+            Hd = d + 2.0 * C * rows.curve(d, active)
             step = rz / np.maximum((d * Hd).sum(axis=0), np.finfo(float).tiny)
             v, r = v + step * d, r - step * Hd
             z = lapack.dpotrs(factor, r, lower=0)[0]

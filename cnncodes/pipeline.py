@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import torch
 
+from cnncodes.allocation import freed_memory_kept
 from cnncodes.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.errors import DecodeError
 from cnncodes.images import ImageSet
@@ -82,7 +83,7 @@ def run_batches(
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
     workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
     done = failed = 0
-    with one_thread(), Journal(codes, workers) as journal, warnings.catch_warnings():
+    with one_thread(), freed_memory_kept(), Journal(codes, workers) as journal, warnings.catch_warnings():
         if pieces:
             network.warm_up()
         warnings.filterwarnings("ignore", module="PIL")  # for all threads: on odd files

@@ -30,6 +30,7 @@ __all__ = [
     "short",
     "stderr",
     "waiting",
+    "working",
 ]
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -41,6 +42,17 @@ def waiting(text: str) -> Iterator[None]:
     if stderr.is_terminal:
         stderr.print(f"{text} …", style="dim")
     yield
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show that something goes on whose end nobody knows, and for how long."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as spinner:
+        spinner.add_task(text, total=None)
+        yield
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,11 @@ class Rows:
         float32 or float64; it is neither copied as a whole nor changed.
     bias : float
         Value of the constant column; 0 for none.
+
+    Attributes
+    ----------
+    single : bool
+        Products that only say where to step next are of the precision of float32 rows. It can be taken back.
     """
 
     def __init__(self, X: Matrix, bias: float = 0.0) -> None:
@@ -50,6 +57,7 @@ class Rows:
         self.bias = float(bias)
         self.n, self.d = X.shape
         self.p = self.d + (bias > 0)
+        self.single = X.dtype == np.float32
         self._kernel: Array | None = None
 
     def blocks(self, total: int) -> Iterator[slice]:
@@ -85,14 +93,15 @@ class Rows:
         return out
 
     def curve(self, V: Array, weights: NDArray) -> Array:
-        """Return X^T (weights * (X V)) in the precision of X, for directions that need no more; V is (p, k)."""
-        V = V.astype(self.X.dtype)
+        """Return X^T (weights * (X V)), in float32 where `single` products do; V is (p, k)."""
+        dtype = np.dtype(np.float32 if self.single else np.float64)
+        V, weights = V.astype(dtype), weights.astype(dtype)
         out = np.zeros((self.p, V.shape[1]))
         for block in self.blocks(self.n):
-            X = self.X[block]
+            X = np.asarray(self.X[block], dtype)
             scores = product(X, V[: self.d])
             if self.bias:
-                scores += self.X.dtype.type(self.bias) * V[self.d]
+                scores += dtype.type(self.bias) * V[self.d]
             scores *= weights[block]
             out[: self.d] += product(X.T, scores)
             if self.bias:
@@ -102,9 +111,9 @@ class Rows:
     def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:
         """Add sign * sum weights_i x_i x_i^T to the lower triangle of `gram`, in place.
 
-        Products of float32 rows are of that precision within a block: they only say where to step next.
+        `single` products are summed in float32 within a block.
         """
-        single = self.X.dtype == np.float32 and len(index) > MANY
+        single = self.single and len(index) > MANY
         for block in self.blocks(len(index)):
             rows = self.take(index[block], np.float32 if single else np.float64)
             rows *= np.sqrt(weights[block])[:, None].astype(rows.dtype)
@@ -113,10 +122,16 @@ class Rows:
             else:
                 blas.dsyrk(sign, rows.T, beta=1.0, c=gram.T, lower=0, overwrite_c=1)
 
+    @cached_property
+    def squares(self) -> float:
+        """The sum of all squared entries."""
+        parts = (np.linalg.norm(np.asarray(self.X[block], np.float64)) for block in self.blocks(self.n))
+        return float(sum(part**2 for part in parts)) + self.n * self.bias**2
+
     @property
     def kernel(self) -> Array | None:
-        """All products of two rows, where that matrix is not much larger than the rows themselves."""
-        if self._kernel is None and self.n <= KERNEL_ROWS * self.p:
+        """All products of two rows in memory, where that matrix is not much larger than the rows themselves."""
+        if self._kernel is None and self.n <= KERNEL_ROWS * self.p and isinstance(self.X, np.ndarray):
             rows = self.take(slice(None))
             self._kernel = product(rows, rows.T)
         return self._kernel
@@ -133,6 +148,28 @@ def product(A: NDArray, B: NDArray) -> NDArray:
     return gemm(1.0, left[0], right[0], trans_a=left[1], trans_b=right[1]).T
 
 
-def few_threads(X: Matrix) -> AbstractContextManager[Any]:
+class _OneBlasThread(contextlib.AbstractContextManager[None]):
+    """Keeps BLAS on one thread while any of several threads is inside: the limit is one of the whole process."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.limits = threadpool_limits(limits=1, user_api="blas")
+            self.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.limits.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+def few_threads(X: Matrix) -> contextlib.AbstractContextManager[None]:
     """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
-    return threadpool_limits(limits=1 if math.prod(X.shape) < SMALL else None, user_api="blas")
+    return _one_blas_thread if math.prod(X.shape) < SMALL else contextlib.nullcontext()

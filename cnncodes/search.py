@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed, effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
@@ -21,11 +21,13 @@ from cnncodes.rows import few_threads
 from cnncodes.solvers import fit_path
 from cnncodes.views import as_rows, repeated, summed
 
-__all__ = ["CONVERGE", "C_GRID", "Search", "fit_probe", "grid_of", "not_finite", "search_C"]
+__all__ = ["AUTO", "CONVERGE", "C_GRID", "Search", "fit_probe", "grid_of", "jobs_that_pay", "not_finite", "search_C"]
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 CLOSE = 0.5  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
+AUTO = "auto"
+PARALLEL = 1_000_000  # entries of the codes from which folds in processes of their own make up for the start of these
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -78,7 +80,7 @@ def search_C(
     seed: int = 0,
     one_se: bool = False,
     folds: Folds | None = None,
-    n_jobs: int | None = None,
+    n_jobs: int | str | None = None,
 ) -> Search:
     """Cross-validate a probe for each C of a grid, and choose one.
 
@@ -97,8 +99,9 @@ def search_C(
         best (Breiman, Friedman, Olshen, Stone 1984).
     folds : list of (train, test) index arrays, optional
         Instead of those that `make_folds` makes; each row must be tested on once.
-    n_jobs : int, optional
-        Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray.
+    n_jobs : int or "auto", optional
+        Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray. ``"auto"``
+        takes all cores where that pays.
 
     Returns
     -------
@@ -120,7 +123,7 @@ def search_C(
         raise not_finite(int(np.sum(~finite)), len(X))
     classes = np.unique(y)
     tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
-    results = Parallel(n_jobs=n_jobs)(tasks)
+    results = Parallel(n_jobs=jobs_that_pay(X.size, len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
     accuracy = np.array(
         [
             [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
@@ -139,6 +142,13 @@ def search_C(
     if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
         notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
     return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
+
+
+def jobs_that_pay(size: int, n_folds: int) -> int | None:
+    """Return how many folds to run at a time on codes of so many entries; None leaves it to `parallel_config`."""
+    if size < PARALLEL or effective_n_jobs(None) > 1:
+        return None
+    return min(n_folds, cpu_count())
 
 
 def not_finite(bad: int, n: int) -> ProbeError:

@@ -102,7 +102,8 @@ class DenseLinearSVC(LinearSVC):
             max_iter=self.max_iter,
         )
         self.classes_ = path.classes
-        self.coef_, self.intercept_ = path.coefficients(0)
+        self.coef_, intercept = path.coefficients(0)
+        self.intercept_ = intercept if self.fit_intercept else 0.0
         self.n_iter_ = int(path.n_iter[0])
         return self
 
@@ -122,6 +123,7 @@ class LinearPath:
     converged : ndarray of bool of shape (n_Cs,)
     objective : ndarray of shape (n_Cs,)
         The minimised objective; one-vs-rest problems are summed.
+    n_features : int
     """
 
     Cs: NDArray
@@ -129,6 +131,7 @@ class LinearPath:
     n_iter: NDArray
     converged: NDArray
     objective: NDArray
+    n_features: int
     _weights: list[NDArray]  # (p, k) each; in the coordinates of `_space`, where there is one
     _intercepts: NDArray  # (n_Cs, k), where they are no weights of the constant column
     _bias: float  # of the constant column
@@ -143,6 +146,8 @@ class LinearPath:
 
     def decision_function(self, X: NDArray) -> NDArray:
         """Return the decision values of dense rows for every C: (n_Cs, m, k), with k = 1 for two classes."""
+        if X.shape[1:] != (self.n_features,):
+            raise ValueError(f"X has shape {X.shape}, but the classifiers take rows of {self.n_features} features")
         W = np.concatenate(self._weights, axis=1)
         scores = Rows(X, self._bias).scores(W) if self._space is None else self._space.project(X) @ W
         return np.moveaxis(scores.reshape(len(X), len(self.Cs), -1), 1, 0) + self._intercepts[:, None]
@@ -196,6 +201,11 @@ def fit_path(
     """
     if loss not in LOSSES:
         raise ValueError(f"no loss {loss!r}; there are {', '.join(LOSSES)}")
+    if not len(Cs) or not all(0 < C < np.inf for C in Cs):
+        raise ValueError(f"Cs are {list(Cs)}; there must be some, all positive and finite")
+    if not 0 < intercept_scaling < np.inf:
+        raise ValueError(f"intercept_scaling is {intercept_scaling}; it must be positive and finite")
+    check_classification_targets(y)
     rows, labels = check_X_y(X, y, dtype=FLOATS, order="C")
     return _fit(
         rows,
@@ -314,6 +324,7 @@ def _fit(
         n_iter=np.array([s.n_iter.max() for s in solutions]),
         converged=np.array([s.converged.all() for s in solutions]),
         objective=np.array([s.objective.sum() for s in solutions]),
+        n_features=X.shape[1],
         _weights=[s.W[: rows.p] for s in solutions],
         _intercepts=np.array([s.W[rows.p :].sum(axis=0) for s in solutions]),
         _bias=column,

@@ -23,15 +23,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
+import cnncodes.large_probes
 import cnncodes.model_files
 import cnncodes.models
 from cnncodes.codes import CodesFile
 from cnncodes.errors import CnnCodesError, CodesFileError, MismatchError, ModelFileError, ProbeError
-from cnncodes.fitting import evaluate, fit
+from cnncodes.evaluating import evaluate
+from cnncodes.fitting import fit
 from cnncodes.model_files import FORMAT
 from cnncodes.models import ProbeModel
 
@@ -514,6 +517,27 @@ def test_evaluation_on_codes_scores_the_held_out_rows(model, split_codes):
     assert result.to_dict()["test_accuracy"] == np.mean(model.to_sklearn().predict(X.astype(float)) == y)
     assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
     assert [note for note in result.notes if "near-duplicates" not in note] == []
+
+
+def test_evaluation_reads_a_bounded_piece_of_the_file_at_a_time(model, split_codes, monkeypatch):
+    whole = evaluate(split_codes, model, guard=False)
+    read, sizes = CodesFile.codes, []
+
+    def watched(*args, **options):
+        codes = read(*args, **options)
+        sizes.append(len(codes))
+        return codes
+
+    monkeypatch.setattr(cnncodes.large_probes, "CHUNK_BYTES", 7 * 4 * model.coef.shape[1])
+    monkeypatch.setattr(CodesFile, "codes", watched)
+    pieces = evaluate(split_codes, model, guard=False)
+    asked = list(sizes)
+    np.testing.assert_array_equal(pieces.predicted, whole.predicted)
+    (X, y), (queries, expected) = (codes_of(split_codes, "penultimate", split) for split in ("train", "test"))
+    nearest = KNeighborsClassifier(1).fit(model.scaled(X), y)
+    assert pieces.neighbour_accuracy == whole.neighbour_accuracy == nearest.score(model.scaled(queries), expected)
+    assert [size for size in asked if size > 7] == [N_TEST]  # those that the nearest neighbour is looked for
+    assert asked.count(7) > 10
 
 
 def test_images_that_the_model_was_fitted_on_are_not_held_out(pair_codes, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -335,3 +336,22 @@ def test_fit_probe_fits_all_rows_with_the_chosen_C(digits):
 def test_wrong_C_is_refused(C):
     with pytest.raises(ProbeError, match="'auto' or a positive number"):
         fit_probe(*noisy(), C=C)
+
+
+def test_folds_run_in_parallel_where_that_pays(digits, monkeypatch):
+    asked = []
+
+    class Watched(cnncodes.search.Parallel):
+        def __init__(self, n_jobs=None, **options):
+            asked.append(n_jobs)
+            super().__init__(n_jobs=n_jobs, **options)
+
+    monkeypatch.setattr(cnncodes.search, "Parallel", Watched)
+    monkeypatch.setattr(cnncodes.search, "cpu_count", lambda: 2)
+    few = search_C(*digits, Cs=[0.1], n_jobs="auto")
+    monkeypatch.setattr(cnncodes.search, "PARALLEL", digits[0].size)
+    many = search_C(*digits, Cs=[0.1], n_jobs="auto")
+    with parallel_config(backend="threading", n_jobs=3):
+        search_C(*digits, Cs=[0.1], n_jobs="auto")
+    assert asked == [None, 2, None]
+    np.testing.assert_array_equal(few.decision, many.decision)

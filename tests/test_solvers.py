@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -374,3 +376,125 @@ def test_a_matrix_that_is_not_definite_is_shifted_until_it_is():
     shift = factor @ factor.T - [[1, 2], [2, 1]]
     np.testing.assert_allclose(shift, shift[0, 0] * np.eye(2), atol=1e-12)
     assert 1 < shift[0, 0] < 8
+
+
+@pytest.mark.parametrize(("n", "d"), [(700, 30), (2500, 60)])
+@pytest.mark.parametrize("C", [1.0, 1e5])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_float32_rows_that_are_far_from_0_are_solved_as_those_of_float64(n, d, C, seed):
+    X, y = codes(n, d, 3, seed=seed)
+    X = (1000 + (X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+    single, double = DenseLinearSVC(C=C).fit(X, y), DenseLinearSVC(C=C).fit(X.astype(np.float64), y)
+    assert objective(single, X, y) <= objective(double, X, y) * (1 + 1e-6)
+    assert single.n_iter_ < 50
+
+
+@pytest.mark.parametrize("value", [1e3, 1e4, 1e6, 1e8, 1e10, 1e18])
+def test_a_float32_row_that_outweighs_all_others_is_solved_as_in_float64(value):
+    X, y = codes(400, 10, 2)
+    X = X.astype(np.float32)
+    X[0, 0] = value
+    single, double = DenseLinearSVC().fit(X, y), DenseLinearSVC().fit(X.astype(np.float64), y)
+    assert objective(single, X, y) <= objective(double, X, y) * (1 + 1e-6)
+    assert single.n_iter_ < 50
+
+
+def test_rows_that_are_too_large_for_products_are_refused():
+    X, y = codes(100, 10, 2)
+    with pytest.raises(ValueError, match="scale them"), np.errstate(all="ignore"):
+        DenseLinearSVC().fit(X * 1e160, y)
+
+
+@pytest.mark.parametrize(
+    ("Cs", "options", "message"),
+    [
+        ([], {}, "Cs are"),
+        ([1.0, -1.0], {}, "Cs are"),
+        ([np.nan], {}, "Cs are"),
+        ([np.inf], {"loss": "log_loss"}, "Cs are"),
+        ([1.0], {"intercept_scaling": -1.0}, "intercept_scaling"),
+    ],
+)
+def test_numbers_that_make_no_objective_are_refused(Cs, options, message):
+    with pytest.raises(ValueError, match=message):
+        fit_path(*codes(50, 4, 2), Cs, **options)
+
+
+def test_a_path_refuses_labels_that_are_no_classes_and_rows_of_another_width():
+    X, y = codes(50, 4, 2)
+    with pytest.raises(ValueError, match="continuous"):
+        fit_path(X, X[:, 0] + 0.5, [1.0])
+    with pytest.raises(ValueError, match="4 features"):
+        fit_path(X, y, [1.0]).decision_function(X[:, :2])
+
+
+def test_without_an_intercept_it_is_the_0_of_scikit_learn():
+    X, y = codes(50, 4, 3)
+    ours, theirs = (kind(fit_intercept=False).fit(X, y).intercept_ for kind in (DenseLinearSVC, LinearSVC))
+    assert type(ours) is type(theirs)
+    assert ours == theirs == 0
+
+
+def test_fits_that_overlap_keep_one_limit_until_the_last_is_done(monkeypatch):
+    events, step = [], threading.Barrier(2)
+
+    class Limits:
+        def __init__(self, limits: int, user_api: str) -> None:
+            events.append((limits, user_api))
+
+        def restore_original_limits(self) -> None:
+            events.append("restored")
+
+    def first() -> None:
+        with rows.few_threads(np.zeros((2, 2))):
+            step.wait()  # the other one is inside, too
+        step.wait()
+
+    monkeypatch.setattr(rows, "threadpool_limits", Limits)
+    other = threading.Thread(target=first)
+    other.start()
+    with rows.few_threads(np.zeros((2, 2))):
+        step.wait()
+        step.wait()  # the other one is done
+        assert events == [(1, "blas")]
+    other.join()
+    assert events == [(1, "blas"), "restored"]
+
+
+@pytest.mark.parametrize("K", [10, 40])
+def test_memory_of_a_fit_in_passes_is_bounded(K, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 1 << 18)
+    X, y = codes(4000, 300, K, spread=2.0)
+    elsewhere = RowsElsewhere(X)
+    start = np.zeros((K, 300)), np.zeros(K)
+    memory = 20 << 20
+    tracemalloc.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fit_in_passes(
+                elsewhere, y, 1.0, loss="squared_hinge", class_weight=None, start=start, memory=memory, max_iter=8
+            )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.15 * memory
+    assert elsewhere.most < 4000
+
+
+def test_few_rows_elsewhere_are_not_read_at_once(monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 1 << 18)
+    X, y = codes(500, 300, 3)
+    elsewhere = RowsElsewhere(X)
+    fitted = fit_in_passes(
+        elsewhere,
+        y,
+        0.01,
+        loss="squared_hinge",
+        class_weight=None,
+        start=(np.zeros((3, 300)), np.zeros(3)),
+        memory=1 << 30,
+    )
+    assert elsewhere.most < 350  # the active rows of a class may be
+    expected = fit_path(elsewhere.stored.astype(np.float32), y, [0.01])
+    assert fitted.objective[0] == pytest.approx(expected.objective[0], rel=1e-6)

@@ -25,6 +25,7 @@ LIGHT_MODULES = {
     "images": ("torch", "torchvision", "sklearn"),
     "codes": ("torch", "torchvision", "sklearn"),
     "fitting": ("torch", "torchvision"),  # and with it models, evaluation, probes and solvers
+    "evaluating": ("torch", "torchvision"),
     "backbones": ("torchvision", "timm", "sklearn"),
 }
 

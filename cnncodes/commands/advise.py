@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, command, option_json
+from cnncodes.commands.options import CODES, command, option_jobs, option_json
 from cnncodes.rendering import print_json, print_notes, print_table, progress_bar, save_plot
 
 
@@ -15,7 +15,7 @@ from cnncodes.rendering import print_json, print_notes, print_table, progress_ba
 @click.argument("codes", default=CODES)
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
-@click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
+@option_jobs
 @click.option("--weights", metavar="FILE", help="Where the weights file of the network lies by now.")
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")
 @option_json

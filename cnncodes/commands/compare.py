@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, EXIT_INTERRUPTED, command, option_guard, option_json
+from cnncodes.commands.options import CODES, EXIT_INTERRUPTED, command, option_guard, option_jobs, option_json
 from cnncodes.rendering import print_json, print_notes, print_table, progress_bar, save_plot
 
 CLFS, SCALES = ("svm", "logreg"), ("standard",)
@@ -32,7 +32,7 @@ CLFS, SCALES = ("svm", "logreg"), ("standard",)
 @click.option("--repeats", type=click.IntRange(1), help="Cross-validations.  [default: up to 5, for 1,500 answers]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
 @option_guard
-@click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
+@option_jobs
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth: .png, .svg or .pdf.")
 @option_json
 @click.pass_context

@@ -34,7 +34,7 @@ def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
 
     On a codes file with a split the held-out images are used. IMAGES is a folder of class folders or a manifest.
     """
-    from cnncodes.fitting import evaluate as run
+    from cnncodes.evaluating import evaluate as run
 
     with progress_bar("extracting") as progress:
         result = run(data, model, progress=progress, **options)

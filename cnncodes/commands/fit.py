@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, MODEL, command, option_guard, option_json
-from cnncodes.rendering import print_json, print_notes, print_scores
+from cnncodes.commands.options import CODES, MODEL, command, option_guard, option_jobs, option_json
+from cnncodes.rendering import print_json, print_notes, print_scores, working
 
 
 @command(
@@ -30,7 +30,7 @@ from cnncodes.rendering import print_json, print_notes, print_scores
     "--nested", is_flag=True, help="Also an estimate that includes the choice of C: takes --cv times as long."
 )
 @option_guard
-@click.option("--jobs", "n_jobs", type=int, help="Folds that run in parallel.  [default: 1]")
+@option_jobs
 @click.option("--memory-limit", metavar="SIZE", help="Memory to take at most, as 2GB.  [default: what is free]")
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_json
@@ -52,7 +52,8 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, as_json: bool, *
             options["C"] = float(C)
         except ValueError as error:
             raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
-    model = run(codes, **options)
+    with working("choosing C by cross-validation, and fitting" if C == "auto" else "fitting"):
+        model = run(codes, **options)
     model.save(out)
     print_notes(model.notes)
     if as_json:

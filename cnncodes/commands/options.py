@@ -33,6 +33,13 @@ option_json = click.option("--json", "as_json", is_flag=True, help="Print one JS
 option_guard = click.option(
     "--guard/--no-guard", default=True, help="Keep near-duplicates on the same side of each fold and split."
 )
+option_jobs = click.option(
+    "--jobs",
+    "n_jobs",
+    type=click.IntRange(1),
+    callback=lambda ctx, option, value: value or "auto",
+    help="Folds that run in parallel.  [default: one a core where that pays]",
+)
 option_model = click.option("-m", "--model", default=MODEL, show_default=True, help="Model file.")
 option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 option_workers = click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one a core]")

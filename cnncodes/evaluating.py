@@ -1,0 +1,153 @@
+"""Scores fitted probes on labelled images: what `cnncodes evaluate` does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes import CodesFile
+from cnncodes.codes_layout import is_hdf5
+from cnncodes.errors import ProbeError
+from cnncodes.evaluation import EvaluationResult, spread
+from cnncodes.images import ImageSet, load_images
+from cnncodes.large_probes import pieces
+from cnncodes.leakage import guard_splits
+from cnncodes.models import ProbeModel
+from cnncodes.training_rows import split_rows
+from cnncodes.views import averaged
+
+__all__ = ["evaluate", "predict_rows"]
+
+
+def evaluate(
+    data: Any = "codes.h5",
+    model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
+    *,
+    guard: bool = True,
+    allow_outside: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> EvaluationResult:
+    """Score a fitted model on labelled images.
+
+    Parameters
+    ----------
+    data : path, CodesFile, or what `load_images` takes
+        Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
+    model : path or ProbeModel
+    guard : bool
+        Leave out held-out images of a codes file that have a near-duplicate among its training images.
+    allow_outside : bool
+        Let a manifest name files outside its folder.
+    weights : path, optional
+        Where the weights file of the model lies by now.
+    device : str, optional
+        Another device than that of the training codes.
+    workers : int, optional
+    progress : callable, optional
+
+    Returns
+    -------
+    EvaluationResult
+
+    Raises
+    ------
+    MismatchError
+        The codes are of another backbone, other weights or other preprocessing than the model's.
+    ProbeError
+        There are no labelled images.
+    """
+    started = time.perf_counter()
+    fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
+    if isinstance(data, CodesFile) or _is_codes_file(data):
+        predicted, y, digests, notes, neighbour = _from_codes(data, fitted, guard)
+    else:
+        predicted, y, digests, notes = _from_images(
+            load_images(data, allow_outside=allow_outside),
+            str(data),
+            fitted,
+            {"weights": weights, "device": device, "workers": workers, "progress": progress},
+        )
+        neighbour = None
+    if not len(y):
+        raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
+    seen = fitted.was_trained_on(digests)
+    if seen.all():
+        notes.append("these are images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
+    elif seen.any():
+        notes.append(f"{seen.sum()} images are left out: the model was fitted on them")
+        predicted, y = predicted[~seen], y[~seen]
+    if unknown := sorted(set(y) - set(fitted.classes)):
+        notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
+    labels, counts = np.unique(y, return_counts=True)
+    return EvaluationResult(
+        y=y,
+        predicted=predicted,
+        classes=sorted({*fitted.classes, *labels.tolist()}),
+        baseline_accuracy=float(counts.max() / len(y)),
+        about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
+        seconds=time.perf_counter() - started,
+        notes=notes,
+        neighbour_accuracy=neighbour,
+        n_seen=int(seen.sum()),
+    )
+
+
+def _is_codes_file(data: Any) -> bool:
+    if not isinstance(data, (str, os.PathLike)):
+        return False
+    return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
+
+
+def _from_codes(
+    data: Any, model: ProbeModel, guard: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
+    with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
+        model.check_codes(file.description, str(file.path))
+        train, test, notes = split_rows(file)
+        if guard and len(test):
+            guarded = guard_splits(file, train, test)
+            test, notes = test[~guarded.leaked], notes + guarded.notes
+        rows = test if len(test) else train
+        neighbour = _neighbour_accuracy(file, model, train, test) if len(test) else None
+        return predict_rows(file, model, rows), file.labels[rows], file.sha256[rows], notes, neighbour
+
+
+def predict_rows(file: CodesFile, model: ProbeModel, rows: np.ndarray) -> np.ndarray:
+    """Return the answers to images of a codes file, reading a bounded piece of it at a time."""
+    answers = [model.predict(file.codes(model.layers, rows[piece])) for piece in pieces(file, model.layers, len(rows))]
+    return np.concatenate(answers) if answers else np.empty(0, str)
+
+
+def _neighbour_accuracy(file: CodesFile, model: ProbeModel, train: np.ndarray, test: np.ndarray) -> float:
+    """Return the accuracy of answering with the class of the nearest training image, by codes scaled for the model."""
+    asked = spread(test)
+    queries = model.scaled(averaged(file.codes(model.layers, asked)))
+    least, nearest = np.full(len(asked), np.inf), np.zeros(len(asked), np.intp)
+    for piece in pieces(file, model.layers, len(train)):
+        known = model.scaled(averaged(file.codes(model.layers, train[piece])))
+        distances = (known**2).sum(axis=1) - 2 * queries @ known.T  # squared, but for what is the same for all
+        best = distances.argmin(axis=1)
+        nearer = distances[np.arange(len(asked)), best] < least
+        least[nearer] = distances[np.arange(len(asked)), best][nearer]
+        nearest[nearer] = train[piece][best[nearer]]
+    return float(np.mean(file.labels[nearest] == file.labels[asked]))
+
+
+def _from_images(
+    images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    if images.labels is None:
+        raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
+    computed = model.compute_codes(images, **options)
+    notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
+    predicted = model.predict(model.concatenated(computed.codes))
+    return predicted, np.array(images.labels)[computed.rows], computed.sha256, notes
