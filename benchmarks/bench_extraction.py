@@ -150,12 +150,12 @@ def make_weights(folder: Path, backbone: str) -> Path:
     return path
 
 
-def make_environment(folder: Path) -> Path:
-    """Install the other tools, each with the versions that it asks for."""
-    python = folder / "others" / "bin" / "python"
+def make_environment(folder: Path, tool: str) -> Path:
+    """Install another tool, with the versions that it asks for: the two do not go with the same torchvision."""
+    python = folder / tool / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", folder / "others"], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *OTHERS.values()], check=True)
+        subprocess.run([sys.executable, "-m", "venv", folder / tool], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", OTHERS[tool]], check=True)
     return python
 
 
@@ -218,10 +218,9 @@ def compare_sides(args: argparse.Namespace) -> None:
         side: Path(sys.executable) for side in ("cnncodes", "cnncodes, compiled", "cnncodes, float32", "plain loop")
     }
     if args.others:
-        python = args.python or make_environment(args.work)
-        sides["thingsvision"] = python
+        sides["thingsvision"] = args.python or make_environment(args.work, "thingsvision")
         if args.backbone.startswith("resnet"):
-            sides["img2vec"] = python
+            sides["img2vec"] = make_environment(args.work, "img2vec")
     spans: dict[str, list[float]] = {side: [] for side in sides}
     starts: dict[str, list[float]] = {side: [] for side in sides}
     for round_ in range(args.rounds):
@@ -297,7 +296,9 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs=3, help="files: few, many, and many for cnncodes")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--others", action="store_true", help="also thingsvision and img2vec_pytorch")
-    parser.add_argument("--python", type=Path, help="interpreter that has them, instead of an environment made here")
+    parser.add_argument(
+        "--python", type=Path, help="interpreter that has thingsvision, instead of an environment made here"
+    )
     parser.add_argument("--large", action="store_true", help="200 photographs of 12 megapixels")
     parser.add_argument("--memory", action="store_true", help="peak memory for 1,000 and 100,000 images")
     args = parser.parse_args()
