@@ -82,7 +82,7 @@ def sample_that_fits(
     def most_jobs(m: int) -> int | None:
         if not isinstance(n_jobs, str):
             return n_jobs
-        jobs = jobs_that_pay(m * rows_each * d, cv)
+        jobs = jobs_that_pay(m * rows_each * d * len(grid_of(C)), cv)
         while jobs is not None and needed(m, jobs) + jobs * WORKER_BYTES > limit:
             jobs = jobs - 1 if jobs > 2 else None
         return jobs

@@ -27,7 +27,7 @@ C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 CLOSE = 0.5  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 AUTO = "auto"
-PARALLEL = 1_000_000  # entries of the codes from which folds in processes of their own make up for the start of these
+PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -123,7 +123,7 @@ def search_C(
         raise not_finite(int(np.sum(~finite)), len(X))
     classes = np.unique(y)
     tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
-    results = Parallel(n_jobs=jobs_that_pay(X.size, len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
+    results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
     accuracy = np.array(
         [
             [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
@@ -144,9 +144,9 @@ def search_C(
     return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
 
 
-def jobs_that_pay(size: int, n_folds: int) -> int | None:
-    """Return how many folds to run at a time on codes of so many entries; None leaves it to `parallel_config`."""
-    if size < PARALLEL or effective_n_jobs(None) > 1:
+def jobs_that_pay(work: int, n_folds: int) -> int | None:
+    """Return how many folds to run at a time, given entries times values of C; None leaves it to `parallel_config`."""
+    if work < PARALLEL or effective_n_jobs(None) > 1:
         return None
     return min(n_folds, cpu_count())
 
