@@ -49,7 +49,8 @@ def sentence(answers: Answers, model: ProbeModel) -> str:
     """Say how good the classifier is."""
     figures, result = answers.figures, answers.result
     low, high = figures["interval"]
-    of = f"the {len(answers.rows)} held-out images" if answers.held_out else f"{len(answers.rows)} images"
+    n, plural = len(answers.rows), "" if len(answers.rows) == 1 else "s"
+    of = f"the {n} held-out image{plural}" if answers.held_out else f"{n} image{plural}"
     how = "" if answers.held_out else ", each asked about without having learned from it"
     verdict = (
         f"always answering the most frequent class would be right for {percent(result.baseline_accuracy)}"
