@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cnncodes.commands.options import CODES, command
+from cnncodes.rendering import working
 
 
 @command("cnncodes merge part-1.h5 part-2.h5 part-3.h5 -o codes.h5")
@@ -15,7 +16,8 @@ def merge(parts: tuple[str, ...], out: str) -> None:
     from cnncodes.codes import CodesFile
     from cnncodes.merging import merge as run
 
-    run(parts, out)
+    with working("joining"):
+        run(parts, out)
     with CodesFile.open(out) as file:
         click.echo(
             f"{out}: {file.counts['ok']} of {file.n} images, {file.counts['failed']} failed, of {len(parts)} parts"
