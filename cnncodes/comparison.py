@@ -11,7 +11,9 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t
+from numpy.polynomial.hermite_e import hermegauss
+from scipy.optimize import brentq
+from scipy.stats import norm, t
 
 from cnncodes.calibration import log_loss
 from cnncodes.codes import CodesFile
@@ -42,9 +44,9 @@ class Comparison:
         ``codes``, ``backbone``, ``pooling``, ``layers``, ``depth`` (place of the layer in the network, from 0),
         ``clf``, ``scale``, ``C``, ``n_features``, ``cv_accuracy``, ``cv_interval``, ``cv_balanced_accuracy``,
         ``cv_balanced_interval``, ``cv_log_loss``, ``difference`` (of the accuracy to that of the best row),
-        ``difference_interval``, ``recommended``, ``n``, ``classes``, ``baseline_accuracy``, ``seconds``. The majority
-        class and the nearest neighbour (by the codes of the best row) are rows whose ``clf`` is ``"majority"`` and
-        ``"neighbour"``.
+        ``difference_interval`` (which allows for the choice of the best row), ``recommended``, ``n``, ``classes``,
+        ``baseline_accuracy``, ``seconds``. The majority class and the nearest neighbour (by the codes of the best row)
+        are rows whose ``clf`` is ``"majority"`` and ``"neighbour"``.
     notes : list of str
     finished : bool
         Nothing was left out by an interruption.
@@ -62,7 +64,10 @@ class Comparison:
 
     @property
     def recommended(self) -> dict[str, Any]:
-        """The simplest row that is not significantly worse than the best: fewest layers, then shortest codes."""
+        """The simplest row that is not significantly worse than the best: fewest layers, then shortest codes.
+
+        Tested is the pair alone: `difference_interval` is wider, and may reach 0 where this test says worse.
+        """
         return next(row for row in self.rows if row["recommended"])
 
     def interval(self, row: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
@@ -331,24 +336,33 @@ def _add_differences(rows: list[dict[str, Any]], shares: list[np.ndarray]) -> No
     for row in rows:
         row |= {"difference": row["cv_accuracy"] - rows[best]["cv_accuracy"], "difference_interval": None}
         row["recommended"] = False
+    as_good = []
     for row, share in zip(rows, shares, strict=False):  # the baselines come last, and have none
-        row["difference_interval"] = list(paired_interval(share, shares[best]))
-    as_good = [row for row in rows[: len(shares)] if row["difference_interval"][1] >= 0]
+        row["difference_interval"] = list(paired_interval(share, shares[best], best_of=len(shares)))
+        if paired_interval(share, shares[best])[1] >= 0:
+            as_good.append(row)
     simplest = min(as_good, key=lambda row: (len(row["layers"]), row["n_features"], -row["cv_accuracy"]))
     simplest["recommended"] = True
 
 
-def paired_interval(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+def paired_interval(
+    a: np.ndarray, b: np.ndarray, confidence: float = 0.95, *, best_of: int = 2
+) -> tuple[float, float]:
     """Return an interval for the difference of two accuracies on the same images.
 
     It is Student's for the mean of the images' differences, with half an image more in each cell of the table of right
     and wrong answers (Agresti, Min 2005), so that few images without a difference are not taken for certain.
+
+    What is best of several owes some of that to chance. So the upper end for the difference to it allows for all that
+    it was the best of (multiple comparisons with the best, Hsu 1984).
 
     Parameters
     ----------
     a, b : ndarray, shape (n,)
         How often each image was labelled right, from 0 to 1.
     confidence : float
+    best_of : int
+        Among how many `b` was found to be the best.
 
     Examples
     --------
@@ -360,8 +374,24 @@ def paired_interval(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> t
     difference = np.asarray(a, float) - np.asarray(b, float)
     mean = float(difference.sum()) / n
     deviation = np.sqrt(max(0.0, (float((difference**2).sum()) + 1) / n - mean**2) / n)
-    half = float(t.ppf(0.5 + confidence / 2, n - 1)) * float(deviation)
-    return mean - half, mean + half
+    below = 0.5 + confidence / 2
+    above = _chance_of_each(below, best_of - 1)
+    return mean - float(t.ppf(below, n - 1) * deviation), mean + float(t.ppf(above, n - 1) * deviation)
+
+
+def _chance_of_each(together: float, rivals: int) -> float:
+    """Return the chance with which each of several normal differences to one reference must stay below a value.
+
+    Such that all of them do `together`; it is the level of Dunnett's (1955) one-sided quantile.
+    """
+    if rivals < 2:
+        return together
+    at, weights = hermegauss(64)
+
+    def excess(z: float) -> float:
+        return float(weights @ norm.cdf(np.sqrt(2) * z + at) ** rivals / weights.sum()) - together
+
+    return float(norm.cdf(brentq(excess, 0, 10)))
 
 
 def shown_row(row: dict[str, Any]) -> list[str]:

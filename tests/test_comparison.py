@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from digit_codes import LAYERS, Y_DIGITS, names, write_codes
-from scipy.stats import ttest_rel
+from scipy.stats import multivariate_normal, norm, ttest_rel
 
 import cnncodes.comparison
 from cnncodes.comparison import Comparison, compare, paired_interval
@@ -145,6 +145,17 @@ def test_paired_interval_is_students_for_many_images() -> None:
     np.testing.assert_allclose(paired_interval(a, b), expected, atol=3e-4)
     low, high = paired_interval(np.ones(20), np.ones(20))
     assert low < 0 < high  # twenty images without a difference do not prove that there is none
+
+
+def test_the_difference_to_the_best_of_several_allows_for_the_choice() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((2, 100_000)) < [[0.8], [0.81]]).astype(float)
+    low, high = paired_interval(a, b)
+    low_of_seven, high_of_seven = paired_interval(a, b, best_of=7)
+    assert low_of_seven == low
+    quantile = norm.ppf(0.975) * (high_of_seven - (low + high) / 2) / ((high - low) / 2)
+    six = multivariate_normal(cov=0.5 + 0.5 * np.eye(6))  # differences to one reference share its error
+    assert six.cdf(np.full(6, quantile)) == pytest.approx(0.975, abs=5e-4)
 
 
 def test_the_plot_has_a_line_for_each_probe(comparison: Comparison, tmp_path: Path) -> None:
