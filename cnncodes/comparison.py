@@ -345,9 +345,7 @@ def _add_differences(rows: list[dict[str, Any]], shares: list[np.ndarray]) -> No
     simplest["recommended"] = True
 
 
-def paired_interval(
-    a: np.ndarray, b: np.ndarray, confidence: float = 0.95, *, best_of: int = 2
-) -> tuple[float, float]:
+def paired_interval(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, *, best_of: int = 2) -> tuple[float, float]:
     """Return an interval for the difference of two accuracies on the same images.
 
     It is Student's for the mean of the images' differences, with half an image more in each cell of the table of right
