@@ -28,12 +28,13 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from cnncodes import CodesFile, extract
+from cnncodes.auditing import out_of_fold
 from cnncodes.calibration import softmax
 from cnncodes.duplicates import NEIGHBOURS, find_duplicates
 from cnncodes.images import load_images
 from cnncodes.label_errors import find_label_errors
 from cnncodes.neighbours import nearest_rows, whitened
-from cnncodes.search import search_C
+from cnncodes.search import AUTO
 from cnncodes.thumbnails import difference, read_thumbnails
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")
@@ -140,7 +141,7 @@ def count_flipped(codes: Path, n: int, seeds: int) -> None:
         given = truth.copy()
         given[flipped] = (truth[flipped] + rng.integers(1, len(classes), len(flipped))) % len(classes)
         began = time.perf_counter()
-        search = search_C(X, classes[given])
+        search = out_of_fold(X, classes[given], n_jobs=AUTO)
         suspects = find_label_errors(given, softmax(search.decision, search.temperature))
         right = np.isin(suspects, flipped).sum()
         seconds = time.perf_counter() - began

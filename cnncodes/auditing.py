@@ -17,16 +17,18 @@ from cnncodes.duplicates import MOST, NEIGHBOURS, Duplicates, find_duplicates, j
 from cnncodes.errors import ProbeError
 from cnncodes.html_tables import html_table
 from cnncodes.label_errors import find_label_errors
+from cnncodes.large_probes import stratified_sample
 from cnncodes.neighbours import nearest_rows, standardised
 from cnncodes.optional import need
-from cnncodes.search import AUTO, search_C
+from cnncodes.search import AUTO, C_GRID, Search, search_C
 from cnncodes.views import averaged
 
-__all__ = ["Audit", "audit"]
+__all__ = ["Audit", "audit", "out_of_fold"]
 
 FAR = 1.5  # spreads between the quartiles beyond the upper one (Tukey 1977)
 SHOWN = 10  # findings of each kind, in a notebook
 IMBALANCE = 10.0  # times as many images in the largest class as in the smallest are worth a note
+SAMPLE_ROWS = 1000  # images on which every third C is tried, where there are more
 FIELDS = ("kind", "id", "label", "split", "suggested", "score", "other", "other_label", "other_split", "reason")
 
 
@@ -239,7 +241,7 @@ def _add_suspects(
     """Say which labels are probably wrong, by probabilities from folds that keep duplicates together."""
     at = np.flatnonzero(labels != "")
     try:
-        search = search_C(X[at], labels[at], groups=groups[at], **options)
+        search = out_of_fold(X[at], labels[at], groups[at], **options)
     except ProbeError as error:
         found.notes.append(f"suspect labels are not looked for: {error}")
         return
@@ -258,3 +260,24 @@ def _add_suspects(
             }
         )
     found.notes += search.notes
+
+
+def out_of_fold(
+    X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None, *, cv: int = 5, seed: int = 0, **options: Any
+) -> Search:
+    """Cross-validate with the best C; of many images, a sample says which that is.
+
+    Parameters
+    ----------
+    X, y, groups, cv, seed, **options
+        As for `search_C`.
+    """
+    options |= {"cv": cv, "seed": seed}
+    if len(y) <= SAMPLE_ROWS:
+        return search_C(X, y, groups=groups, **options)
+    kept = stratified_sample(np.unique(y, return_inverse=True)[1], SAMPLE_ROWS, cv, seed)
+    kept_groups = None if groups is None else groups[kept]
+    sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, **options)
+    search = search_C(X, y, Cs=[sample.C], groups=groups, **options)
+    search.notes += [note for note in sample.notes if note not in search.notes]
+    return search

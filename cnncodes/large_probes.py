@@ -20,7 +20,7 @@ from cnncodes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite
 from cnncodes.solvers import fit_in_passes, fit_path
 from cnncodes.views import as_rows, repeated
 
-__all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits"]
+__all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits", "stratified_sample"]
 
 CHUNK_BYTES = 16 << 20  # of float32 rows
 IMAGE_BYTES = 250  # of an image, besides its codes: labels, digests
@@ -159,7 +159,7 @@ def fit_large_probe(
     """
     y = file.labels[rows]
     classes, of_row = np.unique(y, return_inverse=True)
-    kept = _stratified(of_row, m, cv, seed)
+    kept = stratified_sample(of_row, m, cv, seed)
     scaler, X = _first_pass(file, layers, rows, kept, scale)
     search = search_C(
         X,
@@ -240,7 +240,7 @@ def pieces(file: CodesFile, layers: list[str], n: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def _stratified(of_row: np.ndarray, m: int, cv: int, seed: int) -> np.ndarray:
+def stratified_sample(of_row: np.ndarray, m: int, cv: int, seed: int) -> np.ndarray:
     """Return which rows are a sample of at most m, ascending: each class by its share, but enough for all folds."""
     counts = np.bincount(of_row)
     least = np.minimum(counts, 2 * cv)

@@ -105,7 +105,7 @@ def test_views_of_an_image_are_all_trained_on(tmp_path, small_memory):
 @pytest.mark.parametrize("m", [1000, 2000, 20_000])
 def test_sample_is_no_larger_than_asked_and_has_enough_of_each_class(m):
     counts = np.array([200_000, *[200] * 98, 4])
-    kept = cnncodes.large_probes._stratified(np.repeat(np.arange(100), counts), m, 5, 0)
+    kept = cnncodes.large_probes.stratified_sample(np.repeat(np.arange(100), counts), m, 5, 0)
     found = np.bincount(np.repeat(np.arange(100), counts)[kept])
     assert m - 100 <= len(kept) <= m
     assert found[1:-1].min() >= 10
