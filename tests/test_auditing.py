@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from cnncodes import audit, extract
-from cnncodes.auditing import FIELDS, Audit
+from cnncodes.auditing import FIELDS, SAMPLE_ROWS, Audit, out_of_fold
+from cnncodes.calibration import softmax
 from cnncodes.cli import main
 from cnncodes.label_errors import find_label_errors
 
@@ -38,6 +39,22 @@ def test_suspects_are_those_of_cleanlab(seed: int) -> None:
     own = probabilities[np.arange(500), given]
     assert (np.diff(own[found]) >= 0).all()
     assert np.isin(found, wrong).mean() > 0.5
+
+
+def test_of_many_images_a_sample_says_which_C_and_all_are_judged() -> None:
+    X, truth = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    given = truth.copy()
+    wrong = rng.choice(len(X), 90, replace=False)
+    given[wrong] = (given[wrong] + rng.integers(1, 10, 90)) % 10
+    search = out_of_fold(X.astype(np.float32), given)
+    assert search.Cs.shape == (1,)
+    assert sorted(np.concatenate([test for _, test in search.folds]).tolist()) == list(range(len(X)))
+    found = find_label_errors(given, softmax(search.decision, search.temperature))
+    assert np.isin(wrong, found).mean() > 0.85
+    assert np.isin(found, wrong).mean() > 0.75
+    some = rng.choice(len(X), SAMPLE_ROWS, replace=False)
+    assert len(out_of_fold(X[some].astype(np.float32), given[some]).Cs) == 45
 
 
 @pytest.fixture(scope="module")
