@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnncodes import CodesFile, ImageSet, extract, load_backbone
-from cnncodes.evaluation import wilson_interval
+from cnncodes.intervals import wilson_interval
 from cnncodes.probes import CodeScaler, make_probe, winner
 from cnncodes.solvers import fit_path
 

@@ -17,7 +17,7 @@ _HOMES = {
     "ProbeModel": "models",
     "advise": "advice",
     "audit": "auditing",
-    "compare": "comparison",
+    "compare": "comparing",
     "evaluate": "evaluating",
     "extract": "extraction",
     "fit": "fitting",

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes import CodesFile
-from cnncodes.comparison import Comparison, compare
+from cnncodes.comparing import compare
+from cnncodes.comparison import Comparison
 from cnncodes.errors import CnnCodesError, ProbeError
 from cnncodes.html_tables import html_table
 from cnncodes.leakage import guard_splits

@@ -181,7 +181,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         images = _images(X)
         if self.cache is not None:
             return self._cached(images)
-        from cnncodes.extraction import in_memory
+        from cnncodes.computing import in_memory
 
         computed = in_memory(images, getattr(self, "_network", None) or self._build(), workers=self.workers)
         for row, reason in computed.failures.items():

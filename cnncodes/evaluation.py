@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.errors import ProbeError
 from cnncodes.folds import Folds
 from cnncodes.html_tables import html_table
+from cnncodes.intervals import balanced_interval, wilson_interval
 from cnncodes.optional import need
 from cnncodes.probes import SCALINGS, decide, winner
 from cnncodes.rows import few_threads
@@ -21,68 +21,21 @@ from cnncodes.views import averaged
 
 __all__ = [
     "EvaluationResult",
-    "balanced_interval",
     "majority_accuracy",
     "neighbour_accuracy",
     "nested_predictions",
     "score",
     "score_shares",
     "spread",
-    "wilson_interval",
 ]
 
 OTHER_PROBES = 5  # n out-of-fold answers tell as much as n / (1 + 5 / n) of the probe itself; see `score`
 NEIGHBOUR_QUERIES = 1000  # held-out images of a fold whose nearest neighbour is looked for
 
 
-def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval for a proportion (Wilson 1927; recommended by Brown, Cai, DasGupta 2001).
-
-    Parameters
-    ----------
-    correct, n : float
-        Successes and trials.
-    confidence : float
-
-    Examples
-    --------
-    >>> low, high = wilson_interval(90, 100)
-    >>> round(low, 4), round(high, 4)
-    (0.8256, 0.9448)
-    """
-    z = float(norm.ppf(0.5 + confidence / 2))
-    p = correct / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
-
-
 def majority_accuracy(y: np.ndarray) -> float:
     """Return the accuracy on `y` of always answering its most frequent class."""
     return float(np.unique(y, return_counts=True)[1].max() / len(y))
-
-
-def balanced_interval(correct: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Return an interval for balanced accuracy, the mean of the classes' recalls.
-
-    It is Wilson's, for as many trials as one proportion would need to have the variance that this mean has. Each recall
-    enters that variance as (correct + 1) / (n + 2), so that a class without a mistake is not taken for certain.
-
-    Parameters
-    ----------
-    correct, n : ndarray, shape (n_classes,)
-        Right answers and images of each class.
-
-    Examples
-    --------
-    >>> low, high = balanced_interval(np.array([45, 45]), np.array([50, 50]))
-    >>> round(low, 2), round(high, 2)  # Wilson's for 90 of 100 is 0.83 to 0.94
-    (0.83, 0.94)
-    """
-    smooth = (correct + 1) / (n + 2)
-    variance = (smooth * (1 - smooth) / n).sum() / len(n) ** 2
-    trials = float(smooth.mean() * (1 - smooth.mean()) / variance)
-    return wilson_interval(float((correct / n).mean()) * trials, trials, confidence)
 
 
 def score(y: np.ndarray, predicted: np.ndarray, *, out_of_fold: bool = False) -> dict[str, Any]:

@@ -9,21 +9,18 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ProbeError
 from cnncodes.evaluating import predict_rows
-from cnncodes.evaluation import (
-    majority_accuracy,
-    neighbour_accuracy,
-    nested_predictions,
-    score,
-)
+from cnncodes.evaluation import majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.large_probes import fit_large_probe, sample_that_fits
 from cnncodes.leakage import guard_splits
 from cnncodes.model_files import digests_of
 from cnncodes.models import ProbeModel
 from cnncodes.novelty import learn_familiarity
+from cnncodes.products import computing_on
 from cnncodes.search import AUTO, Search, fit_probe
 from cnncodes.training_rows import split_rows
 from cnncodes.views import averaged
@@ -54,6 +51,7 @@ def fit(
     guard: bool = True,
     n_jobs: int | str | None = AUTO,
     memory_limit: int | None = None,
+    device: str | None = None,
 ) -> ProbeModel:
     """Fit a linear probe on codes, with a cross-validated score.
 
@@ -86,6 +84,8 @@ def fit(
         Folds that run in parallel; ``"auto"`` takes all cores where that pays, and memory allows it.
     memory_limit : int, optional
         Bytes of memory that the process may take; by default what is free.
+    device : str, optional
+        ``cuda`` or ``cuda:N`` computes the products there, one fold at a time; the fit is the same.
 
     Returns
     -------
@@ -115,8 +115,8 @@ def fit(
     if not names or len(set(names)) < len(names):
         raise ProbeError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
-    options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs}
-    with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
+    options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs if device in (None, "cpu") else None}
+    with computing_on(device), nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
         model = _fit_file(file, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
     model.scores["seconds"] = time.perf_counter() - started
     return model
@@ -145,23 +145,8 @@ def _fit_file(
             raise
         raise ProbeError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     y, groups = every[kept], groups[kept]
-    scaler, classifier = probe[0], probe[-1]
-    standard = options["scale"] == "standard"
-    model = ProbeModel(
-        **{name: options[name] for name in ("clf", "scale")},
-        layers=names,
-        classes=[str(label) for label in classifier.classes_],
-        C=search.C,
-        mean=scaler.mean_ if standard else np.zeros(X.shape[-1]),
-        deviation=scaler.scale_ if standard else np.ones(X.shape[-1]),
-        coef=classifier.coef_,
-        intercept=classifier.intercept_,
-        temperature=search.temperature,
-        scores={},
-        description={name: value for name, value in file.description.items() if name != "shard"},
-        trained_on=digests_of(file.sha256[train]),
-        notes=notes + search.notes,
-    )
+    model = _model_of(file, train, probe, search, layers=names, clf=options["clf"], scale=options["scale"])
+    model.notes = notes + search.notes
     model.class_means, model.familiarity = learn_familiarity(
         lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
     )
@@ -194,6 +179,26 @@ def _fit_file(
         figures = score(y_test, predict_rows(file, model, test))
         model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
     return model
+
+
+def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, **about: Any) -> ProbeModel:
+    """Return a fitted probe with all that new images need, but without scores."""
+    scaler, classifier = probe[0], probe[-1]
+    d = classifier.coef_.shape[1]
+    learned = about["scale"] == "standard"
+    return ProbeModel(
+        **about,
+        classes=[str(label) for label in classifier.classes_],
+        C=search.C,
+        mean=scaler.mean_ if learned else np.zeros(d),
+        deviation=scaler.scale_ if learned else np.ones(d),
+        coef=classifier.coef_,
+        intercept=classifier.intercept_,
+        temperature=search.temperature,
+        scores={},
+        description={name: value for name, value in file.description.items() if name != "shard"},
+        trained_on=digests_of(file.sha256[train]),
+    )
 
 
 def _names(layers: str | Sequence[str]) -> list[str]:

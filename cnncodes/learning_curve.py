@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnncodes.errors import ProbeError
-from cnncodes.evaluation import wilson_interval
 from cnncodes.folds import Folds, make_folds
+from cnncodes.intervals import wilson_interval
 from cnncodes.optional import need
 from cnncodes.search import search_C
 

@@ -21,7 +21,7 @@ from cnncodes.probes import CLASSIFIERS, winner
 from cnncodes.views import as_rows, averaged, middle_axis, summed
 
 if TYPE_CHECKING:
-    from cnncodes.extraction import Computed
+    from cnncodes.computing import Computed
 
 __all__ = ["Prediction", "ProbeModel"]
 
@@ -230,7 +230,7 @@ class ProbeModel:
 
     def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
         """Compute the codes that the model takes; `options` are those of `cnncodes.extraction.compute_codes`."""
-        from cnncodes.extraction import compute_codes
+        from cnncodes.computing import compute_codes
 
         layers = {name: self.description["layers"][name] for name in self.layers}
         return compute_codes(images, {**self.description, "layers": layers, "links": {}}, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Protocol
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, get_blas_funcs
 from threadpoolctl import threadpool_limits
 
-__all__ = ["Matrix", "Rows", "few_threads", "product"]
+__all__ = ["Array", "Matrix", "Rows", "Visit", "few_threads", "product"]
 
 Array = NDArray[np.float64]
+Visit = Callable[[slice, NDArray], NDArray]
 
 BLOCK_BYTES = 16 << 20  # float64 copies of rows are made in blocks of this size, which stay near the cache
 SMALL = 4_000_000  # entries; with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
@@ -60,8 +61,13 @@ class Rows:
         self.single = X.dtype == np.float32
         self._kernel: Array | None = None
 
+    @property
+    def block_bytes(self) -> int:
+        """Of float64 copies of the rows that are made at a time."""
+        return BLOCK_BYTES
+
     def blocks(self, total: int) -> Iterator[slice]:
-        size = max(64, BLOCK_BYTES // (8 * max(self.p, 1)))
+        size = max(64, self.block_bytes // (8 * max(self.p, 1)))
         for start in range(0, total, size):
             yield slice(start, min(start + size, total))
 
@@ -106,6 +112,22 @@ class Rows:
             out[: self.d] += product(X.T, scores)
             if self.bias:
                 out[self.d] += self.bias * scores.sum(axis=0)
+        return out
+
+    def sweep(self, W: NDArray, visit: Visit) -> Array:
+        """Return the sum of rows weighted by what is made of their products with `W`, in one reading: (d, k).
+
+        Parameters
+        ----------
+        W : ndarray of shape (d, k)
+            In its precision a block is computed.
+        visit : callable
+            Given a block of rows and their products (m, k), which it may overwrite, returns the weights (m, k).
+        """
+        out = np.zeros(W.shape)
+        for block in self.blocks(self.n):
+            X = self.X[block].astype(W.dtype, copy=False)
+            out += product(X.T, visit(block, product(X, W)))
         return out
 
     def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:

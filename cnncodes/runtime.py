@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from cnncodes.compilation import FEWEST, compiled, pays
+from cnncodes.devices import devices_of, resolve_device
 from cnncodes.errors import BackboneError, nearest
+from cnncodes.forward import Forward, fold
 from cnncodes.pooling import POOLINGS, pool
 from cnncodes.precision import (
     LEADING,
@@ -29,9 +31,8 @@ from cnncodes.precision import (
 
 if TYPE_CHECKING:
     from cnncodes.backbones import Backbone
-    from cnncodes.preprocess import Preprocessing
 
-__all__ = ["FrozenNetwork", "resolve_device"]
+__all__ = ["FrozenNetwork"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,31 +40,6 @@ DTYPES = ("auto", "float16", "float32")
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
 SAME_COMPILED = 0.9995  # cosine; in bfloat16 the compiler rounds at other places
 SAME_CODES = 1e-5  # two layers hold the same codes when they differ by no more than this, relative to the largest
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; never another than was named.
-
-    Raises
-    ------
-    BackboneError
-        The device is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise BackboneError(f"device {device!r} cannot be used here ({reason}); try --device auto") from error
-
-
-def devices_of(device: torch.device) -> list[torch.device]:
-    """Return all GPUs of the machine for ``cuda`` without a number; otherwise the device itself."""
-    if device.type == "cuda" and device.index is None:
-        return [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
-    return [device]
 
 
 class FrozenNetwork:
@@ -145,14 +121,14 @@ class FrozenNetwork:
     def _load(self, layers: Sequence[str]) -> None:
         if list(layers) != self._wanted:
             self._wanted = list(layers)
-            extractor, self.folded = _fold(self.backbone.extractor(layers))
+            extractor, self.folded = fold(self.backbone.extractor(layers))
             self._full = extractor.to(self.device).to(memory_format=torch.channels_last)
         self._lower("fp32", 0)
 
     def _lower(self, precision: str, leading: int) -> None:
         dtype = PRECISIONS[precision]
         module = self._full if dtype == torch.float32 else lowered(self._full, dtype, leading)
-        self._forwards: list[nn.Module] = [_Forward(module, self.backbone.preprocessing, self.pooling, dtype)]
+        self._forwards: list[nn.Module] = [Forward(module, self.backbone.preprocessing, self.pooling, dtype)]
         self._is_warm = False
 
     def __call__(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
@@ -329,20 +305,6 @@ class FrozenNetwork:
         self._lower(self.precision, self.leading)
 
 
-class _Forward(nn.Module):
-    """From a batch of pixels to the codes of each layer."""
-
-    def __init__(self, extractor: nn.Module, preprocessing: Preprocessing, pooling: str, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.extractor, self.preprocessing, self.pooling, self.dtype = extractor, preprocessing, pooling, dtype
-
-    def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = self.preprocessing.normalise(batch).to(memory_format=torch.channels_last)  # (n, 3, S, S)
-        with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            outputs = self.extractor(x)
-        return {name: pool(maps, self.pooling) for name, maps in outputs.items()}
-
-
 def _rounded(codes: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         rounded = codes.astype(dtype)
@@ -353,15 +315,3 @@ def _last(name: str, links: dict[str, str]) -> str:
     while name in links:
         name = links[name]
     return name
-
-
-def _fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
-    """Copy it, with each batch normalisation folded into the convolution before it where the traced graph allows."""
-    if isinstance(extractor, torch.fx.GraphModule):
-        from torch.fx.experimental.optimization import fuse
-
-        try:
-            return fuse(extractor, no_trace=True).eval(), True
-        except Exception as error:  # it refuses what it does not know in many ways
-            logger.info("batch normalisation is not folded (%s)", error)
-    return copy.deepcopy(extractor).eval(), False

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes import CodesFile
+from cnncodes.computing import compute_codes
 from cnncodes.errors import CodesFileError, ImagesError
-from cnncodes.extraction import compute_codes
 from cnncodes.images import load_images
 from cnncodes.views import averaged
 

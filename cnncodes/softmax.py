@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from cnncodes.curvature import factorise
 from cnncodes.newton import Solution
-from cnncodes.rows import Matrix, Rows, product
+from cnncodes.rows import Rows
 
 __all__ = ["LogisticProblem", "solve_logistic_path"]
 
@@ -41,7 +41,8 @@ class LogisticProblem:
 
     Parameters
     ----------
-    X : Matrix of shape (n, d)
+    rows : Rows
+        Without a constant column.
     codes : ndarray of int of shape (n,)
         Class of each row.
     n_classes : int
@@ -51,8 +52,8 @@ class LogisticProblem:
     intercept : bool
     """
 
-    def __init__(self, X: Matrix, codes: NDArray, n_classes: int, weights: Array, intercept: bool) -> None:
-        self.rows, self.codes, self.weights, self.intercept = Rows(X), codes, weights, intercept
+    def __init__(self, rows: Rows, codes: NDArray, n_classes: int, weights: Array, intercept: bool) -> None:
+        self.rows, self.codes, self.weights, self.intercept = rows, codes, weights, intercept
         self.total = weights.sum()
         self.k = 1 if n_classes == 2 else n_classes
         self.centre = self.rows.pull(weights[:, None])[:, 0] / self.total if intercept else np.zeros(self.rows.d)
@@ -67,11 +68,13 @@ class LogisticProblem:
         """
         rows, dtype = self.rows, np.dtype(np.float64) if exact else self.rows.X.dtype
         shift = (W[-1] - self.centre @ W[:-1]).astype(dtype)
-        slopes, gradient, sums = W[:-1].astype(dtype), np.zeros_like(W), np.zeros(self.k)
+        gradient, sums = np.zeros_like(W), np.zeros(self.k)
         loss = curvature = 0.0
-        for block in rows.blocks(rows.n):
-            X, codes, weights = rows.X[block].astype(dtype, copy=False), self.codes[block], self.weights[block]
-            losses, p = _losses_and_chances(product(X, slopes) + shift, codes)
+
+        def residual(block: slice, scores: NDArray) -> NDArray:
+            nonlocal loss, curvature
+            codes, weights = self.codes[block], self.weights[block]
+            losses, p = _losses_and_chances(scores + shift, codes)
             loss += float(weights @ losses)
             curvature += float(weights @ np.einsum("ij,ij->i", p, 1 - p))
             if self.k == 1:
@@ -79,8 +82,10 @@ class LogisticProblem:
             else:
                 p[np.arange(len(codes)), codes] -= 1
             p *= weights[:, None].astype(dtype)
-            sums += p.sum(axis=0, dtype=np.float64)
-            gradient[:-1] += product(X.T, p)
+            sums[:] += p.sum(axis=0, dtype=np.float64)
+            return p
+
+        gradient[:-1] = rows.sweep(W[:-1].astype(dtype), residual)
         gradient[:-1] -= np.outer(self.centre, sums)
         if self.intercept:
             gradient[-1] = sums

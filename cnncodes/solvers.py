@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
+from cnncodes.linear_path import LinearPath
 from cnncodes.newton import HingeProblem, Solution, classes_at_once, solve_path
+from cnncodes.products import rows_of
 from cnncodes.reduction import RowSpace, worth_reducing
 from cnncodes.rows import Matrix, Rows, few_threads
 from cnncodes.softmax import LogisticProblem, solve_logistic_path
 
-__all__ = ["DenseLinearSVC", "LinearPath", "fit_in_passes", "fit_path"]
+__all__ = ["DenseLinearSVC", "fit_in_passes", "fit_path"]
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
@@ -106,51 +107,6 @@ class DenseLinearSVC(LinearSVC):
         self.intercept_ = intercept if self.fit_intercept else 0.0
         self.n_iter_ = int(path.n_iter[0])
         return self
-
-
-@dataclass(frozen=True)
-class LinearPath:
-    """Linear classifiers fitted to the same rows for several values of C.
-
-    Attributes
-    ----------
-    Cs : ndarray of shape (n_Cs,)
-        In the order they were asked for.
-    classes : ndarray of shape (n_classes,)
-        Sorted labels.
-    n_iter : ndarray of int of shape (n_Cs,)
-        Steps of the slowest class.
-    converged : ndarray of bool of shape (n_Cs,)
-    objective : ndarray of shape (n_Cs,)
-        The minimised objective; one-vs-rest problems are summed.
-    n_features : int
-    """
-
-    Cs: NDArray
-    classes: NDArray
-    n_iter: NDArray
-    converged: NDArray
-    objective: NDArray
-    n_features: int
-    _weights: list[NDArray]  # (p, k) each; in the coordinates of `_space`, where there is one
-    _intercepts: NDArray  # (n_Cs, k), where they are no weights of the constant column
-    _bias: float  # of the constant column
-    _space: RowSpace | None
-
-    def coefficients(self, i: int) -> tuple[NDArray, NDArray]:
-        """Return `coef_` (k, n_features) and `intercept_` (k,) for ``Cs[i]``; k is 1 for two classes."""
-        W = self._weights[i] if self._space is None else self._space.lift(self._weights[i])
-        if not self._bias:
-            return np.ascontiguousarray(W.T), self._intercepts[i].copy()
-        return np.ascontiguousarray(W[:-1].T), self._bias * W[-1]
-
-    def decision_function(self, X: NDArray) -> NDArray:
-        """Return the decision values of dense rows for every C: (n_Cs, m, k), with k = 1 for two classes."""
-        if X.shape[1:] != (self.n_features,):
-            raise ValueError(f"X has shape {X.shape}, but the classifiers take rows of {self.n_features} features")
-        W = np.concatenate(self._weights, axis=1)
-        scores = Rows(X, self._bias).scores(W) if self._space is None else self._space.project(X) @ W
-        return np.moveaxis(scores.reshape(len(X), len(self.Cs), -1), 1, 0) + self._intercepts[:, None]
 
 
 def fit_path(
@@ -309,12 +265,12 @@ def _fit(
     column = bias if loss == "squared_hinge" else 0.0
     with few_threads(X):
         space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
-        rows = Rows(X, column) if space is None else Rows(space.Z)
+        rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":
             problems = _one_vs_rest(rows, codes, weights, of_class, start, memory)
             solved = solve_path(problems, ascending, tol=tol, max_iter=max_iter)
         else:
-            problem = LogisticProblem(rows.X, codes, len(classes), weights * of_class[codes], bool(bias))
+            problem = LogisticProblem(rows, codes, len(classes), weights * of_class[codes], bool(bias))
             solved = solve_logistic_path(problem, ascending, start=start, tol=tol, max_iter=max_iter)
     solutions = [solved[i] for i in np.argsort(order)]
     _warn_unconverged(solutions, max_iter)

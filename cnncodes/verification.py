@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes import CodesFile
+from cnncodes.computing import compute_codes
 from cnncodes.errors import ImagesError
-from cnncodes.extraction import compute_codes
 from cnncodes.images import load_images
 
 __all__ = ["Verification", "verify"]

@@ -13,9 +13,11 @@ from digit_codes import LAYERS, Y_DIGITS, names, write_codes
 from scipy.stats import multivariate_normal, norm, ttest_rel
 
 import cnncodes.comparison
-from cnncodes.comparison import Comparison, compare, paired_interval
+from cnncodes.comparing import compare
+from cnncodes.comparison import Comparison
 from cnncodes.errors import ProbeError
 from cnncodes.fitting import fit
+from cnncodes.intervals import paired_interval
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_the_simplest_of_those_not_significantly_worse_is_recommended(monkeypatc
     def recommended(short: float) -> list[str]:
         shares[0] = np.arange(400) < 400 * short
         found = rows(short)
-        cnncodes.comparison._add_differences(found, shares)
+        cnncodes.comparing._add_differences(found, shares)
         return Comparison(found).recommended["layers"]
 
     assert recommended(0.828) == ["a"]

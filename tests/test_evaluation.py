@@ -12,16 +12,9 @@ from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from cnncodes.errors import ProbeError
-from cnncodes.evaluation import (
-    EvaluationResult,
-    balanced_interval,
-    majority_accuracy,
-    neighbour_accuracy,
-    nested_predictions,
-    score,
-    wilson_interval,
-)
+from cnncodes.evaluation import EvaluationResult, majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.folds import make_folds
+from cnncodes.intervals import balanced_interval, wilson_interval
 from cnncodes.probes import SCALINGS
 from cnncodes.search import fit_probe
 

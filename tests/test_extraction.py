@@ -17,8 +17,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from cnncodes import extract
 from cnncodes.codes import CodesFile, load_codes
 from cnncodes.codes_writer import CodesWriter
+from cnncodes.computing import compute_codes, in_memory
 from cnncodes.errors import BackboneError, CodesFileError, MismatchError
-from cnncodes.extraction import compute_codes, in_memory
 from cnncodes.images import load_images
 from cnncodes.settings import Settings, build_network
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path

@@ -15,9 +15,9 @@ from PIL import Image
 import cnncodes.runtime
 from cnncodes import extract, load_codes
 from cnncodes.codes import CodesFile
+from cnncodes.computing import in_memory
 from cnncodes.decoding import decode
 from cnncodes.errors import BackboneError, CodesRangeError, MismatchError
-from cnncodes.extraction import in_memory
 from cnncodes.images import load_images
 from cnncodes.precision import MIN_COSINE, fits_float16, lowest_cosine, reference_photos
 from cnncodes.preprocess import Preprocessing

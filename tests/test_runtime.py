@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import cnncodes.extraction
+import cnncodes.forward
 import cnncodes.runtime
 from cnncodes import extract, load_codes
 from cnncodes.codes import CodesFile
+from cnncodes.computing import compute_codes, in_memory
 from cnncodes.errors import BackboneError, MismatchError
-from cnncodes.extraction import compute_codes, in_memory
 from cnncodes.images import load_images
 from cnncodes.precision import reference_photos
 from cnncodes.runtime import FrozenNetwork
@@ -28,14 +29,14 @@ LIMIT = "images that the memory of the device holds"
 def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Make the device run out of memory for larger batches than ``memory[LIMIT]``."""
     held = {LIMIT: 1000}
-    plain = cnncodes.runtime._Forward.forward
+    plain = cnncodes.forward.Forward.forward
 
-    def forward(self: cnncodes.runtime._Forward, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self: cnncodes.forward.Forward, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         if len(batch) > held[LIMIT]:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, batch)
 
-    monkeypatch.setattr(cnncodes.runtime._Forward, "forward", forward)
+    monkeypatch.setattr(cnncodes.forward.Forward, "forward", forward)
     return held
 
 

@@ -27,9 +27,9 @@ from cnncodes import CNNCodes, CNNCodesClassifier, compare, evaluate, extract, f
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile
 from cnncodes.codes_writer import CodesWriter
+from cnncodes.computing import in_memory
 from cnncodes.errors import BackboneError, MismatchError, ModelFileError
 from cnncodes.evaluation import neighbour_accuracy, nested_predictions
-from cnncodes.extraction import in_memory
 from cnncodes.images import load_images
 from cnncodes.models import ProbeModel
 from cnncodes.search import fit_probe, search_C

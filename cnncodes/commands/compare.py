@@ -49,8 +49,8 @@ def compare(
 
     Recommended (*) is the simplest row that is not significantly worse than the best. Ctrl-C prints what is done.
     """
+    from cnncodes.comparing import compare as run
     from cnncodes.comparison import HEADERS, shown_row
-    from cnncodes.comparison import compare as run
 
     with progress_bar("comparing", "probes") as progress:
         comparison = run(codes or (CODES,), clfs=clfs or CLFS, scales=scales or SCALES, progress=progress, **options)

@@ -32,6 +32,7 @@ from cnncodes.rendering import print_json, print_notes, print_scores, working
 @option_guard
 @option_jobs
 @click.option("--memory-limit", metavar="SIZE", help="Memory to take at most, as 2GB.  [default: what is free]")
+@click.option("--device", help="cuda or cuda:N to compute products there.  [default: cpu]")
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_json
 def fit(codes: str, C: str, memory_limit: str | None, out: str, as_json: bool, **options: Any) -> None:

@@ -12,7 +12,7 @@ import cnncodes
 from cnncodes.advice import Advice
 from cnncodes.auditing import Audit
 from cnncodes.codes import CodesFile
-from cnncodes.evaluation import wilson_interval
+from cnncodes.intervals import wilson_interval
 from cnncodes.models import ProbeModel
 from cnncodes.pictures import Sheet
 from cnncodes.report.answers import Answers

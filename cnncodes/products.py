@@ -1,0 +1,43 @@
+"""Where the products of a fit are computed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from cnncodes.rows import Matrix, Rows
+
+__all__ = ["computing_on", "rows_of"]
+
+_device: ContextVar[str | None] = ContextVar("device", default=None)
+
+
+@contextlib.contextmanager
+def computing_on(device: str | None) -> Iterator[None]:
+    """Compute the products of all fits inside on a device: objectives and solutions stay the same.
+
+    Parameters
+    ----------
+    device : str, optional
+        ``cuda`` or ``cuda:N``; None or ``cpu`` is the processor.
+
+    Examples
+    --------
+    >>> with computing_on("cuda"):  # doctest: +SKIP
+    ...     DenseLinearSVC().fit(X, y)
+    """
+    token = _device.set(None if device == "cpu" else device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def rows_of(X: Matrix, bias: float = 0.0) -> Rows:
+    """Return the rows of a matrix, to be multiplied where that was asked for."""
+    if (device := _device.get()) is None:
+        return Rows(X, bias)
+    from cnncodes.device_rows import DeviceRows
+
+    return DeviceRows(X, bias, device)
