@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+import numpy as np
+
 from cnncodes.rows import Matrix, Rows
 
 __all__ = ["computing_on", "rows_of"]
@@ -22,6 +24,11 @@ def computing_on(device: str | None) -> Iterator[None]:
     device : str, optional
         ``cuda`` or ``cuda:N``; None or ``cpu`` is the processor.
 
+    Raises
+    ------
+    ProbeError
+        The device cannot be used.
+
     Examples
     --------
     >>> with computing_on("cuda"):  # doctest: +SKIP
@@ -29,6 +36,7 @@ def computing_on(device: str | None) -> Iterator[None]:
     """
     token = _device.set(None if device == "cpu" else device)
     try:
+        rows_of(np.zeros((1, 1)))  # refuses a device that is not there before anything is computed
         yield
     finally:
         _device.reset(token)
