@@ -273,11 +273,16 @@ def out_of_fold(
         As for `search_C`.
     """
     options |= {"cv": cv, "seed": seed}
-    if len(y) <= SAMPLE_ROWS:
+    classes, of_row = np.unique(y, return_inverse=True)
+    m = max(SAMPLE_ROWS, 2 * cv * len(classes))  # some of each class in each fold
+    if len(y) <= m:
         return search_C(X, y, groups=groups, **options)
-    kept = stratified_sample(np.unique(y, return_inverse=True)[1], SAMPLE_ROWS, cv, seed)
+    kept = stratified_sample(of_row, m, cv, seed)
     kept_groups = None if groups is None else groups[kept]
-    sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, **options)
+    try:
+        sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, **options)
+    except ProbeError:  # it may have one group of a class that has two
+        return search_C(X, y, groups=groups, **options)
     search = search_C(X, y, Cs=[sample.C], groups=groups, **options)
     search.notes += [note for note in sample.notes if note not in search.notes]
     return search

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from cnncodes.errors import ProbeError
 from cnncodes.rows import Matrix, Rows
 
 __all__ = ["computing_on", "rows_of"]
@@ -27,7 +28,7 @@ def computing_on(device: str | None) -> Iterator[None]:
     Raises
     ------
     ProbeError
-        The device cannot be used.
+        The device cannot be used, or its memory is too small.
 
     Examples
     --------
@@ -38,6 +39,10 @@ def computing_on(device: str | None) -> Iterator[None]:
     try:
         rows_of(np.zeros((1, 1)))  # refuses a device that is not there before anything is computed
         yield
+    except RuntimeError as error:  # torch's is not imported just to be named
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise ProbeError(f"the memory of {device} is too small for this fit; leave --device out") from error
     finally:
         _device.reset(token)
 

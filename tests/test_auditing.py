@@ -57,6 +57,25 @@ def test_of_many_images_a_sample_says_which_C_and_all_are_judged() -> None:
     assert len(out_of_fold(X[some].astype(np.float32), given[some]).Cs) == 45
 
 
+def test_the_sample_has_some_of_each_of_many_classes() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(150), 12)
+    X = rng.normal(size=(150, 20))[y] + 0.3 * rng.normal(size=(len(y), 20))
+    search = out_of_fold(X.astype(np.float32), y, groups=np.arange(len(y)).astype(str))
+    assert search.Cs.shape == (1,)
+    assert np.mean(search.predictions == y) > 0.95
+
+
+def test_all_images_are_searched_where_the_sample_lacks_a_group() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat(["many", "few"], [1400, 12])
+    X = rng.normal(size=(len(y), 5)).astype(np.float32) + (y == "few")[:, None]
+    groups = np.arange(len(y)).astype(str)
+    groups[1400:1411] = "a flock"
+    for seed in range(5):  # in some samples the only other one is left out
+        assert len(out_of_fold(X, y, groups, seed=seed).predictions) == len(y)
+
+
 @pytest.fixture(scope="module")
 def planted(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The sample with two swapped labels, a copy in another split, a copy in another class, and a broken image."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
@@ -94,6 +95,15 @@ def test_rows_that_are_not_in_memory_are_taken_up_a_block_at_a_time(device: str,
     found = fit_in_passes(Slow(X), Y, 0.01, **options)
     expected = fit_path(X, Y, [0.01], loss=loss)
     np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-5)
+
+
+def test_a_device_whose_memory_is_too_small_is_named(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(cnncodes.device_rows.DeviceRows, "add_gram", full)
+    with pytest.raises(ProbeError, match=r"memory of .* is too small"), computing_on(torch.device(device).type + ":0"):
+        DenseLinearSVC(C=1e-6).fit(X, Y)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
