@@ -296,7 +296,7 @@ class CodesFile:
                         f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
                         f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
                     )
-                out[at, ..., start : start + width] = block
+                out[_slice_of(at), ..., start : start + width] = block
             start += width
         return out
 
@@ -353,7 +353,7 @@ class CodesFile:
             at, order = order[:count], order[count:]
             wanted = rows[at]
             span = slice(first, int(wanted[-1]) + 1)
-            yield at, table[span][wanted - first], np.ones(count, bool)
+            yield at, table[span][_slice_of(wanted - first)], np.ones(count, bool)
 
     def _codes_of(self, layer: str) -> Column:
         if layer not in self.layers:
@@ -371,6 +371,11 @@ class CodesFile:
 
     def _text(self, name: str) -> np.ndarray:
         return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
+
+
+def _slice_of(index: np.ndarray) -> np.ndarray | slice:
+    """Return consecutive numbers as a slice: what it takes is not copied."""
+    return slice(int(index[0]), int(index[-1]) + 1) if (np.diff(index) == 1).all() else index
 
 
 @overload

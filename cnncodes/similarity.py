@@ -16,7 +16,9 @@ from cnncodes.views import averaged
 
 __all__ = ["Neighbour", "nearest_codes", "similar"]
 
-BLOCK_BYTES = 64 << 20  # codes that are held at once, in float64
+BLOCK_BYTES = 64 << 20  # codes that are held at once
+MORE = 10  # times as many as are asked for are compared in float64
+TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,18 @@ def nearest_codes(file: CodesFile, code: np.ndarray, k: int, layer: str) -> tupl
     if not len(rows):
         raise CodesFileError(f"{file.path}: no image has codes yet; run the same `cnncodes extract` again to finish it")
     direction = _unit(code.astype(np.float64))
-    similarities = np.empty(len(rows))
-    step = max(1, BLOCK_BYTES // (8 * file.n_features(layer) * max((1, *file.views))))
+    near = np.empty(len(rows), np.float32)
+    step = max(1, BLOCK_BYTES // (4 * file.n_features(layer) * max((1, *file.views))))
     for start in range(0, len(rows), step):
         block = averaged(file.codes(layer, rows[start : start + step]))
-        similarities[start : start + step] = _unit(block.astype(np.float64)) @ direction
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        near[start : start + step] = block @ direction.astype(np.float32) / np.maximum(lengths, TINY)
+    candidates = rows[np.argsort(-near, kind="stable")[: MORE * k]]  # float32 may have the order of neighbours wrong
+    similarities = _unit(averaged(file.codes(layer, candidates)).astype(np.float64)) @ direction
     best = np.argsort(-similarities, kind="stable")[:k]
-    return rows[best], similarities[best]
+    return candidates[best], similarities[best]
 
 
 def _unit(codes: np.ndarray) -> np.ndarray:
     """Return codes at length 1; those of length 0 stay so."""
-    return codes / np.maximum(np.linalg.norm(codes, axis=-1, keepdims=True), np.finfo(np.float64).tiny)
+    return codes / np.maximum(np.linalg.norm(codes, axis=-1, keepdims=True), TINY)

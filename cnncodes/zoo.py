@@ -25,6 +25,7 @@ from cnncodes.facts import (
 )
 from cnncodes.parameters import KeyRules, State
 from cnncodes.preprocess import Preprocessing
+from cnncodes.quick_import import torchvision_models
 from cnncodes.weights import WeightsEntry
 
 __all__ = ["BUILT_IN", "USER", "BackboneInfo", "Network", "backbone_table", "find_network", "register_backbone"]
@@ -93,16 +94,14 @@ class Network:
 @functools.cache
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification networks."""
-    from torchvision import models
-
+    models = torchvision_models()
     return models.list_models(module=models)
 
 
 @functools.cache
 def torchvision_network(name: str) -> Network:
     """Return the network of this name, one of `torchvision_names`."""
-    from torchvision import models
-
+    models = torchvision_models()
     facts = facts_of(TORCHVISION_FACTS, name)
     published = models.get_model_weights(name)
     names = [weights.name for weights in published]  # without the alias DEFAULT
