@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,45 +42,72 @@ class _GraphExtractor(_Frozen, fx.GraphModule):
 
 
 class _HookExtractor(_Frozen):
-    """A network that is run with hooks and stopped at the deepest wanted layer."""
+    """A network that is run with hooks and stopped at the deepest wanted layer; by several threads at a time, too."""
 
     def __init__(self, network: nn.Module, taps: Mapping[str, Tap], calls: Mapping[str, int]) -> None:
         super().__init__()
         self.network = network
         self.taps = dict(taps)
-        self.calls = dict(calls)
+        self.calls = {node: calls.get(node.removesuffix(INPUT), 1) for node in {tap.node for tap in taps.values()}}
+        for node in self.calls:
+            module = network.get_submodule(node.removesuffix(INPUT))
+            hooks = module._forward_pre_hooks if node.endswith(INPUT) else module._forward_hooks
+            if any(isinstance(hook, _Report) and hook.node == node for hook in hooks.values()):
+                continue  # of another extractor of the same network
+            if node.endswith(INPUT):
+                module.register_forward_pre_hook(_Report(node))
+            else:
+                module.register_forward_hook(_Report(node))
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map a batch to the wanted layers, copied: a later operation may work in place."""
-        kept: dict[str, torch.Tensor] = {}
-        wanted = {tap.node for tap in self.taps.values()}
-        seen: Counter[str] = Counter()
-
-        def keep(node: str, value: torch.Tensor) -> None:
-            seen[node] += 1
-            kept[node] = value.clone()
-            if all(seen[other] >= self.calls.get(other.removesuffix(INPUT), 1) for other in wanted):
-                raise _DeepestReachedError
-
-        handles = []
-        for node in wanted:
-            module = self.network.get_submodule(node.removesuffix(INPUT))
-            if node.endswith(INPUT):
-                hook = module.register_forward_pre_hook(lambda _, args, node=node: keep(node, args[0]))
-            else:
-                hook = module.register_forward_hook(lambda _, args, output, node=node: keep(node, output))
-            handles.append(hook)
+        reached = _passes.current = _Pass(self.calls)
         try:
             self.network(x)
         except _DeepestReachedError:
             pass
         finally:
-            for handle in handles:
-                handle.remove()
+            _passes.current = None
         return {
-            name: kept[tap.node].permute(0, 3, 1, 2) if tap.channels_last else kept[tap.node]
+            name: reached.kept[tap.node].permute(0, 3, 1, 2) if tap.channels_last else reached.kept[tap.node]
             for name, tap in self.taps.items()
         }
+
+
+class _Pass:
+    """One pass of one thread: the wanted nodes that it has reached."""
+
+    def __init__(self, calls: Mapping[str, int]) -> None:
+        self.missing = Counter(calls)
+        self.kept: dict[str, torch.Tensor] = {}
+
+    def reach(self, node: str, value: torch.Tensor) -> None:
+        if node not in self.missing:  # is wanted by another extractor only
+            return
+        self.kept[node] = value.clone()
+        self.missing[node] -= 1
+        if max(self.missing.values()) <= 0:
+            raise _DeepestReachedError
+
+
+class _Passes(threading.local):
+    """The pass that is under way in this thread: hooks are of the network, which the threads share."""
+
+    current: _Pass | None = None
+
+
+_passes = _Passes()
+
+
+class _Report:
+    """A hook, before or after a module: tells the pass of its thread what enters or leaves."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+
+    def __call__(self, module: nn.Module, args: tuple[torch.Tensor, ...], *output: torch.Tensor) -> None:
+        if _passes.current is not None:
+            _passes.current.reach(self.node, output[0] if output else args[0])
 
 
 class _DeepestReachedError(Exception):

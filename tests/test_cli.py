@@ -343,7 +343,8 @@ def test_wrong_usage_exits_with_2() -> None:
 def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path) -> None:
     out = tmp_path / "codes.h5"
     words = [sys.executable, "-m", "cnncodes", "extract", str(shipped_path(SAMPLE)), "-o", str(out), "--workers", "1"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(words, stderr=pipe, stdout=pipe, text=True, preexec_fn=_heed_ctrl_c)
     while process.poll() is None and not _some_rows_done(out):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -359,7 +360,7 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path) -> None
 
 
 def _heed_ctrl_c() -> None:
-    """Undo what a shell does to the jobs that it starts in the background: they ignore SIGINT, and so do their children."""
+    """Undo what a shell does to its jobs in the background: they ignore SIGINT, and so do their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -129,6 +130,21 @@ def test_a_network_that_cannot_be_traced_runs_with_hooks() -> None:
     torch.testing.assert_close(maps["body"], body)
     torch.testing.assert_close(maps["relu"], (body - 0.1).relu())  # of its last call
     torch.testing.assert_close(maps["penultimate"], (body - 0.1).relu().mean(dim=(2, 3)))
+
+
+def test_a_network_with_hooks_tells_the_images_of_several_threads_apart() -> None:
+    extractor = own(Branches).extractor(["stem", "penultimate"])
+    batches = [torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in range(200)]
+
+    def run(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.inference_mode():
+            return extractor(x)
+
+    expected = [run(x) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, batches))
+    for one, other in zip(expected, found, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("builder", [Branches, lambda: Straight(False)])
