@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 COMPILE_SECONDS = 40.0  # what the first compilation of a network takes; later runs find it in torch's own cache
 SAVED = 0.4  # of the time of the uncompiled forward
+MANY = 1000  # networks of a process; of more than 8, torch would run the others uncompiled without a word
 FEWEST = 1000  # images for which it is worth a thought
 
 
@@ -44,9 +45,11 @@ def compiled(forward: nn.Module, batch: torch.Tensor) -> nn.Module:
     Exception
         Of many kinds: there is no compiler, or the network cannot be compiled.
     """
+    import torch._dynamo
     from torch._inductor import config  # the option of the same name of torch.compile does nothing (2.15)
 
     fast = cast(nn.Module, torch.compile(forward, dynamic=False))
-    with config.patch(freezing=True), torch.inference_mode():
+    limit = torch._dynamo.config.patch(recompile_limit=MANY)
+    with limit, config.patch(freezing=True), torch.inference_mode():
         fast(batch)
     return fast

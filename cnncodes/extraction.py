@@ -19,6 +19,7 @@ from cnncodes.codes_layout import ImageTable, to_json
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.decoding import MAX_PIXELS
 from cnncodes.errors import CodesFileError, CodesRangeError, DecodeError, ImagesError
+from cnncodes.forward import process_settings
 from cnncodes.images import ImageSet, load_images
 from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
 from cnncodes.runtime import FrozenNetwork
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 SYNC_SECONDS = 30.0
+SHARD_COMPILED = 5000  # images of each part, from which networks are compiled
 COPY_ROWS = 1024  # copied at a time from an older file
 NO_STAMP = (-1, -1)
 
@@ -132,12 +134,18 @@ def extract(
     started = time.perf_counter()
     out = Path(out)
     image_set = images if isinstance(images, ImageSet) else load_images(images, labels=labels)
+    n_all = len(image_set)
     image_set, about_shard = _shard_of(image_set, shard) if shard is not None else (image_set, {})
     held = held_description(out)
     asked = fill_in(Settings(**settings), held)
     network = build_network(asked)
-    if asked.compile is None:
-        network.compile_where_it_pays(len(image_set), workers or joblib.cpu_count())
+    if asked.compile is None and shard is None:
+        network.compile_where_it_pays(n_all, workers or joblib.cpu_count())
+    elif asked.compile is None and shard is not None:  # without a clock: parts that differ could not be merged
+        network.compiled = network.can_be_compiled and n_all // shard[1] >= SHARD_COMPILED
+    if held is None:
+        with process_settings():
+            network.warm_up()  # so that the file says truly whether it could be compiled
     _prepare(out, image_set, {**describe_network(network), **about_shard}, held)
     options: dict[str, Any] = {
         "workers": workers,

@@ -16,12 +16,11 @@ import joblib
 import numpy as np
 import torch
 
-from cnncodes.allocation import freed_memory_kept
 from cnncodes.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.errors import DecodeError
+from cnncodes.forward import process_settings
 from cnncodes.images import ImageSet
 from cnncodes.journal import Journal, too_slow
-from cnncodes.one_thread import one_thread
 from cnncodes.runtime import FrozenNetwork
 
 __all__ = ["IMAGE_TIMEOUT", "Batch", "Progress", "read_source", "run_batches"]
@@ -30,6 +29,7 @@ Progress = Callable[[int, int, int], None]
 IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is read takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
 LEAVE_SECONDS = 1.5  # for the workers to end their batches, once no more is wanted
+NOT_FINITE = "its codes are not finite numbers; extract with --precision fp32, or with other weights"
 NO_DIGEST = np.zeros(32, np.uint8)
 
 
@@ -83,7 +83,7 @@ def run_batches(
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
     workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
     done = failed = 0
-    with one_thread(), freed_memory_kept(), Journal(codes, workers) as journal, warnings.catch_warnings():
+    with process_settings(), Journal(codes, workers) as journal, warnings.catch_warnings():
         if pieces:
             network.warm_up()
         warnings.filterwarnings("ignore", module="PIL")  # for all threads: on odd files
@@ -210,7 +210,18 @@ class _Worker(threading.Thread):
                 remarks[row] = ", ".join(odd)
         codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
-        return Batch(np.array(good, np.int64), codes, sha256, failures, remarks)
+        whole = np.ones(len(good), bool)
+        for values in codes.values():
+            whole &= np.isfinite(values).reshape(len(good), -1).all(axis=1)
+        for i in np.flatnonzero(~whole).tolist():
+            failures[good[i]] = (NOT_FINITE, digests[i])
+        return Batch(
+            np.array(good, np.int64)[whole],
+            {name: values[whole] for name, values in codes.items()},
+            sha256[whole],
+            failures,
+            remarks,
+        )
 
     def _decoded(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:
         if not isinstance(source, bytes):

@@ -118,5 +118,6 @@ def lowest_cosine(expected: Mapping[str, np.ndarray], found: Mapping[str, np.nda
 def fits_float16(codes: np.ndarray) -> bool:
     """Whether float16 holds codes like these: no overflow, with room to spare, and no loss in the small."""
     largest = float(np.abs(codes).max())
-    error = float(np.abs(codes - codes.astype(np.float16).astype(np.float32)).max())
+    with np.errstate(over="ignore"):
+        error = float(np.abs(codes - codes.astype(np.float16).astype(np.float32)).max())
     return largest * FLOAT16_MARGIN < float(np.finfo(np.float16).max) and error <= FLOAT16_ERROR * largest

@@ -19,6 +19,7 @@ MODES = ("crop", "pad", "squash")
 MAX_SIZE = 16_384  # pixels that enter a network, each way
 INTERPOLATIONS = ("bilinear", "bicubic")
 ENOUGH = 2  # times the size that it is resized to: what an image must at least be decoded to
+PARTS = (8, 4, 2)  # of its size, that a JPEG can be decoded to
 LONGEST = 16  # times the short side: of a longer image, only the centre is resized for a crop
 BLOCK_PIXELS = 2**20  # are held in float32 at a time
 
@@ -142,8 +143,20 @@ class Preprocessing:
             return width, height
         if self.mode == "squash":
             return ENOUGH * self._side, ENOUGH * self._side
-        scale = self._side / max(width, height) if self.mode == "pad" else self.resize / min(width, height)
-        return math.ceil(ENOUGH * scale * width), math.ceil(ENOUGH * scale * height)
+        if self.mode == "crop":
+            scale = self.resize / min(width, height)
+            return math.ceil(ENOUGH * scale * width), math.ceil(ENOUGH * scale * height)
+        for part in PARTS:  # the first that keeps the shape of the image inside the square
+            reduced = max(1, round(width / part)), max(1, round(height / part))
+            large_enough = max(width, height) // part >= ENOUGH * self._side
+            if large_enough and self._inner(*reduced) == self._inner(width, height):
+                return max(1, width // part), max(1, height // part)
+        return width, height
+
+    def _inner(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height that an image of this size has inside the square it is padded to."""
+        scale = self._side / max(width, height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
 
     def geometry(self, pixels: torch.Tensor) -> torch.Tensor:
         """Make an image square, as torchvision's transforms of the weights do.
@@ -189,8 +202,8 @@ class Preprocessing:
             return self._resized(pixels, size, size)
         height, width = pixels.shape[1:]
         if self.mode == "pad":
-            scale = size / max(height, width)
-            inner = self._resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+            wide, tall = self._inner(width, height)
+            inner = self._resized(pixels, tall, wide)
             square = torch.tensor(self.mean).mul(255).round().to(torch.uint8).view(3, 1, 1).repeat(1, size, size)
             top, left = (size - inner.shape[1]) // 2, (size - inner.shape[2]) // 2
             square[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -102,6 +104,7 @@ class FrozenNetwork:
         self.dtype = dtype
         self.compiled = compiled
         self.notes: list[str] = []
+        self._halving = threading.Lock()
         self.precision, self.leading = "fp32", 0
         self._wanted: list[str] = []
         self._load(layers)
@@ -128,7 +131,8 @@ class FrozenNetwork:
     def _lower(self, precision: str, leading: int) -> None:
         dtype = PRECISIONS[precision]
         module = self._full if dtype == torch.float32 else lowered(self._full, dtype, leading)
-        self._forwards: list[nn.Module] = [Forward(module, self.backbone.preprocessing, self.pooling, dtype)]
+        self._plain: list[nn.Module] = [Forward(module, self.backbone.preprocessing, self.pooling, dtype)]
+        self._forwards = self._plain  # or compiled
         self._is_warm = False
 
     def __call__(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
@@ -153,13 +157,12 @@ class FrozenNetwork:
         }
 
     def _codes(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
-        size = self.batch_size
-        try:
-            batches = [self._batch(part, size, replica) for part in pixels.split(size)]
-        except torch.OutOfMemoryError as error:
-            self._halve(size, error)
-            return self._codes(pixels, replica)
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in self._wanted}
+        while True:
+            size = self.batch_size
+            with contextlib.suppress(torch.OutOfMemoryError):  # and forgotten, as it keeps the memory of what failed
+                batches = [self._batch(part, size, replica) for part in pixels.split(size)]
+                return {name: np.concatenate([batch[name] for batch in batches]) for name in self._wanted}
+            self._halve(size)
 
     def _batch(self, pixels: torch.Tensor, size: int, replica: int) -> dict[str, np.ndarray]:
         n, on_gpu = len(pixels), self.device.type == "cuda"
@@ -169,17 +172,25 @@ class FrozenNetwork:
             codes = self._forwards[replica](batch.to(self.devices[replica], non_blocking=on_gpu))
         return {name: codes[name][:n].cpu().numpy() for name in self._wanted}
 
-    def _halve(self, size: int, error: torch.OutOfMemoryError) -> None:
+    def _halve(self, size: int) -> None:
+        """Take half of `size` images at once from now on, uncompiled: a compiled network is of one size."""
         if size == 1:
-            raise BackboneError(
-                f"{self.device}: its memory does not hold one image of {self.backbone.preprocessing.image_size} pixels "
-                "a side on its way through the network; free it, or try a smaller --image-size, or --device cpu"
-            ) from error
+            raise self._too_small()
         torch.cuda.empty_cache()
-        if self.batch_size == size:  # else another thread has been here
+        with self._halving:
+            if self.batch_size != size:  # another thread has been here
+                return
+            if self._forwards is not self._plain:
+                self._forwards, self.compiled = self._plain, False
             self.batch_size = size // 2
             self.notes.append(f"{size} images at once are too many for the memory of {self.device}: now {size // 2}")
             logger.warning(self.notes[-1])
+
+    def _too_small(self) -> BackboneError:
+        return BackboneError(
+            f"{self.device}: its memory does not hold one image of {self.backbone.preprocessing.image_size} pixels "
+            "a side on its way through the network; free it, or try a smaller --image-size, or --device cpu"
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the bits of the codes beside the weights, ready for JSON."""
@@ -209,11 +220,19 @@ class FrozenNetwork:
         """
         preprocessing = self.backbone.preprocessing
         n_squares = n_images * math.prod(preprocessing.middle_axis)
-        if n_squares >= FEWEST and isinstance(self._full, torch.fx.GraphModule):
-            size = preprocessing.image_size
-            noise = torch.zeros((self.batch_size, 3, size, size), dtype=torch.uint8)
-            at_once = workers if self.device.type == "cpu" else len(self.devices)
-            self.compiled = pays(lambda: self._codes(noise), n_squares / self.batch_size, at_once)
+        if not self.can_be_compiled or n_squares < FEWEST:
+            why = f"fewer than {FEWEST} images" if self.can_be_compiled else "the network cannot be traced"
+            logger.info("not compiled: %s", why)
+            return
+        size = preprocessing.image_size
+        noise = torch.zeros((self.batch_size, 3, size, size), dtype=torch.uint8)
+        at_once = workers if self.device.type == "cpu" else len(self.devices)
+        self.compiled = pays(lambda: self._codes(noise), n_squares / self.batch_size, at_once)
+
+    @property
+    def can_be_compiled(self) -> bool:
+        """Whether it is worth a try: the compiler stops at the hooks of a network that could not be traced."""
+        return isinstance(self._full, torch.fx.GraphModule)
 
     def warm_up(self) -> None:
         """Take up all devices, and compile if that was decided; on the thread count that the network is to run with.
@@ -223,13 +242,13 @@ class FrozenNetwork:
         if self._is_warm:
             return
         self._is_warm = True
-        self._forwards += [copy.deepcopy(self._forwards[0]).to(device) for device in self.devices[1:]]
+        self._plain += [copy.deepcopy(self._plain[0]).to(device) for device in self.devices[1:]]
         if self.compiled:
             self._compile()
 
     def _compile(self) -> None:
         started = time.perf_counter()
-        plain = self._forwards
+        plain = self._plain
         photos = reference_photos(self.backbone.preprocessing)
         example = photos[:1].repeat(self.batch_size, 1, 1, 1)
         expected = self._codes(photos)
@@ -242,7 +261,7 @@ class FrozenNetwork:
                 raise RuntimeError(f"its codes agree with the uncompiled ones only to cosine {agreement:.5f}")
             logger.info("compiled in %.0f s", time.perf_counter() - started)
         except Exception as error:  # a missing compiler, an operation that cannot be compiled, …
-            self._forwards = plain
+            self._forwards, self.compiled = plain, False
             reason = str(error).strip().splitlines() or [type(error).__name__]
             self.notes.append(f"the network could not be compiled, and runs as it is ({reason[0]})")
             logger.warning(self.notes[-1])
@@ -252,10 +271,13 @@ class FrozenNetwork:
         preprocessing = self.backbone.preprocessing
         shape = (2, 3, preprocessing.image_size, preprocessing.image_size)
         noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        x = preprocessing.normalise(noise.to(self.device)).to(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            outputs = self._full(x)
-            codes = {name: pool(maps, self.pooling) for name, maps in outputs.items()}
+        try:
+            with torch.inference_mode():
+                x = preprocessing.normalise(noise.to(self.device)).to(memory_format=torch.channels_last)
+                outputs = self._full(x)
+                codes = {name: pool(maps, self.pooling) for name, maps in outputs.items()}
+        except torch.OutOfMemoryError as error:
+            raise self._too_small() from error
         layers = {
             name: {"n_features": codes[name].shape[1], "pooling": self.pooling, "map_shape": list(maps.shape[1:])}
             for name, maps in outputs.items()
@@ -284,6 +306,7 @@ class FrozenNetwork:
         The `penultimate` codes decide, whatever layers are wanted: so those of all files agree.
         """
         if asked == "fp32" or (asked == "auto" and not has_fast_bf16(self.device)):
+            logger.info("fp32: %s", "as asked" if asked == "fp32" else f"{self.device} is not fast at bf16")
             return
         precision = "bf16" if asked == "auto" else asked
         wanted = self._wanted

@@ -8,11 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cnncodes.allocation import freed_memory_kept
 from cnncodes.backbones import load_backbone
 from cnncodes.codes import CodesFile
 from cnncodes.errors import MismatchError
-from cnncodes.one_thread import one_thread
+from cnncodes.forward import process_settings
 from cnncodes.runtime import FrozenNetwork
 from cnncodes.views import NO_VIEWS
 
@@ -133,7 +132,7 @@ def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
 
 
 def build_network(settings: Settings) -> FrozenNetwork:
-    with one_thread(), freed_memory_kept():
+    with process_settings():
         backbone = load_backbone(
             settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
         )
