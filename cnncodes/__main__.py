@@ -1,6 +1,39 @@
-"""``python -m cnncodes``: the command line."""
+"""The start and the end of the program: ``cnncodes``, and ``python -m cnncodes``."""
 
-from cnncodes.cli import main
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+
+
+def run() -> None:
+    """Run the command line; end at once where it was interrupted, or where a decoder that hangs was left behind.
+
+    Python would wait for what torch tears down, up to seconds, and aborts when a thread is inside it at that time. All
+    files are closed by then.
+    """
+    try:
+        from cnncodes.cli import main
+
+        main()
+    except KeyboardInterrupt:  # before there was a command
+        code: int | str | None = INTERRUPTED
+    except SystemExit as end:
+        code = end.code
+        left_behind = any(thread.name.startswith("cnncodes-") for thread in threading.enumerate())
+        if code != INTERRUPTED and not left_behind:
+            raise
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                code = code or 1
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
 
 if __name__ == "__main__":
-    main()
+    run()

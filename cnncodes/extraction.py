@@ -23,7 +23,15 @@ from cnncodes.forward import process_settings
 from cnncodes.images import ImageSet, load_images
 from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
 from cnncodes.runtime import FrozenNetwork
-from cnncodes.settings import Settings, build_network, describe_network, fill_in, held_description, refuse_mismatch
+from cnncodes.settings import (
+    Settings,
+    build_network,
+    describe_network,
+    fill_in,
+    held_description,
+    in_float32,
+    refuse_mismatch,
+)
 
 __all__ = [
     "Extraction",
@@ -166,7 +174,10 @@ def extract(
         _widen(out)
         settings["dtype"] = "float32"
         done = extract(images, out, labels=labels, shard=shard, retry_failed=retry_failed, **options, **settings)
-        done.notes.append("float16 does not hold the codes of some images: the file now has float32")
+        done.notes.append(
+            "float16 does not hold the codes of some images: the file now has float32; codes that were there before "
+            "stay rounded to float16"
+        )
         return done
     return Extraction(
         path=out,
@@ -292,10 +303,8 @@ def fill(
 def _widen(out: Path) -> None:
     """Make it a codes file of float32, with the codes that it has."""
     with CodesFile.open(out) as old:
-        layers = {name: {**layer, "dtype": "float32"} for name, layer in old.description["layers"].items()}
-        description = {**old.description, "dtype": "float32", "layers": layers}
         same = {row: row for row in range(old.n) if not old.failed[row]}
-        CodesWriter.create(out, old.table, description, fill=lambda new: copy_rows(old, new, same))
+        CodesWriter.create(out, old.table, in_float32(old.description), fill=lambda new: copy_rows(old, new, same))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from cnncodes.codes_layout import ImageTable
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction import copy_rows, describe_images
-from cnncodes.settings import differences
+from cnncodes.settings import differences, in_float32
 
 __all__ = ["merge"]
 
@@ -54,6 +54,8 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
         if describe_images(table) != shard["images"]:
             raise MismatchError(f"{target}: the parts do not add up to the images that they were taken from")
         description = {name: value for name, value in files[0].description.items() if name != "shard"}
+        if any(file.dtype != files[0].dtype for file in files):  # float16 held the codes of some parts only
+            description = in_float32(description)
 
         def fill(new: CodesWriter) -> None:
             for start, file in enumerate(files):
@@ -77,7 +79,7 @@ def _in_order(files: list[CodesFile]) -> list[CodesFile]:
     first = files[0]
     for file in files[1:]:
         about = {**file.description, "shard": {**file.description["shard"], "part": first.description["shard"]["part"]}}
-        if found := differences(first.description, about, every=True):
+        if found := differences(in_float32(first.description), in_float32(about), every=True):
             raise MismatchError(f"{file.path} and {first.path} do not belong together: {'; '.join(found)}")
     of = first.description["shard"]["of"]
     by_part: dict[int, CodesFile] = {}

@@ -28,7 +28,7 @@ __all__ = ["IMAGE_TIMEOUT", "Batch", "Progress", "read_source", "run_batches"]
 Progress = Callable[[int, int, int], None]
 IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is read takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
-LEAVE_SECONDS = 1.5  # for the workers to end their batches, once no more is wanted
+LEAVE_SECONDS = 1.0  # for the workers to end their batches, once no more is wanted
 NOT_FINITE = "its codes are not finite numbers; extract with --precision fp32, or with other weights"
 NO_DIGEST = np.zeros(32, np.uint8)
 

@@ -25,6 +25,7 @@ __all__ = [
     "fill_in",
     "held_description",
     "held_settings",
+    "in_float32",
     "refuse_mismatch",
 ]
 
@@ -154,6 +155,12 @@ def build_network(settings: Settings) -> FrozenNetwork:
 def describe_network(network: FrozenNetwork) -> dict[str, Any]:
     versions = {name: version(name) for name in ("cnncodes", "torch", "torchvision", "pillow")}
     return {**network.backbone.describe(), **network.describe(), "versions": versions}
+
+
+def in_float32(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of the same codes, kept in float32."""
+    layers = {name: {**layer, "dtype": "float32"} for name, layer in description["layers"].items()}
+    return {**description, "dtype": "float32", "layers": layers}
 
 
 def refuse_mismatch(out: Path, held: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -7,9 +7,10 @@ Codes of images without views have the shape (n, n_features); several views of e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["NO_VIEWS", "VIEWS", "as_rows", "averaged", "middle_axis", "repeated", "summed"]
 
@@ -46,7 +47,7 @@ def as_rows(X: np.ndarray) -> np.ndarray:
 
 def repeated(y: np.ndarray, X: np.ndarray) -> np.ndarray:
     """Return what belongs to the rows of `as_rows`, given what belongs to each image, shape (n,)."""
-    return y if X.ndim == 2 else np.repeat(y, X.shape[1])
+    return y if X.ndim == 2 else y.repeat(X.shape[1])
 
 
 def summed(decision: np.ndarray, X: np.ndarray) -> np.ndarray:
@@ -65,6 +66,7 @@ def summed(decision: np.ndarray, X: np.ndarray) -> np.ndarray:
 
     Examples
     --------
+    >>> import numpy as np
     >>> summed(np.array([[1.0], [2.0], [30.0], [40.0]]), np.zeros((2, 2, 5)))
     array([[ 3.],
            [70.]])

@@ -340,9 +340,17 @@ def test_wrong_usage_exits_with_2() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--workers", "1"],
+        # batches that take longer than workers are waited for: they are left in the middle of the network
+        ["--workers", "2", "--batch-size", "64", "--precision", "fp32", "--image-size", "320"],
+    ],
+)
+def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path, options: list[str]) -> None:
     out = tmp_path / "codes.h5"
-    words = [sys.executable, "-m", "cnncodes", "extract", str(shipped_path(SAMPLE)), "-o", str(out), "--workers", "1"]
+    words = [sys.executable, "-m", "cnncodes", "extract", str(shipped_path(SAMPLE)), "-o", str(out), *options]
     pipe = subprocess.PIPE
     process = subprocess.Popen(words, stderr=pipe, stdout=pipe, text=True, preexec_fn=_heed_ctrl_c)
     while process.poll() is None and not _some_rows_done(out):
@@ -353,7 +361,7 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path) -> None
     assert time.monotonic() - sent < 20  # two seconds on a quiet machine
     assert process.returncode == 130, stderr
     assert stdout == ""
-    assert f"To continue: cnncodes extract {shipped_path(SAMPLE)} -o {out} --workers 1" in stderr
+    assert f"To continue: cnncodes extract {shipped_path(SAMPLE)} -o {out} {' '.join(options)}" in stderr
     with CodesFile.open(out) as file:
         assert 0 < file.counts["ok"] < 600
         assert len(file.verify()) == 0

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from cnncodes import extract, fit, merge
@@ -48,6 +49,22 @@ def test_merged_parts_have_the_bytes_of_one_extraction(
     assert whole.failed == 2
     merge([parts[i] for i in order], tmp_path / "merged.h5")
     assert digest(tmp_path / "merged.h5") == digest(tmp_path / "whole.h5")
+
+
+def test_a_part_that_float16_did_not_hold_makes_the_whole_float32(
+    images: Path, parts: list[Path], tmp_path: Path
+) -> None:
+    wide = tmp_path / "part-2.h5"
+    extract(images, wide, layers=LAYERS, shard=(2, 3), dtype="float32")
+    merge([parts[0], wide, parts[2]], tmp_path / "merged.h5")
+    merge(parts, tmp_path / "plain.h5")
+    with CodesFile.open(tmp_path / "merged.h5") as file, CodesFile.open(tmp_path / "plain.h5") as plain:
+        assert set(file.dtype.values()) == {"float32"}
+        assert file.description["dtype"] == "float32"
+        assert len(file.verify()) == 0
+        np.testing.assert_allclose(file.codes("layer2"), plain.codes("layer2"), rtol=1e-3, atol=1e-6)
+    again = extract(images, tmp_path / "merged.h5", layers=LAYERS)
+    assert again.computed == 0
 
 
 def test_parts_are_disjoint_and_even(images: Path, parts: list[Path]) -> None:

@@ -19,7 +19,7 @@ import cnncodes
 PACKAGE = Path(cnncodes.__file__).resolve().parent
 TABLE = Path(__file__).resolve().parent.parent / "CONTRIBUTING.md"
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "misc"}
-HEAVY = ("torch", "torchvision", "sklearn", "timm", "h5py", "matplotlib", "pandas")
+HEAVY = ("numpy", "torch", "torchvision", "sklearn", "timm", "h5py", "matplotlib", "pandas")
 # What must not be loaded with these modules, so that the commands which need only them start at once.
 LIGHT_MODULES = {
     "images": ("torch", "torchvision", "sklearn"),
