@@ -211,8 +211,9 @@ def _rgb_array(
 ) -> np.ndarray:
     image.load()
     rgb = _to_rgb(image, remarks)
-    if box is not None:  # a quarter of 2,669 rows are 668, of which the last is not a whole one
-        rgb = rgb.crop((0, 0, round(box[2]), round(box[3])))
+    whole = box and (round(box[2]), round(box[3]))
+    if whole and whole != rgb.size:  # a quarter of 2,669 rows are 668, of which the last is not a whole one
+        rgb = rgb.crop((0, 0, *whole))
     try:
         turn = TRANSPOSE.get(image.getexif().get(ORIENTATION, 1))  # TIFF is turned when it is loaded
     except Exception:  # damaged EXIF data do not make the picture unreadable
@@ -230,7 +231,7 @@ def _to_rgb(image: Image.Image, remarks: list[str] | None) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _to_8_bits(values: np.ndarray, mode: str, remarks: list[str] | None) -> np.ndarray:
