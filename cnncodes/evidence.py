@@ -95,12 +95,20 @@ def by_depth(comparison: Comparison) -> list[Evidence]:
 
 
 def of_pretrained_head(codes: np.ndarray, head: PretrainedHead) -> Evidence:
-    """Ask the head that the network was trained with; a mean of few images, or of unlike ones, decides nothing."""
+    """Ask the head that the network was trained with.
+
+    The mean must be clear, and its 95 % interval must not reach what would say the opposite: few images decide nothing.
+    """
     each, there = head.confidence(codes), float(head.confidence(head.photos).mean())
     n, here = len(each), float(each.mean())
     half = float(t.ppf(0.975, n - 1) * each.std(ddof=1) / np.sqrt(n)) if n > 1 else 1.0
     low, high = max(0.0, here - half), min(1.0, here + half)
-    says = "similar" if low > SURE * there else "dissimilar" if high < UNSURE * there else UNDECIDED
+    sure, unsure = SURE * there, UNSURE * there
+    says = UNDECIDED
+    if here > sure and low > unsure:
+        says = "similar"
+    elif here < unsure and high < sure:
+        says = "dissimilar"
     found = f"mean confidence {here:.2f} ({low:.2f} to {high:.2f}), of photographs {there:.2f}"
     return Evidence("pretrained head", found, says)
 

@@ -439,7 +439,7 @@ def test_it_fits_a_phone(hostile: tuple[Path, Path], tmp_path: Path, browser: An
     points = np.array([[image["x"], image["y"]] for image in data["images"]])
     shape = page.locator("#map").bounding_box()
     needed = shape["width"] * np.ptp(points[:, 1])
-    assert shape["height"] == pytest.approx(max(192, min(needed, 0.78 * 800)), abs=2)
+    assert shape["height"] == pytest.approx(max(128, min(needed, 0.78 * 800)), abs=2)
 
 
 @pytest.mark.slow
