@@ -480,7 +480,7 @@ def test_the_pictures_of_a_montage_do_not_cover_each_other(
 
 
 def save_shot(page: Any, path: Path, section: str = "") -> None:
-    """Save what is seen, or a section with a margin, in 256 colours: that is a third of the bytes."""
+    """Save what is seen, or a section with a margin, in the 256 best colours: that is a third of the bytes."""
     options: dict[str, Any] = {}
     if section:
         page.locator("nav").evaluate("nav => nav.style.position = 'static'")  # not over the section
@@ -488,7 +488,7 @@ def save_shot(page: Any, path: Path, section: str = "") -> None:
         clip = {"x": 0, "y": box["y"] + top + 16, "width": 1000, "height": box["height"]}
         options = {"full_page": True, "clip": clip}
     shot = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
-    shot.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def take_screenshots(browser: Any, path: Path, folder: Path) -> None:
