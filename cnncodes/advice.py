@@ -14,6 +14,19 @@ from cnncodes.codes import CodesFile
 from cnncodes.comparing import compare
 from cnncodes.comparison import Comparison
 from cnncodes.errors import CnnCodesError, ProbeError
+from cnncodes.evidence import (
+    TOP,
+    UNDECIDED,
+    Evidence,
+    by_depth,
+    by_log_loss,
+    by_slope,
+    images_per_class,
+    of_pretrained_head,
+    of_spread,
+    similarity_of,
+    size_of,
+)
 from cnncodes.html_tables import html_table
 from cnncodes.leakage import guard_splits
 from cnncodes.learning_curve import LearningCurve, learning_curve
@@ -23,38 +36,15 @@ from cnncodes.search import AUTO
 from cnncodes.training_rows import split_rows
 from cnncodes.views import averaged
 
-__all__ = ["Advice", "Evidence", "advise"]
+__all__ = ["Advice", "advise"]
 
-TOP = "penultimate"
-LARGE, SMALL = 1000, 200  # images of a class; ImageNet has about 1,300. Between the two the learning curve decides
-WORTH = 0.01  # of accuracy, that a doubling of the images should bring to be worth it
-SURE, UNSURE = 0.8, 0.65  # mean confidence of the pretrained head, relative to that on photographs
 MOST_IMAGES = 5000  # of which the pretrained head is asked, and the spread is taken
-UNDECIDED = "undecided"
 MEANING = {
     ("small", "similar"): "a linear classifier on the top codes",
     ("small", "dissimilar"): "a linear SVM on the codes of an earlier layer",
     ("large", "similar"): "fine-tuning the whole network, which has the images for it",
     ("large", "dissimilar"): "fine-tuning the whole network; the pretrained start still helps",
 }
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One observation.
-
-    Attributes
-    ----------
-    what : str
-    found : str
-        With its figures.
-    says : str
-        ``small``, ``large``, ``similar``, ``dissimilar``, ``undecided``, or nothing where it is for information.
-    """
-
-    what: str
-    found: str
-    says: str = ""
 
 
 @dataclass
@@ -67,7 +57,7 @@ class Advice:
     similarity : {"similar", "dissimilar", "undecided"}
         To the photographs of ImageNet, on which the network was trained.
     layers : list of str
-        The layer whose cross-validated probabilities are the most likely.
+        The layer of the smallest log loss: whose cross-validated probabilities are nearest to the labels.
     evidence : list of Evidence
     commands : list of str
         To type next.
@@ -88,16 +78,28 @@ class Advice:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def recommended(self) -> dict[str, Any]:
+        """The row of the comparison for the layer that is recommended."""
+        return next(row for row in self.comparison.rows if row["layers"] == self.layers)
+
+    @property
     def summary(self) -> str:
-        """The case, and what it asks for, in one sentence."""
-        layer = " + ".join(self.layers)
+        """The case, what it asks for, and the layer that is recommended, in one sentence.
+
+        The case is a rule of thumb, and the layer is measured: where they disagree, the sentence says so.
+        """
+        loss = f"its log loss is the smallest, {self.recommended['cv_log_loss']:.3f}"
+        layer = f"{' + '.join(self.layers)} predicts best ({loss})"
         if meaning := MEANING.get((self.size, self.similarity)):
-            return f"{self.size} and {self.similarity} to ImageNet: {meaning}; of the layers, {layer} does best"
+            case = f"{self.size} and {self.similarity} to ImageNet"
+            if self.size == "small" and (self.similarity == "similar") != (self.layers == [TOP]):
+                return f"{case}, which usually asks for {meaning}; but of the layers here, {layer}"
+            return f"{case}: {meaning}; of the layers here, {layer}"
         both = {"the size": self.size, "the similarity": self.similarity}
         open_ = [name for name, value in both.items() if value == UNDECIDED]
         known = [value for value in both.values() if value != UNDECIDED]
         rest = f" (it is {known[0]})" if known else ""
-        return f"the evidence does not decide on {' and '.join(open_)}{rest}; of the layers, {layer} does best"
+        return f"the evidence does not decide on {' and '.join(open_)}{rest}; of the layers here, {layer}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -122,13 +124,16 @@ class Advice:
         Parameters
         ----------
         axes : two matplotlib Axes, optional
+            One is enough where there is no learning curve.
 
         Returns
         -------
         array of matplotlib Axes
         """
         if axes is None:
-            axes = need("matplotlib.pyplot", "plot").subplots(1, 2, figsize=(12, 4), layout="constrained")[1]
+            figures, size = (1, (7, 4)) if self.curve is None else (2, (12, 4))
+            plots = need("matplotlib.pyplot", "plot").subplots(1, figures, figsize=size, layout="constrained")[1]
+            axes = np.atleast_1d(plots)
         self.comparison.plot(axes[0])
         if self.curve is not None:
             self.curve.plot(axes[1])
@@ -196,21 +201,24 @@ def advise(
             )
         except ProbeError as error:
             notes.append(str(error))
-        size = [_images_per_class(y)]
+        size = [images_per_class(y)]
         if curve is not None:
-            size.append(_slope(curve, decided=size[0].says != UNDECIDED))
-        similarity = _depth(comparison)
+            size.append(by_slope(curve, decided=size[0].says != UNDECIDED))
+        depth = by_depth(comparison)
+        heads: list[Evidence] = []
+        spread: list[Evidence] = []
         if TOP in file.layers:
             some = train[np.linspace(0, len(train) - 1, min(len(train), MOST_IMAGES)).astype(int)]
             try:
-                similarity += _pretrained(averaged(file.codes(TOP, some)), PretrainedHead(file.description, weights))
+                head, top = PretrainedHead(file.description, weights), averaged(file.codes(TOP, some))
+                heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
             except CnnCodesError as error:
                 notes.append(f"the pretrained head was not asked: {error}")
     advice = Advice(
-        size=_verdict(size),
-        similarity=_verdict(similarity),
+        size=size_of(size),
+        similarity=similarity_of(depth + heads, spread),
         layers=best["layers"],
-        evidence=size + similarity,
+        evidence=[*size, *depth, *heads, *spread, by_log_loss(comparison)],
         commands=[],
         comparison=comparison,
         curve=curve,
@@ -218,65 +226,6 @@ def advise(
     )
     advice.commands = _commands(advice, best)
     return advice
-
-
-def _images_per_class(y: np.ndarray) -> Evidence:
-    counts = np.unique(y, return_counts=True)[1]
-    median = float(np.median(counts))
-    found = f"{median:.0f} in the median of {len(counts)} classes, from {counts.min()} to {counts.max()}"
-    return Evidence("images a class", found, "large" if median >= LARGE else "small" if median <= SMALL else UNDECIDED)
-
-
-def _slope(curve: LearningCurve, decided: bool) -> Evidence:
-    """Where the number of images does not decide, those are few that more would help."""
-    low, high = curve.gain_interval
-    found = f"twice as many images would bring {_points(curve.gain)} points ({_points(low)} to {_points(high)})"
-    says = "small" if low > WORTH else "large" if high < WORTH else UNDECIDED
-    return Evidence("learning curve", found, "" if decided else says)
-
-
-def _depth(comparison: Comparison) -> list[Evidence]:
-    """Compare the top layer with the best of the earlier ones."""
-    probes = [row for row in comparison.rows if row["layers"]]
-    top = next((row for row in probes if row["layers"] == [TOP]), None)
-    earlier = [row for row in probes if row is not top]
-    if top is None or not earlier:
-        return []
-    best = min(earlier, key=lambda row: row["cv_log_loss"])
-    low, high = comparison.interval(best, top)
-    found = (
-        f"{best['layers'][0]} {best['cv_accuracy']:.1%}, {TOP} {top['cv_accuracy']:.1%}: "
-        f"{_points(best['cv_accuracy'] - top['cv_accuracy'])} points ({_points(low)} to {_points(high)})"
-    )
-    return [Evidence("accuracy by depth", found, "dissimilar" if low > 0 else "similar" if high < 0 else UNDECIDED)]
-
-
-def _pretrained(codes: np.ndarray, head: PretrainedHead) -> list[Evidence]:
-    """Ask the head that the network was trained with, and look at how far the codes spread."""
-    here, there = (float(head.confidence(some).mean()) for some in (codes, head.photos))
-    says = "similar" if here > SURE * there else "dissimilar" if here < UNSURE * there else UNDECIDED
-    close, closer = (_mean_cosine(some) for some in (codes, head.photos))
-    return [
-        Evidence("pretrained head", f"mean confidence {here:.2f}, of photographs {there:.2f}", says),
-        Evidence("spread of the codes", f"mean cosine of two images {close:.2f}, of two photographs {closer:.2f}"),
-    ]
-
-
-def _mean_cosine(codes: np.ndarray) -> float:
-    """Return the mean over all pairs, without making them: the squared length of a sum holds them all."""
-    unit = codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    n = len(unit)
-    return float((np.linalg.norm(unit.sum(axis=0, dtype=np.float64)) ** 2 - n) / max(1, n * (n - 1)))
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
-
-
-def _verdict(evidence: list[Evidence]) -> str:
-    """Return what all evidence that says something says."""
-    said = {item.says for item in evidence} - {"", UNDECIDED}
-    return said.pop() if len(said) == 1 else UNDECIDED
 
 
 def _commands(advice: Advice, best: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from cnncodes.calibration import softmax
 from cnncodes.codes import CodesFile
 from cnncodes.duplicates import MOST, NEIGHBOURS, Duplicates, find_duplicates, join_groups
 from cnncodes.errors import ProbeError
+from cnncodes.evaluation import majority_accuracy, score
 from cnncodes.html_tables import html_table
 from cnncodes.label_errors import find_label_errors
 from cnncodes.large_probes import stratified_sample
@@ -54,8 +55,15 @@ class Audit:
     unreadable : list of dict
         ``id``, ``label``, ``reason``.
     accuracy : float or None
-        Of the out-of-fold predictions that the suspects come from.
+        Of the out-of-fold predictions that the suspects come from. Where it is not significantly above the most
+        frequent class, the classifier cannot tell, and there are no suspects.
+    baseline_accuracy : float or None
+        Of always answering the most frequent class.
     notes : list of str
+    layers : list of str
+        Whose codes were looked at.
+    clf : str
+        What judged the labels.
     """
 
     n: int
@@ -65,7 +73,10 @@ class Audit:
     outliers: list[dict[str, Any]] = field(default_factory=list)
     unreadable: list[dict[str, Any]] = field(default_factory=list)
     accuracy: float | None = None
+    baseline_accuracy: float | None = None
     notes: list[str] = field(default_factory=list)
+    layers: list[str] = field(default_factory=list)
+    clf: str = ""
 
     @property
     def imbalance(self) -> float:
@@ -187,6 +198,7 @@ def audit(
     names, counts = np.unique(labels[labels != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     found = Audit(len(rows), dict(zip(names[order].tolist(), counts[order].tolist(), strict=True)))
+    found.layers, found.clf = [layers] if isinstance(layers, str) else list(layers), clf
     found.unreadable = unreadable
     found.notes = list(duplicates.notes)
     if pending:
@@ -245,9 +257,18 @@ def _add_suspects(
     except ProbeError as error:
         found.notes.append(f"suspect labels are not looked for: {error}")
         return
+    found.notes += search.notes
+    figures = score(labels[at], search.predictions, out_of_fold=True)
+    found.accuracy, found.baseline_accuracy = figures["accuracy"], majority_accuracy(labels[at])
+    if figures["interval"][0] <= found.baseline_accuracy:
+        found.notes.append(
+            f"suspect labels are not listed: {found.accuracy:.1%} right out of fold is not significantly more than the "
+            f"{found.baseline_accuracy:.1%} of the most frequent class, so the classifier cannot tell; add images, or "
+            "try another layer"
+        )
+        return
     given = np.searchsorted(search.classes, labels[at])
     probabilities = softmax(search.decision, search.temperature)
-    found.accuracy = float(np.mean(search.predictions == labels[at]))
     others = np.where(np.eye(len(search.classes), dtype=bool)[given], -1.0, probabilities)
     for i in find_label_errors(given, probabilities):
         best = int(others[i].argmax())
@@ -259,7 +280,6 @@ def _add_suspects(
                 "label_confidence": float(probabilities[i, given[i]]),
             }
         )
-    found.notes += search.notes
 
 
 def out_of_fold(

@@ -66,7 +66,7 @@ def compare(
     repeats : int, optional
         Cross-validations, each on other folds; by default as many as give 1,500 answers, up to 5.
     progress : callable, optional
-        Called with (done, total, 0) after each probe.
+        Called with (done, total, 0) before the first probe, and after each.
 
     Returns
     -------
@@ -90,13 +90,17 @@ def compare(
     options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
     rows: list[dict[str, Any]] = []
     shares: list[np.ndarray] = []
+    of_probes: dict[str, list[str]] = {}  # which probes have a note
     finished = True
     try:
+        if progress is not None:
+            progress(0, len(plan), 0)
         for candidate in plan:
             row, share, found = _cross_validate(candidate, groups, **options)
             rows.append(row)
             shares.append(share)
-            notes += [note for note in found if note not in notes]
+            for note in found:
+                of_probes.setdefault(note, []).append(f"{' + '.join(candidate.layers)}, {candidate.clf}")
             if progress is not None:
                 progress(len(rows), len(plan), 0)
         best = plan[int(np.argmax([row["cv_accuracy"] for row in rows]))]
@@ -106,6 +110,7 @@ def compare(
             raise
         finished = False
         notes.append(f"interrupted: {len(shares)} of {len(plan)} probes were compared")
+    notes += [note if len(which) == len(shares) else f"{'; '.join(which)}: {note}" for note, which in of_probes.items()]
     rows.append(_majority(rows[0], y))
     _add_differences(rows, shares)
     return Comparison(rows, notes, finished, {key_of(row): share for row, share in zip(rows, shares, strict=False)})
@@ -166,10 +171,10 @@ def _cross_validate(
         "C": float(np.exp(np.mean(np.log([search.C for search in searches])))),
         **{f"cv_{name}": value for name, value in score_shares(y, share, out_of_fold=True).items()},
         "cv_log_loss": float(np.mean([log_loss(search.decision, truth, search.temperature) for search in searches])),
+        "repeats": len(seeds),
         "seconds": time.perf_counter() - started,
     }
-    what = f"{' + '.join(candidate.layers)}, {candidate.clf}"
-    return row, share, [f"{what}: {note}" for note in searches[0].notes]
+    return row, share, searches[0].notes
 
 
 def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -202,11 +207,13 @@ def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) ->
     return {
         **about,
         "layers": [],
+        "by_layers": about["layers"],
         "clf": "neighbour",
         "scale": candidate.scale,
         "C": None,
         **scores,
         "cv_log_loss": None,
+        "repeats": 1,
         "seconds": time.perf_counter() - started,
     }
 

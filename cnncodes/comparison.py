@@ -14,7 +14,7 @@ from cnncodes.html_tables import html_table
 from cnncodes.intervals import paired_interval
 from cnncodes.optional import need
 
-__all__ = ["HEADERS", "Comparison", "key_of", "shown_row"]
+__all__ = ["Comparison", "key_of", "name_of"]
 
 HEADERS = ("layer", "probe", "scaling", "features", "C", "accuracy", "95 % interval", "to the best, points", "seconds")
 BASELINES = {"majority": "majority class", "neighbour": "nearest neighbour"}
@@ -31,8 +31,9 @@ class Comparison:
         ``clf``, ``scale``, ``C``, ``n_features``, ``cv_accuracy``, ``cv_interval``, ``cv_balanced_accuracy``,
         ``cv_balanced_interval``, ``cv_log_loss``, ``difference`` (of the accuracy to that of the best row),
         ``difference_interval`` (which allows for the choice of the best row), ``recommended``, ``n``, ``classes``,
-        ``baseline_accuracy``, ``seconds``. The majority class and the nearest neighbour (by the codes of the best row)
-        are rows whose ``clf`` is ``"majority"`` and ``"neighbour"``.
+        ``baseline_accuracy``, ``repeats`` (cross-validations that the figures are the mean of), ``seconds``. The
+        majority class and the nearest neighbour (by the codes of the best row, its ``by_layers``) are rows whose
+        ``clf`` is ``"majority"`` and ``"neighbour"``.
     notes : list of str
     finished : bool
         Nothing was left out by an interruption.
@@ -71,6 +72,17 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         return {"rows": self.rows, "command": self.command, "finished": self.finished}
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return headers and rows of text; of several codes files, each row names its own."""
+        files = list(dict.fromkeys(row["codes"] for row in self.rows))
+        names = [Path(file).name for file in files]
+        shown = dict(zip(files, names if len(set(names)) == len(names) else files, strict=True))
+        if len(files) == 1:
+            return list(HEADERS), [_shown_row(row) for row in self.rows]
+        # the majority class is the same in all
+        of_row = ["" if row["clf"] == "majority" else shown[row["codes"]] for row in self.rows]
+        return ["codes", *HEADERS], [[name, *_shown_row(row)] for name, row in zip(of_row, self.rows, strict=True)]
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas DataFrame."""
@@ -113,11 +125,12 @@ class Comparison:
         ax.set_xticks(range(len(names)), names)
         ax.set_xlabel("layer, from the first to the last")
         ax.set_ylabel("cross-validated accuracy")
-        ax.legend(loc="lower right", fontsize="small")
+        # outside: a baseline or a bar may be anywhere within
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize="small", frameon=False)
         return ax
 
     def _repr_html_(self) -> str:
-        return html_table(HEADERS, map(shown_row, self.rows), f"Recommended: {self.command}")
+        return html_table(*self.table(), f"Recommended: {self.command}")
 
 
 def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -125,20 +138,26 @@ def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["codes"], tuple(row["layers"]), row["clf"], row["scale"]
 
 
-def shown_row(row: dict[str, Any]) -> list[str]:
+def name_of(row: dict[str, Any]) -> str:
+    """Return the layers of a row, or what it is instead of a probe."""
+    by = f" by {' + '.join(row['by_layers'])}" if row["clf"] == "neighbour" else ""
+    return " + ".join(row["layers"]) or BASELINES[row["clf"]] + by
+
+
+def _shown_row(row: dict[str, Any]) -> list[str]:
     """Return a row as the texts that are below `HEADERS`."""
     low, high = row["cv_interval"]
     to_best = f"{100 * row['difference']:+.1f}"
     if row["difference_interval"] is not None and row["difference"] < 0:
-        to_best += " ({:+.1f} – {:+.1f})".format(*(100 * end for end in row["difference_interval"]))
+        to_best += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in row["difference_interval"]))
     return [
-        (" + ".join(row["layers"]) or BASELINES[row["clf"]]) + (" *" if row["recommended"] else ""),
+        name_of(row) + (" *" if row["recommended"] else ""),
         row["clf"] if row["layers"] else "",
         row["scale"],
         str(row["n_features"]),
         f"{row['C']:.3g}" if row["C"] is not None else "",
         f"{100 * row['cv_accuracy']:.1f} %",
-        f"{100 * low:.1f} – {100 * high:.1f} %",
+        f"{100 * low:.1f} to {100 * high:.1f} %",
         to_best,
         f"{row['seconds']:.1f}",
     ]

@@ -90,7 +90,8 @@ def fit(
     Returns
     -------
     ProbeModel
-        Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``cv_accuracy``, ``cv_interval``,
+        Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``class_weight``, ``cv``, ``seed``,
+        ``cv_accuracy``, ``cv_interval``,
         ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
         ``neighbour_accuracy`` (the nearest training image, on the same folds), ``n_cv`` (images that these figures
         are of), ``protocol``, ``seconds``; the same four with ``nested_`` if asked; and with a split ``n_test`` and the
@@ -159,6 +160,7 @@ def _fit_file(
         "n_features": X.shape[-1],
         "scale": model.scale,
         "C": search.C,
+        **{name: options[name] for name in ("class_weight", "cv", "seed")},
         **_cv_scores(search, y),
         "protocol": PROTOCOL.format(choice=CHOSEN if options["C"] == "auto" else GIVEN),
         "baseline_accuracy": majority_accuracy(every),

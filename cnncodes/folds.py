@@ -44,8 +44,8 @@ def make_folds(
         raise ProbeError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")
     counts = Counter(y.tolist())
     if len(counts) < 2:
-        only = f"one class only, {next(iter(counts))!r}" if counts else "no labelled images"
-        raise ProbeError(f"there is {only}; a classifier needs at least two, each a folder of images")
+        only = f"there is one class only, {next(iter(counts))!r}" if counts else "there are no labelled images"
+        raise ProbeError(f"{only}; a classifier needs at least two, each a folder of images")
     unit = "image"
     if groups is not None and (groups != "").any():
         groups = np.array([group or f"\0{i}" for i, group in enumerate(groups)])

@@ -66,10 +66,13 @@ class Guard:
             plain = search_C(X, y, Cs=[search.C], groups=self.own_groups, **options)
             predicted = np.where(self.duplicated, plain.predictions, search.predictions)
             found["unguarded_accuracy"] = float(np.mean(predicted == y))
+            without, guarded = (
+                f"{100 * share:.1f} %" for share in (found["unguarded_accuracy"], np.mean(search.predictions == y))
+            )
+            look = f"look the same, {guarded}" if without == guarded else f"look like {without}, and not {guarded}"
             notes.append(
                 f"{n} training images are near-duplicates of others, and stay on the same side of each fold: "
-                f"without that, the accuracy would look like {100 * found['unguarded_accuracy']:.1f} %, and not "
-                f"{100 * np.mean(search.predictions == y):.1f} %"
+                f"without that, the accuracy would {look}"
             )
         return found, notes
 

@@ -23,6 +23,7 @@ NEAR = 10.0 ** np.arange(-1, 1.1, 0.5)  # C of a share, relative to that of all 
 # benchmarks/bench_advise.py
 FLATTER, FLATTER_DEVIATION = 0.8, 0.2
 RESAMPLES = 1000
+SHOWN_GAIN = 0.0005  # smaller ones are 0.0 points
 Z = 1.96
 
 
@@ -53,6 +54,11 @@ class LearningCurve:
     gain_interval: tuple[float, float]
     class_gain: dict[str, float]
 
+    def helped_most(self, count: int = 3) -> list[tuple[str, float]]:
+        """Return the classes whose recall grew most when the last doubling was made, with by how much."""
+        growing = sorted(self.class_gain.items(), key=lambda item: -item[1])[:count]
+        return [(name, gain) for name, gain in growing if gain >= SHOWN_GAIN]
+
     def plot(self, ax: Any = None) -> Any:
         """Draw the curve, and the extrapolation to twice as many images.
 
@@ -79,7 +85,7 @@ class LearningCurve:
         ax.minorticks_off()
         ax.set_xlabel("training images")
         ax.set_ylabel("cross-validated accuracy")
-        ax.legend(loc="lower right", fontsize="small")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize="small", frameon=False)
         return ax
 
 
@@ -110,7 +116,7 @@ def learning_curve(
     repeats : int
         Cross-validations, each on other folds and other shares of them; at least 2.
     progress : callable, optional
-        Called with (done, total, 0).
+        Called with (done, total, 0), before the first fit and after each.
 
     Returns
     -------
@@ -129,6 +135,8 @@ def learning_curve(
     if len(shares) < 2:
         raise ProbeError(f"{len(y)} images of {len(classes)} classes are too few for a learning curve; add some")
     right = np.empty((len(shares), len(seeds), len(y)))
+    if progress is not None:
+        progress(0, right[..., 0].size, 0)
     for i, share in enumerate(shares):
         for j, folds in enumerate(folds_of):
             thin = _thinned(folds, of_class, share, seeds[j])

@@ -17,6 +17,7 @@ from rich.table import Table
 from cnncodes.errors import CnnCodesError
 
 __all__ = [
+    "check_plot",
     "one_line",
     "open_output",
     "plain",
@@ -169,6 +170,17 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
         raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_plot(path: str) -> None:
+    """Raise where a plot could not be written to a path: before the work, whose time would be lost."""
+    from cnncodes.optional import need
+
+    formats = need("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in formats:
+        raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
+    if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+        raise CnnCodesError(f"{path}: cannot be written (there is no such folder, or it is one itself)")
 
 
 def save_plot(axes: Any, path: str) -> None:

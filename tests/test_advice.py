@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,20 @@ import torch
 import torchvision
 from digit_codes import names, write_codes
 
-from cnncodes.advice import Advice, Evidence, _images_per_class, _mean_cosine, _slope, _verdict, advise
+from cnncodes.advice import Advice, advise
 from cnncodes.codes import CodesFile, load_codes
+from cnncodes.comparison import Comparison
 from cnncodes.errors import BackboneError
+from cnncodes.evidence import (
+    Evidence,
+    by_slope,
+    images_per_class,
+    mean_cosine,
+    of_pretrained_head,
+    of_spread,
+    similarity_of,
+    size_of,
+)
 from cnncodes.learning_curve import LearningCurve
 from cnncodes.pretrained_head import PretrainedHead
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
@@ -63,7 +75,7 @@ def test_a_network_that_is_not_at_hand_is_told_of(tmp_path: Path) -> None:
     rows = np.arange(60)
     found = advise(write_codes(tmp_path / "codes.h5", rows, names(rows)), cv=2)
     assert any(note.startswith("the pretrained head was not asked: ") for note in found.notes)
-    assert {item.what for item in found.evidence} == {"images a class", "accuracy by depth"}
+    assert {item.what for item in found.evidence} == {"images a class", "accuracy by depth", "log loss by layer"}
     assert any("too few for a learning curve" in note for note in found.notes)
     assert found.curve is None
 
@@ -99,23 +111,103 @@ def test_a_head_for_other_classes_is_refused(sample_codes: Path) -> None:
     ],
 )
 def test_the_verdict_is_what_all_evidence_says(said: list[str], verdict: str) -> None:
-    assert _verdict([Evidence("", "", says) for says in said]) == verdict
+    assert size_of([Evidence("", "", says) for says in said]) == verdict
 
 
 @pytest.mark.parametrize(("count", "says"), [(200, "small"), (201, "undecided"), (999, "undecided"), (1000, "large")])
 def test_the_number_of_images_decides_at_the_ends(count: int, says: str) -> None:
-    assert _images_per_class(np.repeat(["a", "b", "c"], [5, count, 9999])).says == says
+    assert images_per_class(np.repeat(["a", "b", "c"], [5, count, 9999])).says == says
 
 
 def test_between_them_the_curve_decides() -> None:
     def says(interval: tuple[float, float], decided: bool = False) -> str:
-        return _slope(LearningCurve([1], [1], [(0, 1)], 0.01, interval, {}), decided).says
+        return by_slope(LearningCurve([1], [1], [(0, 1)], 0.01, interval, {}), decided).says
 
     assert [says((0.011, 0.03)), says((0.0, 0.02)), says((-0.01, 0.009))] == ["small", "undecided", "large"]
     assert says((0.02, 0.03), decided=True) == ""
 
 
+class Head:
+    """Stands for a pretrained head: the confidence is the first number of a code."""
+
+    photos = np.eye(8, dtype=np.float32) * 0.5 + 0.25
+
+    def confidence(self, codes: np.ndarray) -> np.ndarray:
+        return np.full(8, 0.5) if codes is self.photos else codes[:, 0]
+
+
+def head_says(mean: float, n: int, deviation: float = 0.2) -> str:
+    codes = np.ones((n, 2))
+    codes[:, 0] = mean + deviation * np.resize([1, -1], n)
+    return of_pretrained_head(codes, Head()).says
+
+
+def test_the_head_decides_only_where_its_mean_is_known_well_enough() -> None:
+    assert [head_says(mean, 400) for mean in (0.25, 0.36, 0.45)] == ["dissimilar", "undecided", "similar"]
+    assert [head_says(mean, 6) for mean in (0.25, 0.45)] == ["undecided"] * 2
+    assert [head_says(mean, 400, 2.0) for mean in (0.25, 0.45)] == ["undecided"] * 2
+    assert head_says(0.9, 1) == "undecided"
+
+
+def test_codes_that_are_all_alike_speak_against_photographs() -> None:
+    rng = np.random.default_rng(0)
+    wide, narrow = (rng.normal(centre, 1, (40, 8)) for centre in (1.0, 4.0))
+    assert mean_cosine(wide) < 0.7 < 0.9 < mean_cosine(narrow)
+    assert [of_spread(codes, Head()).says for codes in (wide, narrow, narrow[:6])] == ["", "dissimilar", ""]
+
+
+@pytest.mark.parametrize(
+    ("depth", "head", "spread", "verdict"),
+    [
+        ("dissimilar", "similar", "", "dissimilar"),  # accuracy by depth is the strongest
+        ("undecided", "similar", "", "similar"),
+        ("undecided", "similar", "dissimilar", "undecided"),  # digits
+        ("similar", "undecided", "dissimilar", "undecided"),
+        ("undecided", "dissimilar", "dissimilar", "dissimilar"),
+        ("undecided", "undecided", "dissimilar", "undecided"),
+    ],
+)
+def test_depth_comes_before_the_head_and_a_narrow_spread_keeps_both_from_similar(
+    depth: str, head: str, spread: str, verdict: str
+) -> None:
+    first, second, third = (Evidence("", "", says) for says in (depth, head, spread))
+    assert similarity_of([first, second], [third]) == verdict
+
+
+def told(size: str, similarity: str, layer: str) -> str:
+    rows = [
+        {"layers": [name], "cv_log_loss": loss, "cv_accuracy": 0.5, "n_features": 8}
+        for name, loss in (("layer3", 0.5), ("penultimate", 0.25))
+    ]
+    return Advice(size, similarity, [layer], [], [], Comparison(rows), None).summary
+
+
+def test_the_case_and_the_layer_are_told_apart_where_they_disagree() -> None:
+    assert told("small", "dissimilar", "penultimate") == (
+        "small and dissimilar to ImageNet, which usually asks for a linear SVM on the codes of an earlier layer; "
+        "but of the layers here, penultimate predicts best (its log loss is the smallest, 0.250)"
+    )
+    assert "usually asks for a linear classifier on the top codes; but" in told("small", "similar", "layer3")
+    for similarity, layer in (("dissimilar", "layer3"), ("similar", "penultimate")):
+        assert f"small and {similarity} to ImageNet: a linear" in told("small", similarity, layer)
+        assert "but" not in told("small", similarity, layer)
+    assert "but" not in told("large", "dissimilar", "penultimate")
+
+
+def test_the_log_loss_that_the_layer_is_chosen_by_is_among_the_evidence(advice: Advice) -> None:
+    found = evidence(advice, "log loss by layer").found
+    first = min((row for row in advice.comparison.rows if row["layers"]), key=lambda row: row["cv_log_loss"])
+    assert found.startswith(f"{first['layers'][0]} {first['cv_log_loss']:.3f}, ")
+    assert all(f"{name} " in found for name in ("layer1", "layer2", "layer3", "penultimate"))
+    assert f"{first['cv_log_loss']:.3f}" in advice.summary
+
+
+def test_without_a_learning_curve_one_plot_is_drawn(advice: Advice) -> None:
+    assert len(advice.plot()) == 2
+    assert len(replace(advice, curve=None).plot()) == 1
+
+
 def test_mean_cosine_is_over_all_pairs() -> None:
     codes = np.random.default_rng(0).normal(0.5, 1, (30, 8)).astype(np.float32)
     unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
-    assert _mean_cosine(codes) == pytest.approx((unit @ unit.T)[np.triu_indices(30, 1)].mean(), abs=1e-6)
+    assert mean_cosine(codes) == pytest.approx((unit @ unit.T)[np.triu_indices(30, 1)].mean(), abs=1e-6)

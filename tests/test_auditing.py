@@ -133,6 +133,9 @@ def test_the_command_writes_what_python_gives(planted: tuple[Path, Path], tmp_pa
     shown = CliRunner().invoke(main, ["audit", codes, images, "--clf", "logreg"]).stdout
     assert "train/Trouser/bag.png" in shown
     assert "unreadable images: 1" in shown
+    accuracy = audit(codes, images, clf="logreg").accuracy
+    assert f"out-of-fold accuracy {100 * accuracy:.1f} % (logreg on penultimate)" in shown
+    assert f"always the most frequent class: {100 * 16 / 47:.1f} %" in shown
 
 
 def test_a_photograph_among_clothes_is_an_outlier_and_labels_are_not_needed(small_sample: Path, tmp_path: Path) -> None:
@@ -149,6 +152,19 @@ def test_a_photograph_among_clothes_is_an_outlier_and_labels_are_not_needed(smal
     assert any("suspect labels are not looked for" in note for note in found.notes)
     assert [row["id"] for row in found.outliers][:1] == ["noise.png"]
     assert len(found.outliers) <= 2
+
+
+def test_a_classifier_that_cannot_tell_suspects_nothing(small_sample: Path, tmp_path: Path) -> None:
+    for name in ("Bag", "Sandal"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+    for i, path in enumerate(sorted((small_sample / "train").rglob("*.png"))[:20]):  # labels at random
+        shutil.copy(path, tmp_path / "images" / ("Bag", "Sandal")[i % 2])
+    extract(tmp_path / "images", tmp_path / "codes.h5", layers=["penultimate"])
+    found = audit(tmp_path / "codes.h5")
+    assert found.accuracy < 0.75
+    assert found.baseline_accuracy == 0.5
+    assert found.suspects == []
+    assert any("not significantly more than the 50.0% of the most frequent class" in note for note in found.notes)
 
 
 def test_imbalance_is_noted(small_sample: Path, tmp_path: Path) -> None:

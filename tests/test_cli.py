@@ -393,3 +393,29 @@ def test_the_demo_works_from_a_checkout(tmp_path: Path, monkeypatch: pytest.Monk
         .read_text()
         .startswith("path,label,probability,novelty,guess,status\n")
     )
+
+
+@pytest.mark.parametrize("command", ["compare", "advise"])
+@pytest.mark.parametrize(("place", "reason"), [("nosuch/x.png", "no such folder"), ("x.foo", "is .png, .svg or .pdf")])
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
+    sample_codes: Path, tmp_path: Path, monkeypatch, command: str, place: str, reason: str
+) -> None:
+    monkeypatch.setattr("cnncodes.comparing.search_C", lambda *args, **kwargs: pytest.fail("it has begun to work"))
+    result = run(command, sample_codes, "--plot", tmp_path / place, code=1)
+    assert reason in result.stderr
+
+
+def test_a_plot_needs_a_layer_by_itself(sample_codes: Path, tmp_path: Path) -> None:
+    result = run("compare", sample_codes, "--layer", "layer1+layer2", "--plot", tmp_path / "x.png", code=2)
+    assert "joins several" in result.stderr
+
+
+def test_the_table_is_there_though_the_plot_fails(sample_codes: Path, tmp_path: Path, monkeypatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    words = ["--clf", "svm", "--layer", "layer1", "--repeats", "1", "--cv", "2"]
+    result = run("compare", sample_codes, *words, "--plot", tmp_path / "x.png", code=1)
+    assert "layer1 *" in result.stdout
+    assert "no space left on device" in result.stderr

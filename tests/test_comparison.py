@@ -140,6 +140,36 @@ def test_an_interruption_leaves_what_is_done(codes: Path) -> None:
     assert found.notes[-1] == "interrupted: 2 of 4 probes were compared"
 
 
+def test_each_row_names_its_file_where_there_are_several(codes: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"  # of the same network
+    shutil.copy(codes, other)
+    found = compare([codes, other], clfs=["svm"], layers="layer1", cv=3, repeats=1)
+    headers, rows = found.table()
+    assert headers[:2] == ["codes", "layer"]
+    assert sorted(row[0] for row in rows if row[2] == "svm") == ["codes.h5", "other.h5"]
+    assert {row["codes"] for row in found.to_dict()["rows"] if row["clf"] == "svm"} == {str(codes), str(other)}
+    assert "<th>codes</th>" in found._repr_html_()
+    same_name = tmp_path / "b" / "codes.h5"
+    same_name.parent.mkdir()
+    shutil.copy(codes, same_name)
+    rows = compare([codes, same_name], clfs=["svm"], layers="layer1", cv=3, repeats=1).table()[1]
+    assert sorted(row[0] for row in rows if row[2] == "svm") == sorted([str(codes), str(same_name)])
+
+
+def test_a_note_that_all_probes_have_is_told_once(tmp_path: Path) -> None:
+    rows = np.concatenate([np.flatnonzero(number == Y_DIGITS)[:3] for number in (0, 1)])
+    path = write_codes(tmp_path / "codes.h5", rows, names(rows))
+    calls: list[tuple[int, int]] = []
+    found = compare(path, progress=lambda done, total, failed: calls.append((done, total)))
+    assert sum("3 folds instead of 5" in note for note in found.notes) == 1
+    assert "3 folds instead of 5: the class 'digit 0' has 3 images" in found.notes
+    assert calls == [(done, 4) for done in range(5)]  # the number of all is known from the start
+    table = compare(path, clfs=["svm"]).table()[1]
+    assert not any("\N{EN DASH}" in cell for row in table for cell in row)
+    neighbour = next(row for row in found.rows if row["clf"] == "neighbour")
+    assert neighbour["by_layers"] == next(row["layers"] for row in found.rows if row["layers"])
+
+
 def test_paired_interval_is_students_for_many_images() -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.random((2, 5000)) < [[0.8], [0.75]]).astype(float)
@@ -165,6 +195,8 @@ def test_the_plot_has_a_line_for_each_probe(comparison: Comparison, tmp_path: Pa
     names, values = axes.get_xticklabels(), axes.containers[0].lines[0].get_ydata()
     assert [name.get_text() for name in names] == ["layer1", "penultimate"]
     np.testing.assert_allclose(values, [row_of(comparison, name)["cv_accuracy"] for name in LAYERS])
+    axes.figure.canvas.draw()
+    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1  # over no line
 
 
 def test_only_concatenations_cannot_be_drawn_by_depth(codes: Path) -> None:

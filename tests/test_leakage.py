@@ -55,6 +55,18 @@ def test_duplicates_do_not_flatter_cross_validation(doubled: Path) -> None:
     assert fit(doubled, C=0.01, nested=True).scores["nested_accuracy"] < 0.65
 
 
+def test_where_duplicates_flatter_nothing_the_accuracy_is_told_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    side = np.repeat([0.0, 4.0], N // 2)  # far apart: all are right, with copies and without
+    X = rng.normal(size=(N, N_FEATURES)) + side[:, None]
+    labels = np.where(side > 0, "heads", "tails").tolist()
+    both = np.concatenate([X, X + 0.1 * rng.normal(size=X.shape)])
+    model = fit(write_codes(tmp_path / "codes.h5", both, labels + labels), C=0.01)
+    assert model.scores["unguarded_accuracy"] == model.scores["cv_accuracy"] == 1
+    (note,) = (note for note in model.notes if "near-duplicates" in note)
+    assert note.endswith("the accuracy would look the same, 100.0 %")
+
+
 def test_duplicates_do_not_flatter_a_comparison(doubled: Path) -> None:
     options = {"clfs": ["svm"], "cv": 5, "repeats": 1}
     guarded, plain = (compare(doubled, guard=guard, **options).rows[0]["cv_accuracy"] for guard in (True, False))

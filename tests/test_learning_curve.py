@@ -84,6 +84,13 @@ def test_too_few_images_are_refused() -> None:
         learning_curve(X[few], Y[few], C=C, cv=2)
 
 
+def test_only_classes_that_grew_are_said_to_be_helped() -> None:
+    gains = {"cat": 0.05, "dog": 0.0, "fox": -0.1, "owl": 0.0004}
+    curve = LearningCurve([1], [1], [(0, 1)], 0.01, (0, 1), gains)
+    assert curve.helped_most() == [("cat", 0.05)]
+    assert LearningCurve([1], [1], [(0, 1)], 0.01, (0, 1), {"dog": 0.0}).helped_most() == []
+
+
 def test_the_plot_shows_the_points_and_twice_as_many(curve: LearningCurve) -> None:
     axes = curve.plot()
     points, expected = axes.containers[0].lines[0], axes.lines[-1]

@@ -160,7 +160,7 @@ def test_few_groups_reduce_the_folds_with_a_note():
     ("y", "groups", "message"),
     [
         (["a"] * 4, None, "one class only, 'a'"),
-        ([], None, "no labelled images"),
+        ([], None, "there are no labelled images"),
         (["a"] * 4 + ["b"], None, "the class 'b' has one image only"),
         (["a"] * 4 + ["b", "c"], None, "the class 'b' (and 1 more) has one image only"),
         (["a"] * 4 + ["b"] * 4, list("wxyz") + ["g"] * 4, "the class 'b' has one group only"),

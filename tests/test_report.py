@@ -10,9 +10,13 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,18 +24,21 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cnncodes import ImageSet, evaluate, extract, fit
+from cnncodes import ImageSet, evaluate, extract, fit, similar
+from cnncodes.advice import advise
+from cnncodes.auditing import Audit
 from cnncodes.calibration import softmax
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, load_codes
 from cnncodes.errors import CnnCodesError, ImagesError
 from cnncodes.evaluation import EvaluationResult
 from cnncodes.pictures import draw_sheet
-from cnncodes.report import make_report, pages
+from cnncodes.report import make_report, montage, pages
 from cnncodes.report.answers import Answers, ask
 from cnncodes.report.choosing import OF_A_CELL, choose
 from cnncodes.report.plots import draw
 from cnncodes.report.scatter import lay_out
+from cnncodes.report.sections import sentence
 from cnncodes.search import search_C
 from cnncodes.shipped import SAMPLE, shipped_path
 
@@ -239,6 +246,81 @@ def test_the_command_writes_a_file_and_says_the_answer(hostile: tuple[Path, Path
     assert "A random 20 of 30 images" in out.read_text(encoding="utf-8")
 
 
+def commands_of(text: str) -> list[list[str]]:
+    block = re.search(r"<pre><code>(.*?)</code>", text, re.DOTALL)
+    assert block is not None
+    return [shlex.split(line) for line in unescape(block[1]).strip().splitlines()]
+
+
+def test_the_commands_of_a_page_make_it_again(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(words: list[str]) -> None:
+        result = CliRunner().invoke(main, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    images = str(small_sample / "train")
+    first, again = tmp_path / "first", tmp_path / "again"
+    for folder in (first, again):
+        folder.mkdir()
+    monkeypatch.chdir(first)
+    extraction = "--dtype float32 --views flip --exact-decode --image-size 96 --pool max"
+    call(["extract", images, *extraction.split(" ")])
+    probe = "--layer layer3 -C 5 --scale l2 --clf logreg --class-weight balanced --cv 3"
+    call(["fit", *probe.split(" "), "-o", "it's.safetensors"])
+    asked = "--seed 3 --points 20 --no-audit --no-advice"
+    call(["report", *asked.split(" "), "--model", "it's.safetensors", "--images", images])
+    text = (first / "report.html").read_text(encoding="utf-8")
+    monkeypatch.chdir(again)
+    for words in commands_of(text):
+        assert words[0] == "cnncodes"
+        call([images if word == "IMAGES" else word for word in words[1:]])
+    assert (again / "report.html").read_text(encoding="utf-8") == text
+    assert "fingerprint of its settings" in text
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: bool) -> None:
+    advice = advise(hostile[1], cv=3)
+    names = ["layer2", "layer3"]
+    simplest = advice.comparison.recommended["layers"]
+    if other:  # as if the log loss chose another one than the simplest
+        advice = replace(advice, layers=[name for name in names if [name] != simplest])
+    report = make_report(hostile[1], advice=advice, audit=False)
+    (layer,) = advice.layers
+    fit_command = commands_of(report.html)[1]
+    assert f"A linear SVM on {layer} names" in report.answer
+    assert fit_command[fit_command.index("--layer") + 1] == layer
+    (recommended,) = re.findall(r'<th scope="row">([^<]*)</th>(?:(?!</tr>).)*>recommended<', report.html)
+    assert recommended == layer
+    assert f"Recommended is {layer}: its log loss is the smallest" in report.html
+    assert ("is simpler, and not significantly less accurate" in report.html) == (simplest != [layer])
+    assert "The classifier of this page is fitted to it." in report.html
+    given = make_report(hostile[1], advice=advice, audit=False, model=fit(hostile[1], layers=names))
+    assert "which was given: it is on layer2 + layer3." in given.html
+
+
+def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
+    advice = advise(hostile[1], cv=3)
+    suspect = {"id": "Sandal0.png", "label": "Sandal", "split": "", "suggested": "Trouser", "confidence": 1.0}
+    audit = Audit(30, {}, suspects=[suspect], notes=["suspect labels: a note"], layers=["layer3"], clf="logreg")
+    text = make_report(hostile[1], advice=advice, audit=audit).html
+    (layer,) = advice.layers
+    best = next(row["layers"][0] for row in advice.comparison.rows if row["layers"])
+    assert "Each figure is the mean of 5 cross-validations, the nearest neighbour of one; those at the top" in text
+    assert f"what no training gives, by {layer}" in text
+    assert f"nearest neighbour by {best}</th>" in text
+    assert "probabilities of logistic regression on layer3, on folds that keep duplicates together" in text
+    assert "suspect labels: a note" in text
+
+
+def test_what_is_not_significant_is_not_called_worse() -> None:
+    y = np.array(["a", "b"] * 10)
+    answers = answers_of(y, np.where(np.arange(20) < 8, y, "a"), np.arange(20), np.ones(20))
+    model: Any = SimpleNamespace(clf="svm", layers=["layer3"])
+    assert "that is not significantly better than always answering the most frequent class" in sentence(answers, model)
+
+
 @pytest.fixture
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -325,6 +407,8 @@ def test_a_real_browser_shows_it_and_it_answers_to_pointer_and_keys(
     assert panel.locator("li").count() == count
     assert panel.locator(".thumb[role=img]").count() == count
     assert cell.get_attribute("aria-pressed") == "true"
+    parts = panel.locator(":scope > *").evaluate_all("all => all.map((one) => one.tagName)")
+    assert parts == ["H3", "BUTTON", "P", "OL"]  # Close comes before the pictures
     page.keyboard.press("Escape")
     assert panel.is_hidden()
     assert page.evaluate("document.activeElement.dataset.label") == cell.get_attribute("data-label")
@@ -342,10 +426,61 @@ def test_it_fits_a_phone(hostile: tuple[Path, Path], tmp_path: Path, browser: An
     page, complaints, _ = open_page(browser, path, **options)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert complaints == []
+    box = page.locator(".confusion").evaluate("""table => {
+      table.style.setProperty("--cell", "20rem");  // so that three classes are wider than the phone
+      const scroll = table.closest(".scroll");
+      scroll.scrollLeft = 300;
+      const left = (element) => element.getBoundingClientRect().left;
+      return [scroll.scrollLeft, left(scroll), left(table.querySelector("tbody th"))];
+    }""")
+    assert box[0] == 300
+    assert box[2] == pytest.approx(box[1], abs=3)  # the label stays in sight
+    data = json.loads(page.locator("#data").text_content())
+    points = np.array([[image["x"], image["y"]] for image in data["images"]])
+    shape = page.locator("#map").bounding_box()
+    needed = shape["width"] * np.ptp(points[:, 1])
+    assert shape["height"] == pytest.approx(max(128, min(needed, 0.78 * 800)), abs=2)
+
+
+@pytest.mark.slow
+def test_a_cell_says_that_it_shows_a_part(
+    hostile: tuple[Path, Path], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnncodes.report.choosing.OF_A_CELL", 2)
+    path = tmp_path / "report.html"
+    make_report(hostile[1], images=hostile[0], advice=False, audit=False, points=3).save(path)
+    page, _, _ = open_page(browser, path)
+    cell = page.locator(".confusion .right button").first
+    cell.click()
+    panel = page.locator("#cell")
+    there = panel.locator("li").count()
+    assert 2 <= there < int(cell.inner_text())
+    told = f"{there} of them are on this page: some of the surest, and those of the map, a random part. The surest come"
+    assert told in panel.inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_pictures_of_a_montage_do_not_cover_each_other(
+    sample_codes: Path, small_sample: Path, tmp_path: Path, browser: Any, width: int
+) -> None:
+    query = sorted((small_sample / "test" / "Bag").iterdir())[0]
+    path = tmp_path / "similar.html"
+    path.write_text(montage(query, similar(query, sample_codes), small_sample), encoding="utf-8")
+    page, complaints, _ = open_page(browser, path, viewport={"width": width, "height": 900})
+    boxes = [thumb.bounding_box() for thumb in page.locator(".gallery .thumb").all()]
+    assert len(boxes) == 9
+    for i, one in enumerate(boxes):
+        assert 140 < one["width"] <= 176
+        assert one["x"] + one["width"] <= width
+        for other in boxes[:i]:
+            apart = (abs(one[at] - other[at]) >= one[side] for at, side in (("x", "width"), ("y", "height")))
+            assert any(apart), (one, other)
+    assert complaints == []
 
 
 def save_shot(page: Any, path: Path, section: str = "") -> None:
-    """Save what is seen, or a section with a margin, in 256 colours: that is a third of the bytes."""
+    """Save what is seen, or a section with a margin, in the 256 best colours: that is a third of the bytes."""
     options: dict[str, Any] = {}
     if section:
         page.locator("nav").evaluate("nav => nav.style.position = 'static'")  # not over the section
@@ -353,7 +488,7 @@ def save_shot(page: Any, path: Path, section: str = "") -> None:
         clip = {"x": 0, "y": box["y"] + top + 16, "width": 1000, "height": box["height"]}
         options = {"full_page": True, "clip": clip}
     shot = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
-    shot.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def take_screenshots(browser: Any, path: Path, folder: Path) -> None:

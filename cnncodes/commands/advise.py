@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnncodes.commands.options import CODES, command, option_jobs, option_json
-from cnncodes.rendering import print_json, print_notes, print_table, progress_bar, save_plot
+from cnncodes.rendering import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
+
+if TYPE_CHECKING:
+    from cnncodes.advice import Advice
 
 
 @command("cnncodes advise", "cnncodes advise flowers.h5 --plot advice.png", "cnncodes advise --json | jq -r .summary")
@@ -26,20 +29,26 @@ def advise(codes: str, picture: str | None, as_json: bool, **options: Any) -> No
     """
     from cnncodes.advice import advise as run
 
+    if picture:
+        check_plot(picture)
     with progress_bar("fitting", "fits") as progress:
         advice = run(codes, progress=progress, **options)
     print_notes(advice.notes)
-    if picture:
-        save_plot(advice.plot()[0], picture)
     if as_json:
         print_json(advice.to_dict())
-        return
+    else:
+        _show(advice)
+    if picture:
+        save_plot(advice.plot()[0], picture)
+
+
+def _show(advice: Advice) -> None:
     click.echo(f"{advice.summary}.\n")
     print_table(["evidence", "found", "says"], map(astuple, advice.evidence))
     if advice.curve is not None:
-        growing = sorted(advice.curve.class_gain.items(), key=lambda item: -item[1])[:3]
-        texts = ", ".join(f"{name} ({100 * gain:+.1f} points)" for name, gain in growing)
-        click.echo(f"\nThe last doubling of the images helped these classes most: {texts}.")
+        texts = ", ".join(f"{name} ({100 * gain:+.1f} points)" for name, gain in advice.curve.helped_most())
+        if texts:
+            click.echo(f"\nThe last doubling of the images helped these classes most: {texts}.")
     click.echo("\nNext:")
     for line in advice.commands:
         click.echo(f"  {line}")

@@ -43,6 +43,11 @@ def audit(codes: str, images: str | None, out: str | None, as_json: bool, **opti
         print_json(found.to_dict())
         return
     click.echo(f"{found.n} images in {len(found.classes)} classes")
+    if found.accuracy is not None and found.baseline_accuracy is not None:
+        click.echo(
+            f"out-of-fold accuracy {100 * found.accuracy:.1f} % ({found.clf} on {' + '.join(found.layers)}); "
+            f"always the most frequent class: {100 * found.baseline_accuracy:.1f} %"
+        )
     print_table(["class", "images"], [(name, str(count)) for name, count in found.classes.items()])
     _table("suspect labels", ["id", "label", "suggested", "confidence"], found.suspects)
     _table("near-duplicates", ["id", "other", "label", "other_label", "kind", "similarity"], found.duplicates)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cnncodes.commands.options import CODES, EXIT_INTERRUPTED, command, option_guard, option_jobs, option_json
-from cnncodes.rendering import print_json, print_notes, print_table, progress_bar, save_plot
+from cnncodes.rendering import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
 
 CLFS, SCALES = ("svm", "logreg"), ("standard",)
 
@@ -50,17 +50,20 @@ def compare(
     Recommended (*) is the simplest row that is not significantly worse than the best. Ctrl-C prints what is done.
     """
     from cnncodes.comparing import compare as run
-    from cnncodes.comparison import HEADERS, shown_row
 
+    if picture:
+        check_plot(picture)
+        if options["layers"] and all("+" in name for name in options["layers"]):
+            raise click.UsageError("--plot draws single layers by their depth, and each --layer here joins several")
     with progress_bar("comparing", "probes") as progress:
         comparison = run(codes or (CODES,), clfs=clfs or CLFS, scales=scales or SCALES, progress=progress, **options)
     print_notes(comparison.notes)
-    if picture:
-        save_plot(comparison.plot(), picture)
     if as_json:
         print_json(comparison.to_dict())
     else:
-        print_table(HEADERS, map(shown_row, comparison.rows))
+        print_table(*comparison.table())
         print_notes([f"* the simplest that is not significantly worse than the best: {comparison.command}"])
+    if picture:
+        save_plot(comparison.plot(), picture)
     if not comparison.finished:
         ctx.exit(EXIT_INTERRUPTED)

@@ -93,7 +93,8 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
     else:
         rows, groups = train, guarded.groups
         X, y = file.codes(model.layers, rows), file.labels[rows]
-        search = search_C(X, y, clf=model.clf, Cs=[model.C], scale=model.scale, groups=groups, seed=seed)
+        known = {"class_weight": model.scores.get("class_weight"), "cv": model.scores.get("cv", 5)}
+        search = search_C(X, y, clf=model.clf, Cs=[model.C], scale=model.scale, groups=groups, seed=seed, **known)
         decision, temperature = search.decision, search.temperature
         neighbour = neighbour_accuracy(X, y, search.folds, scale=model.scale)
     best = winner(decision)

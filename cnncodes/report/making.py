@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from cnncodes.report.answers import ask
 from cnncodes.report.choosing import choose
 from cnncodes.report.pages import require, write_page
 from cnncodes.report.plots import COLOURS, draw
+from cnncodes.report.provenance import provenance
 from cnncodes.report.scatter import lay_out
 
 __all__ = ["Report", "make_report"]
@@ -77,7 +79,7 @@ def make_report(
     ----------
     codes : path
     model : path or ProbeModel, optional
-        The classifier. By default one is fitted to the layer that the comparison recommends.
+        The classifier. By default one is fitted to the layer that `advise` recommends, or without advice to the last.
     images : path, sequence, ndarray or ImageSet, optional
         What the codes file was made from. Without it the page has no pictures.
     advice : Advice or bool, optional
@@ -106,13 +108,14 @@ def make_report(
     >>> make_report("codes.h5", images="photos/").save("report.html")  # doctest: +SKIP
     """
     require("jinja2", "matplotlib")
+    options = _options(advice, audit, points, seed, images)
     image_set = None if images is None else load_images(images)  # before all that takes long
     with CodesFile.open(codes) as file:
         advised, audited, notes = _examine(file, image_set, advice, audit, seed, progress)
         progress("asking the classifier")
         fitted = _classifier(file, model, advised, seed)
         answers = ask(file, fitted, seed=seed)
-        notes += answers.notes
+        notes = list(dict.fromkeys(notes + answers.notes))
         examples = sections.examples(file)
         found = {**sections.mistakes(file, answers), **sections.audit(audited)}
         shown = sections.rows_of(file, examples, found)
@@ -131,11 +134,11 @@ def make_report(
         values = {
             **sections.head(file, answers, answer, notes),
             **sections.data(file, examples),
-            **_advice(advised),
+            **_advice(advised, fitted, answers.held_out),
             **sections.confusion(answers),
             **sections.per_class(answers),
             **found,
-            **sections.provenance(file, fitted, answers),
+            **provenance(file, fitted, _name(model), options),
             "mapped": len(chosen.mapped),
             "sheet": sheet,
             "data": sections.script_data(file, answers, chosen, places, sheet, COLOURS),
@@ -169,7 +172,7 @@ def _examine(
         progress("looking for wrong labels and duplicates")
         whole = images is not None and set(images.ids) >= set(file.ids.tolist())
         audit = auditing.audit(file, images if whole else None, layers=_top(file), seed=seed)
-    return advice or None, audit or None, notes
+    return advice or None, audit or None, notes + (audit.notes if audit else [])
 
 
 def _top(file: CodesFile) -> str:
@@ -185,12 +188,29 @@ def _classifier(
         return ProbeModel.load(model)
     if advice is None:
         return fit(file, layers=_top(file), seed=seed)
-    row = advice.comparison.recommended
+    row = advice.recommended
     return fit(file, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
 
 
-def _advice(advice: Advice | None) -> dict[str, Any]:
-    values: dict[str, Any] = {"layers_plot": "", "curve_plot": "", "case": "", **sections.advice(advice)}
+def _name(model: str | os.PathLike[str] | ProbeModel | None) -> str:
+    return "model.safetensors" if model is None or isinstance(model, ProbeModel) else Path(model).name
+
+
+def _options(
+    advice: Advice | bool | None, audit: auditing.Audit | bool | None, points: int, seed: int, images: Any
+) -> list[str]:
+    """Return the options of the command that makes the same page."""
+    asked = [] if images is None else ["--images IMAGES"]
+    for name, value in (("advice", advice), ("audit", audit)):
+        asked += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
+    usual = {name: one.default for name, one in inspect.signature(make_report).parameters.items()}
+    asked += [f"--points {points}"] * (points != usual["points"])
+    return asked + [f"--seed {seed}"] * (seed != usual["seed"])
+
+
+def _advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str, Any]:
+    found = sections.advice(advice, model, held_out)
+    values: dict[str, Any] = {"layers_plot": "", "curve_plot": "", **found}
     if advice is not None:
         about = "Accuracy of each layer, from the first to the last; the table below has the figures"
         values["layers_plot"] = draw(advice.comparison, "layers", about)

@@ -254,6 +254,7 @@ if (document.getElementById("map")) {
     legend.append(button);
   }
 
+  canvas.style.aspectRatio = `1 / ${height}`; // as high as the points need at this width
   sheet.addEventListener("load", draw);
   const some = document.querySelector(".thumb:not(.blank)");
   if (some) sheet.src = getComputedStyle(some).backgroundImage.slice(5, -2); // without what CSS puts around it

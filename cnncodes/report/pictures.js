@@ -72,8 +72,9 @@ function percent(share) {
       item.append(figure);
       list.append(item);
     }
-    const shown = there.length < count ? `The ${there.length} that it was most sure of.` : "The surest come first.";
-    panel.replaceChildren(heading, element("p", "note", shown), list, button);
+    const some = `${there.length} of them are on this page: some of the surest, and those of the map, a random part. `;
+    const note = element("p", "note", `${there.length < count ? some : ""}The surest come first.`);
+    panel.replaceChildren(heading, button, note, list); // not behind hundreds of pictures
     panel.hidden = false;
     opener = cell;
     heading.focus({ preventScroll: true });

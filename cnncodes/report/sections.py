@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,13 @@ import cnncodes
 from cnncodes.advice import Advice
 from cnncodes.auditing import Audit
 from cnncodes.codes import CodesFile
+from cnncodes.comparison import name_of
 from cnncodes.intervals import wilson_interval
 from cnncodes.models import ProbeModel
 from cnncodes.pictures import Sheet
 from cnncodes.report.answers import Answers
 from cnncodes.report.choosing import Chosen
+from cnncodes.report.provenance import PROBES
 
 __all__ = [
     "advice",
@@ -27,14 +28,11 @@ __all__ = [
     "head",
     "mistakes",
     "per_class",
-    "provenance",
     "rows_of",
     "script_data",
     "sentence",
 ]
 
-PROBES = {"svm": "A linear SVM", "logreg": "Logistic regression"}
-BASELINES = {"majority": "most frequent class", "neighbour": "nearest neighbour"}
 EXAMPLES, MOST_EXAMPLES = 6, 300  # pictures of a class, and of all classes
 MOST_CLASSES = 40  # of a confusion matrix that can be looked at
 PAIRS = 12  # of classes that are most often confused
@@ -52,10 +50,11 @@ def sentence(answers: Answers, model: ProbeModel) -> str:
     n, plural = len(answers.rows), "" if len(answers.rows) == 1 else "s"
     of = f"the {n} held-out image{plural}" if answers.held_out else f"{n} image{plural}"
     how = "" if answers.held_out else ", each asked about without having learned from it"
+    always = "always answering the most frequent class"
     verdict = (
-        f"always answering the most frequent class would be right for {percent(result.baseline_accuracy)}"
+        f"{always} would be right for {percent(result.baseline_accuracy)}"
         if low > result.baseline_accuracy
-        else f"that is no better than always answering the most frequent class ({percent(result.baseline_accuracy)})"
+        else f"that is not significantly better than {always} ({percent(result.baseline_accuracy)})"
     )
     return (
         f"{PROBES[model.clf]} on {' + '.join(model.layers)} names the right one of {len(result.classes)} classes for "
@@ -71,6 +70,7 @@ def head(file: CodesFile, answers: Answers, answer: str, notes: Sequence[str]) -
         low, high = figures[name]
         return f"{100 * low:.1f} to {percent(high)}"
 
+    layers = " + ".join(result.about["layers"])
     kind = "held-out" if answers.held_out else "cross-validated"
     rows = [
         ("Accuracy", percent(figures["accuracy"]), interval("interval")),
@@ -78,12 +78,12 @@ def head(file: CodesFile, answers: Answers, answer: str, notes: Sequence[str]) -
         ("Most frequent class", percent(result.baseline_accuracy), "what no learning gives"),
     ]
     if result.neighbour_accuracy is not None:
-        rows.append(("Nearest neighbour", percent(result.neighbour_accuracy), "what no training gives"))
+        rows.append(("Nearest neighbour", percent(result.neighbour_accuracy), f"what no training gives, by {layers}"))
     rows.append(("Mistakes", str(len(answers.mistakes)), f"of {len(answers.rows)} {kind} answers"))
     protocol = (
         "Answers to held-out images, from which the classifier has not learned."
         if answers.held_out
-        else "Answers of a cross-validation: each image was asked about by a classifier that had not learned from it."
+        else "Answers of one cross-validation: each image was asked about by a classifier that had not learned from it."
     )
     return {
         "name": file.path.name,
@@ -127,22 +127,52 @@ def data(file: CodesFile, examples: dict[str, list[int]]) -> dict[str, Any]:
     return {"classes": classes, "splits": names, "counts": counts, "failures": failures}
 
 
-def advice(advice: Advice | None) -> dict[str, Any]:
+def advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str, Any]:
     """Give the comparison of the layers, the evidence, and what more images would bring."""
     if advice is None:
-        return {"layers": [], "evidence": [], "case": "", "curve_text": ""}
-    rows = [{**row, "name": " + ".join(row["layers"]) or BASELINES[row["clf"]]} for row in advice.comparison.rows]
+        return {"layers": [], "layers_text": "", "choice": "", "evidence": [], "case": "", "curve_text": ""}
+    comparison, best = advice.comparison, advice.recommended
+    rows = [{**row, "name": name_of(row), "recommended": row is best} for row in comparison.rows]
+    repeats = best["repeats"]
+    mean = f"Each figure is the mean of {repeats} cross-validations" if repeats > 1 else "It is one cross-validation"
+    at_top = (
+        "those at the top of the page are of the held-out images"
+        if held_out
+        else "those at the top of the page are of one, on the layer of the classifier alone"
+    )
     text = ""
     if advice.curve is not None:
         low, high = advice.curve.gain_interval
-        growing = sorted(advice.curve.class_gain.items(), key=lambda item: -item[1])[:3]
-        most = ", ".join(f"{name} ({100 * gain:+.1f})" for name, gain in growing)
         text = (
-            f"Twice as many training images would bring {100 * advice.curve.gain:+.1f} points of accuracy "
-            f"(95\N{NO-BREAK SPACE}% interval {100 * low:+.1f} to {100 * high:+.1f}). "
-            f"The last doubling helped most: {most} points of recall."
+            f"Twice as many training images would bring {100 * advice.curve.gain:+.1f} points of accuracy on "
+            f"{' + '.join(advice.layers)} (95\N{NO-BREAK SPACE}% interval {100 * low:+.1f} to {100 * high:+.1f})."
         )
-    return {"layers": rows, "evidence": advice.evidence, "case": advice.summary, "curve_text": text}
+        if most := ", ".join(f"{name} ({100 * gain:+.1f})" for name, gain in advice.curve.helped_most()):
+            text += f" The last doubling helped most: {most} points of recall."
+    return {
+        "layers": rows,
+        "layers_text": f"{mean}, the nearest neighbour of one; {at_top}." if repeats > 1 else f"{mean}; {at_top}.",
+        "choice": _choice(advice, model),
+        "evidence": advice.evidence,
+        "case": advice.summary,
+        "curve_text": text,
+    }
+
+
+def _choice(advice: Advice, model: ProbeModel) -> str:
+    """Say by what the layer was chosen, and why where another rule or the user chose otherwise."""
+    layer = " + ".join(advice.layers)
+    text = f"Recommended is {layer}: its log loss is the smallest, so its probabilities are nearest to the labels. "
+    simplest = advice.comparison.recommended["layers"]
+    if simplest != advice.layers:
+        text += (
+            f"{' + '.join(simplest)} is simpler, and not significantly less accurate than the best; but where images "
+            "are few that proves little: on 50 small data sets, the layer so chosen lost 3.1 points against the best, "
+            "and that of the smallest log loss 0.4. "
+        )
+    if model.layers == advice.layers:
+        return text + "The classifier of this page is fitted to it."
+    return text + f"The classifier of this page is another one, which was given: it is on {' + '.join(model.layers)}."
 
 
 def confusion(answers: Answers) -> dict[str, Any]:
@@ -199,6 +229,7 @@ def audit(found: Audit | None) -> dict[str, Any]:
     """Give what is probably wrong with the images, the worst first."""
     if found is None:
         return {"suspects": [], "duplicates": [], "outliers": []}
+    judge = f"{PROBES[found.clf]} on {' + '.join(found.layers)}" if found.clf in PROBES else "A classifier"
     duplicates = []
     for pair in found.duplicates[:SUREST]:
         remarks = ["the same file" if pair["kind"] == "exact" else f"alike ({pair['similarity']:.2f})"]
@@ -208,6 +239,7 @@ def audit(found: Audit | None) -> dict[str, Any]:
     return {
         "suspects": found.suspects[:SUREST],
         "n_suspects": len(found.suspects),
+        "judge": judge[:1].lower() + judge[1:],
         "duplicates": duplicates,
         "n_duplicates": len(found.duplicates),
         "outliers": found.outliers[:SUREST],
@@ -222,35 +254,6 @@ def rows_of(file: CodesFile, examples: dict[str, list[int]], found: dict[str, An
     names += [pair[end] for pair in pairs for end in ("id", "other")]
     row_of = {name: row for row, name in enumerate(file.ids.tolist())}
     return [*(row_of[name] for name in names), *(row for of_class in examples.values() for row in of_class)]
-
-
-def provenance(file: CodesFile, model: ProbeModel, answers: Answers) -> dict[str, Any]:
-    """Give where the codes came from, and the commands that make all of it again."""
-    about = file.description
-    preprocessing = about["preprocessing"]
-    layers = ", ".join(f"{name} ({about['layers'][name]['n_features']})" for name in file.layers)
-    size = preprocessing["image_size"]
-    facts = [
-        ("codes file", f"{file.path.name}, {file.n} images, fingerprint {file.fingerprint.hex()[:16]}"),
-        ("network", f"{about['backbone']}, weights {about['weights']}, SHA-256 {about['weights_sha256'][:16]}…"),
-        ("licence of the weights", about.get("licence") or "unknown"),
-        ("images", f"{preprocessing['mode']} to {size} × {size} pixels, {preprocessing['interpolation']}"),
-        ("layers (features)", f"{layers}; pooling {about['pooling']}"),
-        ("precision", f"{about['precision']} on {about['runtime']['device']}"),
-        ("classifier", f"{PROBES[model.clf]}, C = {model.C:.3g}, scaling {model.scale}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in about["versions"].items())),
-    ]
-    of_layers = " ".join(f"--layer {quote(name)}" for name in file.layers)
-    chosen = " ".join(f"--layer {quote(name)}" for name in model.layers)
-    path = quote(file.path.name)
-    commands = [
-        f"cnncodes extract IMAGES -o {path} --backbone {quote(about['backbone'])} --weights {quote(about['weights'])} "
-        f"{of_layers} --pool {about['pooling']} --resize {preprocessing['mode']} --image-size {size} "
-        f"--precision {about['precision']}",
-        f"cnncodes fit {path} --clf {model.clf} {chosen} --scale {model.scale}",
-        f"cnncodes report {path} --model model.safetensors --images IMAGES",
-    ]
-    return {"facts": facts, "commands": commands, "layer_names": " + ".join(model.layers)}
 
 
 def script_data(
