@@ -24,6 +24,8 @@ STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}  # alias: stride
 # Their maps are no feature maps of their own: the size does not follow the image's, or nothing is computed.
 NOT_FEATURE_MAPS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
 SURVEY_BATCH = 2  # distinguishes a batch axis from an axis of length 1
+# Parameters times pixels of an image up to which a run takes less than torch's support of meta tensors takes to import
+SMALL = 30_000_000 * 256**2
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Survey:
 
 
 def survey(network: nn.Module, image_size: int, native: Survey | None = None) -> Survey:
-    """Run the network once on nothing (meta tensors; zeros where a network cannot) and note what every module gives.
+    """Run the network once on nothing (zeros; meta tensors for a large network that can) and note what modules give.
 
     Parameters
     ----------
@@ -107,19 +109,22 @@ def survey(network: nn.Module, image_size: int, native: Survey | None = None) ->
     RuntimeError, ValueError, AssertionError and others
         Whatever the network raises for images of this size.
     """
+    n_params = sum(parameter.numel() for parameter in network.parameters())
+    device = "cpu" if n_params * image_size**2 <= SMALL else "meta"
+    x = torch.zeros(SURVEY_BATCH, 3, image_size, image_size, device=device)
     try:
-        shapes, calls = _watch(_shadow(network), torch.empty(SURVEY_BATCH, 3, image_size, image_size, device="meta"))
+        shapes, calls = _watch(_shadow(network, device), x)
     except Exception:  # it cannot be copied, or computes with tensors of its own
-        shapes, calls = _watch(network, torch.zeros(SURVEY_BATCH, 3, image_size, image_size))
+        shapes, calls = _watch(network, torch.zeros_like(x, device="cpu"))
     known = native.outputs if native else {}
     outputs = {node: _output(shape, image_size, known.get(node)) for node, shape in shapes.items()}
     return Survey(image_size, {node: output for node, output in outputs.items() if output is not None}, calls)
 
 
-def _shadow(network: nn.Module) -> nn.Module:
-    """Copy a network without its numbers; what it may remember from a run on nothing stays in the copy."""
+def _shadow(network: nn.Module, device: str) -> nn.Module:
+    """Copy a network but for its numbers; what it may remember from a run on nothing stays in the copy."""
     tensors = itertools.chain(network.parameters(), network.buffers())
-    return copy.deepcopy(network, {id(tensor): tensor.to("meta") for tensor in tensors})
+    return copy.deepcopy(network, {id(tensor): tensor.to(device) for tensor in tensors})
 
 
 def _watch(network: nn.Module, x: torch.Tensor) -> tuple[dict[str, tuple[int, ...]], Counter[str]]:
