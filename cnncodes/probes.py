@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.errors import ProbeError, nearest
-from cnncodes.solvers import DenseLinearSVC
+from cnncodes.solvers import DenseLinearSVC, DenseLogisticRegression
 from cnncodes.views import as_rows, summed
 
 __all__ = ["CLASSIFIERS", "LOSSES", "MAX_ITER", "SCALINGS", "CodeScaler", "decide", "make_probe", "winner"]
@@ -38,7 +37,7 @@ class CodeScaler(StandardScaler):
         return self
 
 
-CLASSIFIERS = {"svm": DenseLinearSVC, "logreg": LogisticRegression}
+CLASSIFIERS: dict[str, Any] = {"svm": DenseLinearSVC, "logreg": DenseLogisticRegression}
 LOSSES = {"svm": "squared_hinge", "logreg": "log_loss"}  # their objectives, as `fit_path` calls them
 SCALINGS = {
     "standard": CodeScaler,  # each column to mean 0 and deviation 1

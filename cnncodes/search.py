@@ -123,7 +123,9 @@ def search_C(
         raise not_finite(int(np.sum(~finite)), len(X))
     classes = np.unique(y)
     tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
-    results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
     accuracy = np.array(
         [
             [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
@@ -138,7 +140,7 @@ def search_C(
     temperature = fit_temperature(decision[best], truth)
     means = accuracy.mean(axis=0)
     notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
-    notes += sorted({f"in cross-validation: {message}" for path in results for message in path.messages})
+    notes += sorted({f"in cross-validation: {message}" for message in _messages(caught)})
     if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
         notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
     return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
@@ -248,7 +250,6 @@ class _FoldPath(NamedTuple):
 
     decision: np.ndarray  # (n_Cs, n_test, k), of the held-out rows
     converged: np.ndarray  # (n_Cs,)
-    messages: list[str]  # other warnings
 
 
 def _fold_path(
@@ -264,8 +265,7 @@ def _fold_path(
     """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
     scaler = SCALINGS[scale]().fit(as_rows(X[train]))
     inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        labels = repeated(y[train], X)
-        path = fit_path(inside, labels, Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
-    return _FoldPath(summed(path.decision_function(outside), X), path.converged, _messages(caught))
+    options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": MAX_ITER}
+    # Folds may run in threads, and to catch warnings in one of them changes what becomes of those of all others.
+    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, **options)
+    return _FoldPath(summed(path.decision_function(outside), X), path.converged)

@@ -343,7 +343,9 @@ def test_wrong_usage_exits_with_2() -> None:
 def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path) -> None:
     out = tmp_path / "codes.h5"
     words = [sys.executable, "-m", "cnncodes", "extract", str(shipped_path(SAMPLE)), "-o", str(out), "--workers", "1"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c)
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c
+    )
     while process.poll() is None and not _some_rows_done(out):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
