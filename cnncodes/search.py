@@ -28,6 +28,7 @@ CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 CLOSE = 0.5  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 AUTO = "auto"
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
+EDGE = 3  # values of C next to the edge of the grid
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -95,8 +96,8 @@ def search_C(
     groups, cv, seed
         As for `make_folds`.
     one_se : bool
-        Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best, instead of the
-        best (Breiman, Friedman, Olshen, Stone 1984).
+        Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best (Breiman,
+        Friedman, Olshen, Stone 1984), where that is below what is chosen otherwise.
     folds : list of (train, test) index arrays, optional
         Instead of those that `make_folds` makes; each row must be tested on once.
     n_jobs : int or "auto", optional
@@ -136,13 +137,18 @@ def search_C(
     for (_, test), path in zip(folds, results, strict=True):
         decision[:, test] = path.decision
     truth = np.searchsorted(classes, y)
-    best = _most_regularised(accuracy) if one_se else _most_likely(decision, truth)
+    best = _most_likely(decision, truth)
+    if one_se:
+        best = min(best, _most_regularised(accuracy))
     temperature = fit_temperature(decision[best], truth)
     means = accuracy.mean(axis=0)
     notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
     notes += sorted({f"in cross-validation: {message}" for message in _messages(caught)})
     if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
-        notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
+        towards = means[:EDGE] if best == 0 else means[-EDGE:]
+        flat = len(Cs) > EDGE and np.ptp(towards) < TIE
+        more = "the accuracy no longer changes towards it" if flat else "a wider one may do better"
+        notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; {more}")
     return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
 
 

@@ -27,6 +27,9 @@ __all__ = ["DenseLinearSVC", "DenseLogisticRegression", "fit_in_passes", "fit_pa
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
+# Of C, times the sum of all squared entries: what the penalty adds to it is far below its rounding, and descent would
+# follow that rounding, for ever.
+LARGEST = 1e60
 DENSE_ENTRIES = 1_000_000  # up to which a sparse matrix is simply made dense
 
 
@@ -360,6 +363,9 @@ def _fit(
     # The constant column of the SVM is penalised and lies in the span; the intercept of the other one does not.
     column = bias if loss == "squared_hinge" else 0.0
     with few_threads(X):
+        strongest = ascending[-1] * weights.max(initial=0) * of_class.max()
+        if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= LARGEST:
+            raise ValueError("the rows are too large for products, or C is: scale them (StandardScaler)")
         space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":

@@ -82,6 +82,7 @@ def test_probe_decides_as_plain_scikit_learn(clf, scale, digits):
         ({"C": 0.0}, "must be positive"),
         ({"C": np.nan}, "must be positive"),
         ({"C": np.inf}, "finite"),
+        ({"C": 1e300}, "from 1e-12 to 1e+12"),
         ({"class_weight": "balance"}, "no class weight 'balance'"),
     ],
 )
@@ -265,6 +266,22 @@ def test_best_value_at_the_edge_of_the_grid_is_noted():
     edge = search_C(X, y, Cs=C_GRID[at:])
     assert edge.C == inner.C
     assert any(f"the best C, {inner.C:g}, lies at the edge" in note for note in edge.notes)
+
+
+def test_edge_where_the_accuracy_no_longer_changes_calls_for_no_wider_grid():
+    X, y = noisy(300)
+    inner = search_C(X, y, Cs=[1e-3, 1e-2])
+    held = [inner.C, inner.C * (1 + 1e-9), inner.C * (1 + 2e-9), inner.C * (1 + 3e-9)]
+    (note,) = (note for note in search_C(X, y, Cs=held).notes if "edge" in note)
+    assert note.endswith("the accuracy no longer changes towards it")
+
+
+def test_one_standard_error_never_chooses_less_regularisation(monkeypatch):
+    X, y = noisy()
+    usual = search_C(X, y)
+    # The likeliest of those that are close may be more regularised than any within an error that is nearly none.
+    monkeypatch.setattr(cnncodes.search, "_most_regularised", lambda accuracy: accuracy.shape[1] - 1)
+    assert search_C(X, y, one_se=True).C == usual.C < C_GRID[-1]
 
 
 def test_order_of_the_grid_does_not_matter():

@@ -462,6 +462,13 @@ def test_rows_that_are_too_large_for_products_are_refused():
         DenseLinearSVC().fit(X * 1e160, y)
 
 
+@pytest.mark.parametrize("kind", [DenseLinearSVC, DenseLogisticRegression])
+def test_rows_in_which_the_penalty_is_lost_are_refused_at_once(kind):
+    X, y = codes(100, 10, 2)
+    with pytest.raises(ValueError, match="scale them"):
+        kind().fit(X * 1e100, y)
+
+
 @pytest.mark.parametrize(
     ("Cs", "options", "message"),
     [
