@@ -83,6 +83,7 @@ def test_held_out_duplicates_of_training_images_are_left_out(tmp_path: Path) -> 
     assert model.scores["test_accuracy"] == expected
     assert fit(path, C=0.01, guard=False).scores["n_test"] == 35
     assert len(evaluate(path, model).y) == 20
+    assert not any("baseline" in note for note in evaluate(path, model).notes)
     assert len(evaluate(path, model, guard=False).y) == 35
 
 
@@ -167,3 +168,5 @@ def test_without_duplicates_the_guard_changes_nothing(tmp_path: Path) -> None:
     assert guarded.scores["n_duplicates"] == 0
     assert guarded.scores["cv_accuracy"] == plain.scores["cv_accuracy"]
     assert guarded.notes == plain.notes
+    (note,) = (note for note in evaluate(path, plain).notes if "nearest-neighbour baseline" in note)
+    assert "training and held-out images" in note
