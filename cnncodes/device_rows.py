@@ -78,11 +78,11 @@ class DeviceRows(Rows):
 
     def sweep(self, W: NDArray, visit: Visit) -> Array:
         there = self._there(W)
-        out = torch.zeros(W.shape, dtype=torch.float64, device=self.device)
+        out = np.zeros((self.d, 1))
         for block in self.blocks(self.n):
             rows = self._rows(block, W.dtype)
-            out += rows.T @ self._there(visit(block, (rows @ there).cpu().numpy()))
-        return out.cpu().numpy()
+            out = out + (rows.T @ self._there(visit(block, (rows @ there).cpu().numpy()))).cpu().numpy()
+        return out
 
     def add_gram(self, gram: Array, index: NDArray, weights: Array, sign: float) -> None:
         dtype = np.dtype(np.float32 if self.single else np.float64)

@@ -41,12 +41,15 @@ class Duplicates:
     exact : ndarray of bool, shape (n_pairs,)
         Whether the files have the same bytes.
     notes : list of str
+    by_codes : bool
+        Whether near ones were looked for, too.
     """
 
     pairs: np.ndarray
     similarity: np.ndarray
     exact: np.ndarray
     notes: list[str] = field(default_factory=list)
+    by_codes: bool = True
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -54,7 +57,7 @@ class Duplicates:
     def among(self, n: int) -> Duplicates:
         """Return those between the first `n` rows."""
         keep = self.pairs[:, 1] < n
-        return Duplicates(self.pairs[keep], self.similarity[keep], self.exact[keep], self.notes)
+        return Duplicates(self.pairs[keep], self.similarity[keep], self.exact[keep], self.notes, self.by_codes)
 
 
 def find_duplicates(
@@ -115,7 +118,7 @@ def find_duplicates(
     pairs = np.concatenate([exact, close])
     pairs, first = np.unique(pairs, axis=0, return_index=True)  # of an exact and a near one it keeps the exact one
     similarity = np.concatenate([np.ones(len(exact)), similarity])[first]
-    return Duplicates(pairs, similarity, first < len(exact), notes)
+    return Duplicates(pairs, similarity, first < len(exact), notes, not notes)
 
 
 def join_groups(groups: np.ndarray, found: Duplicates) -> np.ndarray:

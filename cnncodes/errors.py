@@ -11,6 +11,7 @@ __all__ = [
     "CodesFileError",
     "CodesRangeError",
     "DecodeError",
+    "FoldsError",
     "ImagesError",
     "MismatchError",
     "ModelFileError",
@@ -54,6 +55,10 @@ class MismatchError(CodesFileError):
 
 class ProbeError(CnnCodesError):
     """A probe cannot be fitted to these codes and labels."""
+
+
+class FoldsError(ProbeError):
+    """The images cannot be dealt into folds."""
 
 
 class ModelFileError(CnnCodesError):

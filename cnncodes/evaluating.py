@@ -87,6 +87,8 @@ def evaluate(
         predicted, y = predicted[~seen], y[~seen]
     if unknown := sorted(set(y) - set(fitted.classes)):
         notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
+    if neighbour is None:
+        notes.append("there is no nearest-neighbour baseline: it needs a codes file with training and held-out images")
     labels, counts = np.unique(y, return_counts=True)
     return EvaluationResult(
         y=y,
@@ -113,11 +115,18 @@ def _from_codes(
     with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
         model.check_codes(file.description, str(file.path))
         train, test, notes = split_rows(file)
-        if guard and len(test):
-            guarded = guard_splits(file, train, test)
-            test, notes = test[~guarded.leaked], notes + guarded.notes
-        rows = test if len(test) else train
-        neighbour = _neighbour_accuracy(file, model, train, test) if len(test) else None
+        rows, neighbour = train, None
+        if len(test):
+            rows = test
+            if guard:
+                guarded = guard_splits(file, train, test)
+                rows, notes = test[~guarded.leaked], notes + guarded.notes
+            if not len(rows):
+                raise ProbeError(
+                    f"{file.path}: all {len(test)} held-out images are near-duplicates of training images, so that "
+                    "nothing is left to evaluate on; --no-guard scores them nevertheless"
+                )
+            neighbour = _neighbour_accuracy(file, model, train, rows)
         return predict_rows(file, model, rows), file.labels[rows], file.sha256[rows], notes, neighbour
 
 

@@ -106,7 +106,13 @@ def spread(rows: np.ndarray) -> np.ndarray:
 
 
 def nested_predictions(
-    X: np.ndarray, y: np.ndarray, folds: Folds, *, groups: np.ndarray | None = None, **options: Any
+    X: np.ndarray,
+    y: np.ndarray,
+    folds: Folds,
+    *,
+    groups: np.ndarray | None = None,
+    notes: list[str] | None = None,
+    **options: Any,
 ) -> np.ndarray:
     """Return out-of-fold predictions whose C was chosen without the fold that they are for.
 
@@ -116,6 +122,8 @@ def nested_predictions(
     y : ndarray, shape (n_samples,)
     folds : list of (train, test) index arrays
     groups : ndarray, shape (n_samples,), optional
+    notes : list of str, optional
+        What there is to say of the searches is added to it.
     **options
         Of `fit_probe`.
 
@@ -128,13 +136,16 @@ def nested_predictions(
     ProbeError
         A class has too few images for folds within folds.
     """
-    predicted = np.empty_like(y)
+    predicted, said = np.empty_like(y), set[str]()
     for train, test in folds:
         try:
-            probe, _ = fit_probe(X[train], y[train], groups=None if groups is None else groups[train], **options)
+            probe, search = fit_probe(X[train], y[train], groups=None if groups is None else groups[train], **options)
         except ProbeError as error:
             raise ProbeError(f"the nested estimate needs more images: in the rest of a fold, {error}") from error
         predicted[test] = probe.classes_[winner(decide(probe, X[test]))]
+        said |= {f"in the nested estimate: {note}" for note in search.notes}
+    if notes is not None:
+        notes += sorted(said)
     return predicted
 
 

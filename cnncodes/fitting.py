@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from cnncodes.codes import CodesFile
-from cnncodes.errors import ProbeError
+from cnncodes.errors import FoldsError, ProbeError
 from cnncodes.evaluating import predict_rows
 from cnncodes.evaluation import majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.large_probes import fit_large_probe, sample_that_fits
@@ -97,7 +97,9 @@ def fit(
         are of), ``protocol``, ``seconds``; the same four with ``nested_`` if asked; and with a split ``n_test`` and the
         same four with ``test_``. With `guard`, ``n_duplicates`` of them have a near-duplicate; where there are any,
         ``unguarded_accuracy`` is what ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images
-        were left out.
+        were left out, and ``unguarded_test_accuracy`` is what ``test_accuracy`` would have been with them;
+        ``duplicates_by_codes`` says whether near ones were looked for, or exact copies only. ``C_searched`` says
+        whether `C` was chosen.
 
     Raises
     ------
@@ -131,8 +133,10 @@ def _fit_file(
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
     m, options["n_jobs"] = sample_that_fits(file, names, len(train), len(set(every)), **limits)
     guarded = guard_splits(file, train, test, near=m == len(train)) if guard else None
+    leaked = test[:0]
     if guarded is not None:
-        groups, test, notes = guarded.groups, test[~guarded.leaked], notes + guarded.notes
+        leaked, test = test[guarded.leaked], test[~guarded.leaked]
+        groups, notes = guarded.groups, notes + guarded.notes
     try:
         if m == len(train):
             X, kept = file.codes(names, train), np.arange(m)
@@ -141,10 +145,10 @@ def _fit_file(
             probe, search, X, kept = fit_large_probe(
                 file, names, train, m, memory_limit=memory_limit, groups=groups, **options
             )
-    except ProbeError as error:
+    except FoldsError as error:
         if guarded is None or not guarded.duplicated.any():
             raise
-        raise ProbeError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
+        raise FoldsError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     y, groups = every[kept], groups[kept]
     model = _model_of(file, train, probe, search, layers=names, clf=options["clf"], scale=options["scale"])
     model.notes = notes + search.notes
@@ -161,6 +165,7 @@ def _fit_file(
         "scale": model.scale,
         "C": search.C,
         **{name: options[name] for name in ("class_weight", "cv", "seed")},
+        "C_searched": options["C"] == "auto",
         **_cv_scores(search, y),
         "protocol": PROTOCOL.format(choice=CHOSEN if options["C"] == "auto" else GIVEN),
         "baseline_accuracy": majority_accuracy(every),
@@ -172,15 +177,29 @@ def _fit_file(
         model.scores |= figures
         model.notes += found
     if nested:
-        figures = score(y, nested_predictions(X, y, search.folds, groups=groups, **options), out_of_fold=True)
+        predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
+        figures = score(y, predicted, out_of_fold=True)
         model.scores |= {f"nested_{name}": value for name, value in figures.items()}
+    _score_held_out(file, model, test, leaked)
+    return model
+
+
+def _score_held_out(file: CodesFile, model: ProbeModel, test: np.ndarray, leaked: np.ndarray) -> None:
+    """Add the scores of held-out images, and what they would have looked like with those that the guard left out."""
+    y_test, predicted = file.labels[test], predict_rows(file, model, test)
     if len(test):
-        y_test = file.labels[test]
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
-        figures = score(y_test, predict_rows(file, model, test))
+        figures = score(y_test, predicted)
         model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
-    return model
+    if len(leaked):
+        right = np.concatenate([predicted == y_test, predict_rows(file, model, leaked) == file.labels[leaked]])
+        model.scores["unguarded_test_accuracy"] = flattered = float(np.mean(right))
+        model.notes.append(
+            f"with the {len(leaked)} held-out images that are left out, the held-out accuracy would look like "
+            f"{100 * flattered:.1f} %"
+            + (f", and not {100 * np.mean(predicted == y_test):.1f} %" if len(test) else "; without them, none is left")
+        )
 
 
 def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, **about: Any) -> ProbeModel:

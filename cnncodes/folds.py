@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from cnncodes.errors import ProbeError
+from cnncodes.errors import FoldsError
 
 __all__ = ["Folds", "make_folds"]
 
@@ -35,17 +35,17 @@ def make_folds(
 
     Raises
     ------
-    ProbeError
+    FoldsError
         There is one class only, or a class that cannot be on both sides, or fewer than two folds are asked for.
     """
     if not 0 <= seed < 2**32:
-        raise ProbeError(f"the seed is {seed}; it must be between 0 and 2**32 - 1")
+        raise FoldsError(f"the seed is {seed}; it must be between 0 and 2**32 - 1")
     if cv < 2:
-        raise ProbeError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")
+        raise FoldsError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")
     counts = Counter(y.tolist())
     if len(counts) < 2:
         only = f"there is one class only, {next(iter(counts))!r}" if counts else "there are no labelled images"
-        raise ProbeError(f"{only}; a classifier needs at least two, each a folder of images")
+        raise FoldsError(f"{only}; a classifier needs at least two, each a folder of images")
     unit = "image"
     if groups is not None and (groups != "").any():
         groups = np.array([group or f"\0{i}" for i, group in enumerate(groups)])
@@ -57,7 +57,7 @@ def make_folds(
     if fewest < 2:
         single = sorted(label for label, count in counts.items() if count == 1)
         more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
-        raise ProbeError(
+        raise FoldsError(
             f"the class {single[0]!r}{more} has one {unit} only, which cannot be both learned from and tested on; "
             f"add {unit}s of it, or take the class out"
         )
@@ -70,7 +70,7 @@ def make_folds(
     folds = [(train, test) for train, test in splitter.split(np.zeros(len(y)), y, groups) if len(test)]
     for train, _ in folds:
         if missing := counts.keys() - set(y[train].tolist()):
-            raise ProbeError(
+            raise FoldsError(
                 f"a fold has no image of {sorted(missing)[0]!r} to learn from: its groups are too few; use --cv 2"
             )
     return folds, notes

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from cnncodes.codes import CodesFile
@@ -177,20 +175,18 @@ def fit_large_probe(
     sample, of_sample = scaler.transform(as_rows(X)), repeated(y[kept], X)
     known: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight}
     n_views = len(sample) // len(kept)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` tells
-        near = fit_path(sample, of_sample, [search.C * len(rows) / len(kept)], **known)
-        start = near.coefficients(0)
-        del sample, near
-        fitted = fit_in_passes(
-            ScaledRows(file, layers, rows, scaler),
-            np.repeat(y, n_views),
-            search.C,
-            start=start,
-            memory=_limit(memory_limit) - resident_memory() - SPARE_BYTES,
-            max_iter=MAX_ITER,
-            **known,
-        )
+    near = fit_path(sample, of_sample, [search.C * len(rows) / len(kept)], warn=False, **known)
+    start = near.coefficients(0)
+    del sample, near
+    fitted = fit_in_passes(
+        ScaledRows(file, layers, rows, scaler),
+        np.repeat(y, n_views),
+        search.C,
+        start=start,
+        memory=_limit(memory_limit) - resident_memory() - SPARE_BYTES,
+        max_iter=MAX_ITER,
+        **known,
+    )
     classifier = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)[-1]
     classifier.coef_, classifier.intercept_ = fitted.coefficients(0)
     classifier.classes_, classifier.n_features_in_, classifier.n_iter_ = classes, X.shape[-1], fitted.n_iter[0]

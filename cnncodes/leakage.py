@@ -29,6 +29,8 @@ class Guard:
     leaked : ndarray of bool, shape (n_test,)
         Held-out images with a near-duplicate among the training images.
     notes : list of str
+    by_codes : bool
+        Whether near-duplicates were looked for, or exact ones only.
     """
 
     groups: np.ndarray
@@ -36,6 +38,7 @@ class Guard:
     duplicated: np.ndarray
     leaked: np.ndarray
     notes: list[str]
+    by_codes: bool = True
 
     def take(self, rows: np.ndarray) -> Guard:
         """Return the guard of some of the training images."""
@@ -62,8 +65,10 @@ class Guard:
         notes: list[str] = []
         n = int(self.duplicated.sum())
         found: dict[str, Any] = {"n_duplicates": n, "n_test_duplicates": int(self.leaked.sum())}
+        found["duplicates_by_codes"] = self.by_codes
         if self.duplicated.any():
             plain = search_C(X, y, Cs=[search.C], groups=self.own_groups, **options)
+            notes += [f"without the guard: {note}" for note in plain.notes if note not in search.notes]
             predicted = np.where(self.duplicated, plain.predictions, search.predictions)
             found["unguarded_accuracy"] = float(np.mean(predicted == y))
             without, guarded = (
@@ -101,4 +106,4 @@ def guard_splits(file: CodesFile, train: np.ndarray, test: np.ndarray, *, near: 
             f"{leaked.sum()} held-out images are left out of the score: they are near-duplicates of training images"
         )
     own = file.groups[train]
-    return Guard(join_groups(own, inside), own, duplicated, leaked, notes)
+    return Guard(join_groups(own, inside), own, duplicated, leaked, notes, found.by_codes)

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.errors import ProbeError, nearest
-from cnncodes.solvers import DenseLinearSVC
+from cnncodes.solvers import DenseLinearSVC, DenseLogisticRegression
 from cnncodes.views import as_rows, summed
 
 __all__ = ["CLASSIFIERS", "LOSSES", "MAX_ITER", "SCALINGS", "CodeScaler", "decide", "make_probe", "winner"]
 
 MAX_ITER = 1000
+LEAST_C = 1e-12
 DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
 
 
@@ -38,7 +38,7 @@ class CodeScaler(StandardScaler):
         return self
 
 
-CLASSIFIERS = {"svm": DenseLinearSVC, "logreg": LogisticRegression}
+CLASSIFIERS: dict[str, Any] = {"svm": DenseLinearSVC, "logreg": DenseLogisticRegression}
 LOSSES = {"svm": "squared_hinge", "logreg": "log_loss"}  # their objectives, as `fit_path` calls them
 SCALINGS = {
     "standard": CodeScaler,  # each column to mean 0 and deviation 1
@@ -85,6 +85,8 @@ def make_probe(
         raise ProbeError(f"no class weight {class_weight!r}; there is 'balanced', or a weight for each class")
     if not 0 < C < np.inf:
         raise ProbeError(f"C is {C}; it must be positive and finite")
+    if not LEAST_C <= C <= 1 / LEAST_C:
+        raise ProbeError(f"C is {C:g}; it must be from {LEAST_C:g} to {1 / LEAST_C:g}, beyond which rounding decides")
     classifier = CLASSIFIERS[clf](C=C, class_weight=class_weight, max_iter=max_iter)
     return make_pipeline(SCALINGS[scale](), classifier)
 

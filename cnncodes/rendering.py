@@ -126,14 +126,27 @@ def print_scores(scores: dict[str, Any]) -> None:
                 lines.append(
                     (title, f"{percent(scores[f'{key}_{kind}'])}  [{percent(low)}, {percent(high)}]  95 % interval")
                 )
+            if key == "cv" and scores.get("C_searched") and scores.get("nested_accuracy") is None:
+                lines.append(("", "C was chosen on the same folds; --nested includes that choice"))
     for title, key in (("majority class", "baseline_accuracy"), ("nearest neighbour", "neighbour_accuracy")):
         if scores.get(key) is not None:
             lines.append((title, percent(scores[key])))
     if scores.get("n_duplicates") is not None:
-        lines.append(("near-duplicates", f"{scores['n_duplicates']} images"))
+        lines.append(("near-duplicates", _duplicates(scores)))
     lines.append(("seconds", f"{scores['seconds']:.1f}"))
     for title, value in lines:
         click.echo(f"{title:<25} {value}")
+
+
+def _duplicates(scores: dict[str, Any]) -> str:
+    by_codes = scores.get("duplicates_by_codes", True)
+    found = f"{'' if by_codes else 'not looked for by codes (exact copies only): '}{scores['n_duplicates']} images"
+    if n := scores.get("n_test_duplicates"):
+        found += f"; {n} held-out ones left out, with which held-out accuracy would look like "
+        found += f"{100 * scores['unguarded_test_accuracy']:.1f} %"
+        if scores.get("n_test") is None:
+            found += "; none is left, so there is no held-out accuracy"
+    return found
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

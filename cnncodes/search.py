@@ -28,6 +28,7 @@ CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 CLOSE = 0.5  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 AUTO = "auto"
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
+EDGE = 3  # values of C next to the edge of the grid
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -95,8 +96,8 @@ def search_C(
     groups, cv, seed
         As for `make_folds`.
     one_se : bool
-        Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best, instead of the
-        best (Breiman, Friedman, Olshen, Stone 1984).
+        Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best (Breiman,
+        Friedman, Olshen, Stone 1984), where that is below what is chosen otherwise.
     folds : list of (train, test) index arrays, optional
         Instead of those that `make_folds` makes; each row must be tested on once.
     n_jobs : int or "auto", optional
@@ -123,7 +124,9 @@ def search_C(
         raise not_finite(int(np.sum(~finite)), len(X))
     classes = np.unique(y)
     tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
-    results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
     accuracy = np.array(
         [
             [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
@@ -134,13 +137,18 @@ def search_C(
     for (_, test), path in zip(folds, results, strict=True):
         decision[:, test] = path.decision
     truth = np.searchsorted(classes, y)
-    best = _most_regularised(accuracy) if one_se else _most_likely(decision, truth)
+    best = _most_likely(decision, truth)
+    if one_se:
+        best = min(best, _most_regularised(accuracy))
     temperature = fit_temperature(decision[best], truth)
     means = accuracy.mean(axis=0)
     notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
-    notes += sorted({f"in cross-validation: {message}" for path in results for message in path.messages})
+    notes += sorted({f"in cross-validation: {message}" for message in _messages(caught)})
     if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
-        notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better")
+        towards = means[:EDGE] if best == 0 else means[-EDGE:]
+        flat = len(Cs) > EDGE and np.ptp(towards) < TIE
+        more = "the accuracy no longer changes towards it" if flat else "a wider one may do better"
+        notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; {more}")
     return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
 
 
@@ -248,7 +256,6 @@ class _FoldPath(NamedTuple):
 
     decision: np.ndarray  # (n_Cs, n_test, k), of the held-out rows
     converged: np.ndarray  # (n_Cs,)
-    messages: list[str]  # other warnings
 
 
 def _fold_path(
@@ -264,8 +271,7 @@ def _fold_path(
     """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
     scaler = SCALINGS[scale]().fit(as_rows(X[train]))
     inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        labels = repeated(y[train], X)
-        path = fit_path(inside, labels, Cs, loss=LOSSES[clf], class_weight=class_weight, max_iter=MAX_ITER)
-    return _FoldPath(summed(path.decision_function(outside), X), path.converged, _messages(caught))
+    options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": MAX_ITER}
+    # Folds may run in threads, and to catch warnings in one of them changes what becomes of those of all others.
+    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, **options)
+    return _FoldPath(summed(path.decision_function(outside), X), path.converged)

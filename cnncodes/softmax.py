@@ -4,15 +4,17 @@ The objective is that of `sklearn.linear_model.LogisticRegression`, with an inte
 
     P(W, b) = 1/2 |W|^2 + C L(W, b),   L = sum_i r_i loss(y_i, W x_i + b).
 
-Three things make a path over C cheap with L-BFGS, where each step is two products of all rows with all classes.
-It starts from the tangent: solutions are smooth in log C, so the last two are extended to the next. It is
-preconditioned by I + C h X^T X, with the mean curvature h = mean p (1 - p) of all classes. And it remembers: the
-curvature pairs are kept for L alone, whence those of P follow for the next C as well.
+Newton's method needs few steps here, and each system is solved by conjugate gradients only as far as it pays: a product
+with the second derivatives is two products of all rows with all classes, as is a gradient. Three things make a path
+over C cheap. It starts from the tangent: solutions are smooth in log C, so the last two are extended to the next. It is
+preconditioned by I + C sum_i h_i x_i x_i^T, the curvature h_i = mean p (1 - p) of all classes, at first the same for
+all rows. And the residual in the metric of the preconditioner says how far the optimum still is, without another step.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,10 +30,19 @@ __all__ = ["LogisticProblem", "solve_logistic_path"]
 
 Array = NDArray[np.float64]
 
-MEMORY = 20  # pairs
 MAX_HALVINGS = 30
+MAX_PRODUCTS = 200  # with the second derivatives, a step
+# Times tol: what a solution may lie above the optimum, relative, as estimated; the estimate is low by up to ten times.
+OBJECTIVE_GAP = 1e-2
+REDUCTION = 0.1  # of the residual of a step
+LADDER_START = 100.0  # largest decision value after a step of gradient descent from 0, above which a ladder is climbed
+LADDER_RATIO = 10.0  # between the values of C that lead up to the first one asked for
+LADDER_GAP = 1e-2  # relative: how far from the optimum they may stay
 ROUNDING_GAP = {False: 1e-9, True: 1e-14}  # relative: a smaller gain is lost in rounding; by whether sums are float64
 SINGLE_TOL = 1e-5  # below it, products of float32 rows are summed in float64 from the start
+REBUILD = 0.4  # products, times classes per column, that a preconditioner is used for before it is made anew
+STALE = 2.0  # factor by which the curvature may change before the preconditioner is factorised again
+FORGET = 0.8  # of the stretch of the step before
 
 
 class LogisticProblem:
@@ -57,55 +68,101 @@ class LogisticProblem:
         self.total = weights.sum()
         self.k = 1 if n_classes == 2 else n_classes
         self.centre = self.rows.pull(weights[:, None])[:, 0] / self.total if intercept else np.zeros(self.rows.d)
-        self.gram = np.zeros((self.rows.d, self.rows.d))
-        self.rows.add_gram(self.gram, np.arange(self.rows.n), weights, 1.0)
-        self.gram -= self.total * np.outer(self.centre, self.centre)
+        self.in_memory = isinstance(rows.X, np.ndarray)
 
-    def evaluate(self, W: Array, exact: bool) -> tuple[float, Array, float]:
-        """Return L, its gradient, and the mean curvature at `W`, whose last row is the intercept.
+    def evaluate(self, W: Array, exact: bool) -> _Point:
+        """Return L and its derivatives at `W`, whose last row is the intercept.
 
         Without `exact`, products are summed in the precision of the rows.
         """
-        rows, dtype = self.rows, np.dtype(np.float64) if exact else self.rows.X.dtype
-        shift = (W[-1] - self.centre @ W[:-1]).astype(dtype)
-        gradient, sums = np.zeros_like(W), np.zeros(self.k)
-        loss = curvature = 0.0
+        dtype = np.dtype(np.float64) if exact else self.rows.X.dtype
+        curvature, loss = np.empty(self.rows.n), 0.0
+        chances = np.empty((self.rows.n, self.k), dtype) if self.in_memory else None
 
         def residual(block: slice, scores: NDArray) -> NDArray:
-            nonlocal loss, curvature
-            codes, weights = self.codes[block], self.weights[block]
-            losses, p = _losses_and_chances(scores + shift, codes)
-            loss += float(weights @ losses)
-            curvature += float(weights @ np.einsum("ij,ij->i", p, 1 - p))
-            if self.k == 1:
-                p[:, 0] -= codes
+            nonlocal loss
+            losses, p, pull, curvature[block] = _losses_and_chances(scores, self.codes[block])
+            loss += float(self.weights[block] @ losses)
+            if chances is not None:
+                chances[block] = p
+            return pull
+
+        slope = self._sweep(W, dtype, residual)
+        return _Point(W, loss, slope, curvature, chances, dtype)
+
+    def curve(self, V: Array, point: _Point) -> Array:
+        """Return the product of the second derivatives of L at a point with `V`."""
+        k = self.k
+
+        def weigh(block: slice, scores: NDArray) -> NDArray:
+            codes, s = self.codes[block], scores[:, :k]
+            if k == 1:
+                return s * point.curvature[block, None].astype(s.dtype)
+            if point.chances is None:
+                p = _losses_and_chances(scores[:, k:], codes)[1]
             else:
-                p[np.arange(len(codes)), codes] -= 1
-            p *= weights[:, None].astype(dtype)
-            sums[:] += p.sum(axis=0, dtype=np.float64)
-            return p
+                p = point.chances[block]
+            # Next to a class that is nearly sure, the others are small differences: float32 would lose them.
+            s = s - np.take_along_axis(s, codes[:, None], axis=1)
+            s *= p
+            s -= p * s.sum(axis=1, keepdims=True)
+            return s
 
-        gradient[:-1] = rows.sweep(W[:-1].astype(dtype), residual)
-        gradient[:-1] -= np.outer(self.centre, sums)
+        both = V if point.chances is not None or k == 1 else np.hstack([V, point.W])
+        return self._sweep(both, point.dtype, weigh)
+
+    def _sweep(self, W: Array, dtype: np.dtype, visit: Callable[[slice, NDArray], NDArray]) -> Array:
+        """Return the sums of centred rows, and of a constant 1, weighted by what `visit` makes of their products."""
+        shift, sums = (W[-1] - self.centre @ W[:-1]).astype(dtype), np.zeros(self.k)
+
+        def weighted(block: slice, scores: NDArray) -> NDArray:
+            pull = visit(block, scores + shift)
+            pull *= self.weights[block, None].astype(dtype)
+            sums[:] += pull.sum(axis=0, dtype=np.float64)
+            return pull
+
+        out = np.empty((len(W), self.k))
+        out[:-1] = self.rows.sweep(W[:-1].astype(dtype), weighted)
+        out[:-1] -= np.outer(self.centre, sums)
+        out[-1] = sums if self.intercept else 0.0
+        return out
+
+    def gram(self, weights: Array) -> Array:
+        """Return the sum of the products of each centred row with itself, weighted."""
+        gram = np.zeros((self.rows.d, self.rows.d))
+        self.rows.add_gram(gram, np.arange(self.rows.n), weights, 1.0)
         if self.intercept:
-            gradient[-1] = sums
-        return loss, gradient, curvature / (self.total * self.k)
+            cross = np.outer(self.centre, self.rows.pull(weights[:, None])[:, 0])
+            gram += weights.sum() * np.outer(self.centre, self.centre) - cross - cross.T
+        return gram
 
 
-def _losses_and_chances(scores: NDArray, codes: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the loss of each row, (n,), and the probabilities, of the shape of `scores`, which are overwritten.
+def _losses_and_chances(scores: NDArray, codes: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Return loss (n,), probabilities and derivatives of the loss, of the shape of `scores`, and mean p (1 - p), (n,).
 
-    `scores` has a column for each class, or for two classes only that of class 1.
+    `scores` has a column for each class, or for two classes only that of class 1. What 1 - p of the own class is, is
+    summed over the others: for a large C it decides, however near to 0.
     """
     if scores.shape[1] == 1:
-        return np.logaddexp(0, scores[:, 0]) - codes * scores[:, 0], expit(scores)
-    scores -= scores.max(axis=1, keepdims=True)
-    own = np.take_along_axis(scores, codes[:, None], axis=1)[:, 0]
-    p = np.exp(scores, out=scores)
-    sums = p.sum(axis=1, keepdims=True)
-    losses = np.log(sums[:, 0]) - own
-    p /= sums
-    return losses, p
+        sign = np.where(codes[:, None] == 1, 1, -1).astype(scores.dtype)
+        chances, others = expit(scores), expit(-sign * scores)
+        losses = np.logaddexp(0, -sign * scores)[:, 0]
+        return losses, chances, -sign * others, (others * expit(sign * scores))[:, 0]
+    rows = np.arange(len(codes))
+    p = scores - scores.max(axis=1, keepdims=True)
+    own = p[rows, codes]
+    np.exp(p, out=p)
+    top = p[rows, codes]
+    p[rows, codes] = 0
+    other = p.sum(axis=1)
+    total = other + top
+    losses = np.where(own == 0, np.log1p(other), np.log(total) - own)
+    p /= total[:, None]
+    wrong, right = other / total, top / total
+    curvature = (np.einsum("ij,ij->i", p, 1 - p) + wrong * right) / p.shape[1]
+    pull = p.copy()
+    pull[rows, codes], p[rows, codes] = -wrong, right
+    return losses, p, pull, curvature
 
 
 def solve_logistic_path(
@@ -118,21 +175,27 @@ def solve_logistic_path(
 ) -> list[Solution]:
     """Solve for every C, which must ascend; each solution starts from those before, the first from `start`.
 
-    As in scikit-learn, a solution is one where no component of the gradient of P / (C sum r_i) is above `tol`. `W` of
-    a solution has the intercept as its last row.
+    A solution is one where, as in scikit-learn, no component of the gradient of P / (C sum r_i) is above `tol`, and
+    where the objective is estimated to be at most ``OBJECTIVE_GAP * tol`` (relative) above the optimum. On rows that
+    can be separated, the first alone would be true of nearly any W for a large C. `W` of a solution has the intercept
+    as its last row.
     """
-    descent = _Descent(problem, start, tol, max_iter)
-    return [descent.solve(C) for C in Cs]
+    descent = _Descent(problem, start, tol < SINGLE_TOL, max_iter)
+    for C in descent.ladder(Cs[0]):
+        descent.solve(C, LADDER_GAP, np.inf)
+    return [descent.solve(C, OBJECTIVE_GAP * tol, tol) for C in Cs]
 
 
 @dataclass
 class _Point:
-    """L and its gradient at W."""
+    """L and its derivatives at W: the gradient, the mean curvature of each row, and its probabilities."""
 
     W: Array
     loss: float
     slope: Array
-    curvature: float
+    curvature: Array
+    chances: NDArray | None  # None: they are computed where they are needed
+    dtype: np.dtype
 
     def objective(self, C: float) -> float:
         return 0.5 * float((self.W[:-1] ** 2).sum()) + C * self.loss
@@ -143,18 +206,55 @@ class _Point:
         return gradient
 
 
+class _Preconditioner:
+    """I + C sum_i h_i x_i x_i^T, with curvatures h_i that are not always those of the moment."""
+
+    def __init__(self, problem: LogisticProblem) -> None:
+        self.problem, self.used = problem, 0
+        self.gram, self.mass = problem.gram(problem.weights), float(problem.total)
+        self.level = 0.0
+
+    def prepare(self, point: _Point, C: float) -> None:
+        curvature = point.curvature * self.problem.weights
+        if self.used * self.problem.k > REBUILD * self.problem.rows.d:
+            self.gram, self.mass = self.problem.gram(curvature), max(float(curvature.sum()), np.finfo(float).tiny)
+            self.level, self.used = 0.0, 0
+        self.flat = C * max(float(curvature.sum()), np.finfo(float).tiny)
+        level = max(self.flat / self.mass, 1e-12)
+        if not self.level / STALE <= level <= self.level * STALE:
+            self.factor, self.level = factorise(self.gram, level, 1.0), level
+
+    def solve(self, gradient: Array) -> Array:
+        out = np.empty_like(gradient)
+        out[:-1] = lapack.dpotrs(self.factor, gradient[:-1], lower=0)[0]
+        out[-1] = gradient[-1] / self.flat
+        return out
+
+
 class _Descent:
-    def __init__(self, problem: LogisticProblem, start: Array | None, tol: float, max_iter: int) -> None:
-        self.problem, self.tol, self.max_iter = problem, tol, max_iter
+    def __init__(self, problem: LogisticProblem, start: Array | None, exact: bool, max_iter: int) -> None:
+        self.problem, self.max_iter = problem, max_iter
+        self.cold = start is None
         self.first = np.zeros((problem.rows.d + 1, problem.k)) if start is None else start.copy()
         self.first[-1] += problem.centre @ self.first[:-1]
-        single = problem.rows.X.dtype == np.float32
-        self.exact = not single or tol < SINGLE_TOL
+        self.exact = exact or problem.rows.X.dtype != np.float32
         self.solved: deque[tuple[float, _Point]] = deque(maxlen=2)
-        self.pairs: deque[tuple[Array, Array]] = deque(maxlen=MEMORY)  # changes of W, and of the gradient of L
+        self.preconditioner = _Preconditioner(problem)
+        self.stretch = np.inf  # how many times the inverse of the preconditioner may fall short of that of the Hessian
+
+    def ladder(self, C: float) -> list[float]:
+        """Return smaller values of C, ascending: far from the solution the probabilities change too much in a step."""
+        if not self.cold:
+            return []
+        pull = self.problem.evaluate(self.first, True).slope[:-1]
+        reach = float(np.abs(self.problem.rows.scores(pull)).max())
+        if not np.isfinite(C * reach):
+            raise ValueError("the rows are too large for products, or C is: scale them (StandardScaler)")
+        count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
+        return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]
 
     def _at(self, W: Array) -> _Point:
-        return _Point(W, *self.problem.evaluate(W, self.exact))
+        return self.problem.evaluate(W, self.exact)
 
     def _start(self, C: float) -> _Point:
         if not self.solved:
@@ -166,32 +266,30 @@ class _Descent:
         tangent = self._at(last.W + ahead * (last.W - self.solved[0][1].W))
         return min(tangent, last, key=lambda point: point.objective(C))
 
-    def solve(self, C: float) -> Solution:
+    def solve(self, C: float, gap: float, tol: float) -> Solution:
         point = self._start(C)
-        factor: Array | None = None
         converged, step = False, 0
         for step in range(self.max_iter + 1):
-            gradient = point.gradient(C)
-            converged = bool(np.abs(gradient).max() <= self.tol * C * self.problem.total)
+            gradient, value = point.gradient(C), point.objective(C)
+            small = bool(np.abs(gradient).max() <= tol * C * self.problem.total)
+            self.preconditioner.prepare(point, C)
+            z = self.preconditioner.solve(gradient)
+            far = 0.5 * float((gradient * z).sum())
+            converged = small and self.stretch * far <= gap * value
             if converged or step == self.max_iter:
                 break
-            if factor is None:
-                level = C * max(point.curvature, 1e-9)
-                factor = factorise(self.problem.gram, level, 1.0)
-            move = self._direction(gradient, factor, level, C)
-            lost = -(move * gradient).sum() <= ROUNDING_GAP[self.exact] * point.objective(C)
-            following = None if lost else self._line_search(point, move, gradient, C)
+            # What is left of a step need not be smaller than what may be left in the end.
+            move = self._newton_step(point, -gradient, -z, C, max(REDUCTION**2 * far, 0.3 * gap * value * small))
+            gain = -0.5 * float((move * gradient).sum())
+            lost = gain <= ROUNDING_GAP[self.exact] * value
+            search = self._polish if lost and self.exact else self._line_search
+            following = None if lost and not self.exact else search(point, move, 2.0 * gain, C)
             if following is None:
                 if self.exact:
-                    converged = bool(lost)
+                    converged = lost and bool(np.isfinite(gain))
                     break
                 self.exact = True  # where float32 products can tell no better point from this one, float64 can
-                self.pairs.clear()
-                point = self._at(point.W)
-                continue
-            change = following.W - point.W, following.slope - point.slope
-            if (change[0] * change[1]).sum() > 0:
-                self.pairs.append(change)
+                following = self._at(point.W)
             point = following
         self.solved.append((C, point))
         W = point.W.copy()
@@ -199,37 +297,36 @@ class _Descent:
         k = W.shape[1]
         return Solution(C, W, np.full(k, point.objective(C) / k), np.full(k, step), np.full(k, converged))
 
-    def _line_search(self, point: _Point, move: Array, gradient: Array, C: float) -> _Point | None:
-        promised, value = float((move * gradient).sum()), point.objective(C)
-        t = 1.0
+    def _line_search(self, point: _Point, move: Array, promised: float, C: float) -> _Point | None:
+        value, t = point.objective(C), 1.0
         for _ in range(MAX_HALVINGS):
             following = self._at(point.W + t * move)
-            if following.objective(C) <= value + 1e-4 * t * promised:
+            if following.objective(C) <= value - 1e-4 * t * promised:
                 return following
             t *= 0.5
         return None
 
-    def _direction(self, gradient: Array, factor: Array, level: float, C: float) -> Array:
-        """The two loops of L-BFGS (Nocedal and Wright, algorithm 7.4), around the preconditioner."""
+    def _polish(self, point: _Point, move: Array, promised: float, C: float) -> _Point | None:
+        """Take a step whose gain is lost in the rounding of the objective, as long as the gradient shows one."""
+        following = self._at(point.W + move)
+        shrinks = np.abs(following.gradient(C)).max() < 0.5 * np.abs(point.gradient(C)).max()
+        return following if shrinks else None
 
-        def precondition(q: Array) -> Array:
-            out = np.empty_like(q)
-            out[:-1] = lapack.dpotrs(factor, q[:-1], lower=0)[0]
-            out[-1] = q[-1] / (level * self.problem.total)
-            return out
-
-        q, coefficients, pairs = gradient.copy(), [], []
-        for s, slope in self.pairs:
-            y = C * slope
-            y[:-1] += s[:-1]
-            pairs.append((s, y, float((s * y).sum())))
-        for s, y, sy in reversed(pairs):
-            coefficients.append(float((s * q).sum()) / sy)
-            q -= coefficients[-1] * y
-        q = precondition(q)
-        if pairs:
-            _, y, sy = pairs[-1]
-            q *= sy / float((y * precondition(y)).sum())
-        for (s, y, sy), coefficient in zip(pairs, reversed(coefficients), strict=True):
-            q += (coefficient - float((y * q).sum()) / sy) * s
-        return -q
+    def _newton_step(self, point: _Point, r: Array, z: Array, C: float, target: float) -> Array:
+        """Solve for the step by conjugate gradients, until the rest is estimated to gain no more than `target`."""
+        v, d, rz = np.zeros_like(r), z, float((r * z).sum())
+        kept = FORGET * self.stretch if np.isfinite(self.stretch) else 0.0
+        for _ in range(MAX_PRODUCTS):
+            self.preconditioner.used += 1
+            Hd = C * self.problem.curve(d, point)
+            Hd[:-1] += d[:-1]
+            t = rz / max(float((d * Hd).sum()), np.finfo(float).tiny)
+            kept = max(kept, t)  # 1 / t lies within the spectrum of the preconditioned system
+            v, r = v + t * d, r - t * Hd
+            z = self.preconditioner.solve(r)
+            before, rz = rz, float((r * z).sum())
+            if not 0.5 * kept * rz > target:
+                break
+            d = z + rz / before * d
+        self.stretch = kept
+        return v

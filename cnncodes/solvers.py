@@ -10,22 +10,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
 from cnncodes.linear_path import LinearPath
-from cnncodes.newton import HingeProblem, Solution, classes_at_once, solve_path
+from cnncodes.newton import HingeProblem, classes_at_once, solve_path
 from cnncodes.products import rows_of
 from cnncodes.reduction import RowSpace, worth_reducing
 from cnncodes.rows import Matrix, Rows, few_threads
 from cnncodes.softmax import LogisticProblem, solve_logistic_path
 
-__all__ = ["DenseLinearSVC", "fit_in_passes", "fit_path"]
+__all__ = ["DenseLinearSVC", "DenseLogisticRegression", "fit_in_passes", "fit_path"]
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
+# Of C, times the sum of all squared entries: what the penalty adds to it is far below its rounding, and descent would
+# follow that rounding, for ever.
+LARGEST = 1e60
 DENSE_ENTRIES = 1_000_000  # up to which a sparse matrix is simply made dense
 
 
@@ -85,8 +89,8 @@ class DenseLinearSVC(LinearSVC):
         """
         self._validate_params()
         ours = (self.penalty, self.loss, self.multi_class) == ("l2", "squared_hinge", "ovr")
-        if issparse(X) and ours and X.shape[0] * X.shape[1] <= DENSE_ENTRIES:
-            X = X.toarray()
+        if ours:
+            X = _made_dense(X)
         if issparse(X) or not ours:
             return super().fit(X, y, sample_weight)
         X, y = validate_data(self, X, y, dtype=FLOATS, order="C")
@@ -102,11 +106,100 @@ class DenseLinearSVC(LinearSVC):
             tol=self.tol,
             max_iter=self.max_iter,
         )
+        _warn_unconverged(path, self.max_iter)
         self.classes_ = path.classes
         self.coef_, intercept = path.coefficients(0)
         self.intercept_ = intercept if self.fit_intercept else 0.0
         self.n_iter_ = int(path.n_iter[0])
         return self
+
+
+class DenseLogisticRegression(LogisticRegression):
+    """`sklearn.linear_model.LogisticRegression`, solved by Newton's method where X is dense and the penalty is l2.
+
+    A drop-in replacement: parameters, attributes and the objective are those of `LogisticRegression`. Its own solvers
+    stop where the gradient is small against C and the number of rows, which on rows that can be separated may be far
+    from the optimum. Sparse X, other penalties, ``solver="liblinear"``, an infinite `C` and `warm_start` are passed on
+    to scikit-learn.
+
+    float32 input is used as it is, neither copied nor converted as a whole.
+
+    Parameters
+    ----------
+    penalty, C, l1_ratio, dual, tol, fit_intercept, intercept_scaling, class_weight
+        As in `LogisticRegression`. At the same `tol` the gradient is at least as small, and the objective is estimated
+        to be at most 0.01 `tol` (relative) above the optimum; the estimate is low by up to ten times.
+    solver, random_state, verbose, warm_start, n_jobs
+        Without effect where X is solved here: there is one algorithm, and it is deterministic.
+    max_iter : int, default=100
+        Bound on Newton steps; about 10 are usual.
+
+    Attributes
+    ----------
+    coef_, intercept_, classes_, n_iter_, n_features_in_, feature_names_in_
+        As in `LogisticRegression`, but that `coef_` and `intercept_` are float64.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> DenseLogisticRegression(C=0.1).fit(X, y).coef_.shape
+    (3, 4)
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> DenseLogisticRegression:
+        """Fit the classifier.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows; those that are not positive leave the row out.
+
+        Returns
+        -------
+        self : DenseLogisticRegression
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            If `max_iter` steps were not enough.
+        """
+        self._validate_params()
+        usual = LogisticRegression().get_params()
+        same = ("penalty", "l1_ratio", "dual", "warm_start", "n_jobs", "multi_class")  # the last until scikit-learn 1.7
+        ours = self.solver != "liblinear" and not np.isinf(self.C)
+        ours = ours and all(getattr(self, name) == usual[name] for name in same if name in usual)
+        if ours:
+            X = _made_dense(X)
+        if issparse(X) or not ours:
+            return super().fit(X, y, sample_weight)
+        X, y = validate_data(self, X, y, dtype=FLOATS, order="C")
+        check_classification_targets(y)
+        path = _fit(
+            X,
+            y,
+            [self.C],
+            loss="log_loss",
+            bias=float(self.fit_intercept),
+            class_weight=self.class_weight,
+            sample_weight=sample_weight,
+            tol=self.tol,
+            max_iter=self.max_iter,
+        )
+        _warn_unconverged(path, self.max_iter)
+        self.classes_ = path.classes
+        self.coef_, self.intercept_ = path.coefficients(0)
+        self.n_iter_ = path.n_iter.astype(np.int32)
+        return self
+
+
+def _made_dense(X: Any) -> Any:
+    """Return X as an array where it is a small sparse matrix, and else as it is."""
+    return X.toarray() if issparse(X) and X.shape[0] * X.shape[1] <= DENSE_ENTRIES else X
 
 
 def fit_path(
@@ -121,6 +214,7 @@ def fit_path(
     sample_weight: ArrayLike | None = None,
     tol: float = 1e-4,
     max_iter: int = 1000,
+    warn: bool = True,
 ) -> LinearPath:
     """Fit a linear classifier for every C, from the most regularised one on, each starting from the one before.
 
@@ -137,6 +231,8 @@ def fit_path(
     fit_intercept, intercept_scaling, class_weight, sample_weight, tol, max_iter
         As in these estimators, so that `intercept_scaling` is for the SVM only; `max_iter` bounds the steps for
         each C.
+    warn : bool
+        False leaves it to `LinearPath.converged` to tell of what did not converge.
 
     Returns
     -------
@@ -163,7 +259,7 @@ def fit_path(
         raise ValueError(f"intercept_scaling is {intercept_scaling}; it must be positive and finite")
     check_classification_targets(y)
     rows, labels = check_X_y(X, y, dtype=FLOATS, order="C")
-    return _fit(
+    path = _fit(
         rows,
         labels,
         Cs,
@@ -174,6 +270,9 @@ def fit_path(
         tol=tol,
         max_iter=max_iter,
     )
+    if warn:
+        _warn_unconverged(path, max_iter)
+    return path
 
 
 def fit_in_passes(
@@ -207,11 +306,7 @@ def fit_in_passes(
     Returns
     -------
     LinearPath
-
-    Warns
-    -----
-    sklearn.exceptions.ConvergenceWarning
-        If `max_iter` steps were not enough.
+        Whose `converged` tells whether `max_iter` steps were enough.
     """
     return _fit(
         X,
@@ -251,11 +346,15 @@ def _fit(
         )
     weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
     empty = np.flatnonzero(np.bincount(codes, weights, len(classes)) == 0)
+    if loss == "log_loss" and len(classes) - len(empty) < 2:
+        raise ValueError("Rows of one class only have a positive sample_weight; this solver needs those of two")
     if len(empty) and class_weight == "balanced":
         raise ValueError(
             f"No row of the class {classes.tolist()[empty[0]]!r} has a positive sample_weight to be balanced by"
         )
-    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)
+    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weights)
+    if not ((of_class >= 0) & np.isfinite(of_class)).all():
+        raise ValueError(f"class_weight is {class_weight}; weights must be finite, and none below 0")
     if (weights <= 0).any():
         kept = weights > 0
         X, codes, weights = X[kept], codes[kept], weights[kept]
@@ -264,6 +363,9 @@ def _fit(
     # The constant column of the SVM is penalised and lies in the span; the intercept of the other one does not.
     column = bias if loss == "squared_hinge" else 0.0
     with few_threads(X):
+        strongest = ascending[-1] * weights.max(initial=0) * of_class.max()
+        if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= LARGEST:
+            raise ValueError("the rows are too large for products, or C is: scale them (StandardScaler)")
         space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":
@@ -273,7 +375,6 @@ def _fit(
             problem = LogisticProblem(rows, codes, len(classes), weights * of_class[codes], bool(bias))
             solved = solve_logistic_path(problem, ascending, start=start, tol=tol, max_iter=max_iter)
     solutions = [solved[i] for i in np.argsort(order)]
-    _warn_unconverged(solutions, max_iter)
     return LinearPath(
         Cs=Cs,
         classes=classes,
@@ -307,13 +408,13 @@ def _one_vs_rest(
         yield HingeProblem(rows, signs, weighted, None if start is None else start[:, part])
 
 
-def _warn_unconverged(solutions: list[Solution], max_iter: int) -> None:
-    failed = [s.C for s in solutions if not s.converged.all()]
-    if failed:
+def _warn_unconverged(path: LinearPath, max_iter: int) -> None:
+    failed = path.Cs[~path.converged]
+    if len(failed):
         warnings.warn(
             f"The solver did not converge within max_iter={max_iter} steps for C="
             + ", ".join(f"{C:g}" for C in failed)
             + ". Scale the columns (StandardScaler), or raise max_iter or tol.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

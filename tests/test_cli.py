@@ -56,6 +56,7 @@ def test_the_defaults_chain(small_sample: Path, tmp_path: Path, monkeypatch: pyt
     extracted = run("extract", small_sample)
     assert "codes.h5: 45 of 45 images, 0 failed" in extracted.stdout
     fitted = run("fit", "--clf", "svm", "--layer", "layer3").stdout
+    assert "C was chosen on the same folds; --nested includes that choice" in fitted
     assert "svm on layer3, C = " in fitted
     assert "majority class" in fitted
     assert "held-out accuracy" in fitted
@@ -68,6 +69,7 @@ def test_the_defaults_chain(small_sample: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_json_is_one_object_with_the_promised_keys(there: Path) -> None:
+    assert "--nested" not in run("fit", "-C", "0.1").stdout
     fitted = json.loads(run("fit", "--json", "--clf", "logreg", "-C", "0.1").stdout)
     keys = {"n", "classes", "clf", "layers", "C", "cv_accuracy", "cv_interval", "baseline_accuracy"}
     assert keys | {"test_accuracy", "test_interval", "seconds"} <= fitted.keys()

@@ -113,6 +113,9 @@ def test_nested_predictions_are_those_of_probes_fitted_to_the_rest():
     for train, test in folds:
         probe, _ = fit_probe(X[train], y[train], clf="logreg", cv=3)
         assert nested[test].tolist() == probe.predict(X[test]).tolist()
+    notes: list[str] = []
+    nested_predictions(X, y, folds, notes=notes, cv=30, C=0.01)
+    assert notes == [f"in the nested estimate: 13 folds instead of 30: the class '{k}' has 13 images" for k in "ab"]
     with pytest.raises(ProbeError, match="the nested estimate needs more images"):
         nested_predictions(X[:6], y[:6], make_folds(y[:6], cv=2)[0])
 

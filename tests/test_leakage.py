@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from digit_codes import DESCRIPTION
 
+import cnncodes.leakage
 from cnncodes import compare, evaluate, fit
+from cnncodes.cli import main
 from cnncodes.codes import ImageTable
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import ProbeError
@@ -19,14 +25,7 @@ def write_codes(
     path: Path, X: np.ndarray, labels: list[str], splits: list[str] | None = None, groups: list[str] | None = None
 ) -> Path:
     layers = {"penultimate": {"n_features": X.shape[1], "pooling": "avg", "map_shape": [X.shape[1]]}}
-    description = {
-        "backbone": "tiny",
-        "layers": layers,
-        "preprocessing": {},
-        "weights_sha256": "0",
-        "precision": "fp32",
-        "pooling": "avg",
-    }
+    description = {**DESCRIPTION, "layers": layers}
     ids = [f"{row:04}.png" for row in range(len(X))]
     CodesWriter.create(path, ImageTable(ids, labels, groups, splits), description)
     digests = np.random.default_rng(1).integers(0, 256, (len(X), 32), dtype=np.uint8)
@@ -89,11 +88,75 @@ def test_held_out_duplicates_of_training_images_are_left_out(tmp_path: Path) -> 
     assert (model.scores["n_test"], model.scores["n_test_duplicates"], model.scores["n_duplicates"]) == (20, 15, 0)
     assert any("15 held-out images are left out" in note for note in model.notes)
     assert "unguarded_accuracy" not in model.scores
+    flattered = fit(path, C=0.01, guard=False).scores["test_accuracy"]
+    assert model.scores["unguarded_test_accuracy"] == pytest.approx(flattered)
+    assert any(f"would look like {100 * flattered:.1f} %, and not" in note for note in model.notes)
     expected = np.mean(model.predict(X[N:].astype(np.float32)) == labels[N:])
     assert model.scores["test_accuracy"] == expected
     assert fit(path, C=0.01, guard=False).scores["n_test"] == 35
     assert len(evaluate(path, model).y) == 20
+    assert not any("baseline" in note for note in evaluate(path, model).notes)
     assert len(evaluate(path, model, guard=False).y) == 35
+
+
+@pytest.fixture
+def only_copies(tmp_path: Path) -> Path:
+    """All held-out images are among the training images."""
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(N, N_FEATURES)), rng.choice(["heads", "tails"], N).tolist()
+    copies = X[:20] + 0.1 * rng.normal(size=(20, N_FEATURES))
+    splits = ["train"] * N + ["test"] * 20
+    return write_codes(tmp_path / "codes.h5", np.concatenate([X, copies]), labels + labels[:20], splits)
+
+
+def test_where_only_copies_are_held_out_no_score_is_left_and_fit_says_so(only_copies: Path, tmp_path: Path) -> None:
+    flattered = fit(only_copies, C=0.01, guard=False).scores["test_accuracy"]
+    assert flattered == 1.0
+    words = ["fit", str(only_copies), "-C", "0.01", "-o", str(tmp_path / "model.safetensors")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert "would look like 100.0 %; without them, none is left" in " ".join(result.stderr.split())
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("near-duplicates"))
+    assert "0 images; 20 held-out ones left out" in line
+    assert "look like 100.0 %; none is left, so there is no held-out accuracy" in line
+    assert "held-out accuracy  " not in result.stdout
+    scores = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    assert (scores["n_test_duplicates"], scores["unguarded_test_accuracy"]) == (20, 1.0)
+    assert "test_accuracy" not in scores
+
+
+def test_where_only_copies_are_held_out_nothing_is_evaluated(only_copies: Path) -> None:
+    model = fit(only_copies, C=0.01)
+    with pytest.raises(ProbeError, match=r"all 20 held-out images are near-duplicates.*--no-guard"):
+        evaluate(only_copies, model)
+    assert len(evaluate(only_copies, model, guard=False).y) == 20
+
+
+def test_guard_that_does_not_look_at_codes_says_so(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(N, 20))
+    path = write_codes(tmp_path / "codes.h5", X, ["heads", "tails"] * (N // 2))
+    result = CliRunner().invoke(main, ["fit", str(path), "-C", "0.01", "-o", str(tmp_path / "model.safetensors")])
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("near-duplicates"))
+    assert line.endswith("not looked for by codes (exact copies only): 0 images")
+
+
+def test_notes_of_the_search_without_the_guard_are_handed_on(doubled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = cnncodes.leakage.search_C
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        found = search(*arguments, **options)
+        found.notes.append("it did not converge")
+        return found
+
+    monkeypatch.setattr(cnncodes.leakage, "search_C", noting)
+    assert "without the guard: it did not converge" in fit(doubled, C=0.01).notes
+
+
+def test_only_errors_about_folds_speak_of_near_duplicates(doubled: Path) -> None:
+    for C, message in ((np.inf, "finite"), (1e300, "from 1e-12 to 1e\\+12")):
+        with pytest.raises(ProbeError, match=message) as caught:
+            fit(doubled, C=C)
+        assert "near-duplicates" not in str(caught.value)
 
 
 def test_a_class_that_is_one_image_twice_says_how_to_go_on(tmp_path: Path) -> None:
@@ -117,3 +180,5 @@ def test_without_duplicates_the_guard_changes_nothing(tmp_path: Path) -> None:
     assert guarded.scores["n_duplicates"] == 0
     assert guarded.scores["cv_accuracy"] == plain.scores["cv_accuracy"]
     assert guarded.notes == plain.notes
+    (note,) = (note for note in evaluate(path, plain).notes if "nearest-neighbour baseline" in note)
+    assert "training and held-out images" in note

@@ -172,9 +172,9 @@ def test_decisions_are_those_of_scikit_learn(clf, scale, codes, request):
     exported = model.to_sklearn()
     np.testing.assert_allclose(ours, exported.decision_function(X.astype(float)).reshape(ours.shape), rtol=1e-10)
     assert model.predict(X).tolist() == exported.predict(X.astype(float)).tolist()
+    X = X.astype(float)  # in float32, scikit-learn's logistic regression stops early
     expected = plain(clf, 0.01, scale).fit(X, y).decision_function(X).reshape(ours.shape)
-    tolerance = 3e-3 if clf == "svm" else 1e-2  # what LogisticRegression's own default leaves
-    np.testing.assert_allclose(ours, expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(ours, expected, atol=3e-3 * np.abs(expected).max())
 
 
 def test_codes_are_centred_before_they_are_scaled(model):

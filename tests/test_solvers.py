@@ -19,10 +19,17 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cnncodes import curvature, newton, rows
 from cnncodes.reduction import RowSpace
-from cnncodes.solvers import DenseLinearSVC, fit_in_passes, fit_path
+from cnncodes.solvers import DenseLinearSVC, DenseLogisticRegression, fit_in_passes, fit_path
 
 
-@parametrize_with_checks([DenseLinearSVC(), DenseLinearSVC(C=100.0, class_weight="balanced")])
+@parametrize_with_checks(
+    [
+        DenseLinearSVC(),
+        DenseLinearSVC(C=100.0, class_weight="balanced"),
+        DenseLogisticRegression(tol=1e-12),
+        DenseLogisticRegression(tol=1e-12, C=100.0, class_weight="balanced"),
+    ]
+)
 def test_scikit_learn_checks(estimator, check, request):
     check(estimator)
 
@@ -300,6 +307,56 @@ def test_logistic_path_reaches_the_objective_of_scikit_learn(shape, columns):
         assert ours <= logistic_objective(reference.coef_, reference.intercept_, X, y, C) * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "d", "K"), [(60, 500, 5), (150, 200, 2), (400, 40, 3)])
+def test_logistic_regression_is_near_the_optimum_where_classes_can_be_separated(n, d, K, dtype):
+    """There the gradient that scikit-learn demands is one that nearly any weights have."""
+    X, y = codes(n, d, K, spread=0.3)
+    X = ((X - X.mean(axis=0)) / (X.std(axis=0) + 0.1)).astype(dtype)
+    Cs = np.logspace(-3, 5, 9)
+    path = fit_path(X, y, Cs, loss="log_loss")
+    assert path.converged.all()
+    for i in (3, 6, 8):
+        reference = LogisticRegression(C=Cs[i], solver="newton-cholesky", tol=1e-12, max_iter=500)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            reference.fit(X.astype(np.float64), y)
+        least = logistic_objective(reference.coef_, reference.intercept_, X, y, Cs[i])
+        alone = DenseLogisticRegression(C=Cs[i]).fit(X, y)
+        for coef, intercept in (path.coefficients(i), (alone.coef_, alone.intercept_)):
+            assert logistic_objective(coef, intercept, X.astype(np.float64), y, Cs[i]) <= least * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"l1_ratio": 1.0, "solver": "saga"}, {"C": np.inf}, {"solver": "liblinear"}, {"warm_start": True}],
+    ids=["l1", "no penalty", "liblinear", "warm start"],
+)
+def test_what_logistic_regression_is_not_solved_here_is_scikit_learns(parameters):
+    X, y = codes(200, 5, 2, spread=3.0)
+    ours, theirs = (
+        kind(random_state=0, max_iter=10_000, **parameters).fit(X, y)
+        for kind in (DenseLogisticRegression, LogisticRegression)
+    )
+    np.testing.assert_array_equal(ours.coef_, theirs.coef_)
+
+
+def test_logistic_regression_of_sparse_rows_is_that_of_dense_ones(monkeypatch):
+    X, y = codes(120, 10, 3)
+    dense = DenseLogisticRegression(C=0.1, tol=1e-8).fit(X, y)
+    small = DenseLogisticRegression(C=0.1, tol=1e-8).fit(sparse.csr_array(X), y)
+    np.testing.assert_array_equal(small.coef_, dense.coef_)
+    monkeypatch.setattr("cnncodes.solvers.DENSE_ENTRIES", 0)
+    large = DenseLogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(sparse.csr_array(X), y)
+    np.testing.assert_allclose(large.coef_, dense.coef_, rtol=1e-3, atol=1e-4)
+
+
+def test_a_single_weighed_class_is_an_error_for_logistic_regression():
+    X, y = codes(50, 4, 2)
+    with pytest.raises(ValueError, match="one class only"):
+        DenseLogisticRegression().fit(X, y, sample_weight=y == 1)
+
+
 def test_logistic_path_in_single_precision():
     X, y = codes(600, 60, 5)
     X = X.astype(np.float32)
@@ -405,6 +462,13 @@ def test_rows_that_are_too_large_for_products_are_refused():
         DenseLinearSVC().fit(X * 1e160, y)
 
 
+@pytest.mark.parametrize("kind", [DenseLinearSVC, DenseLogisticRegression])
+def test_rows_in_which_the_penalty_is_lost_are_refused_at_once(kind):
+    X, y = codes(100, 10, 2)
+    with pytest.raises(ValueError, match="scale them"):
+        kind().fit(X * 1e100, y)
+
+
 @pytest.mark.parametrize(
     ("Cs", "options", "message"),
     [
@@ -426,6 +490,14 @@ def test_a_path_refuses_labels_that_are_no_classes_and_rows_of_another_width():
         fit_path(X, X[:, 0] + 0.5, [1.0])
     with pytest.raises(ValueError, match="4 features"):
         fit_path(X, y, [1.0]).decision_function(X[:, :2])
+
+
+@pytest.mark.parametrize("kind", [DenseLinearSVC, DenseLogisticRegression])
+def test_one_weight_for_all_rows_is_taken_and_a_negative_class_weight_refused(kind):
+    X, y = codes(50, 4, 3)
+    np.testing.assert_allclose(kind(C=0.2).fit(X, y).coef_, kind(C=0.1).fit(X, y, sample_weight=2.0).coef_, atol=1e-3)
+    with pytest.raises(ValueError, match="class_weight"):
+        kind(class_weight={0: -1.0}).fit(X, y)
 
 
 def test_without_an_intercept_it_is_the_0_of_scikit_learn():
