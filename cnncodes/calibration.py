@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-__all__ = ["fit_temperature", "log_loss", "softmax"]
+__all__ = ["brier_score", "fit_temperature", "log_loss", "softmax"]
 
 LOG_TEMPERATURES = (-12.0, 7.0)  # searched; decision values at the smallest C of the grid differ by about 1e-4
 
@@ -45,6 +45,25 @@ def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
         return float(-(target * log_softmax(sides / np.exp(log_temperature), axis=1)).sum() / n)
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
+
+
+def brier_score(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float:
+    """Return the mean squared distance of the probabilities from certainty of the true classes (Brier 1950).
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n, n_classes) or (n, 1)
+    truth : ndarray of int, shape (n,)
+    temperature : float
+
+    Examples
+    --------
+    >>> brier_score(np.log([[0.5, 0.25, 0.25]]), np.array([0]), 1.0)
+    0.375
+    """
+    wrong = softmax(scores, temperature)
+    wrong[np.arange(len(truth)), truth] -= 1
+    return float((wrong**2).sum(axis=1).mean())
 
 
 def log_loss(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float:

@@ -13,7 +13,7 @@ from joblib import Parallel, cpu_count, delayed, effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
-from cnncodes.calibration import fit_temperature, log_loss
+from cnncodes.calibration import brier_score, fit_temperature
 from cnncodes.errors import ProbeError
 from cnncodes.folds import Folds, make_folds
 from cnncodes.probes import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
@@ -21,13 +21,26 @@ from cnncodes.rows import few_threads
 from cnncodes.solvers import fit_path
 from cnncodes.views import as_rows, repeated, summed
 
-__all__ = ["AUTO", "CONVERGE", "C_GRID", "Search", "fit_probe", "grid_of", "jobs_that_pay", "not_finite", "search_C"]
+__all__ = [
+    "AUTO",
+    "CONVERGE",
+    "C_GRID",
+    "Search",
+    "fit_probe",
+    "grid_of",
+    "jobs_that_pay",
+    "not_finite",
+    "search_C",
+    "search_tol",
+]
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
-CLOSE = 0.5  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
+CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 AUTO = "auto"
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
+# Tolerance of the solvers in a search, and where there is much work: benchmarks/README.md has what the latter saves.
+SEARCH_TOL = {"svm": (1e-4, 1e-4), "logreg": (1e-4, 1e-2)}
 EDGE = 3  # values of C next to the edge of the grid
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
@@ -42,8 +55,8 @@ class Search:
     accuracy : ndarray, shape (n_folds, n_Cs)
         Of the held-out fold.
     C : float
-        The value that was chosen: unless asked otherwise, of those whose out-of-fold accuracy is within half a
-        standard error of the best, that whose calibrated out-of-fold probabilities are the most likely.
+        The value that was chosen: unless asked otherwise, of those whose out-of-fold accuracy is within a standard
+        error of the best, that whose calibrated out-of-fold probabilities have the smallest Brier score.
     decision : ndarray, shape (n_samples, n_classes) or (n_samples, 1) for two classes
         Out-of-fold decision values for that C.
     temperature : float
@@ -137,7 +150,7 @@ def search_C(
     for (_, test), path in zip(folds, results, strict=True):
         decision[:, test] = path.decision
     truth = np.searchsorted(classes, y)
-    best = _most_likely(decision, truth)
+    best = _best_probabilities(decision, truth)
     if one_se:
         best = min(best, _most_regularised(accuracy))
     temperature = fit_temperature(decision[best], truth)
@@ -159,6 +172,11 @@ def jobs_that_pay(work: int, n_folds: int) -> int | None:
     return min(n_folds, cpu_count())
 
 
+def search_tol(clf: str, work: int) -> float:
+    """Return the tolerance of the solver in a search, given entries times values of C."""
+    return SEARCH_TOL[clf][work >= PARALLEL]
+
+
 def not_finite(bad: int, n: int) -> ProbeError:
     """Return the error for codes of `bad` of n images that are not finite."""
     return ProbeError(
@@ -174,17 +192,18 @@ def _most_regularised(accuracy: np.ndarray) -> int:
     return int(np.argmax(means >= means[best] - accuracy[:, best].std(ddof=1) / np.sqrt(len(accuracy)) - TIE))
 
 
-def _most_likely(decision: np.ndarray, truth: np.ndarray) -> int:
-    """Return which C is the best: of those hardly less accurate than any, that with the smallest log loss.
+def _best_probabilities(decision: np.ndarray, truth: np.ndarray) -> int:
+    """Return which C is the best: of those hardly less accurate than any, that with the smallest Brier score.
 
-    Of a few dozen images, many C get nearly the same number right, and chance decides which gets most. The log loss of
-    the calibrated out-of-fold decisions, shape (n_Cs, n_samples, k), is the steadier judge among them.
+    Of a few dozen images, many C get nearly the same number right, and chance decides which gets most. The calibrated
+    probabilities of the out-of-fold decisions, shape (n_Cs, n_samples, k), are the steadier judge among them; unlike
+    their log loss, no single image that is surely wrong decides.
     """
     accuracy = np.array([np.mean(winner(values) == truth) for values in decision])
     top = accuracy.max()
     close = np.flatnonzero(accuracy >= top - CLOSE * np.sqrt(top * (1 - top) / len(truth)) - TIE)
-    losses = [log_loss(decision[i], truth, fit_temperature(decision[i], truth)) for i in close]
-    return int(close[np.argmin(losses)])
+    scores = [brier_score(decision[i], truth, fit_temperature(decision[i], truth)) for i in close]
+    return int(close[np.argmin(scores)])
 
 
 def fit_probe(
@@ -273,5 +292,5 @@ def _fold_path(
     inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
     options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": MAX_ITER}
     # Folds may run in threads, and to catch warnings in one of them changes what becomes of those of all others.
-    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, **options)
+    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, tol=search_tol(clf, X.size * len(Cs)), **options)
     return _FoldPath(summed(path.decision_function(outside), X), path.converged)

@@ -10,8 +10,8 @@ from cnncodes.commands.options import CODES, MODEL, command, option_guard, optio
 from cnncodes.rendering import print_json, print_notes, print_scores, working
 
 HELP_C = (
-    "Inverse strength of the penalty. 'auto' takes, of 45 values from 1e-6 to 1e5, the one with the most likely "
-    "probabilities among those within half a standard error of the best accuracy."
+    "Inverse strength of the penalty. 'auto' takes, of 45 values from 1e-6 to 1e5, the one with the best "
+    "probabilities (Brier score) among those within a standard error of the best accuracy."
 )
 
 
