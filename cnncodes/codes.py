@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from cnncodes.codes_html import codes_html
 from cnncodes.codes_layout import (
     CHUNK_BYTES,
     FAILED,
@@ -28,15 +29,9 @@ from cnncodes.codes_layout import (
 )
 from cnncodes.columns import Column
 from cnncodes.errors import CodesFileError, nearest
-from cnncodes.html_tables import html_table
-from cnncodes.images import load_images
-from cnncodes.pictures import draw_sheet
 from cnncodes.views import middle_axis
 
 __all__ = ["CodesFile", "ImageTable", "fingerprint", "load_codes"]
-
-EXAMPLES, SIDE = 36, 64  # pictures in a notebook, and their pixels
-CLASSES_SHOWN = 20  # in a notebook
 
 
 class CodesFile:
@@ -112,29 +107,8 @@ class CodesFile:
         return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={name!r}, layers={self.layers})"
 
     def _repr_html_(self) -> str:
-        about = self.info()
-        classes = about["classes"]
-        shown = ", ".join(f"{label} ({count})" for label, count in list(classes.items())[:CLASSES_SHOWN])
-        more = f" and {len(classes) - CLASSES_SHOWN} more" if len(classes) > CLASSES_SHOWN else ""
-        counts = ", ".join(f"{about[name]} {name}" for name in ("ok", "failed", "pending") if about[name])
-        rows = [
-            ("images", f"{self.n}: {counts}"),
-            ("classes", f"{len(classes)}: {shown}{more}"),
-            *([("splits", ", ".join(about["splits"]))] if about["splits"] else []),
-            *((f"layer {name}", text) for name, text in about["layers"].items()),
-            *((name, about[name]) for name in ("backbone", "weights", "precision") if name in about),
-        ]
-        return html_table(["codes file", self.path.name], rows) + self._examples()
-
-    def _examples(self) -> str:
-        """Return an HTML picture of some images, those of a class together."""
         rows = self.rows(labelled=False)
-        if self.images is None or not len(rows):
-            return ""
-        by_class = rows[np.argsort(self.labels[rows], kind="stable")]
-        some = by_class[np.linspace(0, len(rows) - 1, min(len(rows), EXAMPLES)).astype(int)]
-        sheet = draw_sheet(load_images(self.images), self.ids[some].tolist(), SIDE)
-        return f'<img src="{sheet.data}" alt="{len(sheet.places)} of the images, in the order of their classes">'
+        return codes_html(self.info(), self.images, self.ids[rows], self.labels[rows])
 
     @cached_property
     def ids(self) -> np.ndarray:
