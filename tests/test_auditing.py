@@ -43,16 +43,19 @@ def test_suspects_are_those_of_cleanlab(seed: int) -> None:
 
 def test_of_many_images_a_sample_says_which_C_and_all_are_judged() -> None:
     X, truth = load_digits(return_X_y=True)
-    rng = np.random.default_rng(0)
-    given = truth.copy()
-    wrong = rng.choice(len(X), 90, replace=False)
-    given[wrong] = (given[wrong] + rng.integers(1, 10, 90)) % 10
-    search = out_of_fold(X.astype(np.float32), given)
-    assert search.Cs.shape == (1,)
-    assert sorted(np.concatenate([test for _, test in search.folds]).tolist()) == list(range(len(X)))
-    found = find_label_errors(given, softmax(search.decision, search.temperature))
-    assert np.isin(wrong, found).mean() > 0.85
-    assert np.isin(found, wrong).mean() > 0.75
+    shares = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        given = truth.copy()
+        wrong = rng.choice(len(X), 90, replace=False)
+        given[wrong] = (given[wrong] + rng.integers(1, 10, 90)) % 10
+        search = out_of_fold(X.astype(np.float32), given)
+        assert search.Cs.shape == (1,)
+        assert sorted(np.concatenate([test for _, test in search.folds]).tolist()) == list(range(len(X)))
+        found = find_label_errors(given, softmax(search.decision, search.temperature))
+        shares.append((np.isin(wrong, found).mean(), np.isin(found, wrong).mean()))
+    assert np.mean(shares, axis=0)[0] > 0.8
+    assert np.min(shares, axis=0)[1] > 0.9
     some = rng.choice(len(X), SAMPLE_ROWS, replace=False)
     assert len(out_of_fold(X[some].astype(np.float32), given[some]).Cs) == 45
 

@@ -60,9 +60,9 @@ def test_one_repeat_gives_the_figures_of_fit(codes: Path) -> None:
 
 
 def test_repeats_are_averaged_over_the_folds_of_other_seeds(comparison: Comparison, codes: Path) -> None:
-    alone = [fit(codes, layers="layer1", cv=3, seed=seed).scores for seed in (0, 1)]
+    alone = [fit(codes, layers="penultimate", cv=3, seed=seed).scores for seed in (0, 1)]
     assert alone[0]["cv_accuracy"] != alone[1]["cv_accuracy"]
-    row = row_of(comparison, "layer1")
+    row = row_of(comparison, "penultimate")
     assert row["cv_accuracy"] == pytest.approx(np.mean([scores["cv_accuracy"] for scores in alone]))
     assert row["C"] == pytest.approx(np.sqrt(alone[0]["C"] * alone[1]["C"]))
     width = np.diff(row["cv_interval"])[0]  # two answers to an image are no two images
