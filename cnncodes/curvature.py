@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from cnncodes.errors import RangeError
 from cnncodes.rows import Rows, product
 
 __all__ = ["SAMPLE_FORM", "Curvature", "factorise"]
@@ -27,7 +28,7 @@ def factorise(matrix: Array, scale: float, diagonal: Array | float) -> Array:
         system[np.diag_indices(len(system))] += added
         top = float(system.diagonal().max())
         if not np.isfinite(top):
-            raise ValueError("the rows hold what is not finite, or too large for products: scale them")
+            raise RangeError
         factor, info = lapack.dpotrf(system.T, lower=0, overwrite_a=1, clean=0)
         if info == 0:
             return factor

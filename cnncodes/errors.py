@@ -61,6 +61,13 @@ class FoldsError(ProbeError):
     """The images cannot be dealt into folds."""
 
 
+class RangeError(ProbeError, ValueError):
+    """Codes, or C, are too large to compute with; a ValueError for users of the solvers, as scikit-learn raises."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "the rows are too large for products, or C is: scale them (--scale standard)")
+
+
 class ModelFileError(CnnCodesError):
     """A model file is not one, is damaged, or cannot be applied here."""
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from cnncodes.curvature import SAMPLE_FORM, Curvature, factorise
+from cnncodes.errors import RangeError
 from cnncodes.rows import Rows
 
 __all__ = ["HingeProblem", "Solution", "classes_at_once", "solve_path"]
@@ -150,7 +151,7 @@ class _Descent:
             return []
         reach = 2.0 * np.abs(self.problem.rows.scores(self.pull)).max()
         if not np.isfinite(C * reach):
-            raise ValueError("the rows are too large for products, or C is: scale them (StandardScaler)")
+            raise RangeError
         count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
         return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]
 

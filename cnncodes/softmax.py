@@ -23,6 +23,7 @@ from scipy.linalg import lapack
 from scipy.special import expit
 
 from cnncodes.curvature import factorise
+from cnncodes.errors import RangeError
 from cnncodes.newton import Solution
 from cnncodes.rows import Rows
 
@@ -249,7 +250,7 @@ class _Descent:
         pull = self.problem.evaluate(self.first, True).slope[:-1]
         reach = float(np.abs(self.problem.rows.scores(pull)).max())
         if not np.isfinite(C * reach):
-            raise ValueError("the rows are too large for products, or C is: scale them (StandardScaler)")
+            raise RangeError
         count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
         return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]
 

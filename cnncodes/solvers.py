@@ -16,6 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
 
+from cnncodes.errors import RangeError
 from cnncodes.linear_path import LinearPath
 from cnncodes.newton import HingeProblem, classes_at_once, solve_path
 from cnncodes.products import rows_of
@@ -365,7 +366,7 @@ def _fit(
     with few_threads(X):
         strongest = ascending[-1] * weights.max(initial=0) * of_class.max()
         if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= LARGEST:
-            raise ValueError("the rows are too large for products, or C is: scale them (StandardScaler)")
+            raise RangeError
         space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":

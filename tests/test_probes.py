@@ -258,6 +258,14 @@ def test_values_that_are_all_right_are_no_reason_for_a_note(digits):
     assert search.notes == []
 
 
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+def test_codes_too_large_to_compute_with_are_an_error_that_says_what_to_do(clf):
+    X, y = noisy(60)
+    huge = (X * np.float32(1e35)).astype(np.float32)
+    with pytest.raises(ProbeError, match="--scale standard"), np.errstate(all="ignore"):
+        search_C(huge, y, clf=clf, scale="none", Cs=[1.0])
+
+
 def test_best_value_at_the_edge_of_the_grid_is_noted():
     X, y = noisy(300)
     inner = search_C(X, y)
