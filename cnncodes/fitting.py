@@ -196,8 +196,7 @@ def _score_held_out(file: CodesFile, model: ProbeModel, test: np.ndarray, leaked
         right = np.concatenate([predicted == y_test, predict_rows(file, model, leaked) == file.labels[leaked]])
         model.scores["unguarded_test_accuracy"] = flattered = float(np.mean(right))
         model.notes.append(
-            f"with the {len(leaked)} held-out images that are left out, the held-out accuracy would look like "
-            f"{100 * flattered:.1f} %"
+            f"with what is left out, the held-out accuracy would look like {100 * flattered:.1f} %"
             + (f", and not {100 * np.mean(predicted == y_test):.1f} %" if len(test) else "; without them, none is left")
         )
 

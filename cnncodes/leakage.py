@@ -102,8 +102,7 @@ def guard_splits(file: CodesFile, train: np.ndarray, test: np.ndarray, *, near: 
     leaked[across - len(train)] = True
     notes = list(found.notes)
     if leaked.any():
-        notes.append(
-            f"{leaked.sum()} held-out images are left out of the score: they are near-duplicates of training images"
-        )
+        held_out = "1 held-out image is" if leaked.sum() == 1 else f"{leaked.sum()} held-out images are"
+        notes.append(f"{held_out} left out of the score, with a near-duplicate among the training images")
     own = file.groups[train]
     return Guard(join_groups(own, inside), own, duplicated, leaked, notes, found.by_codes)

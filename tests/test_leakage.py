@@ -66,6 +66,17 @@ def test_where_duplicates_flatter_nothing_the_accuracy_is_told_once(tmp_path: Pa
     assert note.endswith("the accuracy would look the same, 100.0 %")
 
 
+def test_one_held_out_copy_is_told_in_the_singular(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N + 5, N_FEATURES))
+    copy = X[:1] + 0.1 * rng.normal(size=(1, N_FEATURES))
+    labels = rng.choice(["heads", "tails"], N + 5).tolist()
+    splits = ["train"] * N + ["test"] * 6
+    model = fit(write_codes(tmp_path / "codes.h5", np.concatenate([X, copy]), labels + labels[:1], splits), C=0.01)
+    assert model.scores["n_test_duplicates"] == 1
+    assert any(note.startswith("1 held-out image is left out of the score") for note in model.notes)
+
+
 def test_duplicates_do_not_flatter_a_comparison(doubled: Path) -> None:
     options = {"clfs": ["svm"], "cv": 5, "repeats": 1}
     guarded, plain = (compare(doubled, guard=guard, **options).rows[0]["cv_accuracy"] for guard in (True, False))
