@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 from bad_images import (
     COLOURS,
     GREYS,
@@ -28,10 +29,12 @@ from bad_images import (
 )
 from PIL import BmpImagePlugin, EpsImagePlugin, Image, ImageFile
 
+from cnncodes import decoding
 from cnncodes.decoding import FORMATS, MAX_PIXELS, decode, to_pixels
 from cnncodes.errors import DecodeError
 from cnncodes.images import load_images
 
+CHINA = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
 # Pillow's remarks on damaged files, which the extraction silences for all of its threads at once
 pillow_remarks = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -278,6 +281,63 @@ def test_mutated_files_are_pixels_or_one_error():
                 assert pixels.shape[0] == 3
                 outcomes[True] += 1
     assert min(outcomes.values()) > 50
+
+
+def jpeg_files():
+    """JPEG files of all kinds that are common, and some that are not."""
+    photo = np.asarray(Image.open(CHINA).convert("RGB"))
+    for height, width in ((150, 200), (17, 33), (1, 1), (301, 7)):
+        pixels = photo[100 : 100 + height, 60 : 60 + width]
+        for subsampling in (0, 1, 2):
+            for progressive in (False, True):
+                yield encode(pixels, "JPEG", quality=80, subsampling=subsampling, progressive=progressive)
+        yield encode(Image.fromarray(pixels).convert("L"), "JPEG", quality=60)
+        yield encode(pixels, "JPEG", keep_rgb=True)
+        yield encode(pixels, "JPEG", restart_marker_blocks=4)
+
+
+def test_plain_jpeg_files_have_the_pixels_that_pillow_gives():
+    files = list(jpeg_files())
+    for data in files:
+        image = Image.open(io.BytesIO(data))
+        quick = decoding._plain_jpeg(data, image.size)
+        assert np.array_equal(quick, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+        assert np.array_equal(decode(data), quick)
+    assert len(files) == 36
+
+
+@pillow_remarks
+def test_damaged_jpeg_files_are_for_pillow_to_judge(monkeypatch):
+    def outcome(data):
+        try:
+            return decode(data).tobytes()
+        except DecodeError as error:
+            return str(error)
+
+    rng = np.random.default_rng(0)
+    damaged = []
+    for data in jpeg_files():
+        for _ in range(12):
+            one = bytearray(data)
+            for place in rng.integers(2, len(data), rng.integers(1, 4)):
+                one[place] = rng.integers(256)
+            damaged.append(bytes(one[: rng.integers(2, len(data)) if rng.random() < 0.3 else len(data)]))
+    found = [outcome(data) for data in damaged]
+    monkeypatch.setattr(decoding, "_plain_jpeg", lambda data, size: None)
+    assert found == [outcome(data) for data in damaged]
+    assert sum(isinstance(one, bytes) for one in found) > 100
+    assert sum(isinstance(one, str) for one in found) > 100
+
+
+def test_a_jpeg_file_that_is_turned_or_reduced_is_read_by_pillow(monkeypatch):
+    monkeypatch.setattr(decoding, "_plain_jpeg", lambda data, size: pytest.fail("was read as it is"))
+    shown = picture()
+    turned = encode(stored_for(6, shown), "JPEG", quality=95, subsampling=0, exif=exif(6))
+    assert Expectation("ok", COLOURS, tolerance=6).describes(decode(turned))
+    assert decode(encode(shown, "JPEG"), enough=lambda width, height: (width // 2, height // 2)).shape[1:] == (
+        shown.shape[0] // 2,
+        shown.shape[1] // 2,
+    )
 
 
 @pillow_remarks
