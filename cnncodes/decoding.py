@@ -47,14 +47,14 @@ NOT_READ = (
     (0, b"<", "SVG or another kind of XML"),
 )
 ORIENTATION = 0x0112
-TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }
 RANGES = (1, 255, 65535)
 
@@ -105,12 +105,10 @@ def decode(
     name, image_file = _format_of(data)
     # Image.open would warn or raise at limits that are not ours
     with _decoding(f"{name} file"), image_file(io.BytesIO(data), "") as image:
-        _check_size(*(size := image.size), max_pixels)
-        drafted = image.draft(None, enough(*size)) if enough is not None else None  # None but for JPEG
-        plain = name == "JPEG" and image.size == size and image.mode in ("RGB", "L") and _turn_of(image) is None
-        if plain and (whole := _plain_jpeg(data, size)) is not None:
-            return whole
-        pixels = _planes(_rgb_array(image, remarks, drafted and drafted[1]))
+        _check_size(*image.size, max_pixels)
+        drafted = image.draft(None, enough(*image.size)) if enough is not None else None  # None but for JPEG
+        plain = _plain_jpeg(data, image.size) if name == "JPEG" and image.mode in ("RGB", "L") else None
+        pixels = _planes(_rgb_array(image, remarks, drafted and drafted[1], plain))
         if remarks is not None and _has_more(image):
             remarks.append("the first of several frames was taken")
         return pixels
@@ -119,14 +117,15 @@ def decode(
 def _plain_jpeg(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
     """Decode a JPEG file straight into an array: the pixels that Pillow gives, in two thirds of its time.
 
-    And without the interpreter's lock, which Pillow holds while it copies pixels. None where there is anything to remark
-    on: what is damaged is for Pillow to judge.
+    Pillow also holds the interpreter's lock while it copies pixels, which this does not. None where there is anything
+    to remark on: what is damaged is for Pillow to judge.
     """
+    width, height = size  # of the whole image, or of a half, a quarter, an eighth of it
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height, strict=True)
     except Exception:
         return None
-    return pixels.transpose(2, 0, 1) if pixels.shape == (*size[::-1], 3) else None
+    return pixels if pixels.shape == (height, width, 3) else None
 
 
 @contextlib.contextmanager
@@ -214,33 +213,33 @@ def to_pixels(image: Any, *, remarks: list[str] | None = None) -> np.ndarray:
         raise DecodeError(f"a {type(image).__name__}; expected a PIL image or an array")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
         raise DecodeError(f"an array of {image.dtype} {image.shape}; expected uint8 (H, W, 3) or (H, W)")
-    return _planes(image)
+    return _planes(image.copy())
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
-    """Return a copy of (H, W), (H, W, 1) or (H, W, 3) as (3, H, W); in memory the colours of a pixel stay together."""
-    pixels = array[:, :, None] if array.ndim == 2 else array
-    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), order="C").transpose(2, 0, 1)
+    """Return (H, W), (H, W, 1) or (H, W, 3) as (3, H, W); in memory the colours of a pixel stay together."""
+    pixels = array.reshape(*array.shape[:2], -1)
+    colours = pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
+    return np.require(colours, requirements=["C", "W"]).transpose(2, 0, 1)
 
 
 def _rgb_array(
-    image: Image.Image, remarks: list[str] | None, box: tuple[float, float, float, float] | None = None
+    image: Image.Image,
+    remarks: list[str] | None,
+    box: tuple[float, float, float, float] | None = None,
+    plain: np.ndarray | None = None,
 ) -> np.ndarray:
-    image.load()
-    rgb = _to_rgb(image, remarks)
-    whole = box and (round(box[2]), round(box[3]))
-    if whole and whole != rgb.size:  # a quarter of 2,669 rows are 668, of which the last is not a whole one
-        rgb = rgb.crop((0, 0, *whole))
-    turn = _turn_of(image)  # TIFF is turned when it is loaded
-    return np.asarray(rgb if turn is None else rgb.transpose(turn))
-
-
-def _turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What EXIF data say about how an image is to be turned."""
+    """Return the pixels of an image, or those that `_plain_jpeg` has decoded, cut to a box and turned."""
+    if plain is None:
+        image.load()
+        plain = np.asarray(_to_rgb(image, remarks))
+    if box:  # a quarter of 2,669 rows are 668, of which the last is not a whole one
+        plain = plain[: round(box[3]), : round(box[2])]
     try:
-        return TRANSPOSE.get(image.getexif().get(ORIENTATION, 1))
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))  # TIFF is turned when it is loaded
     except Exception:  # damaged EXIF data do not make the picture unreadable
-        return None
+        turn = None
+    return plain if turn is None else turn(plain)
 
 
 def _to_rgb(image: Image.Image, remarks: list[str] | None) -> Image.Image:
