@@ -46,6 +46,7 @@ NOT_READ = (
     (0, b"<html", "a web page (a download that failed?)"),
     (0, b"<", "SVG or another kind of XML"),
 )
+JPEG_PARTS = 8  # of its size, any number of which a JPEG file can be decoded to
 ORIENTATION = 0x0112
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -121,6 +122,8 @@ def _plain_jpeg(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
     to remark on: what is damaged is for Pillow to judge.
     """
     width, height = size  # of the whole image, or of a half, a quarter, an eighth of it
+    if min(size) < JPEG_PARTS:  # several parts round to the same size: it could take another than Pillow
+        return None
     try:
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_width=width, min_height=height, strict=True)
     except Exception:

@@ -286,7 +286,7 @@ def test_mutated_files_are_pixels_or_one_error():
 def jpeg_files():
     """JPEG files of all kinds that are common, and some that are not."""
     photo = np.asarray(Image.open(CHINA).convert("RGB"))
-    for height, width in ((150, 200), (17, 33), (1, 1), (301, 7)):
+    for height, width in ((150, 200), (17, 33), (8, 9), (301, 12)):
         pixels = photo[100 : 100 + height, 60 : 60 + width]
         for subsampling in (0, 1, 2):
             for progressive in (False, True):
@@ -341,6 +341,20 @@ def test_reduced_and_turned_jpeg_files_have_the_pixels_that_pillow_gives():
             found = decode(data, enough=lambda width, height, part=part: (width // part, height // part))
             assert np.array_equal(found, np.asarray(by_pillow).transpose(2, 0, 1))
             assert decoding._plain_jpeg(data, image.size) is not None
+
+
+@pytest.mark.parametrize("part", [1, 2, 4, 8])
+def test_tiny_jpeg_files_have_the_pixels_that_pillow_gives(part):
+    rng = np.random.default_rng(part)
+    for size in range(1, 20):
+        data = encode(rng.integers(0, 256, (size, size, 3), dtype=np.uint8), "JPEG")
+        wanted = max(1, size // part), max(1, size // part)
+        image = Image.open(io.BytesIO(data))
+        _, box = image.draft(None, wanted)
+        by_pillow = np.asarray(image)[: round(box[3]), : round(box[2])]
+        assert np.array_equal(
+            decode(data, enough=lambda width, height, wanted=wanted: wanted).transpose(1, 2, 0), by_pillow
+        )
 
 
 @pillow_remarks
