@@ -5,6 +5,8 @@
     python benchmarks/bench_extraction.py --backbone resnet50 --others
     python benchmarks/bench_extraction.py --large                             # photographs of 12 megapixels
     python benchmarks/bench_extraction.py --memory                            # 1,000 and 100,000 images
+    python benchmarks/bench_extraction.py --backbone resnet50 --device cuda   # beside the forward pass of the GPU alone
+    python benchmarks/bench_extraction.py --feed                              # how many images reach a network at most
 
 Each side is a process of its own that reads a folder of JPEG files, cut from the two photographs that come with
 scikit-learn, and writes the penultimate codes to a file. It runs on a small and on a large folder (for cnncodes a
@@ -32,19 +34,22 @@ OTHERS = {"thingsvision": "thingsvision==2.7.3", "img2vec": "img2vec_pytorch==1.
 PROJECTED = (600, 5_000, 50_000)
 BATCH = 32  # of the plain loop and the other tools
 LIMIT_IMAGES = 64
+DISTINCT = 6_000
+FORWARDS = 50  # batches
 
 
 # ---------------------------------------------------------------------------------------------------------- the sides
 
 
-def run_cnncodes(images: Path, backbone: str, weights: Path, out: Path, *options: str) -> None:
+def run_cnncodes(images: Path, backbone: str, weights: Path, out: Path, device: str, *options: str) -> None:
     from cnncodes.cli import main
 
     arguments = ["extract", str(images), "-o", str(out), "--backbone", backbone, "--layer", "penultimate"]
+    arguments += ["--device", device]
     main([*arguments, *(["--weights", str(weights)] if backbone != "mobilenet_v2" else []), *options])
 
 
-def run_plain(images: Path, backbone: str, weights: Path, out: Path) -> None:
+def run_plain(images: Path, backbone: str, weights: Path, out: Path, device: str) -> None:
     """What a careful person writes with torchvision: eager, float32, a DataLoader with a worker for each core."""
     import numpy as np
     import torch
@@ -55,22 +60,23 @@ def run_plain(images: Path, backbone: str, weights: Path, out: Path) -> None:
     *_, last = network.children()
     name = next(name for name, module in network.named_children() if module is last)
     setattr(network, name, torch.nn.Identity())
-    network.eval()
+    network.eval().to(device)
     transforms = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].transforms()
     dataset = torchvision.datasets.ImageFolder(images, transform=transforms)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, num_workers=len(os.sched_getaffinity(0)))
+    workers, pinned = len(os.sched_getaffinity(0)), device != "cpu"
+    loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, num_workers=workers, pin_memory=pinned)
     with torch.inference_mode():
-        codes = [network(batch).numpy() for batch, _ in loader]
+        codes = [network(batch.to(device, non_blocking=pinned)).cpu().numpy() for batch, _ in loader]
     np.save(out, np.concatenate(codes))
 
 
-def run_thingsvision(images: Path, backbone: str, weights: Path, out: Path) -> None:
+def run_thingsvision(images: Path, backbone: str, weights: Path, out: Path, device: str) -> None:
     import torch
     from thingsvision import get_extractor
     from thingsvision.utils.data import DataLoader, ImageDataset
     from thingsvision.utils.storing import save_features
 
-    extractor = get_extractor(model_name=backbone, source="torchvision", device="cpu", pretrained=False)
+    extractor = get_extractor(model_name=backbone, source="torchvision", device=device, pretrained=False)
     extractor.model.load_state_dict(torch.load(weights))
     dataset = ImageDataset(
         root=str(images), out_path=str(out), backend="pt", transforms=extractor.get_transformations()
@@ -81,20 +87,20 @@ def run_thingsvision(images: Path, backbone: str, weights: Path, out: Path) -> N
     save_features(features, out_path=str(out), file_format="npy")
 
 
-def run_img2vec(images: Path, backbone: str, weights: Path, out: Path) -> None:
+def run_img2vec(images: Path, backbone: str, weights: Path, out: Path, device: str) -> None:
     """It has no mobilenet_v2, and its loop is the user's: lists of PIL images."""
     import numpy as np
     from img2vec_pytorch import Img2Vec
     from PIL import Image
 
-    img2vec = Img2Vec(cuda=False, model=backbone, layer_output_size=2048)
+    img2vec = Img2Vec(cuda=device != "cpu", model=backbone, layer_output_size=2048)
     paths = sorted(images.rglob("*.jpg"))
     batches = (paths[start : start + BATCH] for start in range(0, len(paths), BATCH))
     codes = [img2vec.get_vec([Image.open(path).convert("RGB") for path in batch]) for batch in batches]
     np.save(out, np.concatenate(codes))
 
 
-SIDES: dict[str, Callable[[Path, str, Path, Path], None]] = {
+SIDES: dict[str, Callable[[Path, str, Path, Path, str], None]] = {
     "cnncodes": lambda *about: run_cnncodes(*about, "--no-compile"),
     "cnncodes, compiled": lambda *about: run_cnncodes(*about, "--compile"),
     "cnncodes, float32": lambda *about: run_cnncodes(
@@ -110,7 +116,10 @@ SIDES: dict[str, Callable[[Path, str, Path, Path], None]] = {
 
 
 def make_photos(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """Make JPEG files of this size, in two classes, with a fixed seed; those that are there stay."""
+    """Make JPEG files of this size, in two classes, with a fixed seed; those that are there stay.
+
+    From `DISTINCT` on, they are links to the first ones.
+    """
     import numpy as np
     from PIL import Image
     from sklearn.datasets import load_sample_images
@@ -120,8 +129,11 @@ def make_photos(folder: Path, count: int, size: tuple[int, int]) -> Path:
         path = folder / ("china", "flower")[i % 2] / f"{i:06d}.jpg"
         if path.exists():
             continue
-        rng = np.random.default_rng(i)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if i >= DISTINCT:
+            os.link(path.with_name(f"{i % DISTINCT:06d}.jpg"), path)
+            continue
+        rng = np.random.default_rng(i)
         width = int(rng.integers(260, 560))
         height = width * size[1] // size[0]
         left, top = int(rng.integers(0, 640 - width)), int(rng.integers(0, 427 - height + 1))
@@ -166,7 +178,7 @@ def seconds_of(side: str, images: Path, args: argparse.Namespace, python: Path) 
     """Run one side in a process of its own, from the start of the interpreter to its end."""
     out = args.work / "out" / f"{side.replace(', ', '-')}-{time.monotonic_ns()}.h5"
     out.parent.mkdir(exist_ok=True)
-    about = [images, args.backbone, args.weights, out]
+    about = [images, args.backbone, args.weights, out, args.device]
     environment = {**os.environ, "TORCH_HOME": str(args.work / "torch")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # which would make imports three times as slow as users have them
     started = time.perf_counter()
@@ -179,16 +191,20 @@ def seconds_of(side: str, images: Path, args: argparse.Namespace, python: Path) 
     return seconds
 
 
-def limit(images: Path, backbone: str, weights: Path, *, compiled: bool) -> tuple[float, float]:
-    """Milliseconds to decode and resize an image, and to compute its codes, each alone on one core."""
+def limit(images: Path, args: argparse.Namespace, *, compiled: bool) -> tuple[float, float]:
+    """Milliseconds to decode and resize an image, on one core, and to compute its codes, on one core or on the GPU.
+
+    A GPU is given batch after batch, which lie in its memory, and waited for at the end.
+    """
     import torch
 
     from cnncodes.decoding import decode
     from cnncodes.settings import Settings, build_network
 
     torch.set_num_threads(1)
-    weights_name = None if backbone == "mobilenet_v2" else str(weights)
-    network = build_network(Settings(backbone=backbone, weights=weights_name, layers="penultimate", compile=compiled))
+    weights = None if args.backbone == "mobilenet_v2" else str(args.weights)
+    about = {"backbone": args.backbone, "weights": weights, "layers": "penultimate", "device": args.device}
+    network = build_network(Settings(**about, compile=compiled))
     network.warm_up()
     preprocessing = network.backbone.preprocessing
     files = [path.read_bytes() for path in sorted(images.rglob("*.jpg"))[:LIMIT_IMAGES]]
@@ -196,10 +212,20 @@ def limit(images: Path, backbone: str, weights: Path, *, compiled: bool) -> tupl
     def prepare(data: bytes) -> torch.Tensor:
         return preprocessing.geometry(torch.from_numpy(decode(data, enough=preprocessing.enough)))
 
-    batch = torch.stack([prepare(data) for data in files[: network.batch_size]])
+    batch = torch.stack([prepare(data) for data in files[: min(network.batch_size, len(files))]])
     decoding = median_seconds(lambda: [prepare(data) for data in files]) / len(files)
-    forward = median_seconds(lambda: [network(batch) for _ in range(8)]) / 8 / network.batch_size
-    return decoding * 1e3, forward * 1e3
+    if args.device == "cpu":
+        forward = median_seconds(lambda: [network(batch) for _ in range(8)]) / 8 / network.batch_size
+        return decoding * 1e3, forward * 1e3
+    batch = batch.repeat(network.batch_size // len(batch), 1, 1, 1).to(network.device)
+
+    def forwards() -> None:
+        with torch.inference_mode():
+            for _ in range(FORWARDS):
+                network._forwards[0](batch)
+        torch.accelerator.synchronize()
+
+    return decoding * 1e3, median_seconds(forwards) / FORWARDS / network.batch_size * 1e3
 
 
 def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -248,12 +274,45 @@ def compare_sides(args: argparse.Namespace) -> None:
             )
     cores = len(os.sched_getaffinity(0))
     for side, compiled in (("cnncodes", False), ("cnncodes, compiled", True)):
-        decoding, forward = limit(few, args.backbone, args.weights, compiled=compiled)
-        most = cores * 1e3 / (decoding + forward)
-        print(
-            f"limit of {side}: {cores} cores / ({decoding:.2f} ms decoding + {forward:.2f} ms forward) = {most:.0f} "
-            f"images/s; reached: {1 / per_image[side] / most:.0%}"
-        )
+        decoding, forward = limit(few, args, compiled=compiled)
+        if args.device == "cpu":
+            most = cores * 1e3 / (decoding + forward)
+            what = f"{cores} cores / ({decoding:.2f} ms decoding + {forward:.2f} ms forward) = {most:.0f} images/s"
+        else:
+            most = 1e3 / forward
+            what = f"{most:.0f} images/s forward ({cores} cores decode {cores * 1e3 / decoding:.0f})"
+        print(f"limit of {side}: {what}; reached: {1 / per_image[side] / most:.0%}")
+
+
+def measure_feed(args: argparse.Namespace) -> None:
+    """Images that are decoded, resized and put into batches each second, by workers that have no network to run."""
+    import numpy as np
+    import torch
+
+    from cnncodes.images import load_images
+    from cnncodes.pipeline import run_batches
+    from cnncodes.settings import Settings, build_network
+
+    network = build_network(Settings(layers="penultimate", compile=False, batch_size=64))
+    codes = np.zeros((network.batch_size, 1280), np.float16)
+
+    class NoNetwork:
+        backbone, batch_size = network.backbone, network.batch_size
+
+        def warm_up(self) -> None: ...
+
+        def __call__(self, pixels: torch.Tensor, replica: int) -> dict[str, np.ndarray]:
+            return {"penultimate": codes[: len(pixels)]}
+
+    images = load_images(make_photos(args.work / f"{args.kind}-{args.counts[-1]}", args.counts[-1], args.size))
+    cores = len(os.sched_getaffinity(0))
+    for workers in sorted({1, 2, 4, 8, 16, cores}):
+        if workers <= cores:
+            seconds = median_seconds(
+                lambda workers=workers: list(run_batches(images, np.arange(len(images)), NoNetwork(), workers=workers)),
+                repeats=3,
+            )
+            print(f"{workers} workers: {len(images) / seconds:,.0f} images/s")
 
 
 def compare_memory(args: argparse.Namespace) -> None:
@@ -269,7 +328,7 @@ def compare_memory(args: argparse.Namespace) -> None:
                 os.link(files[i % len(files)], path)
         out = args.work / "out" / f"memory-{n}-{time.monotonic_ns()}.h5"
         out.parent.mkdir(exist_ok=True)
-        command = [sys.executable, __file__, "--side", "memory", str(folder), "mobilenet_v2", "", str(out)]
+        command = [sys.executable, __file__, "--side", "memory", str(folder), "mobilenet_v2", "", str(out), args.device]
         peaks[n] = json.loads(
             subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
         )
@@ -277,18 +336,18 @@ def compare_memory(args: argparse.Namespace) -> None:
     print(f"ratio {peaks[100_000] / peaks[1_000]:.3f}")
 
 
-def run_memory(images: Path, backbone: str, weights: Path, out: Path) -> None:
+def run_memory(images: Path, backbone: str, weights: Path, out: Path, device: str) -> None:
     from cnncodes import extract
 
-    extract(images, out, backbone=backbone, layers=["penultimate"], image_size=32, compile=False)
+    extract(images, out, backbone=backbone, layers=["penultimate"], image_size=32, compile=False, device=device)
     print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def main() -> None:
     if "--side" in sys.argv:
-        side, images, backbone, weights, out = sys.argv[2:]
+        side, images, backbone, weights, out, device = sys.argv[2:]
         run = {**SIDES, "memory": run_memory}[side]
-        run(Path(images), backbone, Path(weights), Path(out))
+        run(Path(images), backbone, Path(weights), Path(out), device)
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="mobilenet_v2", help="default: %(default)s")
@@ -301,15 +360,18 @@ def main() -> None:
     )
     parser.add_argument("--large", action="store_true", help="200 photographs of 12 megapixels")
     parser.add_argument("--memory", action="store_true", help="peak memory for 1,000 and 100,000 images")
+    parser.add_argument("--feed", action="store_true", help="images that are decoded and put together in a second")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
     args = parser.parse_args()
     from bench_fashion_mnist import describe_machine
 
     print(describe_machine(), f"command: {shlex.join(sys.argv)}", sep="\n")
     args.work.mkdir(parents=True, exist_ok=True)
     args.kind, args.size = ("large", (4000, 3000)) if args.large else ("small", (500, 375))
-    args.counts = args.counts or ([40, 200, 200] if args.large else [600, 1800, 6000])
+    usual = [40, 200, 200] if args.large else [600, 1800, 6000] if args.device == "cpu" else [3000, 15_000, 60_000]
+    args.counts = args.counts or usual
     args.weights = make_weights(args.work, args.backbone)
-    compare_memory(args) if args.memory else compare_sides(args)
+    (compare_memory if args.memory else measure_feed if args.feed else compare_sides)(args)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,20 @@ __all__ = ["compiled", "pays"]
 logger = logging.getLogger(__name__)
 
 COMPILE_SECONDS = 40.0  # what the first compilation of a network takes; later runs find it in torch's own cache
-SAVED = 0.4  # of the time of the uncompiled forward
+SAVED = 0.4  # of the time of the uncompiled forward pass
+SAVED_FUSED = 0.05  # … where convolutions do what follows them already
 MANY = 1000  # networks of a process; of more than 8, torch would run the others uncompiled without a word
 FEWEST = 1000  # images for which it is worth a thought
 
 
-def pays(run: Callable[[], Any], n_batches: float, workers: int) -> bool:
+def pays(run: Callable[[], Any], n_batches: float, workers: int, *, fused: bool) -> bool:
     """Whether compiling takes less time than it saves; `run` computes one batch, on one thread."""
     with one_thread(), freed_memory_kept():
         run()
         started = time.perf_counter()
         run()
         seconds = time.perf_counter() - started
-    saved = SAVED * seconds * n_batches / workers
+    saved = (SAVED_FUSED if fused else SAVED) * seconds * n_batches / workers
     logger.info("compiling would save about %.0f s, and take about %.0f s", saved, COMPILE_SECONDS)
     return saved > COMPILE_SECONDS
 

@@ -150,7 +150,7 @@ def extract(
     if asked.compile is None and shard is None:
         network.compile_where_it_pays(n_all, workers or joblib.cpu_count())
     elif asked.compile is None and shard is not None:  # without a clock: parts that differ could not be merged
-        network.compiled = network.can_be_compiled and n_all // shard[1] >= SHARD_COMPILED
+        network.compiled = network.can_be_compiled and not network.fused and n_all // shard[1] >= SHARD_COMPILED
     if held is None:
         with process_settings():
             network.warm_up()  # so that the file says truly whether it could be compiled

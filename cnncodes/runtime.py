@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from cnncodes.compilation import FEWEST, compiled, pays
 from cnncodes.devices import devices_of, resolve_device
 from cnncodes.errors import BackboneError, nearest
 from cnncodes.forward import Forward, fold
+from cnncodes.fusion import can_be_fused, fused
 from cnncodes.pooling import POOLINGS, pool
 from cnncodes.precision import (
     LEADING,
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 DTYPES = ("auto", "float16", "float32")
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
+# Bytes. In a worker thread, glibc takes new memory from the system for each map that is larger, all of it zeroed first.
+LARGEST_MAP = 32 << 20
+SAME_FUSED = 0.99999  # cosine in float32, which is not rounded otherwise, only summed in another order
 SAME_COMPILED = 0.9995  # cosine; in bfloat16 the compiler rounds at other places
 SAME_CODES = 1e-5  # two layers hold the same codes when they differ by no more than this, relative to the largest
 
@@ -61,7 +65,7 @@ class FrozenNetwork:
     precision : {"auto", "fp32", "bf16", "fp16"}
         ``auto`` is bfloat16 where the device is fast at it and the codes agree with those in float32.
     batch_size : int, optional
-        8 on a CPU, 64 on a GPU; halved until a batch fits into the memory of the GPU.
+        8 on a CPU, or fewer where the maps are large; 64 on a GPU, halved until a batch fits into its memory.
     dtype : {"auto", "float16", "float32"}
         Of the codes; ``auto`` is float16 for each layer whose codes it holds.
     compiled : bool
@@ -101,11 +105,14 @@ class FrozenNetwork:
         self.devices = devices_of(resolve_device(device))
         self.device = self.devices[0]
         self.batch_size = batch_size or BATCH_SIZES[self.device.type]
+        self._batch_size_is_free = batch_size is None and self.device.type == "cpu"
+        self._largest_map = 0  # numbers an image
         self.dtype = dtype
         self.compiled = compiled
         self.notes: list[str] = []
         self._halving = threading.Lock()
         self.precision, self.leading = "fp32", 0
+        self._may_fuse = False  # not before there are codes to compare with
         self._wanted: list[str] = []
         self._load(layers)
         self.layers, self.links = self._survey()  # in float32: rounding must not tell equal layers apart
@@ -130,8 +137,14 @@ class FrozenNetwork:
 
     def _lower(self, precision: str, leading: int) -> None:
         dtype = PRECISIONS[precision]
+        if self._batch_size_is_free:
+            fitting = LARGEST_MAP // max(1, self._largest_map * dtype.itemsize)
+            self.batch_size = min(BATCH_SIZES["cpu"], 2 ** int(math.log2(max(1, fitting))))
         module = self._full if dtype == torch.float32 else lowered(self._full, dtype, leading)
-        self._plain: list[nn.Module] = [Forward(module, self.backbone.preprocessing, self.pooling, dtype)]
+        self.fused = self._may_fuse and can_be_fused(module, self.device, dtype)
+        about = self.backbone.preprocessing, self.pooling, dtype
+        self._unfused = Forward(module, *about)
+        self._plain: list[nn.Module] = [Forward(fused(module), *about) if self.fused else self._unfused]
         self._forwards = self._plain  # or compiled
         self._is_warm = False
 
@@ -206,6 +219,7 @@ class FrozenNetwork:
                 "memory_format": "channels_last",
                 "folded": self.folded,
                 "leading_float32": self.leading,
+                "fused": self.fused and not self.compiled,
                 "compiled": self.compiled,
             },
         }
@@ -227,12 +241,12 @@ class FrozenNetwork:
         size = preprocessing.image_size
         noise = torch.zeros((self.batch_size, 3, size, size), dtype=torch.uint8)
         at_once = workers if self.device.type == "cpu" else len(self.devices)
-        self.compiled = pays(lambda: self._codes(noise), n_squares / self.batch_size, at_once)
+        self.compiled = pays(lambda: self._codes(noise), n_squares / self.batch_size, at_once, fused=self.fused)
 
     @property
     def can_be_compiled(self) -> bool:
         """Whether it is worth a try: the compiler stops at the hooks of a network that could not be traced."""
-        return isinstance(self._full, torch.fx.GraphModule)
+        return isinstance(self._full, fx.GraphModule)
 
     def warm_up(self) -> None:
         """Take up all devices, and compile if that was decided; on the thread count that the network is to run with.
@@ -253,8 +267,9 @@ class FrozenNetwork:
         example = photos[:1].repeat(self.batch_size, 1, 1, 1)
         expected = self._codes(photos)
         try:
+            sources = [self._unfused, *plain[1:]]  # the compiler fuses by itself
             self._forwards = [
-                compiled(forward, example.to(device)) for forward, device in zip(plain, self.devices, strict=True)
+                compiled(forward, example.to(device)) for forward, device in zip(sources, self.devices, strict=True)
             ]
             agreement = min(lowest_cosine(expected, self._codes(photos, i)) for i in range(len(plain)))
             if agreement < SAME_COMPILED:
@@ -274,7 +289,12 @@ class FrozenNetwork:
         try:
             with torch.inference_mode():
                 x = preprocessing.normalise(noise.to(self.device)).to(memory_format=torch.channels_last)
-                outputs = self._full(x)
+                if isinstance(self._full, fx.GraphModule):
+                    sizes = _MapSizes(self._full)
+                    outputs = sizes.run(x)
+                    self._largest_map = sizes.largest // len(x)
+                else:
+                    outputs = self._full(x)
                 codes = {name: pool(maps, self.pooling) for name, maps in outputs.items()}
         except torch.OutOfMemoryError as error:
             raise self._too_small() from error
@@ -307,12 +327,14 @@ class FrozenNetwork:
         """
         if asked == "fp32" or (asked == "auto" and not has_fast_bf16(self.device)):
             logger.info("fp32: %s", "as asked" if asked == "fp32" else f"{self.device} is not fast at bf16")
+            self._settle_fusion(photos, reference)
             return
         precision = "bf16" if asked == "auto" else asked
         wanted = self._wanted
         if wanted != ["penultimate"]:
             self._load(["penultimate"])
             reference = self._codes(photos)
+        self._may_fuse = True
         for leading in LEADING:
             self._lower(precision, leading)
             agreement = lowest_cosine(reference, self._codes(photos))
@@ -324,8 +346,34 @@ class FrozenNetwork:
         if not agreement >= MIN_COSINE:
             agrees = f"the codes in {precision} agree with float32 to cosine {agreement:.4f} only"
             self.notes.append(f"computed in {self.precision}; {agrees}")
+        if self.precision == "fp32":
+            self._settle_fusion(photos, reference)
         self._load(wanted)
         self._lower(self.precision, self.leading)
+
+    def _settle_fusion(self, photos: torch.Tensor, reference: Mapping[str, np.ndarray]) -> None:
+        """Fuse in float32, unless that changes the codes by more than another order of summation does."""
+        self._may_fuse = True
+        self._lower("fp32", 0)
+        agreement = lowest_cosine(reference, self._codes(photos)) if self.fused else 1.0
+        if not agreement >= SAME_FUSED:
+            self._may_fuse = False
+            self._lower("fp32", 0)
+            self.notes.append(
+                f"convolutions run by themselves: fused, their codes agree to cosine {agreement:.5f} only"
+            )
+
+
+class _MapSizes(fx.Interpreter):
+    """Runs a traced network, and notes how many numbers its largest map has."""
+
+    largest = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        found = super().run_node(n)
+        if isinstance(found, torch.Tensor):
+            self.largest = max(self.largest, found.numel())
+        return found
 
 
 def _rounded(codes: np.ndarray, dtype: str) -> np.ndarray:

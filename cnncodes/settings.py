@@ -153,7 +153,7 @@ def build_network(settings: Settings) -> FrozenNetwork:
 
 
 def describe_network(network: FrozenNetwork) -> dict[str, Any]:
-    versions = {name: version(name) for name in ("cnncodes", "torch", "torchvision", "pillow")}
+    versions = {name: version(name) for name in ("cnncodes", "torch", "torchvision", "pillow", "simplejpeg")}
     return {**network.backbone.describe(), **network.describe(), "versions": versions}
 
 

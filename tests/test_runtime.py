@@ -147,10 +147,12 @@ def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
 ) -> None:
     monkeypatch.setattr(FrozenNetwork, "compile_where_it_pays", lambda *arguments: pytest.fail("asked the clock"))
     monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: None)
-    for fewest, expected in ((22, True), (23, False)):  # 45 images make parts of 23 and 22
+    fusible = cnncodes.runtime.can_be_fused
+    for fewest, fused, expected in ((22, False, True), (23, False, False), (22, True, False)):  # parts of 23 and 22
+        monkeypatch.setattr(cnncodes.runtime, "can_be_fused", lambda *about, fused=fused: fused and fusible(*about))
         monkeypatch.setattr(cnncodes.extraction, "SHARD_COMPILED", fewest)
         for part in (1, 2):
-            out = tmp_path / f"{fewest}-{part}.h5"
+            out = tmp_path / f"{fewest}-{fused}-{part}.h5"
             extract(small_sample, out, layers=["layer1"], shard=(part, 2))
             with CodesFile.open(out) as file:
                 assert file.description["runtime"]["compiled"] is expected

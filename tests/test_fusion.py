@@ -1,0 +1,162 @@
+"""Convolutions that do what follows them give the numbers that each operation by itself gives."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import fx, nn
+
+import cnncodes.runtime
+from cnncodes.codes import CodesFile
+from cnncodes.extraction import extract
+from cnncodes.fusion import ACTIVATIONS, _FusedConvolution, can_be_fused, fused
+from cnncodes.precision import lowered, reference_photos
+from cnncodes.settings import Settings, build_network
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.skipif(
+    not can_be_fused(fx.symbolic_trace(nn.Sequential(nn.Conv2d(1, 1, 1))), CPU, torch.float32),
+    reason="oneDNN has no such convolutions here",
+)
+
+
+class Net(nn.Module):
+    """Two convolutions, and what `after` makes of the maps of the second, of the first, and of the input."""
+
+    def __init__(self, after: Callable[..., torch.Tensor], **second: int | str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(16, 16, 3, **{"padding": 1, **second})
+        self.relu, self.after = nn.ReLU(), after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = self.relu(self.first(x))
+        return self.after(self.second(first), first, x)
+
+
+def compare(network: nn.Module, dtype: torch.dtype = torch.float32, leading: int = 0) -> list[_FusedConvolution]:
+    """Assert that both give the same numbers, and return the convolutions of the fused one."""
+    traced = fx.symbolic_trace(network.eval())
+    before = copy.deepcopy(traced)
+    low = lowered(traced, dtype, leading) if dtype != torch.float32 else traced
+    other = fused(low)
+    x = torch.randn(4, 8, 14, 14, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        expected, found = low(x).float(), other(x).float()
+        assert torch.equal(low(x).float(), expected), "the network was changed"
+        assert torch.equal(other(x).float(), found), "the second pass differs from the first"
+    tolerance = 1e-6 if dtype == torch.float32 else 0.02
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+    for one, two in zip(traced.parameters(), before.parameters(), strict=True):
+        assert torch.equal(one, two)
+    return [module for module in other.modules() if isinstance(module, _FusedConvolution)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [kind for kind in ACTIVATIONS if isinstance(kind, type)])
+def test_activations_are_fused(kind: type[nn.Module], dtype: torch.dtype) -> None:
+    activation = kind()
+    network = Net(lambda maps, first, x: network.activation(maps))
+    network.activation = activation
+    first, second = compare(network, dtype)
+    assert (first.activation, second.activation) == ("relu", ACTIVATIONS[kind](activation)[0])
+
+
+@pytest.mark.parametrize("function", [nn.functional.relu, torch.relu])
+def test_functions_are_fused(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    assert compare(Net(lambda maps, first, x: function(maps)))[1].activation == "relu"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("leading", [0, 1])
+def test_shortcuts_are_fused(dtype: torch.dtype, leading: int) -> None:
+    after = [
+        (lambda maps, first, x: maps + first, "none"),
+        (lambda maps, first, x: first + maps, "none"),
+        (lambda maps, first, x: torch.add(maps, first).relu(), "none"),
+        (lambda maps, first, x: torch.relu(maps + first), "relu"),
+        (lambda maps, first, x: nn.functional.silu(maps + first), "none"),
+    ]
+    for function, activation in after:
+        second = compare(Net(function), dtype, leading)[1]
+        assert second.activation == activation
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda maps, first, x: maps + first.mean(dim=(2, 3), keepdim=True),  # another shape
+        lambda maps, first, x: torch.relu(maps + first[:1]),
+        lambda maps, first, x: torch.relu(maps + first.double()),  # another type
+        lambda maps, first, x: torch.add(maps, first, alpha=2),
+        lambda maps, first, x: maps + 1,
+        lambda maps, first, x: maps + maps,
+        lambda maps, first, x: torch.relu(maps) + maps,
+        lambda maps, first, x: torch.relu(maps + first) - (maps + first),
+        lambda maps, first, x: maps + torch.relu(first * 2 + x.mean()),
+        lambda maps, first, x: torch.relu(maps.mean() + maps),
+    ],
+)
+def test_what_cannot_be_fused_is_left_as_it_is(after: Callable[..., torch.Tensor]) -> None:
+    assert len(compare(Net(after))) == 2
+    compare(Net(after), torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [{"groups": 16}, {"dilation": 2, "padding": 2}, {"stride": 2}, {"padding": 0}, {"bias": False}, {"groups": 4}],
+)
+def test_convolutions_of_all_kinds_are_fused(second: dict[str, int]) -> None:
+    assert len(compare(Net(lambda maps, first, x: torch.relu(maps), **second))) == 2
+    compare(Net(lambda maps, first, x: torch.relu(maps), **second), torch.bfloat16)
+
+
+@pytest.mark.parametrize("second", [{"padding_mode": "reflect"}, {"padding": "same"}])
+def test_convolutions_that_pad_otherwise_are_left_alone(second: dict[str, str]) -> None:
+    assert len(compare(Net(lambda maps, first, x: torch.relu(maps), **second))) == 1
+
+
+def test_a_layer_that_is_wanted_is_not_fused_away() -> None:
+    taps = build_network(
+        Settings(layers=["features.3.conv.1", "features.3.conv.0", "features.2"], precision="fp32", dtype="float32")
+    )
+    assert taps.fused
+    photos = reference_photos(taps.backbone.preprocessing)
+    with torch.inference_mode():
+        expected = taps._unfused(photos)
+    for name, codes in taps(photos).items():
+        assert np.abs(codes - expected[name].numpy()).max() <= 1e-5 * np.abs(codes).max()
+
+
+def test_codes_that_change_when_fused_are_computed_unfused(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = extract(small_sample, tmp_path / "a.h5", layers=["layer1"], precision="fp32")
+
+    class Wrong(_FusedConvolution):
+        def forward(self, *args: torch.Tensor) -> torch.Tensor:
+            return super().forward(*args) + 0.5
+
+    monkeypatch.setattr("cnncodes.fusion._FusedConvolution", Wrong)
+    done = extract(small_sample, tmp_path / "b.h5", layers=["layer1"], precision="fp32")
+    assert any("convolutions run by themselves" in note for note in done.notes)
+    assert not plain.notes
+    with CodesFile.open(tmp_path / "a.h5") as right, CodesFile.open(tmp_path / "b.h5") as found:
+        assert [file.description["runtime"]["fused"] for file in (right, found)] == [True, False]
+        assert np.allclose(right.codes("layer1"), found.codes("layer1"), rtol=1e-3, atol=1e-3)
+
+
+def test_batches_are_smaller_where_maps_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {
+        size: build_network(Settings(layers=["layer1"], precision="fp32", image_size=size)).batch_size
+        for size in (32, 224, 448)
+    }
+    assert sizes == {32: 8, 224: 4, 448: 1}
+    assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=448, batch_size=8)).batch_size == 8
+    monkeypatch.setattr(cnncodes.runtime, "LARGEST_MAP", 1)
+    assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=32)).batch_size == 1
