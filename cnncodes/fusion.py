@@ -52,17 +52,15 @@ def fused(network: nn.Module) -> nn.Module:
     """
     network = fx.GraphModule(network, copy.deepcopy(cast(fx.GraphModule, network).graph))
     modules = dict(network.named_modules())
-    order = {node: i for i, node in enumerate(network.graph.nodes)}
     for node in list(network.graph.nodes):
         convolution = modules.get(node.target) if node.op == "call_module" else None
         if not isinstance(convolution, nn.Conv2d) or not _is_plain(convolution) or len(node.args) != 1:
             continue
-        last, shortcut, activation = _what_follows(node, modules, order)
+        last, shortcut, activation = _what_follows(node, modules)
         name = f"{node.name}_fused"
         network.add_module(name, _FusedConvolution(convolution, *activation))
         with network.graph.inserting_after(last):
             new = network.graph.call_module(name, (node.args[0], *shortcut))
-        order[new] = order[last]
         last.replace_all_uses_with(new)
     network.graph.eliminate_dead_code()
     network.delete_all_unused_submodules()
@@ -76,14 +74,14 @@ def _is_plain(convolution: nn.Conv2d) -> bool:
 
 
 def _what_follows(
-    node: fx.Node, modules: dict[str, nn.Module], order: dict[fx.Node, int]
+    node: fx.Node, modules: dict[str, nn.Module]
 ) -> tuple[fx.Node, list[fx.Node], tuple[str, list[float]]]:
     """Return the last node that a convolution can do the work of, what it adds, and its activation."""
     shortcut: list[fx.Node] = []
     follower = _only_user(node)
     if follower is not None and follower.target in ADDITIONS and not follower.kwargs and len(follower.args) == 2:
         others = [one for one in follower.args if isinstance(one, fx.Node) and one is not node]
-        if len(others) == 1 and order[others[0]] < order[node]:  # it is there before the convolution begins
+        if len(others) == 1:
             shortcut, node = others, follower
             follower = _only_user(node)
     activation = _activation(follower, modules)

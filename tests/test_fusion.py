@@ -19,6 +19,7 @@ from cnncodes.precision import lowered, reference_photos
 from cnncodes.settings import Settings, build_network
 
 CPU = torch.device("cpu")
+RELU6 = nn.ReLU6()
 pytestmark = pytest.mark.skipif(
     not can_be_fused(fx.symbolic_trace(nn.Sequential(nn.Conv2d(1, 1, 1))), CPU, torch.float32),
     reason="oneDNN has no such convolutions here",
@@ -32,7 +33,7 @@ class Net(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second = nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(16, 16, 3, **{"padding": 1, **second})
-        self.relu, self.after = nn.ReLU(), after
+        self.relu, self.relu6, self.after = nn.ReLU(), RELU6, after
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first = self.relu(self.first(x))
@@ -54,6 +55,10 @@ def compare(network: nn.Module, dtype: torch.dtype = torch.float32, leading: int
     assert (found - expected).abs().max() <= tolerance * expected.abs().max()
     for one, two in zip(traced.parameters(), before.parameters(), strict=True):
         assert torch.equal(one, two)
+    assert not any(
+        type(module) is nn.Conv2d and module.padding_mode == "zeros" and module.padding != "same"
+        for module in other.modules()
+    )
     return [module for module in other.modules() if isinstance(module, _FusedConvolution)]
 
 
@@ -81,6 +86,7 @@ def test_shortcuts_are_fused(dtype: torch.dtype, leading: int) -> None:
         (lambda maps, first, x: torch.add(maps, first).relu(), "none"),
         (lambda maps, first, x: torch.relu(maps + first), "relu"),
         (lambda maps, first, x: nn.functional.silu(maps + first), "none"),
+        (lambda maps, first, x: RELU6(maps + first), "none"),  # that oneDNN adds before it is not known to torch
     ]
     for function, activation in after:
         second = compare(Net(function), dtype, leading)[1]
