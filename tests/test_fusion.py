@@ -113,6 +113,10 @@ def test_what_cannot_be_fused_is_left_as_it_is(after: Callable[..., torch.Tensor
     compare(Net(after), torch.bfloat16)
 
 
+def test_a_shortcut_larger_than_the_maps_is_added_to_each_of_them() -> None:
+    compare(Net(lambda maps, first, x: torch.relu(maps + first), stride=14))
+
+
 @pytest.mark.parametrize(
     "second",
     [{"groups": 16}, {"dilation": 2, "padding": 2}, {"stride": 2}, {"padding": 0}, {"bias": False}, {"groups": 4}],
