@@ -18,9 +18,10 @@ from torch import fx, nn
 from cnncodes.compilation import FEWEST, compiled, pays
 from cnncodes.devices import devices_of, resolve_device
 from cnncodes.errors import BackboneError, nearest
+from cnncodes.first_pass import first_pass
 from cnncodes.forward import Forward, fold
 from cnncodes.fusion import can_be_fused, fused
-from cnncodes.pooling import POOLINGS, pool
+from cnncodes.pooling import POOLINGS
 from cnncodes.precision import (
     LEADING,
     MIN_COSINE,
@@ -45,7 +46,6 @@ BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps s
 LARGEST_MAP = 32 << 20
 SAME_FUSED = 0.99999  # cosine in float32, which is not rounded otherwise, only summed in another order
 SAME_COMPILED = 0.9995  # cosine; in bfloat16 the compiler rounds at other places
-SAME_CODES = 1e-5  # two layers hold the same codes when they differ by no more than this, relative to the largest
 
 
 class FrozenNetwork:
@@ -115,7 +115,11 @@ class FrozenNetwork:
         self._may_fuse = False  # not before there are codes to compare with
         self._wanted: list[str] = []
         self._load(layers)
-        self.layers, self.links = self._survey()  # in float32: rounding must not tell equal layers apart
+        try:  # in float32: rounding must not tell equal layers apart
+            first = first_pass(self._full, backbone.preprocessing, pooling, self.device)
+        except torch.OutOfMemoryError as error:
+            raise self._too_small() from error
+        self.layers, self.links, self._largest_map = first.layers, first.links, first.largest_map
         self._load([name for name in self.layers if name not in self.links])
         photos = reference_photos(backbone.preprocessing)
         reference = self._codes(photos)
@@ -281,36 +285,6 @@ class FrozenNetwork:
             self.notes.append(f"the network could not be compiled, and runs as it is ({reason[0]})")
             logger.warning(self.notes[-1])
 
-    def _survey(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        """Run one batch of noise in float32: code lengths, and which layers hold the same codes."""
-        preprocessing = self.backbone.preprocessing
-        shape = (2, 3, preprocessing.image_size, preprocessing.image_size)
-        noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        try:
-            with torch.inference_mode():
-                x = preprocessing.normalise(noise.to(self.device)).to(memory_format=torch.channels_last)
-                if isinstance(self._full, fx.GraphModule):
-                    sizes = _MapSizes(self._full)
-                    outputs = sizes.run(x)
-                    self._largest_map = sizes.largest // len(x)
-                else:
-                    outputs = self._full(x)
-                codes = {name: pool(maps, self.pooling) for name, maps in outputs.items()}
-        except torch.OutOfMemoryError as error:
-            raise self._too_small() from error
-        layers = {
-            name: {"n_features": codes[name].shape[1], "pooling": self.pooling, "map_shape": list(maps.shape[1:])}
-            for name, maps in outputs.items()
-        }
-        links: dict[str, str] = {}
-        names = list(codes)
-        for i, name in enumerate(names):
-            for later in names[i + 1 :]:
-                a, b = codes[name], codes[later]
-                if a.shape == b.shape and float((a - b).abs().max()) <= SAME_CODES * float(b.abs().max()):
-                    links[name] = later
-        return layers, {name: _last(name, links) for name in links}
-
     def _settle_dtypes(self, asked: str, reference: Mapping[str, np.ndarray]) -> None:
         for name, layer in self.layers.items():
             layer["dtype"] = asked
@@ -364,25 +338,7 @@ class FrozenNetwork:
             )
 
 
-class _MapSizes(fx.Interpreter):
-    """Runs a traced network, and notes how many numbers its largest map has."""
-
-    largest = 0
-
-    def run_node(self, n: fx.Node) -> Any:
-        found = super().run_node(n)
-        if isinstance(found, torch.Tensor):
-            self.largest = max(self.largest, found.numel())
-        return found
-
-
 def _rounded(codes: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         rounded = codes.astype(dtype)
     return codes if np.isinf(rounded).any() else rounded
-
-
-def _last(name: str, links: dict[str, str]) -> str:
-    while name in links:
-        name = links[name]
-    return name
