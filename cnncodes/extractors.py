@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections import Counter
@@ -160,8 +161,9 @@ def build_extractor(network: nn.Module, taps: Mapping[str, Tap], calls: Mapping[
 def _trace(network: nn.Module) -> _Tracer | None:
     """Trace the network into a graph without in-place operations; None where that cannot be done."""
     tracer = _Tracer()
+    tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     try:
-        tracer.graph = tracer.trace(network)
+        tracer.graph = tracer.trace(copy.deepcopy(network, tensors))  # it may keep what it is given: proxies, here
     except Exception as error:  # a network may do anything with the proxies it is given
         logger.info("%s cannot be traced (%s); it runs with hooks", type(network).__name__, error)
         return None

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from cnncodes.allocation import freed_memory_kept
 from cnncodes.full_float32 import full_float32
@@ -44,7 +46,7 @@ class Forward(nn.Module):
 
 def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
     """Copy it, with each batch normalisation folded into the convolution before it where the traced graph allows."""
-    if isinstance(extractor, torch.fx.GraphModule):
+    if isinstance(extractor, torch.fx.GraphModule) and not _is_shared_or_hooked(extractor):
         from torch.fx.experimental.optimization import fuse
 
         try:
@@ -52,3 +54,11 @@ def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
         except Exception as error:  # it refuses what it does not know in many ways
             logger.info("batch normalisation is not folded (%s)", error)
     return copy.deepcopy(extractor).eval(), False
+
+
+def _is_shared_or_hooked(network: torch.fx.GraphModule) -> bool:
+    """Whether folding would change another call of the same convolution, or pass over a hook."""
+    called = [network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"]
+    foldable = [module for module in called if isinstance(module, _ConvNd | _BatchNorm)]
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in foldable)
+    return hooked or len(set(foldable)) < len(foldable)

@@ -16,6 +16,7 @@ from cnncodes.precision import IN_FLOAT32
 __all__ = ["can_be_fused", "fused"]
 
 CONVOLUTIONS = (nn.Conv2d, IN_FLOAT32[nn.Conv2d])
+DTYPES = (torch.float32, torch.bfloat16)
 TRIED = ("x86_64", "amd64")  # processors
 # What oneDNN calls an activation, and its numbers; by the type of a module, or by a function.
 ACTIVATIONS: dict[Any, Callable[[Any], tuple[str, list[float]]]] = {
@@ -70,7 +71,12 @@ def fused(network: nn.Module) -> nn.Module:
 
 def _is_plain(convolution: nn.Conv2d) -> bool:
     padded = not isinstance(convolution.padding, str) and convolution.padding_mode == "zeros"
-    return padded and type(convolution) in CONVOLUTIONS
+    known = type(convolution) in CONVOLUTIONS and convolution.weight.dtype in DTYPES
+    return padded and known and not _is_hooked(convolution)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _what_follows(
@@ -79,7 +85,16 @@ def _what_follows(
     """Return the last node that a convolution can do the work of, what it adds, and its activation."""
     shortcut: list[fx.Node] = []
     follower = _only_user(node)
-    if follower is not None and follower.target in ADDITIONS and not follower.kwargs and len(follower.args) == 2:
+    convolution = cast(nn.Conv2d, modules[str(node.target)])
+    # torch itself adds to maps of grouped convolutions, and not in bfloat16; of one channel, torch 2.11 cannot
+    can_add = convolution.groups == 1 and convolution.out_channels > 1
+    if (
+        can_add
+        and follower is not None
+        and follower.target in ADDITIONS
+        and not follower.kwargs
+        and len(follower.args) == 2
+    ):
         others = [one for one in follower.args if isinstance(one, fx.Node) and one is not node]
         if len(others) == 1:
             shortcut, node = others, follower
@@ -99,7 +114,8 @@ def _activation(node: fx.Node | None, modules: dict[str, nn.Module]) -> tuple[st
         return None
     what: Any = node.target
     if node.op == "call_module":
-        what = type(modules[str(node.target)])
+        module = modules[str(node.target)]
+        what = None if _is_hooked(module) else type(module)
     elif node.op != "call_function":
         return None
     known = ACTIVATIONS.get(what)
@@ -118,14 +134,14 @@ class _FusedConvolution(nn.Module):
         self.activation, self.numbers = activation, numbers
         self.packed: torch.Tensor | None = None
 
-    def forward(self, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, shortcut: torch.Tensor | float | None = None) -> torch.Tensor:
         x = x.to(self.weight.dtype)  # as autocast does
         if self.packed is None:
             self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(x.shape))
         about = (x, self.packed, self.bias, *self.geometry)
         if shortcut is None:
             return torch.ops.mkldnn._convolution_pointwise(*about, self.activation, self.numbers, "")
-        if shortcut.dtype == x.dtype and shortcut.shape == self._shape(x):
+        if isinstance(shortcut, torch.Tensor) and shortcut.dtype == x.dtype and shortcut.shape == self._addable(x):
             after = None if self.activation == "none" else self.activation
             return torch.ops.mkldnn._convolution_pointwise.binary(
                 about[0], shortcut, *about[1:], "add", 1.0, after, self.numbers, ""
@@ -133,10 +149,10 @@ class _FusedConvolution(nn.Module):
         summed = torch.ops.mkldnn._convolution_pointwise(*about, *NONE, "") + shortcut
         return summed if self.activation == "none" else summed.relu()
 
-    def _shape(self, x: torch.Tensor) -> tuple[int, ...]:
-        """Return the shape of the maps."""
+    def _addable(self, x: torch.Tensor) -> tuple[int, ...] | None:
+        """Return the shape of the maps; None for maps of one pixel, to which oneDNN in torch 2.11 cannot add."""
         sides = [
             (side + 2 * self.around[i] - self.dilation[i] * (self.weight.shape[2 + i] - 1) - 1) // self.stride[i] + 1
             for i, side in enumerate(x.shape[2:])
         ]
-        return (len(x), len(self.weight), *sides)
+        return None if sides == [1, 1] else (len(x), len(self.weight), *sides)

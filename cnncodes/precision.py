@@ -21,6 +21,7 @@ __all__ = [
     "PRECISIONS",
     "fits_float16",
     "has_fast_bf16",
+    "largest_difference",
     "lowered",
     "lowest_cosine",
     "reference_photos",
@@ -113,6 +114,15 @@ def lowest_cosine(expected: Mapping[str, np.ndarray], found: Mapping[str, np.nda
         cosine = np.where((a == b).all(axis=1), 1.0, (a * b).sum(axis=1) / np.maximum(product, 1e-300))
         lowest = np.minimum(lowest, cosine.min())  # keeps what is not a number
     return float(lowest)
+
+
+def largest_difference(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
+    """Return by how much a number of the codes differs at most, relative to the largest of its layer."""
+    differences = [
+        np.abs(codes - found[name].astype(np.float32)).max() / max(float(np.abs(codes).max()), 1e-30)
+        for name, codes in expected.items()
+    ]
+    return float(np.max(differences, initial=0.0))  # is not a number where one is not
 
 
 def fits_float16(codes: np.ndarray) -> bool:

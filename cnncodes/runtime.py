@@ -28,6 +28,7 @@ from cnncodes.precision import (
     PRECISIONS,
     fits_float16,
     has_fast_bf16,
+    largest_difference,
     lowered,
     lowest_cosine,
     reference_photos,
@@ -44,7 +45,8 @@ DTYPES = ("auto", "float16", "float32")
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
 # Bytes. In a worker thread, glibc takes new memory from the system for each map that is larger, all of it zeroed first.
 LARGEST_MAP = 32 << 20
-SAME_FUSED = 0.99999  # cosine in float32, which is not rounded otherwise, only summed in another order
+# By how much fused codes may differ, relative to the largest: in float32 they are only summed in another order.
+SAME_FUSED = {"fp32": 1e-3, "bf16": 0.25}
 SAME_COMPILED = 0.9995  # cosine; in bfloat16 the compiler rounds at other places
 
 
@@ -309,33 +311,53 @@ class FrozenNetwork:
             self._load(["penultimate"])
             reference = self._codes(photos)
         self._may_fuse = True
-        for leading in LEADING:
-            self._lower(precision, leading)
-            agreement = lowest_cosine(reference, self._codes(photos))
-            logger.info("%s, %d first layers in float32: lowest cosine %.5f", precision, leading, agreement)
-            if agreement >= MIN_COSINE:
-                break
+        leading, agreement = self._lower_until_agreed(precision, photos, reference)
+        if not agreement >= MIN_COSINE:
+            self._settle_fusion(photos, reference)
+            if not self._may_fuse or not agreement:  # that may have been the reason
+                self._may_fuse = False
+                leading, agreement = self._lower_until_agreed(precision, photos, reference)
         if agreement >= MIN_COSINE or asked != "auto":
             self.precision, self.leading = precision, leading
         if not agreement >= MIN_COSINE:
             agrees = f"the codes in {precision} agree with float32 to cosine {agreement:.4f} only"
             self.notes.append(f"computed in {self.precision}; {agrees}")
-        if self.precision == "fp32":
-            self._settle_fusion(photos, reference)
         self._load(wanted)
         self._lower(self.precision, self.leading)
+
+    def _lower_until_agreed(
+        self, precision: str, photos: torch.Tensor, reference: Mapping[str, np.ndarray]
+    ) -> tuple[int, float]:
+        """Keep more and more of the first layers in float32 until codes agree; return how many, and the cosine."""
+        for leading in LEADING:
+            self._lower(precision, leading)
+            agreement = self._agreement(precision, photos, reference)
+            logger.info("%s, %d first layers in float32: lowest cosine %.5f", precision, leading, agreement)
+            if agreement >= MIN_COSINE:
+                break
+        return leading, agreement
 
     def _settle_fusion(self, photos: torch.Tensor, reference: Mapping[str, np.ndarray]) -> None:
         """Fuse in float32, unless that changes the codes by more than another order of summation does."""
         self._may_fuse = True
         self._lower("fp32", 0)
-        agreement = lowest_cosine(reference, self._codes(photos)) if self.fused else 1.0
-        if not agreement >= SAME_FUSED:
+        if self.fused and not self._agreement("fp32", photos, reference):
             self._may_fuse = False
             self._lower("fp32", 0)
-            self.notes.append(
-                f"convolutions run by themselves: fused, their codes agree to cosine {agreement:.5f} only"
-            )
+            self.notes.append("convolutions run by themselves: fused with what follows them, the codes would be others")
+
+    def _agreement(self, precision: str, photos: torch.Tensor, reference: Mapping[str, np.ndarray]) -> float:
+        """Return the lowest cosine to the codes in float32; 0 where fusing has gone wrong."""
+        try:
+            codes = self._codes(photos)
+        except RuntimeError as error:  # of an operation of oneDNN
+            if not self.fused:
+                raise
+            logger.info("fused convolutions do not run: %s", error)
+            return 0.0
+        if self.fused and not largest_difference(reference, codes) <= SAME_FUSED[precision]:
+            return 0.0
+        return lowest_cosine(reference, codes)
 
 
 def _rounded(codes: np.ndarray, dtype: str) -> np.ndarray:

@@ -31,6 +31,7 @@ __all__ = [
 
 
 DEFAULT_BACKBONE, DEFAULT_POOLING = "mobilenet_v2", "avg"
+UNASKED = ("versions.", "runtime.folded", "runtime.fused")  # what no option sets
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,10 @@ def in_float32(description: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_mismatch(out: Path, held: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `MismatchError` where a codes file was made with other settings than those asked for."""
     if found := differences(held, asked):
+        elsewhere = any(one.startswith(UNASKED) for one in found)
+        ask = "It was made by another version, or on another kind of machine:" if elsewhere else "Ask for the same,"
         raise MismatchError(
-            f"{out} was made otherwise: {'; '.join(found)}. Ask for the same, choose another file with -o, or delete it"
+            f"{out} was made otherwise: {'; '.join(found)}. {ask} choose another file with -o, or delete it"
         )
 
 

@@ -118,6 +118,28 @@ def test_in_place_functions_do_not_overwrite_a_kept_layer(method: bool) -> None:
     torch.testing.assert_close(maps["penultimate"], backbone.module.conv(images()).relu().mean(dim=(2, 3)))
 
 
+def test_a_network_that_keeps_what_it_computes_can_be_traced_again() -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias, self.kept = nn.Parameter(torch.randn(3)), {}
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if "bias" not in self.kept:
+                self.kept["bias"] = self.bias * 2
+            return self.head(x.mean(dim=(2, 3)) + self.kept["bias"])
+
+    network = Keeping().eval()
+    register_backbone("keeping", lambda: copy.deepcopy(network), preprocessing=PLAIN)
+    backbone, x = load_backbone("keeping"), torch.randn(2, 3, 32, 32)
+    for _ in range(2):
+        extractor = backbone.extractor(["penultimate"])
+        assert isinstance(extractor, fx.GraphModule)
+        with torch.inference_mode():
+            assert torch.equal(extractor(x)["penultimate"], x.mean(dim=(2, 3)) + network.bias * 2)
+
+
 def test_a_network_that_cannot_be_traced_runs_with_hooks() -> None:
     backbone = own(Branches)
     extractor = backbone.extractor(["stem", "relu", "body", "penultimate"])

@@ -13,6 +13,7 @@ from torch import fx, nn
 
 import cnncodes.runtime
 from cnncodes.codes import CodesFile
+from cnncodes.errors import MismatchError
 from cnncodes.extraction import extract
 from cnncodes.fusion import ACTIVATIONS, _FusedConvolution, can_be_fused, fused
 from cnncodes.precision import lowered, reference_photos
@@ -40,13 +41,15 @@ class Net(nn.Module):
         return self.after(self.second(first), first, x)
 
 
-def compare(network: nn.Module, dtype: torch.dtype = torch.float32, leading: int = 0) -> list[_FusedConvolution]:
+def compare(
+    network: nn.Module, dtype: torch.dtype = torch.float32, leading: int = 0, side: int = 14
+) -> list[_FusedConvolution]:
     """Assert that both give the same numbers, and return the convolutions of the fused one."""
     traced = fx.symbolic_trace(network.eval())
     before = copy.deepcopy(traced)
     low = lowered(traced, dtype, leading) if dtype != torch.float32 else traced
     other = fused(low)
-    x = torch.randn(4, 8, 14, 14, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last)
+    x = torch.randn(4, 8, side, side, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         expected, found = low(x).float(), other(x).float()
         assert torch.equal(low(x).float(), expected), "the network was changed"
@@ -55,11 +58,9 @@ def compare(network: nn.Module, dtype: torch.dtype = torch.float32, leading: int
     assert (found - expected).abs().max() <= tolerance * expected.abs().max()
     for one, two in zip(traced.parameters(), before.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert not any(
-        type(module) is nn.Conv2d and module.padding_mode == "zeros" and module.padding != "same"
-        for module in other.modules()
-    )
-    return [module for module in other.modules() if isinstance(module, _FusedConvolution)]
+    convolutions = [module for module in other.modules() if isinstance(module, _FusedConvolution)]
+    assert len(convolutions) + sum(type(module) is nn.Conv2d for module in other.modules()) == 2, "one runs twice"
+    return convolutions
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -101,6 +102,8 @@ def test_shortcuts_are_fused(dtype: torch.dtype, leading: int) -> None:
         lambda maps, first, x: torch.relu(maps + first.double()),  # another type
         lambda maps, first, x: torch.add(maps, first, alpha=2),
         lambda maps, first, x: maps + 1,
+        lambda maps, first, x: torch.relu(maps + x.shape[1]),
+        lambda maps, first, x: maps + x.size(2) / 3,
         lambda maps, first, x: maps + maps,
         lambda maps, first, x: torch.relu(maps) + maps,
         lambda maps, first, x: torch.relu(maps + first) - (maps + first),
@@ -111,6 +114,38 @@ def test_shortcuts_are_fused(dtype: torch.dtype, leading: int) -> None:
 def test_what_cannot_be_fused_is_left_as_it_is(after: Callable[..., torch.Tensor]) -> None:
     assert len(compare(Net(after))) == 2
     compare(Net(after), torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("second", [{}, {"groups": 16}, {"groups": 4}])
+def test_shortcuts_are_added_to_maps_of_all_sizes(second: dict[str, int], dtype: torch.dtype) -> None:
+    for function in (lambda maps, first, x: torch.relu(maps + first), lambda maps, first, x: maps + first):
+        for side in (1, 2, 5):
+            compare(Net(function, **second), dtype, side=side)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shortcuts_are_added_to_maps_of_one_channel(dtype: torch.dtype) -> None:
+    network = Net(lambda maps, first, x: torch.relu(maps + x[:, :1]))
+    network.second = nn.Conv2d(16, 1, 1)
+    compare(network, dtype)
+
+
+@pytest.mark.parametrize("hooked", ["second", "relu6"])
+def test_modules_with_hooks_are_left_alone(hooked: str) -> None:
+    network = Net(lambda maps, first, x: network.relu6(maps))
+    network.relu6 = nn.ReLU6()
+    getattr(network, hooked).register_forward_hook(lambda module, args, output: output * 2)
+    first, *others = compare(network)
+    assert first.activation == "relu"
+    assert [one.activation for one in others] == ([] if hooked == "second" else ["none"])
+
+
+def test_a_convolution_in_another_type_is_left_alone() -> None:
+    network = Net(lambda maps, first, x: maps.float())
+    network.second.double()
+    network.relu = type("Double", (nn.ReLU,), {"forward": lambda self, x: torch.relu(x).double()})()
+    assert len(compare(network)) == 1
 
 
 def test_a_shortcut_larger_than_the_maps_is_added_to_each_of_them() -> None:
@@ -161,6 +196,24 @@ def test_codes_that_change_when_fused_are_computed_unfused(
         assert np.allclose(right.codes("layer1"), found.codes("layer1"), rtol=1e-3, atol=1e-3)
 
 
+def test_where_fused_operations_fail_it_runs_unfused(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(_FusedConvolution):
+        def forward(self, *args: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("could not create a memory")
+
+    plain = build_network(Settings(layers=["layer1"]))
+    monkeypatch.setattr("cnncodes.fusion._FusedConvolution", Failing)
+    for precision in ("auto", "fp32"):
+        network = build_network(Settings(layers=["layer1"], precision=precision))
+        assert not network.fused
+        assert network.precision == ("fp32" if precision == "fp32" else plain.precision)
+        assert "convolutions run by themselves" in network.notes[0]
+    done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"])
+    assert done.ok == done.n
+
+
 def test_batches_are_smaller_where_maps_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {
         size: build_network(Settings(layers=["layer1"], precision="fp32", image_size=size)).batch_size
@@ -170,3 +223,15 @@ def test_batches_are_smaller_where_maps_are_large(monkeypatch: pytest.MonkeyPatc
     assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=448, batch_size=8)).batch_size == 8
     monkeypatch.setattr(cnncodes.runtime, "LARGEST_MAP", 1)
     assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=32)).batch_size == 1
+
+
+def test_a_file_from_another_machine_is_refused_with_words_that_help(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(small_sample, tmp_path / "codes.h5", layers=["layer1"])
+    monkeypatch.setattr(cnncodes.runtime, "can_be_fused", lambda *about: False)
+    with pytest.raises(MismatchError, match=r"runtime.fused is True, asked False.* another kind of machine: choose"):
+        extract(small_sample, tmp_path / "codes.h5", layers=["layer2"])
+    monkeypatch.undo()
+    with pytest.raises(MismatchError, match=r"asked .* Ask for the same, choose"):
+        extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], image_size=96)

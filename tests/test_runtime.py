@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import cnncodes.extraction
 import cnncodes.forward
@@ -18,6 +19,7 @@ from cnncodes import extract, load_codes
 from cnncodes.codes import CodesFile
 from cnncodes.computing import compute_codes, in_memory
 from cnncodes.errors import BackboneError, MismatchError
+from cnncodes.forward import fold
 from cnncodes.images import load_images
 from cnncodes.precision import reference_photos
 from cnncodes.runtime import FrozenNetwork
@@ -140,6 +142,31 @@ def test_a_file_says_that_its_network_could_not_be_compiled(
         assert file.description["runtime"]["compiled"] is False
     again = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=False)
     assert again.computed == 0
+
+
+@pytest.mark.parametrize("kind", ["convolution", "normalisation", "hook", "plain"])
+def test_what_is_called_twice_or_hooked_is_not_folded(kind: str) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
+            self.norm, self.other = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            self.norm.running_var.fill_(9.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.norm(self.a(x)))
+            x = self.a(x) if kind == "convolution" else self.b(x)
+            return self.norm(x) if kind == "normalisation" else self.other(x)
+
+    network = Twice().eval()
+    if kind == "hook":
+        network.norm.register_forward_hook(lambda module, args, output: output * 2)
+    folded, is_folded = fold(torch.fx.symbolic_trace(network))
+    x = torch.randn(2, 3, 9, 9)
+    with torch.inference_mode():
+        assert torch.allclose(folded(x), network(x), atol=1e-5)
+    assert is_folded == (kind == "plain")
 
 
 def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
