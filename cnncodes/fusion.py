@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import operator
 import platform
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -19,15 +18,15 @@ CONVOLUTIONS = (nn.Conv2d, IN_FLOAT32[nn.Conv2d])
 DTYPES = (torch.float32, torch.bfloat16)
 TRIED = ("x86_64", "amd64")  # processors
 # What oneDNN calls an activation, and its numbers; by the type of a module, or by a function.
-ACTIVATIONS: dict[Any, Callable[[Any], tuple[str, list[float]]]] = {
-    nn.ReLU: lambda module: ("relu", []),
-    nn.ReLU6: lambda module: ("hardtanh", [0.0, 6.0]),
-    nn.SiLU: lambda module: ("swish", []),
-    nn.Hardswish: lambda module: ("hardswish", []),
-    nn.Hardsigmoid: lambda module: ("hardsigmoid", []),
-    nn.Sigmoid: lambda module: ("sigmoid", []),
-    nn.functional.relu: lambda function: ("relu", []),
-    torch.relu: lambda function: ("relu", []),
+ACTIVATIONS: dict[Any, tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+    nn.Hardswish: ("hardswish", []),
+    nn.Hardsigmoid: ("hardsigmoid", []),
+    nn.Sigmoid: ("sigmoid", []),
+    nn.functional.relu: ("relu", []),
+    torch.relu: ("relu", []),
 }
 NONE: tuple[str, list[float]] = ("none", [])
 ADDITIONS = (operator.add, torch.add)
@@ -86,15 +85,9 @@ def _what_follows(
     shortcut: list[fx.Node] = []
     follower = _only_user(node)
     convolution = cast(nn.Conv2d, modules[str(node.target)])
-    # torch itself adds to maps of grouped convolutions, and not in bfloat16; of one channel, torch 2.11 cannot
+    # torch itself adds to maps of grouped convolutions, and not in bfloat16; to those of one channel, torch 2.11 cannot
     can_add = convolution.groups == 1 and convolution.out_channels > 1
-    if (
-        can_add
-        and follower is not None
-        and follower.target in ADDITIONS
-        and not follower.kwargs
-        and len(follower.args) == 2
-    ):
+    if can_add and follower is not None and follower.target in ADDITIONS and not follower.kwargs:
         others = [one for one in follower.args if isinstance(one, fx.Node) and one is not node]
         if len(others) == 1:
             shortcut, node = others, follower
@@ -118,8 +111,7 @@ def _activation(node: fx.Node | None, modules: dict[str, nn.Module]) -> tuple[st
         what = None if _is_hooked(module) else type(module)
     elif node.op != "call_function":
         return None
-    known = ACTIVATIONS.get(what)
-    return None if known is None else known(what)
+    return ACTIVATIONS.get(what)
 
 
 class _FusedConvolution(nn.Module):
