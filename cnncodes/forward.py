@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnncodes.allocation import freed_memory_kept
 from cnncodes.full_float32 import full_float32
+from cnncodes.fusion import is_hooked
 from cnncodes.one_thread import one_thread
 from cnncodes.pooling import pool
 from cnncodes.preprocess import Preprocessing
@@ -60,5 +61,4 @@ def _is_shared_or_hooked(network: torch.fx.GraphModule) -> bool:
     """Whether folding would change another call of the same convolution, or pass over a hook."""
     called = [network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"]
     foldable = [module for module in called if isinstance(module, _ConvNd | _BatchNorm)]
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in foldable)
-    return hooked or len(set(foldable)) < len(foldable)
+    return any(map(is_hooked, foldable)) or len(set(foldable)) < len(foldable)

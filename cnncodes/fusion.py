@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from cnncodes.precision import IN_FLOAT32
 
-__all__ = ["can_be_fused", "fused"]
+__all__ = ["can_be_fused", "fused", "is_hooked"]
 
 CONVOLUTIONS = (nn.Conv2d, IN_FLOAT32[nn.Conv2d])
 DTYPES = (torch.float32, torch.bfloat16)
@@ -71,10 +71,11 @@ def fused(network: nn.Module) -> nn.Module:
 def _is_plain(convolution: nn.Conv2d) -> bool:
     padded = not isinstance(convolution.padding, str) and convolution.padding_mode == "zeros"
     known = type(convolution) in CONVOLUTIONS and convolution.weight.dtype in DTYPES
-    return padded and known and not _is_hooked(convolution)
+    return padded and known and not is_hooked(convolution)
 
 
-def _is_hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
+    """Whether it does more than its forward pass."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
@@ -108,7 +109,7 @@ def _activation(node: fx.Node | None, modules: dict[str, nn.Module]) -> tuple[st
     what: Any = node.target
     if node.op == "call_module":
         module = modules[str(node.target)]
-        what = None if _is_hooked(module) else type(module)
+        what = None if is_hooked(module) else type(module)
     elif node.op != "call_function":
         return None
     return ACTIVATIONS.get(what)

@@ -131,15 +131,14 @@ class FrozenNetwork:
     def restrict(self, layers: Sequence[str]) -> None:
         """Compute only these layers from now on, and nothing behind the deepest of them."""
         if layers and set(layers) != set(self._wanted):
-            self._load(layers)
-            self._lower(self.precision, self.leading)
+            self._load(layers, self.precision, self.leading)
 
-    def _load(self, layers: Sequence[str]) -> None:
+    def _load(self, layers: Sequence[str], precision: str = "fp32", leading: int = 0) -> None:
         if list(layers) != self._wanted:
             self._wanted = list(layers)
             extractor, self.folded = fold(self.backbone.extractor(layers))
             self._full = extractor.to(self.device).to(memory_format=torch.channels_last)
-        self._lower("fp32", 0)
+        self._lower(precision, leading)
 
     def _lower(self, precision: str, leading: int) -> None:
         dtype = PRECISIONS[precision]
@@ -322,8 +321,7 @@ class FrozenNetwork:
         if not agreement >= MIN_COSINE:
             agrees = f"the codes in {precision} agree with float32 to cosine {agreement:.4f} only"
             self.notes.append(f"computed in {self.precision}; {agrees}")
-        self._load(wanted)
-        self._lower(self.precision, self.leading)
+        self._load(wanted, self.precision, self.leading)
 
     def _lower_until_agreed(
         self, precision: str, photos: torch.Tensor, reference: Mapping[str, np.ndarray]

@@ -19,7 +19,7 @@ from cnncodes.computing import in_memory
 from cnncodes.decoding import decode
 from cnncodes.errors import BackboneError, CodesRangeError, MismatchError
 from cnncodes.images import load_images
-from cnncodes.precision import MIN_COSINE, fits_float16, lowest_cosine, reference_photos
+from cnncodes.precision import MIN_COSINE, fits_float16, largest_difference, lowest_cosine, reference_photos
 from cnncodes.preprocess import Preprocessing
 from cnncodes.settings import Settings, build_network
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
@@ -130,6 +130,15 @@ def test_lowest_cosine_by_hand() -> None:
     assert lowest_cosine(a, b) == pytest.approx(24 / 25)
     broken = {"x": a["x"], "y": np.full((2, 2), np.nan)}
     assert not lowest_cosine(a, broken) >= MIN_COSINE
+
+
+def test_largest_difference_by_hand() -> None:
+    a = {"x": np.array([[1.0, 0.0], [0.0, 0.0]]), "y": np.array([[3.0, 4.0], [1.0, 1.0]])}
+    assert largest_difference(a, a) == 0.0
+    b = {"x": np.array([[1.0, 0.25], [0.0, 0.0]]), "y": np.array([[3.0, 4.0], [1.0, 3.0]])}
+    assert largest_difference(a, b) == 0.5  # of y; 0.25 of x
+    assert largest_difference(a, {name: 2 * codes for name, codes in a.items()}) == 1.0
+    assert np.isnan(largest_difference(a, {"x": a["x"], "y": np.full((2, 2), np.nan)}))
 
 
 # Storage
