@@ -224,7 +224,7 @@ def test_a_description_that_lacks_a_setting_is_refused(sample_codes: Path, small
 def test_a_gpu_gives_the_codes_of_the_processor(small_sample: Path, precision: str) -> None:
     images = load_images(small_sample)
     expected = in_memory(images, build_network(settings(device="cpu"))).codes["penultimate"]
-    network = build_network(Settings(layers="penultimate", precision=precision, device="cuda"))
+    network = build_network(Settings(layers="penultimate", precision=precision, device="cuda", dtype="float32"))
     codes = in_memory(images, network).codes["penultimate"].astype(np.float32)
     cosines = (codes * expected).sum(1) / np.linalg.norm(codes, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosines.min() >= 0.998
