@@ -156,6 +156,10 @@ def _from_images(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     if images.labels is None:
         raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
+    labelled = [row for row, label in enumerate(images.labels) if label]
+    if unlabelled := len(images) - len(labelled):
+        images = images.take(labelled)
+        images.notes.append(f"{unlabelled} images without a label are left out")
     computed = model.compute_codes(images, **options)
     notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
     predicted = model.predict(model.concatenated(computed.codes))
