@@ -208,7 +208,7 @@ def _score_held_out(
         model.scores["n_test_grouped"] = len(grouped)
     for rows, key, what in (
         (leaked, "unguarded_test_accuracy", "near-duplicates of training images"),
-        (grouped, "ungrouped_test_accuracy", "images of groups with training images"),
+        (grouped, "ungrouped_test_accuracy", "images that share a group with training images"),
     ):
         if len(rows):
             right = np.concatenate([predicted == y_test, predict_rows(file, model, rows) == file.labels[rows]])

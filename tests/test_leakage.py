@@ -238,7 +238,9 @@ def test_a_group_on_both_sides_of_the_split_counts_in_no_score(tmp_path: Path) -
     said = "32 held-out images of 8 groups that have training images, too ('p0', 'p1', 'p2' and 5 more)"
     assert f"left out of the held-out score: {said}" in model.notes
     words = f"would look like {100 * right.mean():.1f} %, and not {100 * right[alone].mean():.1f} %"
-    assert any(note.startswith("with the held-out images of groups") and note.endswith(words) for note in model.notes)
+    assert any(
+        note.startswith("with the held-out images that share a group") and note.endswith(words) for note in model.notes
+    )
 
     plain = fit(path, C=0.01, cv=4, guard=False).scores  # groups are what the user says, not what the guard finds
     assert (plain["n_test"], plain["n_test_grouped"]) == (24, 32)
