@@ -185,7 +185,7 @@ def advise(
     best = min(probes, key=lambda row: row["cv_log_loss"])
     notes = list(comparison.notes)
     with CodesFile.open(codes) as file:
-        train = split_rows(file)[0]
+        train = split_rows(file).train
         y = file.labels[train]
         curve = None
         try:

@@ -22,6 +22,7 @@ from cnncodes.large_probes import stratified_sample
 from cnncodes.neighbours import nearest_rows, standardised
 from cnncodes.optional import need
 from cnncodes.search import AUTO, C_GRID, Search, search_C
+from cnncodes.training_rows import groups_in_both
 from cnncodes.views import averaged
 
 __all__ = ["Audit", "audit", "out_of_fold"]
@@ -192,7 +193,7 @@ def audit(
             {"id": str(file.ids[row]), "label": str(file.labels[row]), "reason": str(file.errors[row])}
             for row in np.flatnonzero(file.failed)
         ]
-        pending = file.counts["pending"]
+        pending, splits = file.counts["pending"], file.splits[rows]
         duplicates = find_duplicates(file, rows, images, progress=progress)
         X = file.codes(layers, rows)
     names, counts = np.unique(labels[labels != ""], return_counts=True)
@@ -207,6 +208,8 @@ def audit(
         )
     if images is None:
         found.notes.append("near-duplicates were looked for by their codes alone; with the images, more are found")
+    if shared := groups_in_both(groups[np.isin(splits, ["test", "val"])], groups[splits == "train"]):
+        found.notes.append(f"on both sides of the split: {shared}; they count in no held-out score")
     if found.imbalance >= IMBALANCE:
         most, fewest = next(iter(found.classes)), next(reversed(found.classes))
         found.notes.append(

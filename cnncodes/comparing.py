@@ -122,7 +122,7 @@ def _shared(paths: list[str], *, guard: bool) -> tuple[np.ndarray, np.ndarray, l
     first: tuple[list[str], list[str]] | None = None
     for path in paths:
         with CodesFile.open(path) as file:
-            train, _, found = split_rows(file)
+            train, _, _, found = split_rows(file)
             y = file.labels[train]
             here = (file.ids[train].tolist(), y.tolist())
             if first is None:
@@ -180,7 +180,7 @@ def _cross_validate(
 def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Return codes, labels, and what a row says of them."""
     with CodesFile.open(candidate.codes) as file:
-        train = split_rows(file)[0]
+        train = split_rows(file).train
         X, y = file.codes(candidate.layers, train), file.labels[train]
         about = {
             "codes": candidate.codes,

@@ -13,6 +13,7 @@ __all__ = [
     "DecodeError",
     "FoldsError",
     "ImagesError",
+    "LabelsError",
     "MismatchError",
     "ModelFileError",
     "ProbeError",
@@ -27,6 +28,10 @@ class CnnCodesError(Exception):
 
 class ImagesError(CnnCodesError):
     """The folder, manifest or arrays that name the images and labels cannot be used."""
+
+
+class LabelsError(ImagesError, ValueError):
+    """Labels are missing, of several types or of the wrong number; a ValueError for users of the estimators."""
 
 
 class DecodeError(CnnCodesError):

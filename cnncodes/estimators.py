@@ -13,11 +13,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from cnncodes.calibration import softmax
 from cnncodes.errors import BackboneError, ImagesError
 from cnncodes.images import ImageSet, load_images
+from cnncodes.labels import check_labels, remarks_on
 from cnncodes.probes import decide, winner
 from cnncodes.search import fit_probe
 from cnncodes.views import NO_VIEWS, VIEWS, averaged
@@ -332,19 +333,25 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8, shape (n, H, W, 3) or (n, H, W)
         y : array-like, shape (n,)
-            Labels.
+            A class for each image: text, or integers.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        LabelsError
+            An image has no label, or labels are of several types or of another number. It is a `ValueError`.
         """
         self._validate_params()
+        images = _images(X)
+        check_labels(y, len(images))
         y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         shared = CNNCodes().get_params()
         self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
-        codes = self.codes_.fit(X)._codes(X)
-        check_consistent_length(codes, y)
+        codes = self.codes_.fit(images)._codes(images)
         self.probe_, search = fit_probe(
             codes,
             y,
@@ -355,13 +362,33 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
             cv=self.cv,
             seed=self.random_state,
         )
-        for note in search.notes:
+        for note in [*remarks_on(map(str, y)), *search.notes]:
             logger.warning("%s", note)
         self.classes_ = search.classes
         self.C_ = search.C
         self.cv_accuracy_ = float(np.mean(search.predictions == y))
         self.temperature_ = search.temperature
         return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on images.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8, shape (n, H, W, 3) or (n, H, W)
+        y : array-like, shape (n,)
+            The right label of each image.
+        sample_weight : array-like, shape (n,), optional
+            Weights of the images.
+
+        Raises
+        ------
+        LabelsError
+            As for `fit`.
+        """
+        images = _images(X)
+        check_labels(y, len(images))
+        return super().score(images, y, sample_weight)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return decision values of images, shape (n, n_classes), or (n,) for two classes."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from cnncodes.images import ImageSet, load_images
 from cnncodes.large_probes import pieces
 from cnncodes.leakage import guard_splits
 from cnncodes.models import ProbeModel
-from cnncodes.training_rows import split_rows
+from cnncodes.training_rows import groups_in_both, of_known_groups, split_rows
 from cnncodes.views import averaged
 
 __all__ = ["evaluate", "predict_rows"]
@@ -44,7 +44,8 @@ def evaluate(
         Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
     model : path or ProbeModel
     guard : bool
-        Leave out held-out images of a codes file that have a near-duplicate among its training images.
+        Leave out held-out images of a codes file that have a near-duplicate among its training images. Those whose
+        group has training images are left out in any case.
     allow_outside : bool
         Let a manifest name files outside its folder.
     weights : path, optional
@@ -63,28 +64,36 @@ def evaluate(
     MismatchError
         The codes are of another backbone, other weights or other preprocessing than the model's.
     ProbeError
-        There are no labelled images.
+        There are no labelled images, or none is left that the model has not seen.
     """
     started = time.perf_counter()
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
     if isinstance(data, CodesFile) or _is_codes_file(data):
-        predicted, y, digests, notes, neighbour = _from_codes(data, fitted, guard)
+        asked = _from_codes(data, fitted, guard)
     else:
-        predicted, y, digests, notes = _from_images(
+        asked = _from_images(
             load_images(data, allow_outside=allow_outside),
             str(data),
             fitted,
             {"weights": weights, "device": device, "workers": workers, "progress": progress},
         )
-        neighbour = None
+    predicted, y, notes, neighbour = asked.predicted, asked.y, asked.notes, asked.neighbour
     if not len(y):
         raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
-    seen = fitted.was_trained_on(digests)
+    seen = fitted.was_trained_on(asked.digests)
+    kin = of_known_groups(asked.groups, asked.groups[seen]) & ~seen
     if seen.all():
         notes.append("these are images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
     elif seen.any():
         notes.append(f"{seen.sum()} images are left out: the model was fitted on them")
-        predicted, y = predicted[~seen], y[~seen]
+        if kin.any():
+            notes.append(f"left out of the score: {groups_in_both(asked.groups[kin], asked.groups[seen])}")
+        predicted, y = predicted[~seen & ~kin], y[~seen & ~kin]
+        if not len(y):
+            raise ProbeError(
+                f"{data}: the model was fitted on {seen.sum()} of these images, and the other {kin.sum()} are of their "
+                "groups, so that nothing is left to evaluate on; take images of other groups"
+            )
     if unknown := sorted(set(y) - set(fitted.classes)):
         notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
     if neighbour is None:
@@ -100,7 +109,20 @@ def evaluate(
         notes=notes,
         neighbour_accuracy=neighbour,
         n_seen=int(seen.sum()),
+        n_grouped=asked.n_grouped + int(kin.sum()),
     )
+
+
+class _Asked(NamedTuple):
+    """The answers of a model to labelled images, and what is known about these, an entry each."""
+
+    predicted: np.ndarray
+    y: np.ndarray
+    digests: np.ndarray
+    groups: np.ndarray
+    notes: list[str]
+    neighbour: float | None = None  # accuracy of the nearest training image
+    n_grouped: int = 0  # images that are not here, because their group has training images
 
 
 def _is_codes_file(data: Any) -> bool:
@@ -109,25 +131,30 @@ def _is_codes_file(data: Any) -> bool:
     return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
 
 
-def _from_codes(
-    data: Any, model: ProbeModel, guard: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], float | None]:
+def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Asked:
     with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
         model.check_codes(file.description, str(file.path))
-        train, test, notes = split_rows(file)
+        train, test, grouped, notes = split_rows(file)
         rows, neighbour = train, None
-        if len(test):
+        if len(test) + len(grouped):
             rows = test
+            if not len(test):
+                raise ProbeError(
+                    f"{file.path}: all {len(grouped)} held-out images are of groups that have training images, so that "
+                    "nothing is left to evaluate on; split by group"
+                )
             if guard:
                 guarded = guard_splits(file, train, test)
                 rows, notes = test[~guarded.leaked], notes + guarded.notes
             if not len(rows):
+                others = f", and the {len(grouped)} others are of groups that have training images" * bool(len(grouped))
                 raise ProbeError(
-                    f"{file.path}: all {len(test)} held-out images are near-duplicates of training images, so that "
-                    "nothing is left to evaluate on; --no-guard scores them nevertheless"
+                    f"{file.path}: all {len(test)} held-out images are near-duplicates of training images{others}, so "
+                    "that nothing is left to evaluate on; --no-guard scores near-duplicates nevertheless"
                 )
             neighbour = _neighbour_accuracy(file, model, train, rows)
-        return predict_rows(file, model, rows), file.labels[rows], file.sha256[rows], notes, neighbour
+        y, digests, groups = file.labels[rows], file.sha256[rows], file.groups[rows]
+        return _Asked(predict_rows(file, model, rows), y, digests, groups, notes, neighbour, len(grouped))
 
 
 def predict_rows(file: CodesFile, model: ProbeModel, rows: np.ndarray) -> np.ndarray:
@@ -151,12 +178,15 @@ def _neighbour_accuracy(file: CodesFile, model: ProbeModel, train: np.ndarray, t
     return float(np.mean(file.labels[nearest] == file.labels[asked]))
 
 
-def _from_images(
-    images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+def _from_images(images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]) -> _Asked:
     if images.labels is None:
         raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
+    labelled = [row for row, label in enumerate(images.labels) if label]
+    if unlabelled := len(images) - len(labelled):
+        images = images.take(labelled)
+        images.notes.append(f"{unlabelled} images without a label are left out")
     computed = model.compute_codes(images, **options)
     notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
     predicted = model.predict(model.concatenated(computed.codes))
-    return predicted, np.array(images.labels)[computed.rows], computed.sha256, notes
+    groups = np.array(images.groups or [""] * len(images))
+    return _Asked(predicted, np.array(images.labels)[computed.rows], computed.sha256, groups[computed.rows], notes)

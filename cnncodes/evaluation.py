@@ -168,6 +168,8 @@ class EvaluationResult:
         Of answering with the class of the nearest training image, where those are at hand.
     n_seen : int
         Images that the model was fitted on. Unless there were no others, they are not among `y`.
+    n_grouped : int
+        Images that are not among `y` because their group has images that the model was fitted on.
     """
 
     y: np.ndarray
@@ -179,6 +181,7 @@ class EvaluationResult:
     notes: list[str] = field(default_factory=list)
     neighbour_accuracy: float | None = None
     n_seen: int = 0
+    n_grouped: int = 0
 
     @property
     def confusion(self) -> np.ndarray:
@@ -207,6 +210,7 @@ class EvaluationResult:
             "classes": self.classes,
             **self.about,
             "n_seen": self.n_seen,
+            "n_test_grouped": self.n_grouped,
             **{f"{kind}_{name}": value for name, value in figures.items()},
             "baseline_accuracy": self.baseline_accuracy,
             "neighbour_accuracy": self.neighbour_accuracy,

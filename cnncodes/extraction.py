@@ -141,7 +141,7 @@ def extract(
     """
     started = time.perf_counter()
     out = Path(out)
-    image_set = images if isinstance(images, ImageSet) else load_images(images, labels=labels)
+    image_set = load_images(images, labels=labels)
     n_all = len(image_set)
     image_set, about_shard = _shard_of(image_set, shard) if shard is not None else (image_set, {})
     held = held_description(out)

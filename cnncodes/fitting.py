@@ -79,7 +79,7 @@ def fit(
         Also estimate the accuracy of the whole procedure, the choice of C included, by folds within folds.
     guard : bool
         Keep near-duplicates on the same side of each fold, and held-out images that have one among the training images
-        out of the score.
+        out of the score. Images of one group are kept so in any case.
     n_jobs : int or "auto", optional
         Folds that run in parallel; ``"auto"`` takes all cores where that pays, and memory allows it.
     memory_limit : int, optional
@@ -98,8 +98,10 @@ def fit(
         same four with ``test_``. With `guard`, ``n_duplicates`` of them have a near-duplicate; where there are any,
         ``unguarded_accuracy`` is what ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images
         were left out, and ``unguarded_test_accuracy`` is what ``test_accuracy`` would have been with them;
-        ``duplicates_by_codes`` says whether near ones were looked for, or exact copies only. ``C_searched`` says
-        whether `C` was chosen.
+        ``duplicates_by_codes`` says whether near ones were looked for, or exact copies only. ``n_test_grouped``
+        held-out images were left out, with `guard` and without, because their group has training images;
+        ``ungrouped_test_accuracy`` is what ``test_accuracy`` would have been with them. ``C_searched`` says whether `C`
+        was chosen.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def fit(
 def _fit_file(
     file: CodesFile, names: list[str], options: dict[str, Any], *, nested: bool, guard: bool, memory_limit: int | None
 ) -> ProbeModel:
-    train, test, notes = split_rows(file)
+    train, test, grouped, notes = split_rows(file)
     every, groups = file.labels[train], file.groups[train]
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
     m, options["n_jobs"] = sample_that_fits(file, names, len(train), len(set(every)), **limits)
@@ -180,25 +182,45 @@ def _fit_file(
         predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
         figures = score(y, predicted, out_of_fold=True)
         model.scores |= {f"nested_{name}": value for name, value in figures.items()}
-    _score_held_out(file, model, test, leaked)
+    _score_held_out(file, model, test, leaked, grouped)
     return model
 
 
-def _score_held_out(file: CodesFile, model: ProbeModel, test: np.ndarray, leaked: np.ndarray) -> None:
-    """Add the scores of held-out images, and what they would have looked like with those that the guard left out."""
+def _score_held_out(
+    file: CodesFile, model: ProbeModel, test: np.ndarray, leaked: np.ndarray, grouped: np.ndarray
+) -> None:
+    """Add the scores of held-out images, and what they would have looked like with those that are left out.
+
+    Parameters
+    ----------
+    test : ndarray of int
+        Rows that are scored.
+    leaked, grouped : ndarray of int
+        Rows with a near-duplicate among the training images, and rows whose group has training images.
+    """
     y_test, predicted = file.labels[test], predict_rows(file, model, test)
     if len(test):
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
         figures = score(y_test, predicted)
         model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
-    if len(leaked):
-        right = np.concatenate([predicted == y_test, predict_rows(file, model, leaked) == file.labels[leaked]])
-        model.scores["unguarded_test_accuracy"] = flattered = float(np.mean(right))
-        model.notes.append(
-            f"with what is left out, the held-out accuracy would look like {100 * flattered:.1f} %"
-            + (f", and not {100 * np.mean(predicted == y_test):.1f} %" if len(test) else "; without them, none is left")
-        )
+    if len(test) + len(leaked) + len(grouped):
+        model.scores["n_test_grouped"] = len(grouped)
+    for rows, key, what in (
+        (leaked, "unguarded_test_accuracy", "near-duplicates of training images"),
+        (grouped, "ungrouped_test_accuracy", "images that share a group with training images"),
+    ):
+        if len(rows):
+            right = np.concatenate([predicted == y_test, predict_rows(file, model, rows) == file.labels[rows]])
+            model.scores[key] = flattered = float(np.mean(right))
+            model.notes.append(
+                f"with the held-out {what}, the held-out accuracy would look like {100 * flattered:.1f} %"
+                + (
+                    f", and not {100 * np.mean(right[: len(test)]):.1f} %"
+                    if len(test)
+                    else "; without them, none is left"
+                )
+            )
 
 
 def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, **about: Any) -> ProbeModel:

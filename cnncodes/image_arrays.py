@@ -11,6 +11,7 @@ import numpy as np
 from cnncodes.errors import ImagesError
 from cnncodes.image_files import as_text, failures_of, numbered
 from cnncodes.image_set import EXPECTED, ImageSet
+from cnncodes.labels import label_texts, remarks_on
 
 __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
 
@@ -33,18 +34,21 @@ def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
         ) from error
     if not sources:
         raise ImagesError(f"{name} is empty: no images were given")
-    texts = None if labels is None else _label_texts(labels, len(sources), name)
+    texts = None if labels is None else label_texts(labels, len(sources), name)
+    notes = remarks_on(texts or [])
+    if labels is not None and texts is None:
+        notes.append("all labels are empty: the images have no labels")
     if all(isinstance(item, (str, os.PathLike)) for item in sources):
         paths = [Path(item) for item in sources]
         ids = numbered([as_text(path.as_posix()) for path in paths])
-        return ImageSet(ids, paths, texts, failures=failures_of(ids, paths))
+        return ImageSet(ids, paths, texts, failures=failures_of(ids, paths), notes=notes)
     ids = [f"{i:06d}" for i in range(len(sources))]
     for i, item in enumerate(sources):
         if isinstance(item, (str, os.PathLike)):
             sources[i] = Path(item)
         elif not hasattr(item, "getexif"):
             _check_one(item, f"image {i} of {name}")
-    return ImageSet(ids, sources, texts, failures=failures_of(ids, sources))
+    return ImageSet(ids, sources, texts, failures=failures_of(ids, sources), notes=notes)
 
 
 def _check_array(array: np.ndarray, name: str) -> None:
@@ -66,20 +70,6 @@ def _check_one(item: Any, name: str) -> None:
     good_shape = item.ndim == 2 or (item.ndim == 3 and item.shape[2] in (1, 3))
     if item.dtype != np.uint8 or not good_shape or not item.size:
         raise ImagesError(f"{name} is an array of {item.dtype} {item.shape}; expected uint8 (H, W, 3) or (H, W)")
-
-
-def _label_texts(labels: Any, n: int, name: str) -> list[str]:
-    values = np.asarray(labels)
-    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-    if values.ndim != 1 or len(values) != n:
-        raise ImagesError(f"{name}: {n} images but labels of shape {values.shape}; expected one label an image")
-    if values.dtype.kind not in "iubUSO":
-        raise ImagesError(f"{name}: labels of {values.dtype}; expected integers or text")
-    texts = [label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label) for label in values.tolist()]
-    if "" in texts or None in values.tolist():
-        row = next(i for i, label in enumerate(values.tolist()) if label is None or label in ("", b""))
-        raise ImagesError(f"{name}: the label of image {row} is empty; label all images, or none")
-    return texts
 
 
 def from_numpy(path: Path, labels: Any) -> ImageSet:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cnncodes.errors import DecodeError
 from cnncodes.image_files import reason_of, unreadable
+from cnncodes.labels import label_texts
 
 __all__ = ["EXPECTED", "SPLITS", "ImageSet"]
 
@@ -33,6 +34,7 @@ class ImageSet:
     sources : list of Path, ndarray or PIL.Image.Image
         What is to be decoded.
     labels, groups, splits : list of str or None
+        An empty string where an image has none; it stands for whatever means a missing value, as NaN from pandas.
         Splits are ``"train"``, ``"val"`` or ``"test"``.
     root : Path or None
         The folder that the ids are relative to.
@@ -50,6 +52,11 @@ class ImageSet:
     root: Path | None = None
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "groups", "splits"):
+            if (values := getattr(self, name)) is not None:
+                setattr(self, name, label_texts(values, len(self.ids), f"the {name} of the images", partly=True))
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -30,7 +30,7 @@ def load_images(
         ``.npy``, or ``.npz`` with ``images`` (or ``x``) and ``labels`` (or ``y``); or a sequence of paths, PIL images
         or arrays; or a uint8 array of shape (n, H, W, 3) or (n, H, W).
     labels : sequence of str or int, optional
-        For a sequence, an array or an array file.
+        For a sequence, an array or an array file: for each image one, or for none (``None``, NaN, blank).
     labelled : bool
         Take folders as classes, and ask a manifest for labels. Otherwise every image below a folder is taken as it is.
     allow_outside : bool
@@ -53,6 +53,8 @@ def load_images(
     (['000000', '000001'], ['bag', 'shoe'])
     """
     if isinstance(source, ImageSet):
+        if labels is not None:
+            raise ImagesError("labels are given beside an ImageSet, which has its own: set its `labels`")
         return source
     if not isinstance(source, (str, os.PathLike)):
         return from_sequence(source, labels, "the sequence")

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from cnncodes.errors import ImagesError, nearest
 from cnncodes.image_files import SHOWN, as_text, failures_of, reason_of, some_names
 from cnncodes.image_set import SPLITS, ImageSet
+from cnncodes.labels import remarks_on
 
 __all__ = ["MANIFESTS", "from_manifest"]
 
@@ -38,6 +39,7 @@ def from_manifest(path: Path, labelled: bool, allow_outside: bool) -> ImageSet:
         _refuse(path, wrong, "no such split", "write train, val or test")
         splits = [SPLITS[split.lower()] for split in splits]
     notes = ["the label column is empty: the images have no labels"] if labelled and not columns["label"] else []
+    notes += remarks_on(columns["label"] or []) + remarks_on(columns["group"] or [], "group")
     if extra := [name for name in header if name not in COLUMNS]:
         notes.append(f"columns that are not used: {', '.join(extra)}")
     return ImageSet(

@@ -133,6 +133,8 @@ def print_scores(scores: dict[str, Any]) -> None:
             lines.append((title, percent(scores[key])))
     if scores.get("n_duplicates") is not None:
         lines.append(("near-duplicates", _duplicates(scores)))
+    if scores.get("n_test_grouped"):
+        lines.append(("groups in train and test", _left_out(scores, scores["n_test_grouped"], "ungrouped")))
     lines.append(("seconds", f"{scores['seconds']:.1f}"))
     for title, value in lines:
         click.echo(f"{title:<25} {value}")
@@ -142,11 +144,18 @@ def _duplicates(scores: dict[str, Any]) -> str:
     by_codes = scores.get("duplicates_by_codes", True)
     found = f"{'' if by_codes else 'not looked for by codes (exact copies only): '}{scores['n_duplicates']} images"
     if n := scores.get("n_test_duplicates"):
-        found += f"; {n} held-out ones left out, with which held-out accuracy would look like "
-        found += f"{100 * scores['unguarded_test_accuracy']:.1f} %"
-        if scores.get("n_test") is None:
-            found += "; none is left, so there is no held-out accuracy"
+        found += f"; {_left_out(scores, n, 'unguarded')}"
     return found
+
+
+def _left_out(scores: dict[str, Any], n: int, key: str) -> str:
+    """Say how many held-out images are left out, and, where it is known, how the accuracy would look with them."""
+    text = f"{n} held-out ones left out"
+    if (flattered := scores.get(f"{key}_test_accuracy")) is not None:
+        text += f", with which held-out accuracy would look like {100 * flattered:.1f} %"
+        if scores.get("n_test") is None:
+            text += "; none is left, so there is no held-out accuracy"
+    return text
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -524,7 +524,7 @@ def test_faulty_array_files(tmp_path):
     np.savez(tmp_path / "twice.npz", x=pixels, images=pixels)
     refused("twice.npz", "holds images, x; expected one array")
     np.savez(tmp_path / "floats.npz", x=pixels, y=[0.5, 1.5])
-    refused("floats.npz", "labels of float64; expected integers or text")
+    refused("floats.npz", "the label of image 0 is 0.5; expected integers or text")
     np.savez(tmp_path / "more.npz", x=pixels, y=[0, 1, 2])
     refused("more.npz", r"2 images but labels of shape \(3,\)")
     (tmp_path / "text.npy").write_text("no array")
@@ -572,7 +572,7 @@ def test_arrays_with_faults(array, words):
     ("labels", "words"),
     [
         (["a"], r"2 images but labels of shape \(1,\); expected one label an image"),
-        ([0.5, 1.0], "labels of float64; expected integers or text"),
+        ([0.5, 1.0], "the label of image 0 is 0.5; expected integers or text"),
         (["a", ""], "the label of image 1 is empty; label all images, or none"),
         ([None, "a"], "the label of image 0 is empty"),
         ([["a", "b"], ["a", "b"]], r"labels of shape \(2, 2\)"),

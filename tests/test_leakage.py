@@ -12,11 +12,14 @@ from click.testing import CliRunner
 from digit_codes import DESCRIPTION
 
 import cnncodes.leakage
-from cnncodes import compare, evaluate, fit
+from cnncodes import audit, compare, evaluate, extract, fit
 from cnncodes.cli import main
-from cnncodes.codes import ImageTable
+from cnncodes.codes import CodesFile, ImageTable
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import ProbeError
+from cnncodes.images import ImageSet
+from cnncodes.models import ProbeModel
+from cnncodes.report.answers import Answers, ask
 
 N, N_FEATURES = 60, 200
 
@@ -193,3 +196,151 @@ def test_without_duplicates_the_guard_changes_nothing(tmp_path: Path) -> None:
     assert guarded.notes == plain.notes
     (note,) = (note for note in evaluate(path, plain).notes if "nearest-neighbour baseline" in note)
     assert "training and held-out images" in note
+
+
+N_PATIENTS, OF_PATIENT = 8, 12
+
+
+def patients(path: Path, shared: int, alone: int = 0) -> Path:
+    """Images that tell the patient and little more: a label by patient, and a new split of the first `shared` of them.
+
+    Parameters
+    ----------
+    shared : int
+        Patients with 8 training images and 4 held-out ones.
+    alone : int
+        Patients with held-out images only; the others have training images only.
+    """
+    rng = np.random.default_rng(3)
+    patient = np.repeat(np.arange(N_PATIENTS + alone), OF_PATIENT)
+    look = rng.normal(size=(N_PATIENTS + alone, N_FEATURES))
+    X = look[patient] + 0.8 * rng.normal(size=(len(patient), N_FEATURES))
+    held_out = (patient < shared) & (np.arange(len(patient)) % OF_PATIENT >= 8) | (patient >= N_PATIENTS)
+    return write_codes(
+        path,
+        X,
+        np.where(patient % 2, "ill", "well").tolist(),
+        np.where(held_out, "test", "train").tolist(),
+        [f"p{number}" for number in patient],
+    )
+
+
+def test_a_group_on_both_sides_of_the_split_counts_in_no_score(tmp_path: Path) -> None:
+    path = patients(tmp_path / "codes.h5", shared=N_PATIENTS, alone=2)
+    model = fit(path, C=0.01, cv=4)
+    assert (model.scores["n_test"], model.scores["n_test_grouped"]) == (24, 32)
+    X, y, groups = _held_out(path)
+    right = model.predict(X) == y
+    alone = np.isin(groups, ["p8", "p9"])
+    assert model.scores["test_accuracy"] == right[alone].mean() < 0.8
+    assert right[~alone].mean() == 1.0  # each patient was learned by heart
+    assert model.scores["ungrouped_test_accuracy"] == pytest.approx(right.mean())
+    said = "32 held-out images of 8 groups that have training images, too ('p0', 'p1', 'p2' and 5 more)"
+    assert f"left out of the held-out score: {said}" in model.notes
+    words = f"would look like {100 * right.mean():.1f} %, and not {100 * right[alone].mean():.1f} %"
+    assert any(
+        note.startswith("with the held-out images that share a group") and note.endswith(words) for note in model.notes
+    )
+
+    plain = fit(path, C=0.01, cv=4, guard=False).scores  # groups are what the user says, not what the guard finds
+    assert (plain["n_test"], plain["n_test_grouped"]) == (24, 32)
+    assert plain["test_accuracy"] == model.scores["test_accuracy"]
+    for guard in (True, False):
+        result = evaluate(path, model, guard=guard)
+        assert (len(result.y), result.n_grouped, result.to_dict()["n_test_grouped"]) == (24, 32, 32)
+        assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
+        assert f"left out of the held-out score: {said}" in result.notes
+    answers = _answers(path, model)
+    assert (len(answers.rows), answers.figures["accuracy"]) == (24, model.scores["test_accuracy"])
+    assert any(said in note for note in answers.notes)
+    assert any(said in note for note in compare(path, clfs=["svm"], repeats=1, cv=4).notes)
+    assert any(said in note for note in audit(path, cv=4).notes)
+
+
+def _answers(path: Path, model: ProbeModel) -> Answers:
+    with CodesFile.open(path) as file:
+        return ask(file, model)
+
+
+def _held_out(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with CodesFile.open(path) as file:
+        rows = file.rows("test")
+        return file.codes("penultimate", rows), file.labels[rows], file.groups[rows]
+
+
+def test_where_all_groups_are_on_both_sides_there_is_no_held_out_score(tmp_path: Path) -> None:
+    path = patients(tmp_path / "codes.h5", shared=N_PATIENTS)
+    words = ["fit", str(path), "-C", "0.01", "--cv", "4", "-o", str(tmp_path / "model.safetensors")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("groups in train and test"))
+    assert line.endswith(
+        "32 held-out ones left out, with which held-out accuracy would look like 100.0 %; none is left, so there is no "
+        "held-out accuracy"
+    )
+    assert "would look like 100.0 %; without them, none is left" in " ".join(result.stderr.split())
+    assert "held-out accuracy  " not in result.stdout
+    scores = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    assert (scores["n_test_grouped"], scores["ungrouped_test_accuracy"]) == (32, 1.0)
+    assert "test_accuracy" not in scores
+    model = fit(path, C=0.01, cv=4)
+    for guard in (True, False):
+        with pytest.raises(
+            ProbeError, match=r"all 32 held-out images are of groups that have training.*split by group"
+        ):
+            evaluate(path, model, guard=guard)
+    answers = _answers(path, model)
+    assert not answers.held_out
+    assert len(answers.rows) == 64
+    assert answers.figures["accuracy"] == model.scores["cv_accuracy"]  # cross-validated with whole groups
+
+
+def test_groups_on_one_side_change_nothing(tmp_path: Path) -> None:
+    path = patients(tmp_path / "codes.h5", shared=0, alone=3)
+    model = fit(path, C=0.01, cv=4)
+    assert (model.scores["n_test"], model.scores["n_test_grouped"]) == (36, 0)
+    assert "ungrouped_test_accuracy" not in model.scores
+    assert not [note for note in model.notes + audit(path, cv=4).notes if "group" in note]
+    assert evaluate(path, model).n_grouped == 0
+
+
+def test_images_without_a_group_are_of_no_common_group(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(N, N_FEATURES))
+    groups = ["g"] * 4 + [""] * 52 + ["g"] * 4
+    path = write_codes(tmp_path / "codes.h5", X, ["heads", "tails"] * (N // 2), ["train"] * 40 + ["test"] * 20, groups)
+    model = fit(path, C=0.01)
+    assert (model.scores["n_test"], model.scores["n_test_grouped"]) == (16, 4)
+    assert any("4 held-out images of 1 group that has training images, too ('g')" in note for note in model.notes)
+
+
+def test_group_mates_of_images_that_the_model_was_fitted_on_are_not_scored(tmp_path: Path) -> None:
+    """Without a split in the file that is evaluated: which images were fitted on is known by their content."""
+    both = patients(tmp_path / "codes.h5", shared=N_PATIENTS, alone=2)
+    model = fit(both, C=0.01, cv=4)
+    with CodesFile.open(both) as file:
+        X, labels, groups = file.codes("penultimate"), file.labels.tolist(), file.groups.tolist()
+    whole = write_codes(tmp_path / "whole.h5", X, labels, None, groups)  # the same digests
+    result = evaluate(whole, model)
+    assert (len(result.y), result.n_seen, result.n_grouped) == (24, 64, 32)
+    assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
+    assert any("left out of the score: 32 held-out images of 8 groups" in note for note in result.notes)
+    answers = _answers(whole, model)
+    assert (len(answers.rows), answers.figures["accuracy"]) == (24, model.scores["test_accuracy"])
+    known = write_codes(tmp_path / "known.h5", X[:96], labels[:96], None, groups[:96])
+    with pytest.raises(ProbeError, match="fitted on 64 of these images, and the other 32 are of their groups"):
+        evaluate(known, model)
+    assert not _answers(known, model).held_out
+
+
+def test_group_mates_among_images_are_not_scored(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 100, (20, 16, 16, 3), dtype=np.uint8)
+    pixels[::2] += 100
+    groups = [f"g{number // 4}" for number in range(20)]
+    images = ImageSet([str(i) for i in range(20)], list(pixels), ["light", "dark"] * 10, groups)
+    extract(images.take([0, 1, 4, 5, 8, 9]), tmp_path / "codes.h5", layers=["layer1"])
+    model = fit(tmp_path / "codes.h5", layers="layer1", C=1.0, cv=3)
+    result = evaluate(images, model)
+    assert (len(result.y), result.n_seen, result.n_grouped) == (8, 6, 6)  # g3 and g4 are new
+    assert any(
+        "6 held-out images of 3 groups that have training images, too ('g0', 'g1'" in one for one in result.notes
+    )

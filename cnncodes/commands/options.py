@@ -31,7 +31,9 @@ def command(*examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 option_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 option_guard = click.option(
-    "--guard/--no-guard", default=True, help="Keep near-duplicates on the same side of each fold and split."
+    "--guard/--no-guard",
+    default=True,
+    help="Keep near-duplicates on the same side of each fold and split. Groups of a table are kept so in any case.",
 )
 option_jobs = click.option(
     "--jobs",

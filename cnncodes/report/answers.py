@@ -16,7 +16,7 @@ from cnncodes.leakage import guard_splits
 from cnncodes.models import ProbeModel
 from cnncodes.probes import winner
 from cnncodes.search import search_C
-from cnncodes.training_rows import split_rows
+from cnncodes.training_rows import groups_in_both, of_known_groups, split_rows
 
 __all__ = ["Answers", "ask"]
 
@@ -60,8 +60,9 @@ class Answers:
 def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
     """Ask a model about images that it has not seen.
 
-    These are the held-out images, or all, less those that it was fitted on and near-duplicates of training images.
-    Where none is left, the probe is fitted again without each fold of a cross-validation, with the C of the model.
+    These are the held-out images, or all, less those that it was fitted on, those of the same groups, and
+    near-duplicates of training images. Where none is left, the probe is fitted again without each fold of a
+    cross-validation, with the C of the model.
 
     Parameters
     ----------
@@ -79,11 +80,16 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
     """
     started = time.perf_counter()
     model.check_codes(file.description, str(file.path))
-    train, test, notes = split_rows(file)
+    train, test, grouped, notes = split_rows(file)
     guarded = guard_splits(file, train, test)
     notes += guarded.notes
-    rows = test[~guarded.leaked] if len(test) else train
-    unseen = rows[~model.was_trained_on(file.sha256[rows])]
+    rows = test[~guarded.leaked] if len(test) + len(grouped) else train
+    seen = model.was_trained_on(file.sha256[rows])
+    known = file.groups[rows[seen]]
+    kin = of_known_groups(file.groups[rows], known) & ~seen
+    if kin.any() and not (seen | kin).all():
+        notes.append(f"left out of the score: {groups_in_both(file.groups[rows[kin]], known)}")
+    unseen = rows[~seen & ~kin]
     held_out = len(unseen) > 0
     if held_out:
         rows = unseen

@@ -1,0 +1,171 @@
+"""Labels of images, read in one place: from lists, arrays, Series and tables, with what is missing told apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnncodes.errors import LabelsError
+
+__all__ = ["check_labels", "label_texts", "remarks_on"]
+
+SHOWN = 3  # positions in an error
+# What R, spreadsheets, databases and pandas write for a value that is missing. Such text may be the name of a class.
+LOOKS_MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none"})
+KINDS: dict[type, str] = {str: "text", bytes: "bytes", bool: "bool", int: "a number", float: "a number"}
+
+
+def label_texts(labels: Any, n: int, name: str, *, partly: bool = False) -> list[str] | None:
+    """Return labels as they are stored: text, and an empty string where an image has none; None where none has.
+
+    Integers are written without a fraction, whether they come as 1 or as 1.0: pandas has the latter where a label is
+    missing. ``None``, NaN, ``pandas.NA``, ``NaT``, masked values and blank text are missing.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,) or (n, 1)
+    n : int
+        Number of images.
+    name : str
+        Of what the labels are for, for errors.
+    partly : bool, default=False
+        Some images may have a label and others none.
+
+    Raises
+    ------
+    LabelsError
+        The labels are of another number or shape, of several types, or neither text nor integers.
+
+    Examples
+    --------
+    >>> label_texts([1.0, float("nan")], 2, "the images", partly=True)
+    ['1', '']
+    """
+    values = _values(labels, n, f"{name}: ")
+    missing = [at for at, value in enumerate(values) if _is_missing(value)]
+    if len(missing) == n:
+        return None
+    if missing and not partly:
+        raise LabelsError(f"{name}: {_empty(missing, n)}; label all images, or none")
+    _check_kinds(values, f"{name}: ")
+    return ["" if _is_missing(value) else _text(value, at, name) for at, value in enumerate(values)]
+
+
+def check_labels(y: Any, n: int) -> None:
+    """Raise where a classifier cannot be fitted to these labels, or be scored on them.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,) or (n, 1)
+    n : int
+        Number of images.
+
+    Raises
+    ------
+    LabelsError
+        As for `label_texts`; or an image has no label.
+    """
+    if y is None:
+        raise LabelsError("y cannot be None: it must have a label for each image")
+    values = _values(y, n, "y: ")
+    if missing := [at for at, value in enumerate(values) if _is_missing(value)]:
+        raise LabelsError(f"y: {_empty(missing, n)}; leave out the images without a label")
+    _check_kinds(values, "y: ")
+
+
+def remarks_on(texts: Iterable[str], what: str = "class") -> list[str]:
+    """Return notes on names that look like a missing value, one for each.
+
+    Examples
+    --------
+    >>> remarks_on(["NA", "EU"])[0][:45]
+    "the class 'NA' (1 image) has a name that some"
+    """
+    return [
+        f"the {what} {text!r} ({count} image{'s' * (count > 1)}) has a name that some programs write where a value is "
+        f"missing; if these images have no {what}, leave them out"
+        for text, count in sorted(Counter(texts).items())
+        if text.strip().lower() in LOOKS_MISSING
+    ]
+
+
+def _values(labels: Any, n: int, where: str) -> list[Any]:
+    """Return labels as a list of Python's own values, one an image."""
+    if hasattr(labels, "to_numpy"):  # of pandas
+        labels = labels.to_numpy()
+    if hasattr(labels, "__array__"):
+        array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
+        if array.dtype.kind not in "iufbUSOT":
+            raise LabelsError(f"{where}labels of {array.dtype}; expected integers or text")
+        shape, values = array.shape, array.tolist()
+    else:
+        try:
+            values = [labels] if isinstance(labels, (str, bytes)) else list(labels)
+        except TypeError as error:
+            what = type(labels).__name__
+            raise LabelsError(f"{where}labels are given as a {what}; expected one label an image") from error
+        lengths = {len(value) if _is_list(value) else -1 for value in values}
+        if len(lengths) > 1:
+            raise LabelsError(f"{where}some labels are lists, or lists of several lengths; expected one label an image")
+        shape = (len(values), *(lengths - {-1}))
+    if len(shape) == 2 and shape[1] == 1:
+        shape, values = shape[:1], [value[0] for value in values]
+    if shape != (n,):
+        raise LabelsError(f"{where}{n} images but labels of shape {shape}; expected one label an image")
+    scalar = (np.generic, np.ndarray)
+    return [value.item() if isinstance(value, scalar) and not _is_missing(value) else value for value in values]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or value is np.ma.masked:
+        return True
+    if isinstance(value, (str, bytes)):
+        return not value.strip()
+    if isinstance(value, (float, np.floating, np.datetime64, np.timedelta64)):
+        return bool(value != value)
+    return type(value).__name__ in ("NAType", "NaTType")  # of pandas, which is not imported for it
+
+
+def _check_kinds(values: Sequence[Any], where: str) -> None:
+    """Raise where labels are of several types, or of one that names no class."""
+    first: dict[str, int] = {}
+    for at, value in enumerate(values):
+        if _is_missing(value):
+            continue
+        kind = next((KINDS[one] for one in type(value).__mro__ if one in KINDS), None)
+        if kind is None:
+            raise LabelsError(
+                f"{where}the label of image {at} is a {type(value).__name__}; expected text or an integer"
+            )
+        if isinstance(value, float) and not value.is_integer():
+            raise LabelsError(f"{where}the label of image {at} is {value!r}; expected integers or text")
+        first.setdefault(kind, at)
+    if len(first) > 1:
+        kinds = " and ".join(f"{kind} (image {at}: {values[at]!r})" for kind, at in list(first.items())[:2])
+        raise LabelsError(f"{where}labels are of several types, {kinds}; make all of them text, or integers")
+
+
+def _text(value: Any, at: int, name: str) -> str:
+    """Return one label as text that UTF-8 and a codes file can hold."""
+    try:
+        text = value.decode() if isinstance(value, bytes) else str(int(value) if isinstance(value, float) else value)
+        text.encode()
+    except UnicodeError as error:
+        raise LabelsError(f"{name}: the label of image {at} is no UTF-8 text, {value!r}") from error
+    if "\0" in text:
+        raise LabelsError(f"{name}: the label of image {at} has a zero byte, {value!r}")
+    return text
+
+
+def _empty(missing: Sequence[int], n: int) -> str:
+    at = ", ".join(map(str, missing[:SHOWN])) + " …" * (len(missing) > SHOWN)
+    if len(missing) == 1:
+        return f"the label of image {at} is empty"
+    return f"{len(missing)} of {n} labels are empty, those of the images {at} (counted from 0)"
