@@ -50,7 +50,8 @@ class Group(click.Group):
         except BrokenPipeError:
             raise
         except OSError as error:
-            stderr.print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", markup=False)
+            place = "" if error.filename is None else f"{error.filename}: "
+            stderr.print(f"error: {place}{error.strerror or error or type(error).__name__}", markup=False)
             ctx.exit(EXIT_ERROR)
         except CnnCodesError as error:
             stderr.print(f"error: {error}", style="red", markup=False)

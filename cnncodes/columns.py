@@ -32,6 +32,16 @@ class Place:
         return self.offset + self.shape[0] * self.row_bytes
 
 
+@contextlib.contextmanager
+def _named(file: IO[bytes]) -> Iterator[None]:
+    """Name the file in an `OSError`: reads and writes of an open file leave its name out."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = file.name
+        raise
+
+
 class Columns:
     """The open file, and its tables by name.
 
@@ -62,7 +72,7 @@ class Columns:
         """
         data = bytearray(size)
         view, done = memoryview(data), 0
-        with self._lock:
+        with self._lock, _named(self.file):
             self.file.seek(offset)
             while done < size:
                 got = self.file.readinto(view[done:])
@@ -73,14 +83,15 @@ class Columns:
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write bytes."""
-        with self._lock:
+        with self._lock, _named(self.file):
             self.file.seek(offset)
             while len(data):
                 data = data[self.file.write(data) :]
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        getattr(os, "fdatasync", os.fsync)(self.file.fileno())
+        with _named(self.file):
+            getattr(os, "fdatasync", os.fsync)(self.file.fileno())
 
     def close(self) -> None:
         """Close the file."""

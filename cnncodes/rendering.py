@@ -187,9 +187,9 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
 
 def check_plot(path: str) -> None:
     """Raise where a plot could not be written to a path: before the work, whose time would be lost."""
-    from cnncodes.optional import need
+    from cnncodes.optional import require
 
-    formats = need("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
+    formats = require("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
     if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():

@@ -5,22 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.optional import require
 
-__all__ = ["require", "write_page"]
+__all__ = ["write_page"]
 
 FOLDER = Path(__file__).parent
 STYLE = "report.css"
-
-
-def require(*libraries: str) -> None:
-    """Raise `CnnCodesError` where a library is missing that reports need."""
-    if missing := [name for name in libraries if find_spec(name) is None]:
-        raise CnnCodesError(f"a page needs {' and '.join(missing)}: pip install 'cnncodes[report]'")
 
 
 def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
@@ -37,15 +30,14 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
         Files of this folder.
     **values
     """
-    require("jinja2")
+    templates = _templates()
     from markupsafe import Markup
 
     texts = [_text(name) for name in scripts]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
     return (
-        _templates()
-        .get_template(template)
+        templates.get_template(template)
         .render(
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
             style=Markup(_text(STYLE)),
@@ -57,6 +49,7 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
 
 @cache
 def _templates() -> Any:
+    require("jinja2", "a page")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
