@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -77,7 +80,7 @@ class Columns:
             while done < size:
                 got = self.file.readinto(view[done:])
                 if not got:
-                    raise OSError(f"the file ends at byte {offset + done}, before what it should hold")
+                    raise OSError(errno.EIO, f"the file ends at byte {offset + done}, before what it should hold")
                 done += got
         return data
 

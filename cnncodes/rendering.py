@@ -180,7 +180,9 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
             yield stream
         os.replace(partial, path)
     except OSError as error:
-        raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
+        if error.filename not in (None, os.fspath(partial)):  # it is about another file
+            raise
+        raise CnnCodesError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         partial.unlink(missing_ok=True)
 

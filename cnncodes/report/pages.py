@@ -36,14 +36,11 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
     texts = [_text(name) for name in scripts]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
-    return (
-        templates.get_template(template)
-        .render(
-            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
-            style=Markup(_text(STYLE)),
-            scripts=[Markup(text) for text in texts],
-            **values,
-        )
+    return templates.get_template(template).render(
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
+        style=Markup(_text(STYLE)),
+        scripts=[Markup(text) for text in texts],
+        **values,
     )
 
 
