@@ -229,7 +229,7 @@ class ProbeModel:
         return [answers[row] for row in range(len(image_set))]
 
     def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
-        """Compute the codes that the model takes; `options` are those of `cnncodes.extraction.compute_codes`."""
+        """Compute the codes that the model takes; `options` are those of `cnncodes.computing.compute_codes`."""
         from cnncodes.computing import compute_codes
 
         layers = {name: self.description["layers"][name] for name in self.layers}

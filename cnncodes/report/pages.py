@@ -30,30 +30,33 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
         Files of this folder.
     **values
     """
-    templates = _templates()
+    require("jinja2", "a page")
     from markupsafe import Markup
 
     texts = [_text(name) for name in scripts]
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
-    return templates.get_template(template).render(
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
-        style=Markup(_text(STYLE)),
-        scripts=[Markup(text) for text in texts],
-        **values,
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
+            style=Markup(_text(STYLE)),
+            scripts=[Markup(text) for text in texts],
+            **values,
+        )
     )
 
 
 @cache
 def _templates() -> Any:
-    require("jinja2", "a page")
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    jinja2 = require("jinja2", "a page")
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
