@@ -72,7 +72,7 @@ class Group(click.Group):
             return super().main(*args, **kwargs)
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
-            stderr.print(f"error: {place}{error.strerror or error or type(error).__name__}", markup=False)
+            stderr.print(f"error: {place}{error.strerror or str(error) or type(error).__name__}", markup=False)
             sys.exit(EXIT_ERROR)
         finally:
             if named and sys.stdout is named:  # after a broken pipe, click leaves another in its place
