@@ -180,7 +180,7 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
             yield stream
         os.replace(partial, path)
     except OSError as error:
-        if error.filename not in (None, os.fspath(partial)):  # it is about another file
+        if error.filename is not None and str(error.filename) != str(partial):  # it is about another file
             raise
         raise CnnCodesError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:

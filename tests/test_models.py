@@ -152,7 +152,7 @@ BAD = np.arange(20)
 )
 def test_what_cannot_be_fitted_is_one_line_that_says_what_to_do(arguments, options, message, tmp_path):
     path = write_codes(tmp_path / "codes.h5", BAD, **arguments)
-    with pytest.raises((ProbeError, CodesFileError)) as caught:
+    with pytest.raises((ProbeError, CodesFileError, SettingError)) as caught:
         fit(path, **options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
