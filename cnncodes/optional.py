@@ -31,7 +31,6 @@ def require(module: str, what: str) -> Any:
     except ImportError as error:
         library = module.partition(".")[0]
         package = f"'cnncodes[{EXTRAS[library]}]'" if library in EXTRAS else library
-        reason = (
-            "" if error.name in (library, module) else f", which cannot be imported ({str(error).partition('\n')[0]})"
-        )
+        first_line = str(error).partition("\n")[0]
+        reason = "" if error.name in (library, module) else f", which cannot be imported ({first_line})"
         raise MissingLibraryError(f"{what} needs {library}{reason}: pip install {package}") from error

@@ -132,13 +132,14 @@ def _fetch(url: str, path: Path, expected: str) -> None:
 def _from_hub(repository: str) -> Path:
     """Return the file in the Hugging Face cache; ask the network only when it is not there, and only briefly."""
     huggingface_hub = require("huggingface_hub", "fetching weights of timm")
+    from huggingface_hub import constants
 
     filename = "model.safetensors"
     cached = huggingface_hub.try_to_load_from_cache(repository, filename)
     if isinstance(cached, str):
         return Path(cached)
     try:
-        if huggingface_hub.constants.HF_HUB_OFFLINE:
+        if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
         # The hub's client retries for most of a minute where there is no network: try the door first.
         request = urllib.request.Request(huggingface_hub.hf_hub_url(repository, filename), method="HEAD")
