@@ -26,11 +26,12 @@ def require(module: str, what: str) -> Any:
     Traceback (most recent call last):
     cnncodes.errors.MissingLibraryError: drawing needs no_such_library: pip install no_such_library
     """
+    library = module.partition(".")[0]
     try:
+        importlib.import_module(library)
         return importlib.import_module(module)
     except ImportError as error:
-        library = module.partition(".")[0]
         package = f"'cnncodes[{EXTRAS[library]}]'" if library in EXTRAS else library
         first_line = str(error).partition("\n")[0]
-        reason = "" if error.name in (library, module) else f", which cannot be imported ({first_line})"
+        reason = "" if error.name == library else f", which cannot be imported ({first_line})"
         raise MissingLibraryError(f"{what} needs {library}{reason}: pip install {package}") from error
