@@ -30,7 +30,7 @@ from cnncodes.evidence import (
 from cnncodes.html_tables import html_table
 from cnncodes.leakage import guard_splits
 from cnncodes.learning_curve import LearningCurve, learning_curve
-from cnncodes.optional import need
+from cnncodes.optional import require
 from cnncodes.pretrained_head import PretrainedHead
 from cnncodes.search import AUTO
 from cnncodes.training_rows import split_rows
@@ -116,7 +116,7 @@ class Advice:
 
     def to_frame(self) -> Any:
         """Return the evidence as a pandas DataFrame."""
-        return need("pandas", "to_frame").DataFrame([asdict(item) for item in self.evidence])
+        return require("pandas", "to_frame").DataFrame([asdict(item) for item in self.evidence])
 
     def plot(self, axes: Any = None) -> Any:
         """Draw accuracy by depth, and the learning curve.
@@ -132,7 +132,7 @@ class Advice:
         """
         if axes is None:
             figures, size = (1, (7, 4)) if self.curve is None else (2, (12, 4))
-            plots = need("matplotlib.pyplot", "plot").subplots(1, figures, figsize=size, layout="constrained")[1]
+            plots = require("matplotlib.pyplot", "plot").subplots(1, figures, figsize=size, layout="constrained")[1]
             axes = np.atleast_1d(plots)
         self.comparison.plot(axes[0])
         if self.curve is not None:

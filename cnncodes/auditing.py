@@ -20,7 +20,7 @@ from cnncodes.html_tables import html_table
 from cnncodes.label_errors import find_label_errors
 from cnncodes.large_probes import stratified_sample
 from cnncodes.neighbours import nearest_rows, standardised
-from cnncodes.optional import need
+from cnncodes.optional import require
 from cnncodes.search import AUTO, C_GRID, Search, search_C
 from cnncodes.training_rows import groups_in_both
 from cnncodes.views import averaged
@@ -99,7 +99,7 @@ class Audit:
 
     def to_frame(self) -> Any:
         """Return `findings` as a pandas DataFrame."""
-        return need("pandas", "to_frame").DataFrame(self.findings(), columns=list(FIELDS))
+        return require("pandas", "to_frame").DataFrame(self.findings(), columns=list(FIELDS))
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the number of images of each class, and how many of its labels are probably wrong.
@@ -115,7 +115,7 @@ class Audit:
         names = list(self.classes)
         if ax is None:
             size = (7, 1.5 + 0.3 * len(names))
-            ax = need("matplotlib.pyplot", "plot").subplots(figsize=size, layout="constrained")[1]
+            ax = require("matplotlib.pyplot", "plot").subplots(figsize=size, layout="constrained")[1]
         wrong = Counter(row["label"] for row in self.suspects)
         suspects = np.array([wrong[name] for name in names])
         at = np.arange(len(names))

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnncodes.errors import BackboneError, WeightsError, nearest
+from cnncodes.errors import BackboneError, SettingError, WeightsError, nearest
 from cnncodes.extractors import Tap, build_extractor
 from cnncodes.facts import Facts, is_non_commercial
 from cnncodes.layers import INPUT, STAGES, LayerInfo, Survey, find_stages, survey
@@ -158,7 +158,7 @@ class Backbone:
             of this backbone.
         """
         if not layers:
-            raise BackboneError(f"no layer asked for; {self.name} has {', '.join(self.aliases)}")
+            raise SettingError(f"no layer asked for; {self.name} has {', '.join(self.aliases)}")
         native = self._survey(self.native_size)
         nodes = {layer: self.resolve(layer) for layer in layers}
         taps = {layer: Tap(node, native.outputs[node].channels_last) for layer, node in nodes.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -29,6 +30,32 @@ from cnncodes.errors import CnnCodesError
 from cnncodes.rendering import stderr
 
 
+class NamedStream:
+    """A stream whose errors carry its name, as those of files do."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self.stream, self.name = stream, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self.stream, attribute)
+
+    def write(self, text: str) -> int:
+        with self._named():
+            return self.stream.write(text)
+
+    def flush(self) -> None:
+        with self._named():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = self.name
+            raise
+
+
 class Group(click.Group):
     """Commands in the order of the work; a `CnnCodesError` is one line and exit code 1."""
 
@@ -39,7 +66,17 @@ class Group(click.Group):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError):  # not every stand-in for a stream can
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        return super().main(*args, **kwargs)
+        named = sys.stdout and NamedStream(sys.stdout, "standard output")
+        sys.stdout = named  # type: ignore[assignment]
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: "
+            stderr.print(f"error: {place}{error.strerror or str(error) or type(error).__name__}", markup=False)
+            sys.exit(EXIT_ERROR)
+        finally:
+            if named and sys.stdout is named:  # after a broken pipe, click leaves another in its place
+                sys.stdout = named.stream
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,11 +84,6 @@ class Group(click.Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
             return result
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            stderr.print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", markup=False)
-            ctx.exit(EXIT_ERROR)
         except CnnCodesError as error:
             stderr.print(f"error: {error}", style="red", markup=False)
             ctx.exit(EXIT_ERROR)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -30,6 +33,16 @@ class Place:
     def end(self) -> int:
         """The first byte behind it."""
         return self.offset + self.shape[0] * self.row_bytes
+
+
+@contextlib.contextmanager
+def _named(file: IO[bytes]) -> Iterator[None]:
+    """Name the file in an `OSError`: reads and writes of an open file leave its name out."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = file.name
+        raise
 
 
 class Columns:
@@ -62,25 +75,26 @@ class Columns:
         """
         data = bytearray(size)
         view, done = memoryview(data), 0
-        with self._lock:
+        with self._lock, _named(self.file):
             self.file.seek(offset)
             while done < size:
                 got = self.file.readinto(view[done:])
                 if not got:
-                    raise OSError(f"the file ends at byte {offset + done}, before what it should hold")
+                    raise OSError(errno.EIO, f"the file ends at byte {offset + done}, before what it should hold")
                 done += got
         return data
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write bytes."""
-        with self._lock:
+        with self._lock, _named(self.file):
             self.file.seek(offset)
             while len(data):
                 data = data[self.file.write(data) :]
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        getattr(os, "fdatasync", os.fsync)(self.file.fileno())
+        with _named(self.file):
+            getattr(os, "fdatasync", os.fsync)(self.file.fileno())
 
     def close(self) -> None:
         """Close the file."""

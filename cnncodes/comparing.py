@@ -12,7 +12,7 @@ import numpy as np
 from cnncodes.calibration import log_loss
 from cnncodes.codes import CodesFile
 from cnncodes.comparison import Comparison, key_of
-from cnncodes.errors import ProbeError
+from cnncodes.errors import MismatchError
 from cnncodes.evaluation import majority_accuracy, neighbour_accuracy, score_shares
 from cnncodes.folds import make_folds
 from cnncodes.intervals import paired_interval
@@ -74,8 +74,10 @@ def compare(
 
     Raises
     ------
+    MismatchError
+        The files hold other images or labels.
     ProbeError
-        The files hold other images or labels, or there are too few of them.
+        There are too few images.
 
     Examples
     --------
@@ -131,7 +133,7 @@ def _shared(paths: list[str], *, guard: bool) -> tuple[np.ndarray, np.ndarray, l
                     guarded = guard_splits(file, train, train[:0])
                     groups, found = guarded.groups, found + guarded.notes
             if here != first:
-                raise ProbeError(
+                raise MismatchError(
                     f"{path} and {paths[0]} hold other images or labels, so their scores cannot be compared; "
                     "extract the same folder to each, and see `cnncodes info` for images that failed"
                 )

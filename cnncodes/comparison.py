@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.errors import ProbeError
+from cnncodes.errors import SettingError
 from cnncodes.html_tables import html_table
 from cnncodes.intervals import paired_interval
-from cnncodes.optional import need
+from cnncodes.optional import require
 
 __all__ = ["Comparison", "key_of", "name_of"]
 
@@ -87,7 +87,7 @@ class Comparison:
     def to_frame(self) -> Any:
         """Return the rows as a pandas DataFrame."""
         rows = [{**row, "layers": " + ".join(row["layers"])} for row in self.rows]
-        return need("pandas", "to_frame").DataFrame(rows)
+        return require("pandas", "to_frame").DataFrame(rows)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the accuracy of single layers by their depth, with 95 % intervals.
@@ -101,10 +101,10 @@ class Comparison:
         matplotlib Axes
         """
         if ax is None:
-            ax = need("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
+            ax = require("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
         single = sorted((row for row in self.rows if len(row["layers"]) == 1), key=lambda row: row["depth"])
         if not single:
-            raise ProbeError("there is no layer by itself to draw; compare some that are not concatenated")
+            raise SettingError("there is no layer by itself to draw; compare some that are not concatenated")
         names = list(dict.fromkeys(row["layers"][0] for row in single))
         lines: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for row in single:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnncodes.errors import ProbeError
+from cnncodes.errors import DeviceError
 from cnncodes.rows import Array, Matrix, Rows, Visit
 
 __all__ = ["DeviceRows"]
@@ -25,7 +25,7 @@ class DeviceRows(Rows):
 
     Raises
     ------
-    ProbeError
+    DeviceError
         The device cannot be used, or its memory is too small.
     """
 
@@ -37,7 +37,7 @@ class DeviceRows(Rows):
             self.resident = torch.tensor(X, device=self.device) if isinstance(X, np.ndarray) else None
         except (RuntimeError, TypeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
-            raise ProbeError(f"device {device!r} cannot be used to fit ({reason}); leave --device out") from error
+            raise DeviceError(f"device {device!r} cannot be used to fit ({reason}); leave --device out") from error
 
     @property
     def block_bytes(self) -> int:

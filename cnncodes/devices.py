@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cnncodes.errors import BackboneError
+from cnncodes.errors import DeviceError
 
 __all__ = ["devices_of", "resolve_device"]
 
@@ -14,7 +14,7 @@ def resolve_device(device: str) -> torch.device:
 
     Raises
     ------
-    BackboneError
+    DeviceError
         The device is not there.
     """
     if device == "auto":
@@ -24,7 +24,7 @@ def resolve_device(device: str) -> torch.device:
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise BackboneError(f"device {device!r} cannot be used here ({reason}); try --device auto") from error
+        raise DeviceError(f"device {device!r} cannot be used here ({reason}); try --device auto") from error
 
 
 def devices_of(device: torch.device) -> list[torch.device]:

@@ -11,12 +11,17 @@ __all__ = [
     "CodesFileError",
     "CodesRangeError",
     "DecodeError",
+    "DeviceError",
     "FoldsError",
     "ImagesError",
     "LabelsError",
     "MismatchError",
+    "MissingLibraryError",
     "ModelFileError",
     "ProbeError",
+    "RangeError",
+    "SettingError",
+    "ShapeError",
     "WeightsError",
     "nearest",
 ]
@@ -42,6 +47,10 @@ class BackboneError(CnnCodesError):
     """No such backbone or layer, or the network cannot give what was asked."""
 
 
+class DeviceError(CnnCodesError):
+    """A device to compute on is not there, or its memory is too small."""
+
+
 class WeightsError(CnnCodesError):
     """Weights are missing, damaged, or do not fit the backbone."""
 
@@ -54,8 +63,8 @@ class CodesRangeError(CodesFileError):
     """A code is too large for the storage type of a codes file."""
 
 
-class MismatchError(CodesFileError):
-    """A codes file was made with other settings than those asked for."""
+class MismatchError(CnnCodesError):
+    """Codes, weights or settings do not fit what a codes file or a model was made with."""
 
 
 class ProbeError(CnnCodesError):
@@ -73,8 +82,20 @@ class RangeError(ProbeError, ValueError):
         super().__init__(message or "the rows are too large for products, or C is: scale them (--scale standard)")
 
 
+class SettingError(CnnCodesError, ValueError):
+    """A setting has a value that it cannot have."""
+
+
+class ShapeError(CnnCodesError, ValueError):
+    """An array has another shape than the codes that a model was fitted with."""
+
+
 class ModelFileError(CnnCodesError):
-    """A model file is not one, is damaged, or cannot be applied here."""
+    """A model file is not one, is damaged, or cannot be written."""
+
+
+class MissingLibraryError(CnnCodesError, ImportError):
+    """A library is missing that only some uses need; the message names the extra that brings it."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from cnncodes.calibration import softmax
-from cnncodes.errors import BackboneError, ImagesError
+from cnncodes.errors import ImagesError, SettingError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.labels import check_labels, remarks_on
 from cnncodes.probes import decide, winner
@@ -205,7 +205,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
     def _layers(self) -> tuple[str, ...]:
         layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
         if not layers:
-            raise BackboneError("layer is empty; name at least one")
+            raise SettingError("layer is empty; name at least one")
         return layers
 
     def _settings(self, layers: tuple[str, ...] | None) -> Any:

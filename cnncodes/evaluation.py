@@ -13,7 +13,7 @@ from cnncodes.errors import ProbeError
 from cnncodes.folds import Folds
 from cnncodes.html_tables import html_table
 from cnncodes.intervals import balanced_interval, wilson_interval
-from cnncodes.optional import need
+from cnncodes.optional import require
 from cnncodes.probes import SCALINGS, decide, winner
 from cnncodes.rows import few_threads
 from cnncodes.search import fit_probe
@@ -221,7 +221,7 @@ class EvaluationResult:
 
     def to_frame(self) -> Any:
         """Return the per-class figures as a pandas DataFrame, one row a class."""
-        return need("pandas", "to_frame").DataFrame(self.per_class).T.rename_axis("class").astype({"n": int})
+        return require("pandas", "to_frame").DataFrame(self.per_class).T.rename_axis("class").astype({"n": int})
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the confusion matrix: a row for each true class, shaded by its share of that class.
@@ -237,7 +237,7 @@ class EvaluationResult:
         k = len(self.classes)
         if ax is None:
             side = 2 + 0.45 * k
-            ax = need("matplotlib.pyplot", "plot").subplots(figsize=(side + 1, side), layout="constrained")[1]
+            ax = require("matplotlib.pyplot", "plot").subplots(figsize=(side + 1, side), layout="constrained")[1]
         counts = self.confusion
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)

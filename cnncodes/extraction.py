@@ -18,7 +18,7 @@ from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable, to_json
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.decoding import MAX_PIXELS
-from cnncodes.errors import CodesFileError, CodesRangeError, DecodeError, ImagesError
+from cnncodes.errors import CodesFileError, CodesRangeError, DecodeError, SettingError
 from cnncodes.forward import process_settings
 from cnncodes.images import ImageSet, load_images
 from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
@@ -128,7 +128,7 @@ def extract(
 
     Raises
     ------
-    ImagesError, BackboneError, WeightsError
+    ImagesError, BackboneError, WeightsError, SettingError, DeviceError, MissingLibraryError
         Before anything is written.
     MismatchError
         `out` was made with other settings.
@@ -196,9 +196,9 @@ def _shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, dict[
     """Deal the images out to the parts in turn; return one part, and what its file says of it."""
     part, of = shard
     if not 1 <= part <= of:
-        raise ImagesError(f"there is no part {part} of {of}; parts are counted from 1")
+        raise SettingError(f"there is no part {part} of {of}; parts are counted from 1")
     if of > len(images):
-        raise ImagesError(f"{len(images)} images do not make {of} parts; ask for fewer")
+        raise SettingError(f"{len(images)} images do not make {of} parts; ask for fewer")
     digest = describe_images(ImageTable(images.ids, images.labels, images.groups, images.splits))
     return images.take(range(part - 1, len(images), of)), {"shard": {"part": part, "of": of, "images": digest}}
 

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from cnncodes.codes import CodesFile
-from cnncodes.errors import FoldsError, ProbeError
+from cnncodes.errors import FoldsError, SettingError
 from cnncodes.evaluating import predict_rows
 from cnncodes.evaluation import majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.large_probes import fit_large_probe, sample_that_fits
@@ -107,6 +107,8 @@ def fit(
     ------
     ProbeError
         Fewer than two classes, a class with one image, no labels, or codes that are not complete.
+    SettingError, DeviceError
+        A setting has no such value, or the device is not there.
     CodesFileError
         No such file or layer.
 
@@ -118,7 +120,7 @@ def fit(
     started = time.perf_counter()
     names = _names(layers)
     if not names or len(set(names)) < len(names):
-        raise ProbeError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
+        raise SettingError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
     options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs if device in (None, "cpu") else None}
     with computing_on(device), nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from cnncodes.errors import FoldsError
+from cnncodes.errors import FoldsError, SettingError
 
 __all__ = ["Folds", "make_folds"]
 
@@ -36,12 +36,14 @@ def make_folds(
     Raises
     ------
     FoldsError
-        There is one class only, or a class that cannot be on both sides, or fewer than two folds are asked for.
+        There is one class only, or a class that cannot be on both sides.
+    SettingError
+        Fewer than two folds are asked for, or there is no such seed.
     """
     if not 0 <= seed < 2**32:
-        raise FoldsError(f"the seed is {seed}; it must be between 0 and 2**32 - 1")
+        raise SettingError(f"the seed is {seed}; it must be between 0 and 2**32 - 1")
     if cv < 2:
-        raise FoldsError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")
+        raise SettingError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")
     counts = Counter(y.tolist())
     if len(counts) < 2:
         only = f"there is one class only, {next(iter(counts))!r}" if counts else "there are no labelled images"

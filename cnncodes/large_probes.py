@@ -152,7 +152,7 @@ def fit_large_probe(
 
     Raises
     ------
-    ProbeError
+    ProbeError, SettingError
         As for `cnncodes.search.search_C`.
     """
     y = file.labels[rows]

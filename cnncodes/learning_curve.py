@@ -11,7 +11,7 @@ import numpy as np
 from cnncodes.errors import ProbeError
 from cnncodes.folds import Folds, make_folds
 from cnncodes.intervals import wilson_interval
-from cnncodes.optional import need
+from cnncodes.optional import require
 from cnncodes.search import search_C
 
 __all__ = ["LearningCurve", "learning_curve"]
@@ -71,7 +71,7 @@ class LearningCurve:
         matplotlib Axes
         """
         if ax is None:
-            ax = need("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
+            ax = require("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
         accuracy = np.array(self.accuracy)
         low, high = np.array(self.intervals).T
         ax.errorbar(self.sizes, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, label="measured")

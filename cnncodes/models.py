@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.calibration import softmax
-from cnncodes.errors import MismatchError, ModelFileError, ProbeError
+from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.model_files import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.novelty import cosine_to_nearest, novelty
@@ -207,11 +207,11 @@ class ProbeModel:
             There are no images.
         MismatchError
             The weights that are found here are not those the model was fitted with.
-        ProbeError
+        SettingError
             `min_confidence` is not from 0 to 1.
         """
         if not 0 <= min_confidence <= 1:
-            raise ProbeError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
+            raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
         answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
@@ -229,7 +229,7 @@ class ProbeModel:
         return [answers[row] for row in range(len(image_set))]
 
     def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
-        """Compute the codes that the model takes; `options` are those of `cnncodes.extraction.compute_codes`."""
+        """Compute the codes that the model takes; `options` are those of `cnncodes.computing.compute_codes`."""
         from cnncodes.computing import compute_codes
 
         layers = {name: self.description["layers"][name] for name in self.layers}
@@ -325,7 +325,7 @@ class ProbeModel:
         shape = (*middle_axis(self.description["preprocessing"]), self.coef.shape[1])
         if X.shape[1:] != shape:
             expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
-            raise ModelFileError(f"the codes have shape {X.shape}, expected {expected}")
+            raise ShapeError(f"the codes have shape {X.shape}, expected {expected}")
         return X
 
     def _width(self, layer: str) -> int:

@@ -1,22 +1,37 @@
-"""Libraries that only tables and pictures need."""
+"""Libraries that only some uses need: which extra brings each, and the one way to import them."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-__all__ = ["need"]
+from cnncodes.errors import MissingLibraryError
+
+__all__ = ["EXTRAS", "require"]
+
+EXTRAS = {"huggingface_hub": "timm", "jinja2": "report", "matplotlib": "report", "pandas": "notebook", "timm": "timm"}
 
 
-def need(module: str, what: str) -> Any:
-    """Import a module, or say what it is needed for and how to install it.
+def require(module: str, what: str) -> Any:
+    """Import a module of an optional library; `what` is the use that needs it, for the message.
 
     Raises
     ------
-    ImportError
+    MissingLibraryError
+        The library, or one that it needs itself, cannot be imported.
+
+    Examples
+    --------
+    >>> require("no_such_library", "drawing")
+    Traceback (most recent call last):
+    cnncodes.errors.MissingLibraryError: drawing needs no_such_library: pip install no_such_library
     """
+    library = module.partition(".")[0]
     try:
+        importlib.import_module(library)
         return importlib.import_module(module)
     except ImportError as error:
-        name = module.partition(".")[0]
-        raise ImportError(f"{what} needs {name}: pip install {name}") from error
+        package = f"'cnncodes[{EXTRAS[library]}]'" if library in EXTRAS else library
+        first_line = str(error).partition("\n")[0]
+        reason = "" if error.name == library else f", which cannot be imported ({first_line})"
+        raise MissingLibraryError(f"{what} needs {library}{reason}: pip install {package}") from error

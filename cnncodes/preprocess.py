@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnncodes.errors import BackboneError
+from cnncodes.errors import SettingError
 from cnncodes.views import NO_VIEWS, VIEWS, middle_axis
 
 __all__ = ["MODES", "Preprocessing"]
@@ -50,7 +50,7 @@ class Preprocessing:
 
     Raises
     ------
-    BackboneError
+    SettingError
         A value that no network can have, or nothing to cut ten views from.
 
     Examples
@@ -73,18 +73,18 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise BackboneError(f"no way to resize is called {self.mode!r}; choose {', '.join(MODES)}")
+            raise SettingError(f"no way to resize is called {self.mode!r}; choose {', '.join(MODES)}")
         if self.views not in VIEWS:
-            raise BackboneError(f"no views are called {self.views!r}; choose {', '.join(VIEWS)}")
+            raise SettingError(f"no views are called {self.views!r}; choose {', '.join(VIEWS)}")
         if self.interpolation not in INTERPOLATIONS:
-            raise BackboneError(f"interpolation {self.interpolation!r} is not known, only {', '.join(INTERPOLATIONS)}")
+            raise SettingError(f"interpolation {self.interpolation!r} is not known, only {', '.join(INTERPOLATIONS)}")
         sizes = (self.resize, self.image_size)
         if not all(isinstance(size, int) and 1 <= size <= MAX_SIZE for size in sizes):
-            raise BackboneError(f"an image size of {sizes[1]} pixels, resized to {sizes[0]}; expected 1 to {MAX_SIZE}")
+            raise SettingError(f"an image size of {sizes[1]} pixels, resized to {sizes[0]}; expected 1 to {MAX_SIZE}")
         if not all(len(values) == 3 and np.isfinite(values).all() for values in (self.mean, self.std)) or 0 in self.std:
-            raise BackboneError(f"mean {self.mean} and std {self.std}; expected three numbers each, std not 0")
+            raise SettingError(f"mean {self.mean} and std {self.std}; expected three numbers each, std not 0")
         if self.views == "10crop" and self.resize <= self.image_size:
-            raise BackboneError(
+            raise SettingError(
                 f"an image resized to {self.resize} pixels has no ten views of {self.image_size} pixels to cut out; "
                 "use --views flip"
             )
@@ -100,7 +100,7 @@ class Preprocessing:
         try:
             return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
         except (KeyError, TypeError, ValueError) as error:
-            raise BackboneError(f"the description of the preprocessing cannot be read ({error})") from error
+            raise SettingError(f"the description of the preprocessing cannot be read ({error})") from error
 
     def override(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from cnncodes.errors import ProbeError, nearest
+from cnncodes.errors import SettingError, nearest
 from cnncodes.solvers import DenseLinearSVC, DenseLogisticRegression
 from cnncodes.views import as_rows, summed
 
@@ -69,7 +69,7 @@ def make_probe(
 
     Raises
     ------
-    ProbeError
+    SettingError
         No such classifier, scaling or class weight, or C is not a positive number.
 
     Examples
@@ -80,13 +80,13 @@ def make_probe(
     """
     for name, value, table in (("clf", clf, CLASSIFIERS), ("scale", scale, SCALINGS)):
         if value not in table:
-            raise ProbeError(f"no {name} {value!r}.{nearest(value, table)} There are {', '.join(table)}")
+            raise SettingError(f"no {name} {value!r}.{nearest(value, table)} There are {', '.join(table)}")
     if not (class_weight in (None, "balanced") or isinstance(class_weight, Mapping)):
-        raise ProbeError(f"no class weight {class_weight!r}; there is 'balanced', or a weight for each class")
+        raise SettingError(f"no class weight {class_weight!r}; there is 'balanced', or a weight for each class")
     if not 0 < C < np.inf:
-        raise ProbeError(f"C is {C}; it must be positive and finite")
+        raise SettingError(f"C is {C}; it must be positive and finite")
     if not LEAST_C <= C <= 1 / LEAST_C:
-        raise ProbeError(f"C is {C:g}; it must be from {LEAST_C:g} to {1 / LEAST_C:g}, beyond which rounding decides")
+        raise SettingError(f"C is {C:g}; it must be from {LEAST_C:g} to {1 / LEAST_C:g}, beyond which rounding decides")
     classifier = CLASSIFIERS[clf](C=C, class_weight=class_weight, max_iter=max_iter)
     return make_pipeline(SCALINGS[scale](), classifier)
 

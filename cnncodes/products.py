@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from cnncodes.errors import ProbeError
+from cnncodes.errors import DeviceError
 from cnncodes.rows import Matrix, Rows
 
 __all__ = ["computing_on", "rows_of"]
@@ -27,7 +27,7 @@ def computing_on(device: str | None) -> Iterator[None]:
 
     Raises
     ------
-    ProbeError
+    DeviceError
         The device cannot be used, or its memory is too small.
 
     Examples
@@ -42,7 +42,7 @@ def computing_on(device: str | None) -> Iterator[None]:
     except RuntimeError as error:  # torch's is not imported just to be named
         if type(error).__name__ != "OutOfMemoryError":
             raise
-        raise ProbeError(f"the memory of {device} is too small for this fit; leave --device out") from error
+        raise DeviceError(f"the memory of {device} is too small for this fit; leave --device out") from error
     finally:
         _device.reset(token)
 

@@ -189,16 +189,18 @@ def open_output(path: str | None) -> Iterator[IO[str]]:
             yield stream
         os.replace(partial, path)
     except OSError as error:
-        raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
+        if error.filename is not None and str(error.filename) != str(partial):  # it is about another file
+            raise
+        raise CnnCodesError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def check_plot(path: str) -> None:
     """Raise where a plot could not be written to a path: before the work, whose time would be lost."""
-    from cnncodes.optional import need
+    from cnncodes.optional import require
 
-    formats = need("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
+    formats = require("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
     if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():

@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from cnncodes.compilation import FEWEST, compiled, pays
 from cnncodes.devices import devices_of, resolve_device
-from cnncodes.errors import BackboneError, nearest
+from cnncodes.errors import DeviceError, SettingError, nearest
 from cnncodes.first_pass import first_pass
 from cnncodes.forward import Forward, fold
 from cnncodes.fusion import can_be_fused, fused
@@ -101,7 +101,7 @@ class FrozenNetwork:
             (dtype, DTYPES, "type of codes"),
         ):
             if value not in known:
-                raise BackboneError(f"no {what} {value!r}.{nearest(value, known)} There are {', '.join(known)}")
+                raise SettingError(f"no {what} {value!r}.{nearest(value, known)} There are {', '.join(known)}")
         self.backbone = backbone
         self.pooling = pooling
         self.devices = devices_of(resolve_device(device))
@@ -204,8 +204,8 @@ class FrozenNetwork:
             self.notes.append(f"{size} images at once are too many for the memory of {self.device}: now {size // 2}")
             logger.warning(self.notes[-1])
 
-    def _too_small(self) -> BackboneError:
-        return BackboneError(
+    def _too_small(self) -> DeviceError:
+        return DeviceError(
             f"{self.device}: its memory does not hold one image of {self.backbone.preprocessing.image_size} pixels "
             "a side on its way through the network; free it, or try a smaller --image-size, or --device cpu"
         )

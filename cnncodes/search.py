@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from cnncodes.calibration import brier_score, fit_temperature
-from cnncodes.errors import ProbeError
+from cnncodes.errors import ProbeError, SettingError
 from cnncodes.folds import Folds, make_folds
 from cnncodes.probes import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
 from cnncodes.rows import few_threads
@@ -124,7 +124,7 @@ def search_C(
 
     Raises
     ------
-    ProbeError
+    ProbeError, SettingError
         As for `make_probe` and `make_folds`; or codes that are not finite.
     """
     Cs = np.sort(np.asarray(Cs, dtype=float))
@@ -248,7 +248,7 @@ def fit_probe(
 def grid_of(C: float | str) -> np.ndarray:
     """Return the values that `C` means: `C_GRID` for ``"auto"``, or the one that is given."""
     if C != "auto" and not (isinstance(C, numbers.Real) and C > 0):
-        raise ProbeError(f"C is {C!r}; it must be 'auto' or a positive number")
+        raise SettingError(f"C is {C!r}; it must be 'auto' or a positive number")
     return C_GRID if C == "auto" else np.array([float(C)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 __all__ = ["EMBEDDED_WEIGHTS", "SAMPLE", "shipped_path"]
@@ -27,4 +28,4 @@ def shipped_path(name: str) -> Path:
     for data in (package / "data", package.parent / "data"):
         if (data / name).exists():
             return data / name
-    raise FileNotFoundError(f"the shipped file data/{name} is missing: reinstall cnncodes")
+    raise FileNotFoundError(errno.ENOENT, "a shipped file is missing: reinstall cnncodes", f"data/{name}")

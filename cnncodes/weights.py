@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from cnncodes.errors import WeightsError
+from cnncodes.optional import require
 from cnncodes.preprocess import Preprocessing
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
 
@@ -130,7 +131,7 @@ def _fetch(url: str, path: Path, expected: str) -> None:
 
 def _from_hub(repository: str) -> Path:
     """Return the file in the Hugging Face cache; ask the network only when it is not there, and only briefly."""
-    import huggingface_hub
+    huggingface_hub = require("huggingface_hub", "fetching weights of timm")
     from huggingface_hub import constants
 
     filename = "model.safetensors"

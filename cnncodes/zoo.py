@@ -23,6 +23,7 @@ from cnncodes.facts import (
     Facts,
     facts_of,
 )
+from cnncodes.optional import require
 from cnncodes.parameters import KeyRules, State
 from cnncodes.preprocess import Preprocessing
 from cnncodes.quick_import import torchvision_models
@@ -144,11 +145,7 @@ def _torchvision_entry(weights: Any) -> WeightsEntry:
 
 
 def _timm() -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise BackboneError(f"networks called {TIMM}NAME need timm: pip install 'cnncodes[timm]'") from error
-    return timm
+    return require("timm", f"a network called {TIMM}NAME")
 
 
 def timm_names() -> list[str]:
@@ -162,8 +159,10 @@ def timm_network(name: str) -> Network:
 
     Raises
     ------
+    MissingLibraryError
+        timm is not installed.
     BackboneError
-        timm is not installed, or has no such network.
+        It has no such network.
     """
     timm = _timm()
     architecture, _, tag = name.removeprefix(TIMM).partition(".")
@@ -198,9 +197,7 @@ def timm_network(name: str) -> Network:
 
 
 def _timm_entry(cfg: Any) -> WeightsEntry:
-    from timm.data import resolve_data_config
-
-    data = resolve_data_config({}, pretrained_cfg=cfg.to_dict())
+    data = _timm().data.resolve_data_config({}, pretrained_cfg=cfg.to_dict())
     size = data["input_size"][-1]
     return WeightsEntry(
         name=cfg.tag,

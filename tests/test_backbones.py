@@ -16,7 +16,7 @@ from torch import nn
 from torchvision import models
 
 from cnncodes.backbones import Backbone, backbone_table, layer_table, load_backbone, register_backbone
-from cnncodes.errors import BackboneError, WeightsError
+from cnncodes.errors import BackboneError, MissingLibraryError, WeightsError
 from cnncodes.facts import FIRST_CHOICE, TIMM_FACTS, facts_of, is_non_commercial
 from cnncodes.preprocess import Preprocessing
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
@@ -383,7 +383,7 @@ def test_timm_is_listed_only_where_it_is_asked_for() -> None:
 
 def test_without_timm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(BackboneError, match=r"pip install 'cnncodes\[timm\]'"):
+    with pytest.raises(MissingLibraryError, match=r"pip install 'cnncodes\[timm\]'"):
         find_network("timm:never_asked_before")
 
 

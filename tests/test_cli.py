@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import inspect
 import io
 import json
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import numpy as np
@@ -255,14 +257,48 @@ def test_output_that_cannot_be_written_is_one_line(there: Path) -> None:
             check=False,
         )
         assert (done.returncode, b"Traceback" in done.stderr) == (code, False), done.stderr
-    if Path("/dev/full").exists():
-        with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                [sys.executable, "-m", "cnncodes", "info", "--json"], stdout=full, stderr=subprocess.PIPE, check=False
-            )
-        assert done.returncode == 1
-        assert b"Traceback" not in done.stderr
-        assert b"No space left" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("words", [["info"], ["info", "--json"], ["backbones", "--json"], ["--help"]])
+def test_standard_output_that_is_full_is_named(words: list[str], there: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "cnncodes", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EIO, "Input/output error", "a.h5"), "a.h5: Input/output error"),
+        (OSError("it cannot be read"), "it cannot be read"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_an_error_of_the_system_is_given_no_name_that_it_lacks(
+    error: OSError, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnncodes.similarity.similar", Mock(side_effect=error))
+    before = sys.stdout
+    assert run("similar", "query.png", code=1).stderr == f"error: {line}\n"
+    assert sys.stdout is before
+
+
+def test_an_error_about_another_file_is_not_blamed_on_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", "photos/a.png")
+    monkeypatch.setattr("cnncodes.report.make_report", Mock(side_effect=error))
+    stderr = run("report", "-o", str(tmp_path / "page.html"), code=1).stderr
+    assert stderr == "error: photos/a.png: Permission denied\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shipped_file_that_is_missing_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="reinstall cnncodes: 'data/nothing'"):
+        shipped_path("nothing")
 
 
 def test_defaults_of_extract_are_those_of_the_library() -> None:

@@ -22,6 +22,7 @@ from PIL import Image
 from cnncodes.codes import CodesFile, load_codes
 from cnncodes.codes_layout import ImageTable
 from cnncodes.codes_writer import CodesWriter
+from cnncodes.columns import Columns
 from cnncodes.errors import CodesFileError
 from cnncodes.images import load_images
 
@@ -384,3 +385,13 @@ def test_a_file_that_was_cut_is_refused(path: Path) -> None:
         path.write_bytes(whole[:size])
         with pytest.raises(CodesFileError, match=r"not a codes file, or damaged"):
             CodesFile.open(path)
+
+
+def test_a_file_that_became_shorter_is_named(tmp_path):
+    path = tmp_path / "short.h5"
+    path.write_bytes(bytes(8))
+    columns = Columns(path)
+    with pytest.raises(OSError, match="the file ends at byte 8") as caught:
+        columns.read(4, 8)
+    columns.close()
+    assert caught.value.filename == str(path)

@@ -15,7 +15,7 @@ from scipy.stats import multivariate_normal, norm, ttest_rel
 import cnncodes.comparison
 from cnncodes.comparing import compare
 from cnncodes.comparison import Comparison
-from cnncodes.errors import ProbeError
+from cnncodes.errors import MismatchError, SettingError
 from cnncodes.fitting import fit
 from cnncodes.intervals import paired_interval
 
@@ -125,7 +125,7 @@ def test_files_must_hold_the_same_images(codes: Path, tmp_path: Path) -> None:
     assert [row["clf"] for row in rows] == ["svm", "svm", "neighbour", "majority"]
     assert rows[0]["cv_accuracy"] == rows[1]["cv_accuracy"]
     numbers = np.flatnonzero(np.isin(Y_DIGITS, [1, 8]))[:120]
-    with pytest.raises(ProbeError, match="hold other images or labels"):
+    with pytest.raises(MismatchError, match="hold other images or labels"):
         compare([codes, write_codes(tmp_path / "other.h5", numbers, names(numbers))])
 
 
@@ -202,7 +202,7 @@ def test_the_plot_has_a_line_for_each_probe(comparison: Comparison, tmp_path: Pa
 def test_only_concatenations_cannot_be_drawn_by_depth(codes: Path) -> None:
     found = compare(codes, clfs=["svm"], layers=["layer1+penultimate"] * 2, cv=3, repeats=1)
     assert len([row for row in found.rows if row["layers"]]) == 1
-    with pytest.raises(ProbeError, match="no layer by itself to draw"):
+    with pytest.raises(SettingError, match="no layer by itself to draw"):
         found.plot()
 
 

@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 import cnncodes.device_rows
 import cnncodes.products
 from cnncodes.device_rows import DeviceRows
-from cnncodes.errors import ProbeError
+from cnncodes.errors import DeviceError
 from cnncodes.products import computing_on, rows_of
 from cnncodes.rows import Rows
 from cnncodes.solvers import DenseLinearSVC, fit_in_passes, fit_path
@@ -102,12 +102,12 @@ def test_a_device_whose_memory_is_too_small_is_named(device: str, monkeypatch: p
         raise torch.OutOfMemoryError("tried to allocate 20 GiB")
 
     monkeypatch.setattr(cnncodes.device_rows.DeviceRows, "add_gram", full)
-    with pytest.raises(ProbeError, match=r"memory of .* is too small"), computing_on(torch.device(device).type + ":0"):
+    with pytest.raises(DeviceError, match=r"memory of .* is too small"), computing_on(torch.device(device).type + ":0"):
         DenseLinearSVC(C=1e-6).fit(X, Y)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
-    with pytest.raises(ProbeError, match=f"{device}.*cannot be used to fit"), computing_on(device):
+    with pytest.raises(DeviceError, match=f"{device}.*cannot be used to fit"), computing_on(device):
         pass
     assert type(rows_of(X)) is Rows

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from cnncodes.errors import ProbeError
+from cnncodes.errors import MissingLibraryError, ProbeError
 from cnncodes.evaluation import EvaluationResult, majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.folds import make_folds
 from cnncodes.intervals import balanced_interval, wilson_interval
@@ -171,7 +171,7 @@ def test_result_as_frame_has_a_row_for_each_class(result):
 
 def test_missing_pandas_is_named_with_the_way_out(result, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(MissingLibraryError, match=r"to_frame needs pandas: pip install 'cnncodes\[notebook\]'"):
         result.to_frame()
 
 

@@ -18,7 +18,7 @@ from cnncodes import extract
 from cnncodes.codes import CodesFile, load_codes
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.computing import compute_codes, in_memory
-from cnncodes.errors import BackboneError, CodesFileError, MismatchError
+from cnncodes.errors import BackboneError, CodesFileError, DeviceError, MismatchError, SettingError
 from cnncodes.images import load_images
 from cnncodes.settings import Settings, build_network
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
@@ -275,9 +275,9 @@ def test_unknown_names_are_refused_with_the_nearest(small_sample: Path, tmp_path
         extract(small_sample, out, backbone="mobilnet_v2")
     with pytest.raises(BackboneError, match="layer3"):
         extract(small_sample, out, layers=["layer33"])
-    with pytest.raises(BackboneError, match="avg"):
+    with pytest.raises(SettingError, match="avg"):
         extract(small_sample, out, pooling="avgg")
-    with pytest.raises(BackboneError, match=r"cuda:77.*--device auto"):
+    with pytest.raises(DeviceError, match=r"cuda:77.*--device auto"):
         extract(small_sample, out, device="cuda:77")
     assert not out.exists()
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import models
 
 from cnncodes.backbones import Backbone, load_backbone, register_backbone
-from cnncodes.errors import BackboneError
+from cnncodes.errors import SettingError
 from cnncodes.preprocess import Preprocessing
 
 PLAIN = Preprocessing(32, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -219,5 +219,5 @@ def test_the_same_node_under_several_names() -> None:
 
 
 def test_no_layer_is_an_error() -> None:
-    with pytest.raises(BackboneError, match="no layer asked for; mobilenet_v2 has layer1"):
+    with pytest.raises(SettingError, match="no layer asked for; mobilenet_v2 has layer1"):
         load_backbone("mobilenet_v2").extractor([])

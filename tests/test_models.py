@@ -32,7 +32,15 @@ import cnncodes.large_probes
 import cnncodes.model_files
 import cnncodes.models
 from cnncodes.codes import CodesFile
-from cnncodes.errors import CnnCodesError, CodesFileError, MismatchError, ModelFileError, ProbeError
+from cnncodes.errors import (
+    CnnCodesError,
+    CodesFileError,
+    MismatchError,
+    ModelFileError,
+    ProbeError,
+    SettingError,
+    ShapeError,
+)
 from cnncodes.evaluating import evaluate
 from cnncodes.fitting import fit
 from cnncodes.model_files import FORMAT
@@ -144,7 +152,7 @@ BAD = np.arange(20)
 )
 def test_what_cannot_be_fitted_is_one_line_that_says_what_to_do(arguments, options, message, tmp_path):
     path = write_codes(tmp_path / "codes.h5", BAD, **arguments)
-    with pytest.raises((ProbeError, CodesFileError)) as caught:
+    with pytest.raises((ProbeError, CodesFileError, SettingError)) as caught:
         fit(path, **options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -232,7 +240,7 @@ def test_probabilities_of_an_svm_are_as_good_as_those_of_scikit_learns_calibrati
 def test_codes_of_another_length_are_refused(model):
     for shape in ((3, 41), (40,)):
         for method in (model.predict, model.novelty):
-            with pytest.raises(ModelFileError, match=r"expected \(n, 40\)"):
+            with pytest.raises(ShapeError, match=r"expected \(n, 40\)"):
                 method(np.zeros(shape))
 
 
@@ -659,7 +667,7 @@ def test_below_the_least_confidence_there_is_a_guess_and_no_label(sample_codes, 
     assert [one.probability for one in cautious] == [one.probability for one in answers]
     assert [one.label for one in cautious] == [one.guess if one.probability >= least else None for one in answers]
     assert [one.status for one in cautious].count("unsure") == 7
-    with pytest.raises(ProbeError, match="from 0 to 1"):
+    with pytest.raises(SettingError, match="from 0 to 1"):
         model.predict_images(small_sample / "test", min_confidence=80)
 
 

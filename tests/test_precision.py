@@ -17,7 +17,7 @@ from cnncodes import extract, load_codes
 from cnncodes.codes import CodesFile
 from cnncodes.computing import in_memory
 from cnncodes.decoding import decode
-from cnncodes.errors import BackboneError, CodesRangeError, MismatchError
+from cnncodes.errors import CodesRangeError, MismatchError, SettingError
 from cnncodes.images import load_images
 from cnncodes.precision import MIN_COSINE, fits_float16, largest_difference, lowest_cosine, reference_photos
 from cnncodes.preprocess import Preprocessing
@@ -211,7 +211,7 @@ def test_a_writer_refuses_what_its_file_cannot_hold(small_sample: Path, tmp_path
 
 
 def test_no_such_type_of_codes() -> None:
-    with pytest.raises(BackboneError, match=r"no type of codes 'float61'\. Did you mean 'float16'"):
+    with pytest.raises(SettingError, match=r"no type of codes 'float61'\. Did you mean 'float16'"):
         build_network(Settings(dtype="float61"))
 
 

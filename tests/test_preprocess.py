@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnncodes.errors import BackboneError
+from cnncodes.errors import SettingError
 from cnncodes.preprocess import MODES, Preprocessing
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -271,8 +271,8 @@ def test_ten_crops_are_cut_from_enough_pixels(mode):
     ],
 )
 def test_values_that_no_network_has_are_refused(change, words):
-    with pytest.raises(BackboneError, match=words):
+    with pytest.raises(SettingError, match=words):
         Preprocessing.from_dict({**PLAIN.to_dict(), **change})
     if "surprise" not in change and words != "cannot be read":
-        with pytest.raises(BackboneError, match=words):
+        with pytest.raises(SettingError, match=words):
             Preprocessing(**{**PLAIN.__dict__, **change})

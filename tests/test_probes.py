@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 import cnncodes.search
 from cnncodes.calibration import fit_temperature, softmax
-from cnncodes.errors import ProbeError
+from cnncodes.errors import ProbeError, SettingError
 from cnncodes.folds import make_folds
 from cnncodes.probes import CodeScaler, make_probe
 from cnncodes.search import C_GRID, fit_probe, search_C
@@ -87,7 +87,7 @@ def test_probe_decides_as_plain_scikit_learn(clf, scale, digits):
     ],
 )
 def test_wrong_parameter_is_refused(parameters, message):
-    with pytest.raises(ProbeError) as caught:
+    with pytest.raises(SettingError) as caught:
         make_probe(**parameters)
     assert message in str(caught.value)
 
@@ -177,7 +177,7 @@ def test_labels_that_cannot_be_cross_validated_say_what_to_do(y, groups, message
 
 
 def test_fewer_than_two_folds_are_refused():
-    with pytest.raises(ProbeError, match=r"1 folds; .* at least 2"):
+    with pytest.raises(SettingError, match=r"1 folds; .* at least 2"):
         make_folds(np.array(["a", "b"] * 5), cv=1)
 
 
@@ -406,7 +406,7 @@ def test_a_warning_inside_a_fold_becomes_a_note(monkeypatch):
 
 @pytest.mark.parametrize("C", ["automatic", -1, None])
 def test_wrong_C_is_refused(C):
-    with pytest.raises(ProbeError, match="'auto' or a positive number"):
+    with pytest.raises(SettingError, match="'auto' or a positive number"):
         fit_probe(*noisy(), C=C)
 
 

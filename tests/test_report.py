@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import csv
 import html.parser
-import importlib.util
 import io
 import json
 import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -30,10 +30,10 @@ from cnncodes.auditing import Audit
 from cnncodes.calibration import softmax
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, load_codes
-from cnncodes.errors import CnnCodesError, ImagesError
+from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.evaluation import EvaluationResult
 from cnncodes.pictures import draw_sheet
-from cnncodes.report import make_report, montage, pages
+from cnncodes.report import make_report, montage
 from cnncodes.report.answers import Answers, ask
 from cnncodes.report.choosing import OF_A_CELL, choose
 from cnncodes.report.plots import draw
@@ -152,8 +152,8 @@ def test_images_of_other_names_are_refused(hostile: tuple[Path, Path], small_sam
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
 def test_a_missing_library_is_named_with_what_to_install(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "find_spec", lambda name: None if name == library else importlib.util.find_spec(name))
-    with pytest.raises(CnnCodesError, match=rf"needs {library}: pip install 'cnncodes\[report\]'"):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingLibraryError, match=rf"needs {library}: pip install 'cnncodes\[report\]'"):
         make_report("codes.h5")
 
 

@@ -18,7 +18,7 @@ import cnncodes.runtime
 from cnncodes import extract, load_codes
 from cnncodes.codes import CodesFile
 from cnncodes.computing import compute_codes, in_memory
-from cnncodes.errors import BackboneError, MismatchError
+from cnncodes.errors import DeviceError, MismatchError
 from cnncodes.forward import fold
 from cnncodes.images import load_images
 from cnncodes.precision import reference_photos
@@ -102,7 +102,7 @@ def test_a_compiled_network_goes_on_uncompiled_with_smaller_batches(memory: dict
 
 def test_one_image_that_the_memory_does_not_hold_is_an_error(memory: dict[str, int]) -> None:
     memory[LIMIT] = 0
-    with pytest.raises(BackboneError, match="does not hold one image of 224 pixels"):
+    with pytest.raises(DeviceError, match="does not hold one image of 224 pixels"):
         build_network(settings())
 
 

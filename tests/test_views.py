@@ -28,7 +28,7 @@ from cnncodes.cli import main
 from cnncodes.codes import CodesFile
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.computing import in_memory
-from cnncodes.errors import BackboneError, MismatchError, ModelFileError
+from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.evaluation import neighbour_accuracy, nested_predictions
 from cnncodes.images import load_images
 from cnncodes.models import ProbeModel
@@ -171,7 +171,7 @@ def test_other_views_are_refused(small_sample: Path, sample_codes: Path, flip_co
     ):
         with pytest.raises(MismatchError, match=message):
             extract(small_sample, path, views=asked)
-    with pytest.raises(BackboneError, match="no views are called 'mirror'; choose none, flip, 10crop"):
+    with pytest.raises(SettingError, match="no views are called 'mirror'; choose none, flip, 10crop"):
         extract(small_sample, flip_codes, views="mirror")
     assert (digest(flip_codes), digest(sample_codes)) == before
 
@@ -315,7 +315,7 @@ def test_a_model_sums_the_scores_of_views(model: ProbeModel, flip_codes: Path) -
     chances = np.exp(expected / model.temperature)
     np.testing.assert_allclose(model.predict_proba(X), chances / chances.sum(axis=1, keepdims=True), rtol=1e-6)
     assert "of each image there are 2 views: all are trained on, and their scores are summed" in model.notes
-    with pytest.raises(ModelFileError, match=r"\(15, 1280\), expected \(n, 2, 1280\), the codes of penultimate"):
+    with pytest.raises(ShapeError, match=r"\(15, 1280\), expected \(n, 2, 1280\), the codes of penultimate"):
         model.predict(X[:, 0])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cnncodes.commands.options import CODES, command, option_device, option_json, option_weights_of_model
+from cnncodes.optional import require
 from cnncodes.rendering import open_output, print_json, print_table, stderr, waiting
 
 
@@ -36,6 +37,8 @@ def similar(
 
     if html and not images:
         raise click.UsageError("--html needs --images, the folder that the codes file was made from")
+    if html:
+        require("jinja2", "--html")  # before the work, whose time would be lost
     with waiting("loading the network"):
         found = run(query, codes, layer=layer, **options)
     if html:

@@ -17,11 +17,12 @@ from cnncodes.codes import CodesFile
 from cnncodes.fitting import fit
 from cnncodes.images import ImageSet, load_images
 from cnncodes.models import ProbeModel
+from cnncodes.optional import require
 from cnncodes.pictures import Sheet, draw_sheet
 from cnncodes.report import sections
 from cnncodes.report.answers import ask
 from cnncodes.report.choosing import choose
-from cnncodes.report.pages import require, write_page
+from cnncodes.report.pages import write_page
 from cnncodes.report.plots import COLOURS, draw
 from cnncodes.report.provenance import provenance
 from cnncodes.report.scatter import lay_out
@@ -100,16 +101,19 @@ def make_report(
 
     Raises
     ------
+    MissingLibraryError
+        Jinja or matplotlib is missing.
     CnnCodesError
-        Jinja or matplotlib is missing; or as for `fit`, `compare` and `load_images`.
+        As for `fit`, `compare` and `load_images`.
 
     Examples
     --------
     >>> make_report("codes.h5", images="photos/").save("report.html")  # doctest: +SKIP
     """
-    require("jinja2", "matplotlib")
+    for library in ("jinja2", "matplotlib"):  # before all that takes long
+        require(library, "a report")
     options = _options(advice, audit, points, seed, images)
-    image_set = None if images is None else load_images(images)  # before all that takes long
+    image_set = None if images is None else load_images(images)
     with CodesFile.open(codes) as file:
         advised, audited, notes = _examine(file, image_set, advice, audit, seed, progress)
         progress("asking the classifier")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnncodes.images import load_images
+from cnncodes.optional import require
 from cnncodes.pictures import draw_sheet
-from cnncodes.report.pages import require, write_page
+from cnncodes.report.pages import write_page
 from cnncodes.similarity import Neighbour
 
 __all__ = ["montage"]
@@ -35,14 +36,16 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
 
     Raises
     ------
-    CnnCodesError
-        Jinja is missing; or `images` has none of these images.
+    MissingLibraryError
+        Jinja is missing.
+    ImagesError
+        `images` has none of these images.
 
     Examples
     --------
     >>> page = montage("query.jpg", similar("query.jpg", "codes.h5"), "photos/")  # doctest: +SKIP
     """
-    require("jinja2")
+    require("jinja2", "a page")
     is_path = isinstance(query, (str, os.PathLike))
     asked = load_images(query if is_path else [query], labelled=False)
     return write_page(

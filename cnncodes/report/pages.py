@@ -5,22 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cnncodes.errors import CnnCodesError
+from cnncodes.optional import require
 
-__all__ = ["require", "write_page"]
+__all__ = ["write_page"]
 
 FOLDER = Path(__file__).parent
 STYLE = "report.css"
-
-
-def require(*libraries: str) -> None:
-    """Raise `CnnCodesError` where a library is missing that reports need."""
-    if missing := [name for name in libraries if find_spec(name) is None]:
-        raise CnnCodesError(f"a page needs {' and '.join(missing)}: pip install 'cnncodes[report]'")
 
 
 def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
@@ -37,7 +30,7 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
         Files of this folder.
     **values
     """
-    require("jinja2")
+    require("jinja2", "a page")
     from markupsafe import Markup
 
     texts = [_text(name) for name in scripts]
@@ -57,13 +50,13 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
 
 @cache
 def _templates() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    jinja2 = require("jinja2", "a page")
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )

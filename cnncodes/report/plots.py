@@ -6,7 +6,7 @@ import io
 import re
 from typing import Any, Protocol
 
-from cnncodes.report.pages import require
+from cnncodes.optional import require
 
 __all__ = ["COLOURS", "draw"]
 
@@ -52,7 +52,7 @@ def draw(what: Drawable, name: str, description: str) -> str:
     description : str
         For those who do not see it.
     """
-    require("matplotlib")
+    require("matplotlib", "a report")
     from cycler import cycler
     from markupsafe import Markup, escape
     from matplotlib import rc_context
