@@ -83,7 +83,8 @@ def compute_codes(
             f"{network.backbone.weights_sha256[:12]}…, wanted {description['weights_sha256'][:12]}…; "
             "put the original file back"
         )
-    if found := differences(description["preprocessing"], network.backbone.preprocessing.to_dict()):
+    prepared = network.backbone.preprocessing.to_dict()
+    if found := differences(description["preprocessing"], prepared, prefix="preprocessing."):
         raise MismatchError(
             f"this version and these weights prepare images otherwise: {'; '.join(found)}; extract and fit again"
         )
