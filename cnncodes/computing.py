@@ -14,7 +14,7 @@ from cnncodes.errors import MismatchError
 from cnncodes.images import ImageSet
 from cnncodes.pipeline import Progress, run_batches
 from cnncodes.runtime import FrozenNetwork
-from cnncodes.settings import Settings, build_network, fill_in
+from cnncodes.settings import Settings, build_network, differences, fill_in
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
 
@@ -72,7 +72,7 @@ def compute_codes(
     Raises
     ------
     MismatchError
-        The weights that are found here are not those described.
+        The weights that are found here are not those described, or images are prepared otherwise here.
     """
     asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), description)
     network = build_network(replace(asked, compile=False))  # it would take longer than a few images do
@@ -83,8 +83,11 @@ def compute_codes(
             f"{network.backbone.weights_sha256[:12]}…, wanted {description['weights_sha256'][:12]}…; "
             "put the original file back"
         )
-    if (found := network.backbone.preprocessing.to_dict()) != description["preprocessing"]:
-        raise MismatchError(f"the weights ask for the preprocessing {found}, wanted {description['preprocessing']}")
+    prepared = network.backbone.preprocessing.to_dict()
+    if found := differences(description["preprocessing"], prepared, prefix="preprocessing."):
+        raise MismatchError(
+            f"this version and these weights prepare images otherwise: {'; '.join(found)}; extract and fit again"
+        )
     return in_memory(images, network, workers=workers, progress=progress)
 
 

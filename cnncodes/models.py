@@ -335,4 +335,5 @@ class ProbeModel:
 def _made_with(description: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be the same for codes to fit a model."""
     fields = {name: description.get(name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
-    return fields | {f"preprocessing.{name}": value for name, value in description.get("preprocessing", {}).items()}
+    preprocessing = {"resized_by": "torch", **description.get("preprocessing", {})}  # files name only another
+    return fields | {f"preprocessing.{name}": value for name, value in preprocessing.items()}

@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
-from cnncodes.errors import SettingError
+from cnncodes.errors import MismatchError, SettingError
 from cnncodes.views import NO_VIEWS, VIEWS, middle_axis
 
 __all__ = ["MODES", "Preprocessing"]
 
 MODES = ("crop", "pad", "squash")
 MAX_SIZE = 16_384  # pixels that enter a network, each way
-INTERPOLATIONS = ("bilinear", "bicubic")
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 ENOUGH = 2  # times the size that it is resized to: what an image must at least be decoded to
 PARTS = (8, 4, 2)  # of its size, that a JPEG can be decoded to
 LONGEST = 16  # times the short side: of a longer image, only the centre is resized for a crop
-BLOCK_PIXELS = 2**20  # are held in float32 at a time
+RESIZED_PIXELS = 2**25  # an image resized to more is cut before that in exact mode: Pillow takes 128 MiB for them
+RESIZED_BY = "torch"  # unless a description says otherwise
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,10 @@ class Preprocessing:
     mode : {"crop", "pad", "squash"}
         Resize the short side and cut out the centre, as the weights were evaluated; or fit the whole image in and pad
         it with the mean colour, which is zero for the network; or resize both sides.
-    exact : bool
-        Resize in float32 from the full size: the very pixels of torchvision's transforms for tensors. Else bilinear
-        resizing works on integers, as those for PIL images do; and a JPEG file may be decoded at reduced scale.
+    exact : bool, default=False
+        Decode at full size and resize with Pillow: bit for bit the pixels that the transforms of the weights make of an
+        RGB PIL image. Otherwise torch resizes bilinearly, now and then one grey level off, and a JPEG file may be
+        decoded at reduced scale. Bicubic resizing is always Pillow's.
     views : {"none", "flip", "10crop"}
         What enters the network of each image: the image; or also its mirror image; or the four corners and the centre
         of the image resized to `resize` (its short side, both sides for ``pad`` and ``squash``), and those of its
@@ -90,17 +93,25 @@ class Preprocessing:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON; `views` only where there are some."""
-        fields = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-        return fields if self.middle_axis else {name: fields[name] for name in fields if name != "views"}
+        """Return the fields, ready for JSON; `views` only if there are some, ``resized_by`` only if it is not torch.
+
+        Files of older versions lack ``resized_by`` where torch made other pixels than Pillow makes now.
+        """
+        fields = {**asdict(self), "mean": list(self.mean), "std": list(self.std), "resized_by": self.resized_by}
+        usual = {"views": NO_VIEWS, "resized_by": RESIZED_BY}
+        return {name: value for name, value in fields.items() if usual.get(name) != value}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
         """Make it from what `to_dict` returned."""
+        own = {name: value for name, value in fields.items() if name != "resized_by"}
         try:
-            return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+            made = cls(**{**own, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
         except (KeyError, TypeError, ValueError) as error:
             raise SettingError(f"the description of the preprocessing cannot be read ({error})") from error
+        if made.resized_by != (resized_by := fields.get("resized_by", RESIZED_BY)):
+            raise MismatchError(f"images were resized by {resized_by}, and are by {made.resized_by} in this version")
+        return made
 
     def override(
         self,
@@ -125,6 +136,11 @@ class Preprocessing:
     def middle_axis(self) -> tuple[int, ...]:
         """The number of views as a shape, ``()`` without views."""
         return middle_axis({"views": self.views})
+
+    @property
+    def resized_by(self) -> str:
+        """The library that resizes: ``"pillow"`` or ``"torch"``."""
+        return "pillow" if self.exact or self.interpolation == "bicubic" else RESIZED_BY
 
     @property
     def _side(self) -> int:
@@ -159,7 +175,7 @@ class Preprocessing:
         return max(1, round(width * scale)), max(1, round(height * scale))
 
     def geometry(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Make an image square, as torchvision's transforms of the weights do.
+        """Make an image square, as torchvision's transforms for PIL images do.
 
         Parameters
         ----------
@@ -194,8 +210,9 @@ class Preprocessing:
     def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Resize an image to what the square is cut out of.
 
-        Where the long side is more than 16 times the short one, the centre is cut out before it is resized: the pixels
-        of the central square are the same but for rounding, and the memory stays bounded.
+        If the long side is more than 16 times the short one, the centre is cut out before it is resized: the pixels of
+        the central square are the same but for rounding, and the memory stays bounded. In exact mode, that happens
+        only if the resized image would have more than 2**25 pixels (a ratio of 512, for a short side of 256).
         """
         size = self._side
         if self.mode == "squash":
@@ -209,8 +226,9 @@ class Preprocessing:
             square[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner
             return square
         short, long = sorted((height, width))
-        if long > LONGEST * short:
-            long = LONGEST * short + (long - LONGEST * short) % 2  # an even number is cut off: the centre stays
+        ratio = max(LONGEST, RESIZED_PIXELS // self.resize**2) if self.exact else LONGEST
+        if long > ratio * short:
+            long = ratio * short + (long - ratio * short) % 2  # an even number is cut off: the centre stays
             pixels = _centre(pixels, min(height, long), min(width, long))
         scaled = int(self.resize * long / short)  # torchvision's rule
         new = (self.resize, scaled) if height <= width else (scaled, self.resize)
@@ -230,25 +248,15 @@ class Preprocessing:
     def _resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
         if pixels.shape[1:] == (height, width):
             return pixels
-        narrowest = min(height, width, *pixels.shape[1:])  # of a side of 1, torch has none for integers
-        if self.interpolation == "bilinear" and not self.exact and narrowest > 1:
-            return self._interpolated(pixels, height, width)
-        # In float32: bicubic on integers is up to 24 levels off. Widths before heights, which is the order inside
-        # `interpolate`: so blocks of rows give the same bits.
-        pixels = pixels.contiguous()
-        rows = max(1, BLOCK_PIXELS // pixels.shape[2])
-        narrow = [self._interpolated(block.float(), block.shape[1], width) for block in pixels.split(rows, dim=1)]
-        resized = self._interpolated(torch.cat(narrow, dim=1), height, width)
-        return resized.clamp_(0, 255).round_().to(torch.uint8)
-
-    def _interpolated(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        return torch.nn.functional.interpolate(
-            pixels[None],
-            (height, width),
-            mode=self.interpolation,
-            align_corners=False,
-            antialias=True,
-        )[0]
+        narrowest = min(height, width, *pixels.shape[1:])  # torch cannot resize integers with a side of 1
+        if self.resized_by == "torch" and narrowest > 1:
+            return torch.nn.functional.interpolate(
+                pixels[None], (height, width), mode=self.interpolation, align_corners=False, antialias=True
+            )[0]
+        # In one call: releases of Pillow differ in whether they resize widths or heights first, rounding between.
+        image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        resized = np.array(image.resize((width, height), INTERPOLATIONS[self.interpolation]))
+        return torch.from_numpy(resized).permute(2, 0, 1)
 
 
 def _centre(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from cnncodes.backbones import load_backbone
 from cnncodes.codes import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.forward import process_settings
+from cnncodes.preprocess import RESIZED_BY
 from cnncodes.runtime import FrozenNetwork
 from cnncodes.views import NO_VIEWS
 
@@ -58,7 +59,8 @@ class Settings:
         What is kept of each image: its codes; or also those of its mirror image; or those of its four corners and its
         centre, and of the same of its mirror image.
     exact_decode : bool
-        Decode JPEG files at full size, and resize in float32.
+        Decode JPEG files at full size and resize with Pillow: bit for bit the pixels that the transforms of the weights
+        make of an RGB PIL image.
     compile : bool
         Compile the network; by default where that saves more time than it takes.
     allow_partial : bool
@@ -168,6 +170,7 @@ def refuse_mismatch(out: Path, held: Mapping[str, Any], asked: Mapping[str, Any]
     """Raise `MismatchError` where a codes file was made with other settings than those asked for."""
     if found := differences(held, asked):
         elsewhere = any(one.startswith(UNASKED) for one in found)
+        elsewhere |= all(one.startswith("preprocessing.resized_by") for one in found)  # follows from two options
         ask = "It was made by another version, or on another kind of machine:" if elsewhere else "Ask for the same,"
         raise MismatchError(
             f"{out} was made otherwise: {'; '.join(found)}. {ask} choose another file with -o, or delete it"
@@ -182,7 +185,8 @@ def differences(
     for name in sorted({*held, *asked}):
         if not every and ((not prefix and name in ("layers", "links")) or (prefix, name) == ("versions.", "cnncodes")):
             continue
-        was, now = held.get(name), asked.get(name)
+        usual = RESIZED_BY if name == "resized_by" else None
+        was, now = held.get(name, usual), asked.get(name, usual)
         if isinstance(was, dict) and isinstance(now, dict):
             found += differences(was, now, every=every, prefix=f"{prefix}{name}.")
         elif was != now:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from bad_images import make_bad_images
 from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from cnncodes import extract
+from cnncodes import evaluate, extract, fit
 from cnncodes.codes import CodesFile, load_codes
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.computing import compute_codes, in_memory
 from cnncodes.errors import BackboneError, CodesFileError, DeviceError, MismatchError, SettingError
 from cnncodes.images import load_images
+from cnncodes.preprocess import Preprocessing
 from cnncodes.settings import Settings, build_network
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
 
@@ -28,17 +30,14 @@ NODES = {"layer2": "features.6", "layer3": "features.13", "layer4": "features.18
 
 @pytest.fixture(scope="module")
 def plain(photos: Path) -> dict[str, torch.Tensor]:
-    """Maps of plain torchvision, one image at a time, with its own transforms."""
+    """Maps of plain torchvision, one image at a time, with its own transforms for PIL images."""
     weights = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1
     model = torchvision.models.mobilenet_v2()
     model.load_state_dict(torch.load(shipped_path(EMBEDDED_WEIGHTS), weights_only=True))
     network = create_feature_extractor(model.eval(), [*NODES.values(), "classifier.0"]).eval()
     transform = weights.transforms()
-    outputs = []
     with torch.inference_mode():
-        for path in sorted(photos.rglob("*.png")):
-            pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
-            outputs.append(network(transform(pixels)[None]))
+        outputs = [network(transform(Image.open(path))[None]) for path in sorted(photos.rglob("*.png"))]
     return {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
 
 
@@ -65,6 +64,40 @@ def test_codes_equal_those_of_plain_torchvision(photos: Path, plain: dict[str, t
             continue  # quarters of an odd map overlap: no plain pooling gives them
         assert relative_error(codes[name], by_hand[pooling](maps).numpy()) <= 1e-5
     assert relative_error(codes["penultimate"], plain["classifier.0"].numpy()) <= 1e-5
+
+
+def test_codes_of_the_exact_mode_of_older_versions_are_read_but_never_mixed_with_new_ones(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older versions called exact what torch resized, and did not record which library did."""
+
+    def older(preprocessing: Preprocessing) -> dict[str, Any]:
+        return {name: value for name, value in newer(preprocessing).items() if name != "resized_by"}
+
+    old = tmp_path / "old.h5"
+    settings: dict[str, Any] = {"layers": ["penultimate"], "image_size": 64}
+    newer = Preprocessing.to_dict
+    with monkeypatch.context() as patch:
+        patch.setattr(Preprocessing, "to_dict", older)
+        extract(small_sample, old, **settings, exact_decode=True)
+    assert load_codes(old, "penultimate").shape == (45, 1280)
+    model = fit(old, clf="svm", C=1.0)
+    words = "preprocessing.resized_by is 'torch', asked 'pillow'"
+    for asked in ({}, {"exact_decode": True}):
+        with pytest.raises(MismatchError, match=f"{words}. It was made by another version"):
+            extract(small_sample, old, **asked)
+    with pytest.raises(MismatchError, match=words):
+        list(model.predict_images(small_sample / "test" / "Bag"))
+    new = tmp_path / "new.h5"
+    extract(small_sample, new, **settings, exact_decode=True)
+    with pytest.raises(MismatchError, match="resized_by is 'pillow' there and 'torch' in the model"):
+        evaluate(new, model)
+    plain = tmp_path / "plain.h5"
+    extract(small_sample, plain, **settings)
+    with CodesFile.open(plain) as file:
+        assert "resized_by" not in file.description["preprocessing"]
+    with pytest.raises(MismatchError, match=f"exact is False, asked True; {words}. Ask for the same"):
+        extract(small_sample, plain, exact_decode=True)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -72,6 +72,7 @@ def test_wheel_holds_every_module_and_nothing_of_the_checkout(wheel):
         names = archive.namelist()
     assert len(names) == len(set(names))
     package = [path for path in (ROOT / "cnncodes").rglob("*") if path.suffix in {".py", ".j2", ".css", ".js"}]
+    package.append(ROOT / "cnncodes" / "py.typed")  # else type checkers take the package for untyped
     assert {path.relative_to(ROOT).as_posix() for path in package} <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"cnncodes"}
     assert not [name for name in names if re.search(r"(^|/)(tests?_?\w*\.py|conftest\.py|__pycache__)", name)]

@@ -50,6 +50,10 @@ def sklearn_photo(name: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def plain_torchvision(crops: list[Path]) -> np.ndarray:
+    return codes_by_torchvision(crops)
+
+
+def codes_by_torchvision(paths: list[Path]) -> np.ndarray:
     """Codes by torchvision alone: its network, its transforms, PIL images, one at a time."""
     weights = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1
     model = torchvision.models.mobilenet_v2()
@@ -57,7 +61,7 @@ def plain_torchvision(crops: list[Path]) -> np.ndarray:
     model.classifier = torch.nn.Identity()
     model.eval()
     with torch.inference_mode():
-        codes = [model(weights.transforms()(Image.open(path).convert("RGB"))[None]) for path in crops]
+        codes = [model(weights.transforms()(Image.open(path).convert("RGB"))[None]) for path in paths]
     return torch.cat(codes).numpy()
 
 
@@ -73,6 +77,23 @@ def test_every_path_agrees_with_plain_torchvision(
     codes = in_memory(load_images(crops), network).codes["penultimate"]
     least = 0.99995 if network.precision == "fp32" else 0.998
     assert cosines(codes, plain_torchvision).min() >= least
+
+
+def test_exact_codes_are_those_of_plain_torchvision(
+    crops: list[Path], plain_torchvision: np.ndarray, tmp_path: Path
+) -> None:
+    """Also of large JPEG files, which are decoded at reduced scale without the option."""
+    large = [tmp_path / "china.jpg", tmp_path / "flower.jpg"]
+    for path in large:
+        sklearn_photo(path.name).resize((2000, 1335)).save(path, quality=90)
+    expected = np.concatenate([plain_torchvision, codes_by_torchvision(large)])
+    differences = []
+    for exact in (True, False):
+        network = build_network(Settings(layers="penultimate", exact_decode=exact, **FULL))
+        codes = in_memory(load_images([*crops, *large]), network).codes["penultimate"]
+        differences.append(np.linalg.norm(codes - expected, axis=1) / np.linalg.norm(expected, axis=1))
+    assert differences[0].max() < 1e-5
+    assert differences[1].max() > 1e-3
 
 
 def test_bfloat16_needs_the_first_layers_in_float32(crops: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

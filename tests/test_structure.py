@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,23 @@ def test_each_lower_bound_has_its_reason_and_no_upper_one_is_set():
     reasons = re.findall(r"^\| *`([\w-]+>=[\d.]+)` *\| *\S", TABLE.read_text(encoding="utf-8"), re.M)
     bounds.remove("cnncodes[report]")
     assert sorted(bounds) == sorted(reasons), "pyproject.toml and the table of lower bounds in CONTRIBUTING.md differ"
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((TABLE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {
+        re.split(r"[^\w-]", requirement)[0].lower()
+        for requirement in [*project["dependencies"], *extras["timm"], *extras["report"]]
+    }
+    distributions = packages_distributions()
+    missing: dict[str, str] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"cnncodes"}:
+                if not declared & {one.lower() for one in distributions.get(name, [name])}:
+                    missing.setdefault(name, path.name)
+    assert not missing

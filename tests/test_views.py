@@ -100,9 +100,10 @@ def test_ten_views_are_those_of_plain_torchvision(photos: Path) -> None:
     codes = in_memory(load_images(paths), build_network(settings)).codes["penultimate"]
     assert codes.shape == (3, 10, 1280)
     for path, found in zip(paths, codes, strict=True):
-        pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)
-        whole = functional.resize(pixels, transform.resize_size, antialias=True)
-        crops = torch.stack(functional.ten_crop(whole, transform.crop_size))
+        whole = functional.resize(Image.open(path), transform.resize_size)
+        crops = torch.stack(
+            [functional.pil_to_tensor(crop) for crop in functional.ten_crop(whole, transform.crop_size)]
+        )
         with torch.inference_mode():
             maps = model.features(functional.normalize(crops / 255, transform.mean, transform.std))
         expected = maps.mean((2, 3)).numpy()

@@ -60,7 +60,12 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together.")
 @option_workers
 @click.option("--dtype", type=click.Choice(["auto", "float16", "float32"]), help="Of the codes.  [default: auto]")
-@click.option("--exact-decode", is_flag=True, default=None, help="Decode JPEG at full size, resize in float32.")
+@click.option(
+    "--exact-decode",
+    is_flag=True,
+    default=None,
+    help="Decode JPEG at full size and resize with Pillow: to the bit the pixels of the weights' own transform.",
+)
 @click.option("--compile/--no-compile", default=None, help="Compile the network.  [default: where it saves time]")
 @click.option(
     "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
