@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -138,6 +140,92 @@ def test_a_network_that_keeps_what_it_computes_can_be_traced_again() -> None:
         assert isinstance(extractor, fx.GraphModule)
         with torch.inference_mode():
             assert torch.equal(extractor(x)["penultimate"], x.mean(dim=(2, 3)) + network.bias * 2)
+
+
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    return x * (2 if isinstance(x, torch.Tensor) else 1 / 0)
+
+
+fx.wrap("scaled")
+
+
+def through_a_helper(x: torch.Tensor) -> torch.Tensor:
+    return scaled(x) * math.sqrt(x.shape[1])
+
+
+class Wrapping(Straight):
+    """Calls what is recorded and not looked into, and a function of numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(through_a_helper(scaled(self.conv(x))).mean(dim=(2, 3)))
+
+
+def test_functions_that_are_not_looked_into_are_recorded() -> None:
+    backbone = own(lambda: Wrapping(True))
+    extractor = backbone.extractor(["penultimate"])
+    assert isinstance(extractor, fx.GraphModule)
+    assert [node.target for node in extractor.graph.nodes if node.target in (scaled, math.sqrt)] == [
+        scaled,
+        scaled,
+        math.sqrt,
+    ]
+    with torch.inference_mode():
+        expected = backbone.module.conv(images()).mul(4 * math.sqrt(8)).mean(dim=(2, 3))
+        torch.testing.assert_close(extractor(images())["penultimate"], expected)
+
+
+def test_a_network_that_makes_tensors_as_it_runs_or_is_compiled_in_part_runs_with_hooks() -> None:
+    class Making(Straight):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head((self.conv(x) * torch.full((1,), 3.0)).mean(dim=(2, 3)))
+
+    backbone = own(lambda: Making(True))
+    with torch.inference_mode():
+        expected = backbone.module.conv(images()).mul(3).mean(dim=(2, 3))
+        torch.testing.assert_close(backbone.extractor(["penultimate"])(images())["penultimate"], expected)
+
+
+def test_other_threads_run_networks_while_some_are_traced() -> None:
+    """The same network, another one, and the tracing of somebody else; and torch is what it was."""
+    before = [getattr(nn.Module, name) for name in ("__call__", "__getattr__")], vars(math).copy()
+    backbone, others = own(lambda: Wrapping(True)), [models.resnet18().eval(), nn.Sequential(nn.Linear(4, 4))]
+    mine, x, small = backbone.extractor(["penultimate"]), images(64), torch.randn(2, 4)
+    end = time.monotonic() + 4
+
+    @torch.inference_mode()
+    def run() -> int:
+        expected = backbone.module(x), others[0](x), others[1](small), mine(x)["penultimate"]
+        passes = 0
+        while time.monotonic() < end:
+            passes += 1
+            found = backbone.module(x), others[0](x), others[1](small), mine(x)["penultimate"]
+            assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+        return passes
+
+    def trace() -> int:
+        traces = 0
+        while time.monotonic() < end:
+            traces += 1
+            extractor = backbone.extractor(["conv", "penultimate"])
+            assert isinstance(extractor, fx.GraphModule)
+            assert str(extractor.graph) == graph
+        return traces
+
+    def trace_elsewhere() -> int:
+        traces = 0
+        while time.monotonic() < end:
+            traces += 1
+            assert [node.op for node in fx.symbolic_trace(others[1]).graph.nodes][1:-1] == ["call_module"]
+        return traces
+
+    graph = str(backbone.extractor(["conv", "penultimate"]).graph)
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(work) for work in (run, trace, trace)]
+        assert all(one.result() > 1 for one in done)
+        end = time.monotonic() + 2
+        done = [pool.submit(work) for work in (trace, trace, trace_elsewhere)]
+        assert all(one.result() > 1 for one in done)
+    assert ([getattr(nn.Module, name) for name in ("__call__", "__getattr__")], vars(math).copy()) == before
 
 
 def test_a_network_that_cannot_be_traced_runs_with_hooks() -> None:
