@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -186,46 +186,41 @@ def test_a_network_that_makes_tensors_as_it_runs_or_is_compiled_in_part_runs_wit
 
 
 def test_other_threads_run_networks_while_some_are_traced() -> None:
-    """The same network, another one, and the tracing of somebody else; and torch is what it was."""
-    before = [getattr(nn.Module, name) for name in ("__call__", "__getattr__")], vars(math).copy()
-    backbone, others = own(lambda: Wrapping(True)), [models.resnet18().eval(), nn.Sequential(nn.Linear(4, 4))]
-    mine, x, small = backbone.extractor(["penultimate"]), images(64), torch.randn(2, 4)
-    end = time.monotonic() + 4
+    """The same network, other ones, and the tracing of somebody else; and torch is what it was."""
+    before = nn.Module.__call__, nn.Module.__getattr__, vars(math).copy()
+    backbone, other = own(lambda: Wrapping(True)), nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    mine, x = backbone.extractor(["penultimate"]), images()
+    graph = str(backbone.extractor(["conv", "penultimate"]).graph)
+    traced = threading.Event()
 
     @torch.inference_mode()
-    def run() -> int:
-        expected = backbone.module(x), others[0](x), others[1](small), mine(x)["penultimate"]
-        passes = 0
-        while time.monotonic() < end:
-            passes += 1
-            found = backbone.module(x), others[0](x), others[1](small), mine(x)["penultimate"]
-            assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
-        return passes
+    def run() -> None:
+        expected = backbone.module(x), other(x), mine(x)["penultimate"]
+        while not traced.is_set():
+            found = backbone.module(x), other(x), mine(x)["penultimate"]
+            assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
 
-    def trace() -> int:
-        traces = 0
-        while time.monotonic() < end:
-            traces += 1
+    def trace() -> None:
+        for _ in range(40):
             extractor = backbone.extractor(["conv", "penultimate"])
             assert isinstance(extractor, fx.GraphModule)
             assert str(extractor.graph) == graph
-        return traces
 
-    def trace_elsewhere() -> int:
-        traces = 0
-        while time.monotonic() < end:
-            traces += 1
-            assert [node.op for node in fx.symbolic_trace(others[1]).graph.nodes][1:-1] == ["call_module"]
-        return traces
+    def trace_elsewhere() -> None:
+        for _ in range(40):
+            assert [node.target for node in fx.symbolic_trace(other).graph.nodes][1:-1] == ["0", "1"]
 
-    graph = str(backbone.extractor(["conv", "penultimate"]).graph)
-    with ThreadPoolExecutor(4) as pool:
-        done = [pool.submit(work) for work in (run, trace, trace)]
-        assert all(one.result() > 1 for one in done)
-        end = time.monotonic() + 2
-        done = [pool.submit(work) for work in (trace, trace, trace_elsewhere)]
-        assert all(one.result() > 1 for one in done)
-    assert ([getattr(nn.Module, name) for name in ("__call__", "__getattr__")], vars(math).copy()) == before
+    with ThreadPoolExecutor(3) as pool:
+        running, *tracing = [pool.submit(work) for work in (run, trace, trace)]
+        try:
+            for one in tracing:
+                one.result()
+        finally:
+            traced.set()
+        running.result()
+        for one in [pool.submit(work) for work in (trace, trace, trace_elsewhere)]:
+            one.result()
+    assert (nn.Module.__call__, nn.Module.__getattr__, vars(math).copy()) == before
 
 
 def test_a_network_that_cannot_be_traced_runs_with_hooks() -> None:
