@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+
+from cnncodes.process import has_workers, own_process
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
@@ -16,6 +17,7 @@ def run() -> None:
     files are closed by then.
     """
     try:
+        own_process()
         from cnncodes.cli import main
 
         main()
@@ -23,8 +25,7 @@ def run() -> None:
         code: int | str | None = INTERRUPTED
     except SystemExit as end:
         code = end.code
-        left_behind = any(thread.name.startswith("cnncodes-") for thread in threading.enumerate())
-        if code != INTERRUPTED and not left_behind:
+        if code != INTERRUPTED and not has_workers():
             raise
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

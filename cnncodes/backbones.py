@@ -13,10 +13,12 @@ Examples
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,8 +225,7 @@ def load_backbone(
     choice = _choose(network, weights)
     notes: list[str] = []
     head_loaded = True
-    with torch.random.fork_rng(devices=[]):  # the seed is ours, the caller's random state stays
-        torch.manual_seed(SEED)
+    with _own_random_state():
         if choice.path is None:
             module = network.build(choice.entry)
         elif choice.published and network.loads_itself:
@@ -258,6 +259,17 @@ def load_backbone(
         allow_partial=allow_partial,
         facts=network.facts,
     )
+
+
+_building = threading.RLock()  # a builder may load another backbone
+
+
+@contextlib.contextmanager
+def _own_random_state() -> Iterator[None]:
+    """Let random parameters be those of our seed, one network at a time; the caller's random state stays."""
+    with _building, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(SEED)  # torch.manual_seed would seed GPUs, too
+        yield
 
 
 def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -> tuple[str, Preprocessing]:

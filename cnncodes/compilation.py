@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,8 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from cnncodes.allocation import freed_memory_kept
-from cnncodes.one_thread import one_thread
+from cnncodes.process import inference_settings
 
 __all__ = ["compiled", "pays"]
 
@@ -21,12 +21,13 @@ COMPILE_SECONDS = 40.0  # what the first compilation of a network takes; later r
 SAVED = 0.4  # of the time of the uncompiled forward pass
 SAVED_FUSED = 0.05  # … where convolutions do what follows them already
 MANY = 1000  # networks of a process; of more than 8, torch would run the others uncompiled without a word
+_compiling = threading.Lock()  # the options of the compiler are those of the whole process
 FEWEST = 1000  # images for which it is worth a thought
 
 
 def pays(run: Callable[[], Any], n_batches: float, workers: int, *, fused: bool) -> bool:
     """Whether compiling takes less time than it saves; `run` computes one batch, on one thread."""
-    with one_thread(), freed_memory_kept():
+    with inference_settings():
         run()
         started = time.perf_counter()
         run()
@@ -51,6 +52,6 @@ def compiled(forward: nn.Module, batch: torch.Tensor) -> nn.Module:
 
     fast = cast(nn.Module, torch.compile(forward, dynamic=False))
     limit = torch._dynamo.config.patch(recompile_limit=MANY)
-    with limit, config.patch(freezing=True), torch.inference_mode():
+    with _compiling, limit, config.patch(freezing=True), torch.inference_mode():
         fast(batch)
     return fast

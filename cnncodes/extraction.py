@@ -19,9 +19,9 @@ from cnncodes.codes_layout import ImageTable, to_json
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.decoding import MAX_PIXELS
 from cnncodes.errors import CodesFileError, CodesRangeError, DecodeError, SettingError
-from cnncodes.forward import process_settings
 from cnncodes.images import ImageSet, load_images
 from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
+from cnncodes.process import inference_settings
 from cnncodes.runtime import FrozenNetwork
 from cnncodes.settings import (
     Settings,
@@ -152,7 +152,7 @@ def extract(
     elif asked.compile is None and shard is not None:  # without a clock: parts that differ could not be merged
         network.compiled = network.can_be_compiled and not network.fused and n_all // shard[1] >= SHARD_COMPILED
     if held is None:
-        with process_settings():
+        with inference_settings():
             network.warm_up()  # so that the file says truly whether it could be compiled
     _prepare(out, image_set, {**describe_network(network), **about_shard}, held)
     options: dict[str, Any] = {

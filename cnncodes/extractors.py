@@ -6,15 +6,15 @@ import copy
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.fx.graph import inplace_methods
 
 from cnncodes.layers import INPUT
+from cnncodes.tracing import Tracer
 
 __all__ = ["Tap", "build_extractor"]
 
@@ -115,25 +115,6 @@ class _DeepestReachedError(Exception):
     """All wanted layers are there: nothing more needs to be computed."""
 
 
-class _Tracer(fx.Tracer):
-    """Trace a network and note the graph node of each module's input and output (of its last call)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nodes: dict[str, fx.Node] = {}
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        path = self.path_of_module(m)
-        if args and isinstance(args[0], fx.Proxy):
-            self.nodes[path + INPUT] = args[0].node
-        output = super().call_module(m, forward, args, kwargs)
-        if isinstance(output, fx.Proxy):
-            self.nodes[path] = output.node
-        return output
-
-
 def build_extractor(network: nn.Module, taps: Mapping[str, Tap], calls: Mapping[str, int]) -> nn.Module:
     """Cut a network after the deepest of the wanted layers.
 
@@ -158,9 +139,9 @@ def build_extractor(network: nn.Module, taps: Mapping[str, Tap], calls: Mapping[
     return _cut(network, traced, taps).eval()
 
 
-def _trace(network: nn.Module) -> _Tracer | None:
+def _trace(network: nn.Module) -> Tracer | None:
     """Trace the network into a graph without in-place operations; None where that cannot be done."""
-    tracer = _Tracer()
+    tracer = Tracer()
     tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     try:
         tracer.graph = tracer.trace(copy.deepcopy(network, tensors))  # it may keep what it is given: proxies, here
@@ -186,7 +167,7 @@ def _is_in_place(node: fx.Node) -> bool:
     return in_place or name in IN_PLACE_OPERATORS or node.kwargs.get("out") is not None
 
 
-def _cut(network: nn.Module, traced: _Tracer, taps: Mapping[str, Tap]) -> fx.GraphModule:
+def _cut(network: nn.Module, traced: Tracer, taps: Mapping[str, Tap]) -> fx.GraphModule:
     graph = traced.graph
     order = {node: i for i, node in enumerate(graph.nodes)}
     ends = {name: traced.nodes[tap.node] for name, tap in taps.items()}

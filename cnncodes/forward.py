@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
-from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from cnncodes.allocation import freed_memory_kept
-from cnncodes.full_float32 import full_float32
 from cnncodes.fusion import is_hooked
-from cnncodes.one_thread import one_thread
 from cnncodes.pooling import pool
 from cnncodes.preprocess import Preprocessing
 
-__all__ = ["Forward", "fold", "process_settings"]
+__all__ = ["Forward", "fold"]
 
 logger = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def process_settings() -> Iterator[None]:
-    """What a network needs of its process: one thread for each worker, freed memory kept, float32 in full."""
-    with one_thread(), freed_memory_kept(), full_float32():
-        yield
 
 
 class Forward(nn.Module):

@@ -6,7 +6,6 @@ import hashlib
 import queue
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,9 @@ import torch
 
 from cnncodes.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.errors import DecodeError
-from cnncodes.forward import process_settings
 from cnncodes.images import ImageSet
 from cnncodes.journal import Journal, too_slow
+from cnncodes.process import inference_settings, register_worker, use_one_thread
 from cnncodes.runtime import FrozenNetwork
 
 __all__ = ["IMAGE_TIMEOUT", "Batch", "Progress", "read_source", "run_batches"]
@@ -83,10 +82,9 @@ def run_batches(
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
     workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
     done = failed = 0
-    with process_settings(), Journal(codes, workers) as journal, warnings.catch_warnings():
+    with inference_settings(), Journal(codes, workers) as journal:
         if pieces:
             network.warm_up()
-        warnings.filterwarnings("ignore", module="PIL")  # for all threads: on odd files
         pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
         try:
             for batch in pool.run(iter(pieces)):
@@ -173,10 +171,11 @@ class _Worker(threading.Thread):
         self.left_behind = False
         # What is being decoded since when (monotonic seconds); one tuple, so that it is read and written as a whole.
         self.state: tuple[_Piece | None, int | None, np.ndarray, float] = (None, None, NO_DIGEST, 0.0)
+        register_worker(self)
         self.start()
 
     def run(self) -> None:
-        torch.set_num_threads(1)
+        use_one_thread()
         while not self.left_behind and (piece := self.pool.tasks.get()) is not None:
             result: Batch | BaseException
             try:

@@ -13,6 +13,7 @@ from torch import nn
 from cnncodes.calibration import softmax
 from cnncodes.errors import BackboneError
 from cnncodes.precision import reference_photos
+from cnncodes.process import inference_settings
 from cnncodes.settings import Settings, build_network, fill_in
 
 __all__ = ["PretrainedHead"]
@@ -50,7 +51,8 @@ class PretrainedHead:
             raise BackboneError(f"{network.backbone.name} has no linear head for the 1,000 classes of ImageNet")
         self._weight = head.weight.detach().numpy()  # (1000, n_features)
         self._bias = head.bias.detach().numpy()
-        self.photos = network(reference_photos(network.backbone.preprocessing))[LAYER]
+        with inference_settings():
+            self.photos = network(reference_photos(network.backbone.preprocessing))[LAYER]
 
     def confidence(self, codes: np.ndarray) -> np.ndarray:
         """Return the probability of the most likely class of ImageNet, shape (n,), for codes (n, n_features)."""

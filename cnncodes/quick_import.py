@@ -1,4 +1,4 @@
-"""Imports torchvision without torch's compiler, which takes longer to import than all the rest."""
+"""Imports torchvision, in a process of our own without torch's compiler, which takes longer than all the rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib
 import sys
 from importlib.metadata import version
 from types import ModuleType
+
+from cnncodes.process import is_own_process
 
 __all__ = ["torchvision_models"]
 
@@ -19,9 +21,15 @@ def torchvision_models() -> ModuleType:
 
     One operation of torchvision, which no classification network has, asks the compiler a question when it is called.
     While torchvision is imported, a stand-in for the compiler takes note of the question only: seconds less from the
-    start of a command to its first image. Whoever needs the compiler afterwards imports the real one.
+    start of a command to its first image. Whoever needs the compiler afterwards imports the real one. Another thread
+    would meet the stand-in, so there is none before `own_process`.
     """
-    if "torchvision" not in sys.modules and COMPILER not in sys.modules and version("torchvision").startswith(TRIED):
+    if (
+        is_own_process()
+        and "torchvision" not in sys.modules
+        and COMPILER not in sys.modules
+        and version("torchvision").startswith(TRIED)
+    ):
         package, functions = ModuleType(COMPILER), ModuleType(f"{COMPILER}.utils")
         functions.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
         sys.modules.update({package.__name__: package, functions.__name__: functions})

@@ -11,8 +11,8 @@ from typing import Any
 from cnncodes.backbones import load_backbone
 from cnncodes.codes import CodesFile
 from cnncodes.errors import MismatchError
-from cnncodes.forward import process_settings
 from cnncodes.preprocess import RESIZED_BY
+from cnncodes.process import inference_settings
 from cnncodes.runtime import FrozenNetwork
 from cnncodes.views import NO_VIEWS
 
@@ -136,7 +136,7 @@ def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
 
 
 def build_network(settings: Settings) -> FrozenNetwork:
-    with process_settings():
+    with inference_settings():
         backbone = load_backbone(
             settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
         )

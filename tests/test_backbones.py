@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,6 +195,24 @@ def test_random_weights_are_seeded_and_leave_the_callers_random_state() -> None:
     assert first.weights_sha256 == second.weights_sha256
     assert first.weights_sha256 != load_backbone("squeezenet1_0", "random").weights_sha256
     assert (first.licence, first.categories) == (None, None)
+
+
+def test_random_weights_are_seeded_in_several_threads_too() -> None:
+    expected = load_backbone("squeezenet1_1", "random").weights_sha256
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load_backbone("squeezenet1_1", "random").weights_sha256, range(12)))
+    assert set(found) == {expected}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_random_state_of_gpus_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    load_backbone("squeezenet1_1", "random")
+    assert not seeds
 
 
 def test_a_vision_transformer_is_built_for_the_size_of_its_weights() -> None:

@@ -10,11 +10,13 @@ import pickle
 import struct
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from digit_codes import DESCRIPTION, LAYERS, X_DIGITS, Y_DIGITS, names, write_codes
 from safetensors import safe_open
 from safetensors.numpy import save as save_arrays
@@ -42,11 +44,13 @@ from cnncodes.errors import (
     ShapeError,
 )
 from cnncodes.evaluating import evaluate
+from cnncodes.extraction import extract
 from cnncodes.fitting import fit
 from cnncodes.model_files import FORMAT
 from cnncodes.models import ProbeModel
 
 N_TRAIN, N_TEST = 240, 160
+WEIGHTS = {"mobilenet_v2": None, "squeezenet1_1": "random"}
 
 
 @pytest.fixture(scope="module")
@@ -687,3 +691,32 @@ def test_model_without_its_weights_refuses_to_predict(sample_codes, small_sample
     model.description = {**model.description, "weights_sha256": "ab" * 32}
     with pytest.raises(CnnCodesError, match="SHA-256"):
         model.predict_images(small_sample / "test")
+
+
+def test_predicting_and_extracting_at_once_gives_what_one_gives(
+    sample_codes: Path, small_sample: Path, tmp_path: Path
+) -> None:
+    model = fit(sample_codes, C=0.01)
+
+    def predict() -> list[Any]:
+        return [(one.path, one.label, one.probability) for one in model.predict_images(small_sample / "test")]
+
+    def write(name: str, backbone: str) -> list[np.ndarray]:
+        extract(small_sample / "test", tmp_path / name, backbone=backbone, weights=WEIGHTS[backbone], image_size=64)
+        with CodesFile.open(tmp_path / name) as file:
+            return [file.codes(layer) for layer in file.layers]
+
+    def torch_now() -> list[Any]:
+        module = torch.nn.Module
+        return [module.__call__, module.__getattr__, torch.get_num_threads(), torch.get_rng_state().tolist()]
+
+    before = torch_now()
+    expected = predict(), write("0.h5", "mobilenet_v2"), write("1.h5", "squeezenet1_1")
+    for turn in "ab":
+        with ThreadPoolExecutor(4) as pool:
+            predicted = [pool.submit(predict) for _ in range(2)]
+            written = [pool.submit(write, f"{turn}{name}.h5", name) for name in WEIGHTS]
+            assert [one.result() for one in predicted] == [expected[0]] * 2
+            for codes, one in zip(expected[1:], written, strict=True):
+                assert all(np.array_equal(a, b) for a, b in zip(codes, one.result(), strict=True))
+    assert torch_now() == before

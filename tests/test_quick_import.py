@@ -7,7 +7,9 @@ import sys
 
 SCRIPT = """
 import sys
+from cnncodes.process import own_process
 from cnncodes.quick_import import torchvision_models
+own_process()
 models = torchvision_models()
 assert not [name for name in sys.modules if name.startswith("torch._dynamo")], "the compiler was imported"
 import torch
@@ -32,3 +34,10 @@ def test_networks_and_operations_work_before_and_after_the_compiler_is_imported(
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["(1, 1000)", "[5.0]", "True", "True True", "[2.0, 2.0]"]
+
+
+def test_the_compiler_is_left_in_place_in_a_process_that_is_not_ours() -> None:
+    script = "\n".join(line for line in SCRIPT.splitlines() if "own_process" not in line)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "the compiler was imported" in done.stderr
