@@ -77,15 +77,19 @@ def use_one_thread() -> None:
 _default = threading.Lock()
 
 
-def _set_threads(number: int) -> None:
-    """Set the number of torch's threads for this thread alone: `torch.set_num_threads` also does for all later ones."""
+def _set_threads(number: int) -> int:
+    """Set the number of torch's threads for this thread alone, and return the one before.
+
+    `torch.set_num_threads` also sets that of all threads that begin later.
+    """
     import torch
 
     with _default:
-        torch.get_num_threads()  # a new thread takes up the number of all, or else would do so later
+        before = torch.get_num_threads()  # with this a new thread takes up the number of all: later would be too late
         for_later_ones = _in_new_thread(torch.get_num_threads)
         torch.set_num_threads(number)
         _in_new_thread(lambda: torch.set_num_threads(for_later_ones))
+    return before
 
 
 def _in_new_thread(function: Callable[[], T]) -> T:
@@ -98,10 +102,7 @@ def _in_new_thread(function: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    import torch
-
-    thread, before = threading.current_thread(), torch.get_num_threads()
-    use_one_thread()
+    thread, before = threading.current_thread(), _set_threads(1)
     try:
         yield
     finally:

@@ -169,6 +169,24 @@ def test_uses_of_one_thread_may_end_in_any_order() -> None:
     assert torch.get_num_threads() == 3
 
 
+def test_threads_that_begin_at_once_all_get_their_number_back() -> None:
+    torch.set_num_threads(3)
+    seen: list[tuple[int, int]] = []
+
+    def use() -> None:
+        with inference_settings():
+            inside = torch.get_num_threads()
+        seen.append((inside, torch.get_num_threads()))
+
+    for _ in range(30):
+        threads = [threading.Thread(target=use) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert set(seen) == {(1, 3)}
+
+
 def test_a_use_that_another_thread_ends_leaves_that_one_alone(other: Other) -> None:
     """A generator that is thrown away is closed by whatever thread collects it."""
     torch.set_num_threads(3)
