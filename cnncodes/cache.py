@@ -15,9 +15,10 @@ from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError, ImagesError
-from cnncodes.extraction import copy_rows, fill
+from cnncodes.extraction import fill
 from cnncodes.images import ImageSet
 from cnncodes.pipeline import read_source
+from cnncodes.reuse import copy_rows
 from cnncodes.settings import (
     DEFAULT_BACKBONE,
     DEFAULT_POOLING,

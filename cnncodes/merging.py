@@ -13,7 +13,8 @@ from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
-from cnncodes.extraction import copy_rows, describe_images
+from cnncodes.extraction import describe_images
+from cnncodes.reuse import copy_rows
 from cnncodes.settings import differences, in_float32
 
 __all__ = ["merge"]
