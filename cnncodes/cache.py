@@ -177,7 +177,7 @@ def _one_at_a_time(cache: Path) -> Iterator[None]:
         yield
         return
     try:
-        lock = cache.with_name(f".{cache.name}.lock").open("w")
+        lock = cache.with_name(f".{cache.name}.lock").open("a")
     except OSError as error:
         raise CodesFileError(f"{cache}: cannot be written ({error.strerror}); choose another place") from error
     with lock as handle:

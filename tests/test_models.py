@@ -555,7 +555,7 @@ def test_images_that_the_model_was_fitted_on_are_not_held_out(pair_codes, tmp_pa
 def test_model_file_never_takes_the_place_of_another_file(model, pair_codes, tmp_path):
     for name, content in (("codes.h5", pair_codes.read_bytes()), ("notes.txt", b"all my notes")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ModelFileError, match="is there and no model file"):
+        with pytest.raises(CnnCodesError, match="is there and not a model file"):
             model.save(tmp_path / name)
         assert (tmp_path / name).read_bytes() == content
     (tmp_path / "empty").touch()
