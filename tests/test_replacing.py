@@ -124,7 +124,7 @@ def test_a_file_of_another_is_overwritten_by_force_only(there: Path, name: str, 
         (["compare", "codes.png", "--plot"], "codes.png"),
         (["advise", "codes.png", "--plot"], "codes.png"),
     ],
-    ids=" ".join,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_what_a_command_reads_stays_even_by_force(there: Path, words: list[str], out: str) -> None:
     photo(Path("photos/test/Bag/mine.png"))
