@@ -75,7 +75,7 @@ def refuse_foreign(
         return
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "no regular file"
-        raise CnnCodesError(f"{target}: is {what}, and {kind} cannot take its place; choose another name")
+        raise CnnCodesError(f"{target}: cannot be written (it is {what}); choose another name")
     paths = [Path(one) for one in inputs if isinstance(one, (str, os.PathLike)) and os.path.exists(one)]
     if any(one.is_file() and target.exists() and one.samefile(target) for one in paths):
         raise CnnCodesError(f"{target}: is what the command reads, so it stays as it is; choose another name")

@@ -298,9 +298,9 @@ def test_same_model_gives_the_same_bytes_and_leaves_nothing_beside(model, saved,
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_save_that_does_not_read_back_keeps_the_old_file(model, tmp_path, monkeypatch):
+def test_save_that_does_not_read_back_keeps_the_old_file(model, saved, tmp_path, monkeypatch):
     target = tmp_path / "model.safetensors"
-    target.write_bytes(old := b"12345678{an older model")
+    target.write_bytes(old := saved.read_bytes())
     monkeypatch.setattr(cnncodes.model_files, "same_model", lambda one, other: False)
     with pytest.raises(ModelFileError, match="does not read back"):
         model.save(target)
@@ -319,7 +319,7 @@ def test_scores_that_are_no_json_are_not_saved(value, model, tmp_path):
 
 def test_place_that_cannot_be_written_is_named(model, tmp_path):
     for target in (tmp_path / "missing" / "model.safetensors", tmp_path):
-        with pytest.raises(ModelFileError, match="cannot be written"):
+        with pytest.raises(CnnCodesError, match="cannot be written"):
             model.save(target)
     assert list(tmp_path.iterdir()) == []
 
