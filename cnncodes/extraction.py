@@ -237,6 +237,8 @@ def describe_images(table: ImageTable) -> str:
 
 def _prepare(out: Path, plan: Reuse, description: dict[str, Any], held: dict[str, Any] | None) -> None:
     """Make `out` a codes file of these images and layers, keeping the codes that it has."""
+    if file_stamp(out) != plan.stamp:
+        raise CodesFileError(f"{out}: another process has changed it in the meantime; run the same command again")
     if held is None:
         CodesWriter.create(out, plan.table, description)
         return
@@ -247,8 +249,6 @@ def _prepare(out: Path, plan: Reuse, description: dict[str, Any], held: dict[str
             "layers of the file, and a layer is added with all its images given"
         )
     with CodesFile.open(out) as old:
-        if file_stamp(out) != plan.stamp:
-            raise CodesFileError(f"{out}: has changed in the meantime; run the same command again")
         if not plan.unchanged or old.layers != list(description["layers"]):
             CodesWriter.create(out, plan.table, description, fill=lambda new: copy_rows(old, new, plan.twins))
 

@@ -41,7 +41,7 @@ class Reuse:
         Whether the old file has these rows, and the codes that it holds are theirs.
     notes : list of str
     stamp : tuple of int
-        Inode and time of change of the old file.
+        Inode and time of change of the old file; zeros where there is none.
     """
 
     images: ImageSet
@@ -241,7 +241,9 @@ def _stat(source: Any) -> tuple[int, int]:
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is replaced or written to."""
+    """Return what changes when a file is made, replaced or written to."""
+    if not path.exists():
+        return 0, 0
     stat = path.stat()
     return stat.st_ino, stat.st_mtime_ns
 

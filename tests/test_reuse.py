@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import cnncodes.extraction
 from cnncodes import audit, evaluate, extract, fit, verify
 from cnncodes.cli import main
 from cnncodes.codes import CodesFile, load_codes
@@ -18,6 +19,8 @@ from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.images import load_images
 from cnncodes.reuse import image_table
+from cnncodes.runtime import FrozenNetwork
+from cnncodes.settings import Settings
 
 SMALL = {"layers": ["layer1", "layer2"], "image_size": 64}
 
@@ -288,3 +291,23 @@ def test_a_part_takes_no_other_images(photos: Path, more: Path, tmp_path: Path) 
     with pytest.raises(CodesFileError, match="holds that part alone"):
         extract(photos, out, shard=(1, 2), add=True)
     assert out.read_bytes() == before
+
+
+def test_a_file_that_changes_in_the_meantime_is_not_replaced(
+    codes: Path, photos: Path, more: Path, monkeypatch
+) -> None:
+    build = cnncodes.extraction.build_network
+    late = codes.with_name("late.h5")
+
+    def build_while_others_write(settings: Settings) -> FrozenNetwork:
+        monkeypatch.setattr("cnncodes.extraction.build_network", build)
+        extract(more, target, add=target == codes, **SMALL)
+        return build(settings)
+
+    for target in (codes, late):
+        monkeypatch.setattr("cnncodes.extraction.build_network", build_while_others_write)
+        (photos / "a" / "0.png").rename(photos / "a" / f"{target.stem}.png")
+        with pytest.raises(CodesFileError, match="another process has changed it in the meantime"):
+            extract(photos, target)
+        assert {"c/0.png", "d/5.png"} <= columns(target).keys()
+        (photos / "a" / f"{target.stem}.png").rename(photos / "a" / "0.png")

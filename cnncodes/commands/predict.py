@@ -74,9 +74,8 @@ def predict(
 
     fitted = ProbeModel.load(model)
     checks: dict[str, Any] = {"overwrite": force, "inputs": [images, model]}
-    with open_output(
-        out, "predictions", _are_predictions, **checks
-    ) as stream:  # before the images: a place that cannot be written shows at once
+    # Before the images: a place that cannot be written shows at once
+    with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
             predictions = fitted.predict_images(
                 images, min_confidence=min_confidence or 0.0, progress=progress, **options

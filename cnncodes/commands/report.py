@@ -42,9 +42,8 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
             stderr.print(f"{step} …", style="dim")
 
     inputs = [codes, options["model"], options["images"]]
-    with open_output(
-        out, REPORT, is_report, overwrite=force, inputs=inputs
-    ) as stream:  # before the work: a place that cannot be written shows at once
+    # Before the work: a place that cannot be written shows at once
+    with open_output(out, REPORT, is_report, overwrite=force, inputs=inputs) as stream:
         made = make_report(codes, progress=show, **options)
         stream.write(made.html)
     print_notes(made.notes)
