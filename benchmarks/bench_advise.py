@@ -28,8 +28,8 @@ from threadpoolctl import threadpool_limits
 from cnncodes.advice import advise
 from cnncodes.codes import CodesFile, ImageTable
 from cnncodes.codes_writer import CodesWriter
-from cnncodes.extraction import copy_rows
 from cnncodes.probes import decide, winner
+from cnncodes.reuse import copy_rows
 from cnncodes.search import fit_probe
 
 

@@ -15,9 +15,10 @@ from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError, ImagesError
-from cnncodes.extraction import copy_rows, fill
+from cnncodes.extraction import fill
 from cnncodes.images import ImageSet
 from cnncodes.pipeline import read_source
+from cnncodes.reuse import copy_rows
 from cnncodes.settings import (
     DEFAULT_BACKBONE,
     DEFAULT_POOLING,
@@ -176,7 +177,7 @@ def _one_at_a_time(cache: Path) -> Iterator[None]:
         yield
         return
     try:
-        lock = cache.with_name(f".{cache.name}.lock").open("w")
+        lock = cache.with_name(f".{cache.name}.lock").open("a")
     except OSError as error:
         raise CodesFileError(f"{cache}: cannot be written ({error.strerror}); choose another place") from error
     with lock as handle:

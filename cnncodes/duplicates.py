@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cnncodes.codes import CodesFile
 from cnncodes.errors import ImagesError
-from cnncodes.images import load_images
+from cnncodes.images import ImageSet, load_images
 from cnncodes.neighbours import nearest_rows, whitened
 from cnncodes.thumbnails import alike_in_colour, difference, read_thumbnails
 from cnncodes.views import averaged
@@ -97,7 +98,8 @@ def find_duplicates(
     """
     n = len(rows)
     exact = _same_bytes(file.sha256[rows])
-    notes = []
+    notes: list[str] = []
+    remarks: list[str] = []
     close, similarity = np.empty((0, 2), np.int64), np.empty(0)
     layer = "penultimate" if "penultimate" in file.layers else file.layers[-1]
     if n > MOST or not near:
@@ -110,15 +112,22 @@ def find_duplicates(
             close, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
             similarity = 1 - apart**2 / 2
         else:
-            thumbnails = read_thumbnails(*_located(file, rows, images), progress=progress)
+            image_set, absent = _located(file, rows, images)
+            thumbnails = read_thumbnails(image_set, range(n), progress=progress)
             pairs, which = _pairs_of(neighbours)
             close, apart = _standing_out(neighbours, difference(thumbnails, pairs)[which], PIXELS_GAP, UNLIKE)
             alike = alike_in_colour(thumbnails, close)
             close, similarity = close[alike], 1 - apart[alike]
+            if absent.any():
+                remarks.append(f"{absent.sum()} of {n} images are not among those given: compared by their codes alone")
+                by_codes, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
+                of_absent = absent[by_codes].any(axis=1)
+                close = np.concatenate([close, by_codes[of_absent]])
+                similarity = np.concatenate([similarity, 1 - apart[of_absent] ** 2 / 2])
     pairs = np.concatenate([exact, close])
     pairs, first = np.unique(pairs, axis=0, return_index=True)  # of an exact and a near one it keeps the exact one
     similarity = np.concatenate([np.ones(len(exact)), similarity])[first]
-    return Duplicates(pairs, similarity, first < len(exact), notes, not notes)
+    return Duplicates(pairs, similarity, first < len(exact), notes + remarks, not notes)
 
 
 def join_groups(groups: np.ndarray, found: Duplicates) -> np.ndarray:
@@ -154,17 +163,20 @@ def _same_bytes(digests: np.ndarray) -> np.ndarray:
     return np.column_stack([original[copies], copies])
 
 
-def _located(file: CodesFile, rows: np.ndarray, images: Any) -> tuple[Any, list[int]]:
-    """Return the images, and where each row's is among them."""
-    image_set = load_images(images)
-    at = {name: row for row, name in enumerate(image_set.ids)}
+def _located(file: CodesFile, rows: np.ndarray, images: Any) -> tuple[ImageSet, np.ndarray]:
+    """Return the images of rows, and which of them are not among those given: they cannot be read."""
+    given = load_images(images)
+    at = {name: row for row, name in enumerate(given.ids)}
     names = file.ids[rows].tolist()
-    if missing := [name for name in names if name not in at]:
+    absent = np.array([name not in at for name in names])
+    if absent.all():
         raise ImagesError(
-            f"{images}: {len(missing)} of the {len(rows)} images of {file.path} are not there, the first is "
-            f"{missing[0]!r}; give the folder or table that it was made from"
+            f"{images}: {len(names)} of the {len(rows)} images of {file.path} are not there, the first is "
+            f"{names[0]!r}; give the folder or table that it was made from"
         )
-    return image_set, [at[name] for name in names]
+    sources = [given.sources[at[name]] if name in at else Path() for name in names]
+    failures = given.failures | {name: "not among the images given" for name in names if name not in at}
+    return ImageSet(names, sources, failures=failures), absent
 
 
 def _pairs_of(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

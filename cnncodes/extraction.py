@@ -18,10 +18,11 @@ from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable, to_json
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.decoding import MAX_PIXELS
-from cnncodes.errors import CodesFileError, CodesRangeError, DecodeError, SettingError
+from cnncodes.errors import CodesFileError, CodesRangeError, SettingError
 from cnncodes.images import ImageSet, load_images
-from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, read_source, run_batches
+from cnncodes.pipeline import IMAGE_TIMEOUT, Progress, run_batches
 from cnncodes.process import inference_settings
+from cnncodes.reuse import Reuse, copy_rows, file_stamp, image_table, match_rows
 from cnncodes.runtime import FrozenNetwork
 from cnncodes.settings import (
     Settings,
@@ -30,22 +31,14 @@ from cnncodes.settings import (
     fill_in,
     held_description,
     in_float32,
+    inherited,
     refuse_mismatch,
 )
 
-__all__ = [
-    "Extraction",
-    "copy_rows",
-    "describe_images",
-    "extract",
-    "fill",
-    "image_table",
-]
+__all__ = ["Extraction", "describe_images", "extract", "fill"]
 
 SYNC_SECONDS = 30.0
 SHARD_COMPILED = 5000  # images of each part, from which networks are compiled
-COPY_ROWS = 1024  # copied at a time from an older file
-NO_STAMP = (-1, -1)
 
 
 @dataclass
@@ -86,6 +79,8 @@ def extract(
     *,
     labels: Sequence[str] | None = None,
     shard: tuple[int, int] | None = None,
+    prune: bool = False,
+    add: bool = False,
     workers: int | None = None,
     image_timeout: float = IMAGE_TIMEOUT,
     max_pixels: int = MAX_PIXELS,
@@ -96,7 +91,8 @@ def extract(
     """Compute the codes of images and keep them in a codes file.
 
     An existing `out` is continued: codes that it holds are kept, those of new or changed images and of added layers
-    are computed.
+    are computed, and what is not asked for is as it was made, if it is of the same images (at least one, byte by byte).
+    A renamed image keeps its codes. Where codes would go, of images that are not given, it is refused.
 
     Parameters
     ----------
@@ -116,6 +112,11 @@ def extract(
         Try the images again that are recorded as failed.
     shard : (int, int), optional
         Extract only part i of n, counted from 1; `merge` joins the parts.
+    prune : bool, default=False
+        Drop the rows of `out` whose images are not given.
+    add : bool, default=False
+        Keep all rows of `out` that hold codes, with their labels, groups and splits, and add those of the images. A
+        name that would stand for two images is refused.
     progress : callable, optional
         Called with (done, total, failed) after each batch.
     **settings
@@ -133,7 +134,8 @@ def extract(
     MismatchError
         `out` was made with other settings.
     CodesFileError
-        `out` is no codes file, is being written by another process, or cannot be written.
+        `out` is no codes file, is being written by another process, or cannot be written; or codes of images that are
+        not given would go.
 
     Examples
     --------
@@ -144,7 +146,12 @@ def extract(
     image_set = load_images(images, labels=labels)
     n_all = len(image_set)
     image_set, about_shard = _shard_of(image_set, shard) if shard is not None else (image_set, {})
-    held = held_description(out)
+    held, plan = held_description(out), None
+    if held is not None:
+        _refuse_part(out, held, about_shard, prune, add)
+        plan = match_rows(out, image_set, prune=prune, add=add)
+        held = held if plan.same_set or prune or add else None
+    plan = plan or Reuse(image_set, image_table(image_set))
     asked = fill_in(Settings(**settings), held)
     network = build_network(asked)
     if asked.compile is None and shard is None:
@@ -154,7 +161,7 @@ def extract(
     if held is None:
         with inference_settings():
             network.warm_up()  # so that the file says truly whether it could be compiled
-    _prepare(out, image_set, {**describe_network(network), **about_shard}, held)
+    _prepare(out, plan, {**describe_network(network), **about_shard}, held)
     options: dict[str, Any] = {
         "workers": workers,
         "image_timeout": image_timeout,
@@ -164,8 +171,9 @@ def extract(
     try:
         with CodesWriter(out) as file:
             rows, missing = file.todo(retry_failed=retry_failed)
+            rows = rows[[plan.images.sources[row] is not None for row in rows.tolist()]]
             network.restrict(missing)
-            remarks = fill(file, image_set, rows, network, **options)
+            remarks = fill(file, plan.images, rows, network, **options)
             counts, errors = file.counts, file.errors
             layers = {name: file.n_features(name) for name in file.layers}
     except CodesRangeError:
@@ -173,7 +181,8 @@ def extract(
             raise
         _widen(out)
         settings["dtype"] = "float32"
-        done = extract(images, out, labels=labels, shard=shard, retry_failed=retry_failed, **options, **settings)
+        same: dict[str, Any] = {"labels": labels, "shard": shard, "prune": prune, "add": add}
+        done = extract(images, out, **same, retry_failed=retry_failed, **options, **settings)
         done.notes.append(
             "float16 does not hold the codes of some images: the file now has float32; codes that were there before "
             "stay rounded to float16"
@@ -181,15 +190,33 @@ def extract(
         return done
     return Extraction(
         path=out,
-        n=len(image_set),
+        n=len(plan.images),
         ok=counts["ok"],
         failed=counts["failed"],
         computed=len(rows),
         seconds=time.perf_counter() - started,
         layers=layers,
-        notes=[*image_set.notes, *network.backbone.notes, *network.notes, *_summary(remarks, image_set)],
-        failures={image_set.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")},
+        notes=[
+            *image_set.notes,
+            *plan.notes,
+            *inherited(out, Settings(**settings), held, network),
+            *network.backbone.notes,
+            *network.notes,
+            *_summary(remarks, plan.images),
+        ],
+        failures={plan.images.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")},
     )
+
+
+def _refuse_part(out: Path, held: Mapping[str, Any], about_shard: Mapping[str, Any], prune: bool, add: bool) -> None:
+    """Refuse what would make a part of a sharded extraction another one; and options that exclude each other."""
+    if prune and add:
+        raise CodesFileError(f"{out}: --prune and --add exclude each other")
+    refuse_mismatch(out, {name: held[name] for name in ("shard",) if name in held}, about_shard)
+    if about_shard and add:
+        raise CodesFileError(
+            f"{out}: a part of a sharded extraction holds that part alone; merge the parts, then --add"
+        )
 
 
 def _shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, dict[str, Any]]:
@@ -208,69 +235,22 @@ def describe_images(table: ImageTable) -> str:
     return hashlib.sha256(to_json([table.ids, table.labels, table.groups, table.splits]).encode()).hexdigest()
 
 
-def _prepare(out: Path, images: ImageSet, description: dict[str, Any], held: dict[str, Any] | None) -> None:
+def _prepare(out: Path, plan: Reuse, description: dict[str, Any], held: dict[str, Any] | None) -> None:
     """Make `out` a codes file of these images and layers, keeping the codes that it has."""
-    table = image_table(images)
+    if file_stamp(out) != plan.stamp:
+        raise CodesFileError(f"{out}: another process has changed it in the meantime; run the same command again")
     if held is None:
-        CodesWriter.create(out, table, description)
+        CodesWriter.create(out, plan.table, description)
         return
     refuse_mismatch(out, held, description)
+    if plan.kept and (extra := [name for name in description["layers"] if name not in held["layers"]]):
+        raise CodesFileError(
+            f"{out}: {plan.kept} of its rows are of other images, which would lack {', '.join(extra)}; --add takes the "
+            "layers of the file, and a layer is added with all its images given"
+        )
     with CodesFile.open(out) as old:
-        if old.table != table or old.layers != list(description["layers"]):
-            twins = _twins(old, table, images)
-            CodesWriter.create(out, table, description, fill=lambda new: copy_rows(old, new, twins))
-
-
-def _twins(old: CodesFile, table: ImageTable, images: ImageSet) -> dict[int, int]:
-    """Find the rows whose image the old file has: the same name, size and time, or else the same bytes."""
-    digests, before = old.sha256, old.table
-    done = np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist()
-    by_id = {before.ids[row]: row for row in done}
-    by_digest = {digests[row].tobytes(): row for row in done}
-    twins: dict[int, int] = {}
-    for row, name in enumerate(table.ids):
-        twin = by_id.get(name)
-        if twin is None or table.stamp(row) == NO_STAMP or before.stamp(twin) != table.stamp(row):
-            try:
-                twin = by_digest.get(read_source(images, row)[1].tobytes())
-            except DecodeError:
-                continue
-        if twin is not None:
-            twins[row] = twin
-    return twins
-
-
-def copy_rows(old: CodesFile, new: CodesWriter, twins: Mapping[int, int]) -> None:
-    """Copy codes from one file to another; `twins` maps a row of the new file to one of the old."""
-    digests, good = old.sha256, old.good()
-    for name in old.layers:
-        column = old.stored_layers.index(old.links.get(name, name))
-        rows = np.array([row for row, twin in twins.items() if good[twin, column]], np.int64)
-        for part in np.array_split(rows, len(rows) // COPY_ROWS + 1):
-            source = np.array([twins[row] for row in part.tolist()], np.int64)
-            new.write(part, {new.links.get(name, name): old.codes(name, source)}, digests[source])
-
-
-def image_table(images: ImageSet) -> ImageTable:
-    stats = [_stat(source) for source in images.sources]
-    return ImageTable(
-        images.ids,
-        images.labels,
-        images.groups,
-        images.splits,
-        sizes=[size for size, _ in stats],
-        changed=[changed for _, changed in stats],
-    )
-
-
-def _stat(source: Any) -> tuple[int, int]:
-    if isinstance(source, Path):
-        try:
-            stat = source.stat()
-            return stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)  # the second also tells of a file moved here
-        except OSError:
-            pass
-    return NO_STAMP
+        if not plan.unchanged or old.layers != list(description["layers"]):
+            CodesWriter.create(out, plan.table, description, fill=lambda new: copy_rows(old, new, plan.twins))
 
 
 def fill(

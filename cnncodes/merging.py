@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from cnncodes.codes import CodesFile
 from cnncodes.codes_layout import ImageTable
 from cnncodes.codes_writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
-from cnncodes.extraction import copy_rows, describe_images
+from cnncodes.extraction import describe_images
+from cnncodes.reuse import by_folder, copy_rows
 from cnncodes.settings import differences, in_float32
 
 __all__ = ["merge"]
@@ -29,22 +31,21 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
     parts : sequence of paths
         Each made by ``extract(images, path, shard=(i, n))``, in any order.
     out : path
-        Must not be there yet.
+        A codes file that is there is replaced if all its codes are in the parts, too.
 
     Raises
     ------
     MismatchError
         The parts were made with different settings, or of different images.
     CodesFileError
-        A part is no part, is there twice, is missing, or is not finished; or `out` is there or cannot be written.
+        A part is no part, is there twice, is missing, or is not finished; or `out` holds codes that would go, is no
+        codes file, or cannot be written.
 
     Examples
     --------
     >>> merge(["part-1.h5", "part-2.h5"], "codes.h5")  # doctest: +SKIP
     """
     target = Path(out)
-    if target.exists():
-        raise CodesFileError(f"{target}: is there already; choose another place with -o, or delete it")
     with contextlib.ExitStack() as stack:
         files = _in_order([stack.enter_context(CodesFile.open(path)) for path in parts])
         for file in files:
@@ -56,6 +57,8 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
         description = {name: value for name, value in files[0].description.items() if name != "shard"}
         if any(file.dtype != files[0].dtype for file in files):  # float16 held the codes of some parts only
             description = in_float32(description)
+        if target.exists():
+            _refuse_loss(target, files, description)
 
         def fill(new: CodesWriter) -> None:
             for start, file in enumerate(files):
@@ -98,6 +101,28 @@ def _refuse_unfinished(file: CodesFile) -> None:
     if pending := int((~file.good().all(axis=1)).sum()):
         raise CodesFileError(
             f"{file.path}: {pending} of {file.n} images are pending or damaged; run its `cnncodes extract` again first"
+        )
+
+
+def _refuse_loss(target: Path, files: list[CodesFile], description: Mapping[str, Any]) -> None:
+    """Refuse to replace what is no codes file, is a part itself, or has codes that the parts do not have."""
+    if any(target.samefile(file.path) for file in files):
+        raise CodesFileError(f"{target}: is one of the parts; choose another place with -o")
+    try:
+        old = CodesFile.open(target)
+    except CodesFileError as error:
+        raise CodesFileError(f"{error}; it stays as it is: choose another place with -o") from error
+    with old:
+        known: set[tuple[str, bytes]] = set()
+        if not differences(old.description, description, every=True):
+            known = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
+        done = np.flatnonzero(old.good().any(axis=1) & ~old.failed)
+        ids, digests = old.ids[done].tolist(), old.sha256[done]
+        lost = [name for name, one in zip(ids, digests, strict=True) if (name, one.tobytes()) not in known]
+    if lost:
+        raise CodesFileError(
+            f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "
+            "another place with -o, or delete it"
         )
 
 

@@ -21,22 +21,24 @@ from safetensors.numpy import save
 from cnncodes.errors import ModelFileError
 from cnncodes.novelty import MAX_REFERENCE
 from cnncodes.probes import CLASSIFIERS, SCALINGS
-from cnncodes.replacing import sync_folder
+from cnncodes.replacing import refuse_foreign, sync_folder
 from cnncodes.views import NO_VIEWS, VIEWS, middle_axis
 
 __all__ = [
     "ARRAYS",
     "FIELDS",
+    "MODEL",
     "NOVELTY_ARRAYS",
     "SHORT_DIGEST",
-    "begins_like_a_model",
     "digests_of",
+    "is_model",
     "read_model",
     "same_model",
     "write_model",
 ]
 
 FORMAT = "cnncodes-model"
+MODEL = "a model file"
 FORMAT_VERSION = 1
 HEADER_KEYS = {  # name: type of the value in the JSON header
     "format": str,
@@ -76,6 +78,7 @@ RUNTIME_KEYS = {"device": str, "batch_size": int}
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SHORT_DIGEST = 16  # hexadecimal digits of an image's SHA-256: enough to know it again
 DIGESTS = re.compile(f"(?:[0-9a-f]{{{SHORT_DIGEST}}})*")
+MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes
 MAX_BYTES = 8 << 30  # of a model file: 1,000 classes of 500,000 features
 MAX_BATCH_BYTES = 2 << 30  # of pixels: what a model file may make the network take at once
 ARRAYS = ("mean", "deviation", "coef", "intercept")
@@ -84,16 +87,19 @@ NOVELTY_ARRAYS = ("class_means", "familiarity")  # both are there, or neither: o
 Content = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]  # fields and arrays
 
 
-def write_model(target: Path, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write_model(
+    target: Path, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, overwrite: bool = False
+) -> None:
     """Write a model file: beside `target`, read back and compared, then renamed to it.
 
     Raises
     ------
+    CnnCodesError
+        A file is there that is no model file, and `overwrite` is not asked for.
     ModelFileError
         It cannot be written, or does not read back as it is.
     """
-    if target.is_file() and target.stat().st_size and not begins_like_a_model(target):
-        raise ModelFileError(f"{target}: is there and no model file, so it stays as it is; choose another -o")
+    refuse_foreign(target, MODEL, is_model, overwrite=overwrite)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
     # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
     arrays = {name: np.ascontiguousarray(array, "<f8") for name, array in arrays.items()}
@@ -167,10 +173,14 @@ def digests_of(sha256: np.ndarray) -> str:
     return "".join(sorted(row.tobytes().hex()[:SHORT_DIGEST] for row in sha256))
 
 
-def begins_like_a_model(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins like safetensors: a damaged model file does, too."""
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it is a model file; other safetensors files do not."""
     with Path(path).open("rb") as stream:
-        return stream.read(9)[8:] == b"{"
+        header = stream.read(min(int.from_bytes(stream.read(8), "little"), MAX_HEADER))
+    try:
+        return FORMAT in json.loads(header)["__metadata__"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def _require(condition: bool, what: str) -> None:

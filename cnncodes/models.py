@@ -285,15 +285,24 @@ class ProbeModel:
         known = {self.trained_on[i : i + SHORT_DIGEST] for i in range(0, len(self.trained_on), SHORT_DIGEST)}
         return np.array([row.tobytes().hex()[:SHORT_DIGEST] in known for row in sha256], bool)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model file: beside `path`, read back and compared, then renamed to it.
+
+        Parameters
+        ----------
+        path : path
+            A model file that is there is replaced.
+        overwrite : bool, default=False
+            Replace any other file, too.
 
         Raises
         ------
+        CnnCodesError
+            Another file is there, and stays as it is.
         ModelFileError
             It cannot be written, or does not read back as it is.
         """
-        write_model(Path(path), self._fields(), self._arrays())
+        write_model(Path(path), self._fields(), self._arrays(), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ProbeModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnncodes.errors import CnnCodesError
+from cnncodes.replacing import refuse_foreign, replacing, writing_text
 
 __all__ = [
     "check_plot",
@@ -33,6 +33,9 @@ __all__ = [
     "waiting",
     "working",
 ]
+
+PLOT_MARK = "cnncodes plot"  # by which a plot of ours is known again
+PLOT_FIELDS = {"png": ["Software"], "svg": ["Creator"], "pdf": ["Creator"]}  # where it stands; others have no place
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -170,33 +173,19 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 @contextlib.contextmanager
-def open_output(path: str | None) -> Iterator[IO[str]]:
-    """Give stdout, or a file that appears under its name only when it is whole."""
+def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **checks: Any) -> Iterator[IO[str]]:
+    """Give stdout, or a file that appears under its name only when it is whole; see `refuse_foreign`."""
     if path is None:
         if sys.stdout is None:
             raise CnnCodesError("standard output is closed; name a file with -o")
         yield sys.stdout
         return
-    if Path(path).is_file():
-        from cnncodes.codes_layout import is_hdf5
-        from cnncodes.model_files import begins_like_a_model
-
-        if is_hdf5(path) or begins_like_a_model(path):
-            raise CnnCodesError(f"{path}: is a codes file or a model file, so it stays as it is; choose another -o")
-    partial = Path(f"{path}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        os.replace(partial, path)
-    except OSError as error:
-        if error.filename is not None and str(error.filename) != str(partial):  # it is about another file
-            raise
-        raise CnnCodesError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    refuse_foreign(path, kind, is_ours, **checks)
+    with writing_text(Path(path)) as stream:
+        yield stream
 
 
-def check_plot(path: str) -> None:
+def check_plot(path: str, **checks: Any) -> None:
     """Raise where a plot could not be written to a path: before the work, whose time would be lost."""
     from cnncodes.optional import require
 
@@ -205,12 +194,20 @@ def check_plot(path: str) -> None:
         raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
     if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
         raise CnnCodesError(f"{path}: cannot be written (there is no such folder, or it is one itself)")
+    refuse_foreign(path, "a plot", _is_plot, **checks)
+
+
+def _is_plot(path: Path) -> bool:
+    return PLOT_MARK.encode() in path.read_bytes()
 
 
 def save_plot(axes: Any, path: str) -> None:
     """Write the figure of matplotlib axes; the suffix says in which format."""
+    kind = Path(path).suffix[1:].lower()
+    marks = dict.fromkeys(PLOT_FIELDS.get(kind, ()), PLOT_MARK)
     try:
-        axes.figure.savefig(path, dpi=150)
+        with replacing(Path(path)) as partial:
+            axes.figure.savefig(partial, dpi=150, format=kind, metadata=marks or None)
     except (OSError, ValueError) as error:
         raise CnnCodesError(f"{path}: cannot be written ({error})") from error
 

@@ -1,15 +1,18 @@
-"""One writer at a time for a file, and how a new file takes the place of an old one."""
+"""One writer at a time for a file, whether a new file may take the place of an old one, and how it does."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
-from cnncodes.errors import CodesFileError
+from cnncodes.errors import CnnCodesError, CodesFileError
 
-__all__ = ["replacing", "sync_folder", "writer_lock"]
+__all__ = ["head_of", "refuse_foreign", "replacing", "sync_folder", "writer_lock", "writing_text"]
+
+HEAD_BYTES = 1 << 16
 
 
 @contextlib.contextmanager
@@ -38,6 +41,82 @@ def writer_lock(path: Path) -> Iterator[None]:
         if not os.path.samestat(os.fstat(handle.fileno()), path.stat()):  # another one has just been put in its place
             raise CodesFileError(_held(path))
         yield
+
+
+def refuse_foreign(
+    path: str | os.PathLike[str],
+    kind: str,
+    is_ours: Callable[[Path], bool],
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[Any] = (),
+) -> None:
+    """Raise where an output would take the place of a file that its writer has not written, or of an input.
+
+    Parameters
+    ----------
+    path : path
+        Where the output is to be. Nothing there, or an empty file, is in nobody's way.
+    kind : str
+        What the writer writes, as "a model file".
+    is_ours : callable
+        Whether the file that is there is such a one.
+    overwrite : bool, default=False
+        Let a file go that is not ours; an input never goes.
+    inputs : iterable
+        What the command reads. All files below a folder are inputs; what is no path is left aside.
+
+    Raises
+    ------
+    CnnCodesError
+    """
+    target = Path(path)
+    if not os.path.lexists(target):
+        return
+    if target.exists() and not target.is_file():
+        what = "a folder" if target.is_dir() else "no regular file"
+        raise CnnCodesError(f"{target}: cannot be written (it is {what}); choose another name")
+    paths = [Path(one) for one in inputs if isinstance(one, (str, os.PathLike)) and os.path.exists(one)]
+    if any(one.is_file() and target.exists() and one.samefile(target) for one in paths):
+        raise CnnCodesError(f"{target}: is what the command reads, so it stays as it is; choose another name")
+    if not target.exists() or not target.stat().st_size:
+        return
+    try:
+        ours = is_ours(target)
+    except OSError as error:
+        raise CnnCodesError(f"{target}: cannot be read ({error.strerror}); choose another name") from error
+    if ours:
+        return
+    if any(one.is_dir() and target.resolve().is_relative_to(one.resolve()) for one in paths):
+        raise CnnCodesError(f"{target}: is there among the images, so it stays as it is; choose another name")
+    if not overwrite:
+        raise CnnCodesError(
+            f"{target}: is there and not {kind} that cnncodes wrote, so it stays as it is; choose another name, or "
+            "overwrite it with --force"
+        )
+
+
+def head_of(path: Path) -> str:
+    """Return the beginning of a text file, by which its writer knows it."""
+    with path.open("rb") as stream:
+        return stream.read(HEAD_BYTES).decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def writing_text(path: Path) -> Iterator[IO[str]]:
+    """Give a text file that appears under its name only when it is whole.
+
+    Raises
+    ------
+    CnnCodesError
+        It cannot be written.
+    """
+    try:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+    except OSError as error:
+        raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cnncodes.backbones import load_backbone
+from cnncodes.backbones import default_settings, load_backbone
 from cnncodes.codes import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.preprocess import RESIZED_BY
@@ -27,6 +27,7 @@ __all__ = [
     "held_description",
     "held_settings",
     "in_float32",
+    "inherited",
     "refuse_mismatch",
 ]
 
@@ -133,6 +134,34 @@ def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
     known = held_settings(held)
     unset = {item.name: getattr(known, item.name) for item in fields(asked) if getattr(asked, item.name) is None}
     return replace(asked, **{**unset, "layers": tuple(dict.fromkeys([*(known.layers or ()), *(asked.layers or ())]))})
+
+
+def inherited(out: Path, asked: Settings, held: Mapping[str, Any] | None, network: FrozenNetwork) -> list[str]:
+    """Say in one note which settings were not asked, are not the default, and so were taken from the existing file.
+
+    Precision, device, size of batches and the like are left out: there, the default depends on the machine.
+    """
+    if held is None:
+        return []
+    known, backbone = held_settings(held), held["backbone"]
+    weights, _ = default_settings(backbone)
+    _, preprocessing = default_settings(backbone, known.weights)
+    options = {  # field: option, default
+        "backbone": ("--backbone {}", DEFAULT_BACKBONE),
+        "weights": ("--weights {}", weights),
+        "layers": ("--layer {}", tuple(network.backbone.default_layers)),
+        "pooling": ("--pool {}", DEFAULT_POOLING),
+        "image_size": ("--image-size {}", preprocessing.image_size),
+        "resize": ("--resize {}", preprocessing.mode),
+        "views": ("--views {}", preprocessing.views),
+        "exact_decode": ("--exact-decode", False),
+    }
+    words = []
+    for name, (option, default) in options.items():
+        value = getattr(known, name)
+        if getattr(asked, name) is None and value != default:
+            words += [option.format(one) for one in (value if isinstance(value, tuple) else (value,))]
+    return [f"as {out} was made: {' '.join(words)}"] if words else []
 
 
 def build_network(settings: Settings) -> FrozenNetwork:

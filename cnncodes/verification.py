@@ -39,7 +39,9 @@ class Verification:
     wrong : list of str
         Ids of those whose codes differ by more than rounding does.
     changed : list of str
-        Ids of sampled images whose file has other bytes by now, cannot be read, or is gone.
+        Ids of sampled images whose file has other bytes by now, or cannot be read.
+    absent : list of str
+        Ids of images that are not among those given: gone, or of another folder. They are not computed again.
     """
 
     n: int
@@ -49,6 +51,7 @@ class Verification:
     largest_error: float = 0.0
     wrong: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -77,9 +80,9 @@ def verify(
     path : path
         The codes file.
     images : path, sequence, ndarray or ImageSet, optional
-        What it was made from.
+        What it was made from, or a part of that.
     sample : int
-        Rows that are computed again, chosen at random.
+        Rows that are computed again, chosen at random among those of `images`.
     seed : int
         Of that choice.
     device : str
@@ -104,22 +107,22 @@ def verify(
         image_set = load_images(images)
         there = {name: row for row, name in enumerate(image_set.ids)}
         done = np.setdiff1d(file.rows(labelled=False), damaged)
-        rows = np.sort(np.random.default_rng(seed).permutation(done)[:sample])
-        names = file.ids[rows].tolist()
-        if len(rows) and not there.keys() & set(names):
+        given = np.array([name in there for name in file.ids[done].tolist()], bool)
+        if len(done) and not given.any():
             raise ImagesError(f"{images}: holds none of the images of {path}; give the folder that it was made from")
-        here = [name for name in names if name in there]
+        found.absent = file.ids[done[~given]].tolist()
+        rows = np.sort(np.random.default_rng(seed).permutation(done[given])[:sample])
+        names = file.ids[rows].tolist()
         computed = compute_codes(
-            image_set.take([there[name] for name in here]),
+            image_set.take([there[name] for name in names]),
             file.description,
             device=device,
             workers=workers,
             progress=progress,
         )
-        row_of = dict(zip(names, rows.tolist(), strict=True))
-        again = np.array([row_of[here[i]] for i in computed.rows.tolist()], np.int64)
+        again = rows[computed.rows]
         same = (computed.sha256 == file.sha256[again]).all(axis=1) if len(again) else np.empty(0, bool)
-        kept = {here[i] for i, equal in zip(computed.rows.tolist(), same.tolist(), strict=True) if equal}
+        kept = {names[i] for i, equal in zip(computed.rows.tolist(), same.tolist(), strict=True) if equal}
         found.changed = [name for name in names if name not in kept]
         found.recomputed = int(same.sum())
         errors = np.zeros(found.recomputed)

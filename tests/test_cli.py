@@ -228,7 +228,7 @@ def test_the_demo_stops_at_the_first_error(tmp_path: Path, monkeypatch: pytest.M
 
 def test_mistaken_files_and_names_are_refused_and_nothing_is_lost(there: Path, small_sample: Path) -> None:
     before = Path("codes.h5").read_bytes()
-    assert "no model file" in run("fit", "-C", "0.01", "-o", "codes.h5", code=1).stderr
+    assert "what the command reads" in run("fit", "-C", "0.01", "-o", "codes.h5", "--force", code=1).stderr
     assert Path("codes.h5").read_bytes() == before
     assert "layer3, layer3" in run("fit", "--layer", "layer3", "--layer", "layer3", code=1).stderr
     assert "--seed" in run("fit", "--seed", "-1", code=2).stderr
@@ -238,7 +238,7 @@ def test_mistaken_files_and_names_are_refused_and_nothing_is_lost(there: Path, s
     assert "held-out accuracy" in run("evaluate", "codes.dat", "-m", "model.bin").stdout
     assert "Did you mean" in run("backbones", "resnt50", code=1).stderr
     assert (
-        "codes file or a model file"
+        "is there and not predictions that cnncodes wrote"
         in run("predict", str(small_sample), "-m", "model.bin", "-o", "codes.h5", code=1).stderr
     )
     assert Path("codes.h5").read_bytes() == before

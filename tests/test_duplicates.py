@@ -99,6 +99,22 @@ def test_codes_alone_find_fewer_and_no_false_ones(planted: Path) -> None:
     assert len({number(first) for first, _ in names}) >= 9
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_images_that_are_not_given_are_compared_by_their_codes(planted: Path, seed: int) -> None:
+    images = load_images(planted / "images")
+    given = np.random.default_rng(seed).permutation(len(images))[: len(images) // 2]
+    with CodesFile.open(planted / "codes.h5") as file:
+        found = find_duplicates(file, file.rows(), images.take(given.tolist()))
+        by_codes = find_duplicates(file, file.rows())
+        names = file.ids[file.rows()]
+    assert "29 of 58 images are not among those given: compared by their codes alone" in found.notes
+    assert found.by_codes
+    assert all(number(first) == number(second) for first, second in names[found.pairs])
+    absent = ~np.isin(names, np.array(images.ids)[given])
+    expected = {tuple(pair) for pair in by_codes.pairs.tolist() if absent[pair].any()}
+    assert {tuple(pair) for pair in found.pairs.tolist() if absent[pair].any()} == expected
+
+
 def test_images_of_another_place_are_refused(planted: Path, photos: Path) -> None:
     with CodesFile.open(planted / "codes.h5") as file, pytest.raises(ImagesError, match="58 of the 58 images"):
         find_duplicates(file, file.rows(), photos)

@@ -176,7 +176,7 @@ def test_changed_folders_compute_only_what_is_new(small_sample: Path, sample_cod
     bags[1].unlink()
     shutil.copy(folder / "test" / "Sandal" / os.listdir(folder / "test" / "Sandal")[0], bags[2])  # edited
     Image.new("RGB", (50, 40), "red").save(folder / "train" / "Bag" / "new.png")
-    done = extract(folder, out)
+    done = extract(folder, out, prune=True)
     assert (done.n, done.ok, done.computed) == (45, 45, 1)  # the edited image is one that is known
     with CodesFile.open(out) as file:
         fresh = compute_codes(load_images(folder), file.description)

@@ -310,9 +310,9 @@ def test_same_model_gives_the_same_bytes_and_leaves_nothing_beside(model, saved,
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_save_that_does_not_read_back_keeps_the_old_file(model, tmp_path, monkeypatch):
+def test_save_that_does_not_read_back_keeps_the_old_file(model, saved, tmp_path, monkeypatch):
     target = tmp_path / "model.safetensors"
-    target.write_bytes(old := b"12345678{an older model")
+    target.write_bytes(old := saved.read_bytes())
     monkeypatch.setattr(cnncodes.model_files, "same_model", lambda one, other: False)
     with pytest.raises(ModelFileError, match="does not read back"):
         model.save(target)
@@ -331,7 +331,7 @@ def test_scores_that_are_no_json_are_not_saved(value, model, tmp_path):
 
 def test_place_that_cannot_be_written_is_named(model, tmp_path):
     for target in (tmp_path / "missing" / "model.safetensors", tmp_path):
-        with pytest.raises(ModelFileError, match="cannot be written"):
+        with pytest.raises(CnnCodesError, match="cannot be written"):
             model.save(target)
     assert list(tmp_path.iterdir()) == []
 
@@ -567,7 +567,7 @@ def test_images_that_the_model_was_fitted_on_are_not_held_out(pair_codes, tmp_pa
 def test_model_file_never_takes_the_place_of_another_file(model, pair_codes, tmp_path):
     for name, content in (("codes.h5", pair_codes.read_bytes()), ("notes.txt", b"all my notes")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ModelFileError, match="is there and no model file"):
+        with pytest.raises(CnnCodesError, match="is there and not a model file"):
             model.save(tmp_path / name)
         assert (tmp_path / name).read_bytes() == content
     (tmp_path / "empty").touch()

@@ -37,7 +37,7 @@ def test_codes_that_are_not_those_of_their_image_are_named(
     assert 0.15 < found.largest_error < 1
 
 
-def test_images_that_have_changed_or_gone_are_named(small_sample: Path, sample_codes: Path, tmp_path: Path) -> None:
+def test_images_that_have_changed_or_are_gone_are_named(small_sample: Path, sample_codes: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     shutil.copytree(small_sample, folder)
     with CodesFile.open(sample_codes) as file:
@@ -46,7 +46,8 @@ def test_images_that_have_changed_or_gone_are_named(small_sample: Path, sample_c
     shutil.copy(folder / broken, folder / edited)
     (folder / broken).write_bytes(b"")
     found = verify(sample_codes, folder, sample=45)
-    assert sorted(found.changed) == sorted([gone, edited, broken])
+    assert sorted(found.changed) == sorted([edited, broken])
+    assert found.absent == [gone]
     assert (found.recomputed, found.wrong, found.good) == (42, [], False)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnncodes.commands.options import CODES, command, option_jobs, option_json
+from cnncodes.commands.options import CODES, command, option_force, option_jobs, option_json
 from cnncodes.rendering import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @option_jobs
 @click.option("--weights", metavar="FILE", help="Where the weights file of the network lies by now.")
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")
+@option_force
 @option_json
-def advise(codes: str, picture: str | None, as_json: bool, **options: Any) -> None:
+def advise(codes: str, picture: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """Say which of the four cases of transfer learning CODES is, small or large, similar to ImageNet or not.
 
     Prints the evidence, what twice as many images would bring, and the commands to type next.
@@ -30,7 +31,7 @@ def advise(codes: str, picture: str | None, as_json: bool, **options: Any) -> No
     from cnncodes.advice import advise as run
 
     if picture:
-        check_plot(picture)
+        check_plot(picture, overwrite=force, inputs=[codes])
     with progress_bar("fitting", "fits") as progress:
         advice = run(codes, progress=progress, **options)
     print_notes(advice.notes)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, command, option_json
+from cnncodes.commands.options import CODES, command, option_force, option_json
 from cnncodes.rendering import open_output, plain, print_json, print_notes, print_table, progress_bar, stderr
+from cnncodes.replacing import head_of, refuse_foreign
 
 SHOWN = 20  # rows of each table
+FINDINGS = "a table of findings"
 
 
 @command("cnncodes audit", "cnncodes audit codes.h5 photos/ -o audit.csv", "cnncodes audit --json | jq .suspects")
@@ -21,8 +24,9 @@ SHOWN = 20  # rows of each table
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
 @click.option("-o", "--out", help="CSV file to write, a row for each finding.")
+@option_force
 @option_json
-def audit(codes: str, images: str | None, out: str | None, as_json: bool, **options: Any) -> None:
+def audit(codes: str, images: str | None, out: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """List labels of CODES that are probably wrong, near-duplicates, outliers and unreadable images.
 
     With IMAGES, from which it was made, duplicates are compared as pictures, and more of them are found.
@@ -30,11 +34,17 @@ def audit(codes: str, images: str | None, out: str | None, as_json: bool, **opti
     from cnncodes.auditing import FIELDS
     from cnncodes.auditing import audit as run
 
+    def is_ours(path: Path) -> bool:
+        return head_of(path).startswith(",".join(FIELDS) + "\n")
+
+    checks: dict[str, Any] = {"overwrite": force, "inputs": [codes, images]}
+    if out:
+        refuse_foreign(out, FINDINGS, is_ours, **checks)  # before the work
     with progress_bar("comparing") as progress:
         found = run(codes, images, progress=progress, **options)
     print_notes(found.notes)
     if out:
-        with open_output(out) as stream:
+        with open_output(out, FINDINGS, is_ours, **checks) as stream:
             writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(found.findings())

@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, EXIT_INTERRUPTED, command, option_guard, option_jobs, option_json
+from cnncodes.commands.options import (
+    CODES,
+    EXIT_INTERRUPTED,
+    command,
+    option_force,
+    option_guard,
+    option_jobs,
+    option_json,
+)
 from cnncodes.rendering import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
 
 CLFS, SCALES = ("svm", "logreg"), ("standard",)
@@ -34,6 +42,7 @@ CLFS, SCALES = ("svm", "logreg"), ("standard",)
 @option_guard
 @option_jobs
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth: .png, .svg or .pdf.")
+@option_force
 @option_json
 @click.pass_context
 def compare(
@@ -42,6 +51,7 @@ def compare(
     clfs: tuple[str, ...],
     scales: tuple[str, ...],
     picture: str | None,
+    force: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -52,7 +62,7 @@ def compare(
     from cnncodes.comparing import compare as run
 
     if picture:
-        check_plot(picture)
+        check_plot(picture, overwrite=force, inputs=codes)
         if options["layers"] and all("+" in name for name in options["layers"]):
             raise click.UsageError("--plot draws single layers by their depth, and each --layer here joins several")
     with progress_bar("comparing", "probes") as progress:

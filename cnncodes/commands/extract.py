@@ -38,6 +38,7 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "cnncodes extract photos/",
     "cnncodes extract photos/ -o flowers.h5 --backbone resnet50 --layer layer3 --layer penultimate",
     "cnncodes extract photos/ --shard 2/8 -o part-2.h5          # on the second of eight machines",
+    "cnncodes extract more/ --add          # to what codes.h5 has of another folder",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
 )
 @click.argument("images")
@@ -74,6 +75,8 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--retry-failed", is_flag=True, help="Try the images again that are recorded as failed.")
 @click.option("--allow-partial", is_flag=True, default=None, help="Accept a weights file that lacks parameters.")
 @click.option("--shard", metavar="I/N", callback=_parse_shard, help="Extract part I of N; `cnncodes merge` joins them.")
+@click.option("--add", is_flag=True, help="Keep what the file has of other images, and add these.")
+@click.option("--prune", is_flag=True, help="Drop what the file has of images that are not in IMAGES any more.")
 @option_outside
 @click.option("--strict", is_flag=True, help="Exit with 1 instead of 3 when some images failed.")
 @option_json
@@ -84,11 +87,14 @@ def extract(
     """Run IMAGES through a pretrained network, once, and keep its codes in a file.
 
     IMAGES is a folder of class folders, a folder with train/ and test/ folders of those, a CSV or TSV file, one image,
-    or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new.
+    or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new. Where
+    codes of images that are not in IMAGES would go, it is refused: --add keeps them, --prune drops them.
     """
     from cnncodes.extraction import extract as run
     from cnncodes.images import load_images
 
+    if options["add"] and options["prune"]:
+        raise click.UsageError("--add keeps what --prune drops; choose one")
     options["layers"] = options["layers"] or None
     with waiting("loading the network"), progress_bar("extracting") as progress:
         try:

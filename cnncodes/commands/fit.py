@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, MODEL, command, option_guard, option_jobs, option_json
+from cnncodes.commands.options import CODES, MODEL, command, option_force, option_guard, option_jobs, option_json
 from cnncodes.rendering import print_json, print_notes, print_scores, working
 
 HELP_C = (
@@ -43,14 +43,17 @@ HELP_C = (
 @click.option("--memory-limit", metavar="SIZE", help="Memory to take at most, as 2GB.  [default: what is free]")
 @click.option("--device", help="cuda or cuda:N to compute products there.  [default: cpu]")
 @click.option("-o", "--out", default=MODEL, help="Model file.")
+@option_force
 @option_json
-def fit(codes: str, C: str, memory_limit: str | None, out: str, as_json: bool, **options: Any) -> None:
+def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_json: bool, **options: Any) -> None:
     """Fit a linear classifier on CODES, in seconds, with a cross-validated score.
 
     Where the images have a split, it trains on `train` and reports on the held-out part as well.
     """
     from cnncodes.fitting import fit as run
     from cnncodes.memory import parse_bytes
+    from cnncodes.model_files import MODEL, is_model
+    from cnncodes.replacing import refuse_foreign
 
     if memory_limit is not None:
         try:
@@ -62,9 +65,10 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, as_json: bool, *
             options["C"] = float(C)
         except ValueError as error:
             raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
+    refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[codes])
     with working("choosing C by cross-validation, and fitting" if C == "auto" else "fitting"):
         model = run(codes, **options)
-    model.save(out)
+    model.save(out, overwrite=force)
     print_notes(model.notes)
     if as_json:
         print_json({**model.scores, "model": out})

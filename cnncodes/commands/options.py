@@ -49,3 +49,4 @@ option_weights_of_model = click.option(
     "--weights", metavar="FILE", help="Where the weights file of the model lies by now."
 )
 option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
+option_force = click.option("--force", is_flag=True, help="Overwrite a file that another program has written, too.")

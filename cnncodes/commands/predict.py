@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,12 +14,14 @@ from cnncodes.commands.options import (
     EXIT_SOME_FAILED,
     command,
     option_device,
+    option_force,
     option_model,
     option_outside,
     option_weights_of_model,
     option_workers,
 )
 from cnncodes.rendering import one_line, open_output, progress_bar, short, stderr
+from cnncodes.replacing import head_of
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
 NUMBERS = ["probability", "novelty"]
@@ -33,6 +36,7 @@ NUMBERS = ["probability", "novelty"]
 @click.argument("images")
 @option_model
 @click.option("-o", "--out", help="File to write.  [default: standard output]")
+@option_force
 @click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Of the output.")
 @click.option(
     "--min-confidence",
@@ -49,6 +53,7 @@ def predict(
     images: str,
     model: str,
     out: str | None,
+    force: bool,
     kind: str,
     min_confidence: float | None,
     **options: Any,
@@ -68,7 +73,9 @@ def predict(
     from cnncodes.models import ProbeModel
 
     fitted = ProbeModel.load(model)
-    with open_output(out) as stream:  # before the images: a place that cannot be written shows at once
+    checks: dict[str, Any] = {"overwrite": force, "inputs": [images, model]}
+    # Before the images: a place that cannot be written shows at once
+    with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
             predictions = fitted.predict_images(
                 images, min_confidence=min_confidence or 0.0, progress=progress, **options
@@ -96,3 +103,15 @@ def predict(
         stderr.print(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed", markup=False)
     if failed:
         ctx.exit(EXIT_SOME_FAILED)
+
+
+def _are_predictions(path: Path) -> bool:
+    """Whether a file has the columns that this command writes, as CSV or JSON."""
+    head = head_of(path)
+    if head.startswith(",".join(COLUMNS) + "\n") or head == "[]\n":
+        return True
+    try:
+        first, _ = json.JSONDecoder().raw_decode(head.removeprefix("[").lstrip())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and list(first) == COLUMNS

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, command, option_json
+from cnncodes.commands.options import CODES, command, option_force, option_json
 from cnncodes.rendering import open_output, print_json, print_notes, stderr
 
 
@@ -27,20 +27,23 @@ from cnncodes.rendering import open_output, print_json, print_notes, stderr
 @click.option("--points", type=click.IntRange(1), default=2000, help="Images on the map, at most.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")
+@option_force
 @option_json
-def report(codes: str, out: str, as_json: bool, **options: Any) -> None:
+def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
     """Write one page about CODES, for people who look: it works offline, and everything is in it.
 
     How good a classifier is, what it confuses, its surest mistakes, the layers compared, a map of the images, and how
     it was made.
     """
-    from cnncodes.report import make_report
+    from cnncodes.report import REPORT, is_report, make_report
 
     def show(step: str) -> None:
         if stderr.is_terminal:
             stderr.print(f"{step} …", style="dim")
 
-    with open_output(out) as stream:  # before the work: a place that cannot be written shows at once
+    inputs = [codes, options["model"], options["images"]]
+    # Before the work: a place that cannot be written shows at once
+    with open_output(out, REPORT, is_report, overwrite=force, inputs=inputs) as stream:
         made = make_report(codes, progress=show, **options)
         stream.write(made.html)
     print_notes(made.notes)

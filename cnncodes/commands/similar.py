@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
-from cnncodes.commands.options import CODES, command, option_device, option_json, option_weights_of_model
+from cnncodes.commands.options import CODES, command, option_device, option_force, option_json, option_weights_of_model
 from cnncodes.optional import require
-from cnncodes.rendering import open_output, print_json, print_table, stderr, waiting
+from cnncodes.rendering import print_json, print_table, stderr, waiting
+from cnncodes.replacing import refuse_foreign, writing_text
 
 
 @command(
@@ -23,11 +25,19 @@ from cnncodes.rendering import open_output, print_json, print_table, stderr, wai
 @click.option("--layer", default="penultimate", help="Layer whose codes are compared.")
 @click.option("--html", metavar="FILE", help="Also write a page with the pictures; needs --images.")
 @click.option("--images", metavar="IMAGES", help="What the codes file was made from, for the pictures.")
+@option_force
 @option_weights_of_model
 @option_device
 @option_json
 def similar(
-    query: str, codes: str, html: str | None, images: str | None, as_json: bool, layer: str, **options: Any
+    query: str,
+    codes: str,
+    html: str | None,
+    images: str | None,
+    force: bool,
+    as_json: bool,
+    layer: str,
+    **options: Any,
 ) -> None:
     """Print the images of a codes file that are most like QUERY, the nearest first.
 
@@ -38,14 +48,17 @@ def similar(
     if html and not images:
         raise click.UsageError("--html needs --images, the folder that the codes file was made from")
     if html:
+        from cnncodes.report import is_montage, montage
+
         require("jinja2", "--html")  # before the work, whose time would be lost
+        checks: dict[str, Any] = {"overwrite": force, "inputs": [query, codes, images]}
+        refuse_foreign(html, "a page of similar images", is_montage, **checks)
     with waiting("loading the network"):
         found = run(query, codes, layer=layer, **options)
     if html:
-        from cnncodes.report import montage
-
-        with open_output(html) as stream:
-            stream.write(montage(query, found, images))
+        page = montage(query, found, images)
+        with writing_text(Path(html)) as stream:
+            stream.write(page)
         stderr.print(f"{html}: {len(found)} pictures", markup=False)
     if as_json:
         print_json({"query": query, "layer": layer, "neighbours": [asdict(one) for one in found]})

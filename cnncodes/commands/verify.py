@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cnncodes.commands.options import CODES, EXIT_ERROR, command, option_device, option_json, option_workers
-from cnncodes.rendering import one_line, print_json, progress_bar
+from cnncodes.rendering import one_line, print_json, print_notes, progress_bar
 
 
 @command("cnncodes verify codes.h5", "cnncodes verify codes.h5 photos/ --sample 200")
@@ -33,11 +33,14 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
         kinds = {
             "damaged": "damaged",
             "wrong": "its codes are not those of its image",
-            "changed": "the image has changed, or is gone",
+            "changed": "the image has changed, or cannot be read",
         }
         for kind, text in kinds.items():
             for name in getattr(found, kind):
                 click.echo(f"{text}: {one_line(name)}")
+        if found.absent:
+            place = f"are of images that are not in {options['images']}, gone or of another folder, the first is "
+            print_notes([f"{len(found.absent)} of {found.n} rows {place}{one_line(found.absent[0])}"])
         again = (
             f"; {found.recomputed} computed again, largest relative error {found.largest_error:.1g}, "
             f"{len(found.wrong)} wrong, {len(found.changed)} changed"

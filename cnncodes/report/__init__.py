@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnncodes.report.making import Report, make_report
-from cnncodes.report.montage import montage
+from cnncodes.report.making import REPORT, Report, is_report, make_report
+from cnncodes.report.montage import is_montage, montage
 
-__all__ = ["Report", "make_report", "montage"]
+__all__ = ["REPORT", "Report", "is_montage", "is_report", "make_report", "montage"]

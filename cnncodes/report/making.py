@@ -19,16 +19,18 @@ from cnncodes.images import ImageSet, load_images
 from cnncodes.models import ProbeModel
 from cnncodes.optional import require
 from cnncodes.pictures import Sheet, draw_sheet
+from cnncodes.replacing import refuse_foreign, writing_text
 from cnncodes.report import sections
 from cnncodes.report.answers import ask
 from cnncodes.report.choosing import choose
-from cnncodes.report.pages import write_page
+from cnncodes.report.pages import is_page, write_page
 from cnncodes.report.plots import COLOURS, draw
 from cnncodes.report.provenance import provenance
 from cnncodes.report.scatter import lay_out
 
-__all__ = ["Report", "make_report"]
+__all__ = ["REPORT", "Report", "is_report", "make_report"]
 
+TEMPLATE, REPORT = "report.html.j2", "a report"
 MANY = 5000  # images, for more of which there is advice, or an audit, only on request
 FEW_PICTURES = 600  # up to which they are larger
 SIDES = (96, 64)  # pixels
@@ -58,9 +60,29 @@ class Report:
     pictures: int
     notes: list[str] = field(default_factory=list)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page."""
-        Path(path).write_text(self.html, encoding="utf-8")
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the page.
+
+        Parameters
+        ----------
+        path : path
+            A report that is there is replaced.
+        overwrite : bool, default=False
+            Replace any other file, too.
+
+        Raises
+        ------
+        CnnCodesError
+            Another file is there, and stays as it is; or the page cannot be written.
+        """
+        refuse_foreign(path, REPORT, is_report, overwrite=overwrite)
+        with writing_text(Path(path)) as stream:
+            stream.write(self.html)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is such a page."""
+    return is_page(path, TEMPLATE)
 
 
 def make_report(
@@ -132,7 +154,9 @@ def make_report(
             names = file.ids[np.union1d(chosen.rows, shown)].tolist()
             sheet = draw_sheet(image_set, names, SIDES[len(names) > FEW_PICTURES])
             if sheet.missing:
-                notes.append(f"{len(sheet.missing)} pictures are missing: the image is gone, or cannot be read")
+                notes.append(
+                    f"{len(sheet.missing)} pictures are missing: the image is not among those given, or cannot be read"
+                )
         progress("writing the page")
         answer = sections.sentence(answers, fitted)
         values = {
@@ -150,7 +174,7 @@ def make_report(
     figures = {"n": len(answers.rows), **answers.figures, "held_out": answers.held_out}
     figures["baseline_accuracy"] = answers.result.baseline_accuracy
     figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
-    page = write_page("report.html.j2", scripts=("pictures.js", "map.js"), **values)
+    page = write_page(TEMPLATE, scripts=("pictures.js", "map.js"), **values)
     return Report(page, answer, figures, len(sheet.places), notes)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cnncodes.images import load_images
 from cnncodes.optional import require
 from cnncodes.pictures import draw_sheet
-from cnncodes.report.pages import write_page
+from cnncodes.report.pages import is_page, write_page
 from cnncodes.similarity import Neighbour
 
-__all__ = ["montage"]
+__all__ = ["is_montage", "montage"]
 
+TEMPLATE = "similar.html.j2"
 SIDE = 224  # pixels
 
 
@@ -49,9 +51,14 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     is_path = isinstance(query, (str, os.PathLike))
     asked = load_images(query if is_path else [query], labelled=False)
     return write_page(
-        "similar.html.j2",
+        TEMPLATE,
         name=asked.ids[0] if is_path else "an image",
         asked=draw_sheet(asked, asked.ids, SIDE),
         sheet=draw_sheet(load_images(images), [one.path for one in neighbours], SIDE),
         neighbours=neighbours,
     )
+
+
+def is_montage(path: Path) -> bool:
+    """Whether a file is such a page."""
+    return is_page(path, TEMPLATE)

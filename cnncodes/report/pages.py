@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.optional import require
+from cnncodes.replacing import head_of
 
-__all__ = ["write_page"]
+__all__ = ["is_page", "write_page"]
 
 FOLDER = Path(__file__).parent
 STYLE = "report.css"
@@ -40,12 +41,22 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
         _templates()
         .get_template(template)
         .render(
+            generator=_generator(template),
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
             style=Markup(_text(STYLE)),
             scripts=[Markup(text) for text in texts],
             **values,
         )
     )
+
+
+def is_page(path: Path, template: str) -> bool:
+    """Whether a file is a page that `write_page` made of a template."""
+    return f'content="{_generator(template)}"' in head_of(path)
+
+
+def _generator(template: str) -> str:
+    return f"cnncodes {template.partition('.')[0]}"
 
 
 @cache
