@@ -111,12 +111,15 @@ def writing_text(path: Path) -> Iterator[IO[str]]:
     CnnCodesError
         It cannot be written.
     """
+    partial = path
     try:
         with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             yield stream
             stream.flush()
     except OSError as error:
-        raise CnnCodesError(f"{path}: cannot be written ({error.strerror})") from error
+        if error.filename is not None and Path(error.filename) not in (path, path.parent, partial):
+            raise  # it is about another file
+        raise CnnCodesError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 @contextlib.contextmanager
