@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sklearn.datasets import load_sample_images
 from threadpoolctl import threadpool_limits
 
+from cnncodes.facts import FIRST_CHOICE
 from cnncodes.shipped import SAMPLE, shipped_path
 
 
@@ -17,6 +20,32 @@ from cnncodes.shipped import SAMPLE, shipped_path
 def one_thread_of_blas() -> Iterator[None]:
     """The problems are small: on a busy machine the threads would wait for each other longer than they compute."""
     with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shipped_network_is_read_once() -> Iterator[None]:
+    """Most networks have the shipped weights, and copy what they change of them: one reading does for all."""
+    from cnncodes import settings
+
+    load_backbone = settings.load_backbone
+    load_default = cache(load_backbone)
+
+    def load(name: str, weights: Any, *, allow_partial: bool) -> Any:
+        if name == settings.DEFAULT_BACKBONE and weights in (None, FIRST_CHOICE) and not allow_partial:
+            return load_default()
+        return load_backbone(name, weights, allow_partial=allow_partial)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "load_backbone", load)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def auto_precision() -> Iterator[None]:
+    """Let ``auto`` be float32 on every processor, as it is on most; modules that test the choice replace this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnncodes.runtime.has_fast_bf16", lambda device: False)
         yield
 
 
@@ -54,5 +83,5 @@ def sample_codes(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -
     from cnncodes.extraction import extract
 
     path = tmp_path_factory.mktemp("codes") / "codes.h5"
-    extract(small_sample, path)
+    extract(small_sample, path, precision="fp32")
     return path

@@ -26,11 +26,11 @@ def no_more_room(done, total, failed):
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(out) // 2, resource.RLIM_INFINITY))
 
 try:
-    extract(images, out, layers=["layer1"], workers=1, progress=no_more_room)
+    extract(images, out, layers=["layer1"], precision="fp32", workers=1, progress=no_more_room)
 except CodesFileError as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-print(extract(images, out, layers=["layer1"]).computed)
+print(extract(images, out, layers=["layer1"], precision="fp32").computed)
 """
 
 
@@ -93,5 +93,5 @@ def test_a_write_that_the_system_refuses_is_an_error_and_the_file_is_finished_la
         "disk, then run the same command again"
     )
     assert 0 < int(computed) < 45
-    extract(small_sample, whole, layers=["layer1"])
+    extract(small_sample, whole, layers=["layer1"], precision="fp32")
     assert out.read_bytes() == whole.read_bytes()

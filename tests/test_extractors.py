@@ -83,6 +83,7 @@ def test_in_place_activations_do_not_overwrite_a_kept_layer(name: str, layer: st
     with pytest.MonkeyPatch.context() as patch:  # initialising 130 million parameters is not what is tested
         patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.data.normal_(0, 0.02))
         patch.setattr(nn.init, "normal_", lambda tensor, *args, **kwargs: tensor.data.fill_(0.01))
+        patch.setattr("cnncodes.backbones.digest_of", lambda state: "")
         backbone = load_backbone(name, "random")
     x = images(80, 1)
     with torch.inference_mode():

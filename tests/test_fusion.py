@@ -25,6 +25,11 @@ TYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_be_fused(ONE,
 pytestmark = pytest.mark.skipif(not TYPES, reason="oneDNN has no such convolutions here")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def auto_precision() -> None:
+    """``auto`` is what this machine makes of it."""
+
+
 class Net(nn.Module):
     """Two convolutions, and what `after` makes of the maps of the second, of the first, and of the input."""
 

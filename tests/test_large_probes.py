@@ -48,8 +48,9 @@ def decisions(model: Any, path: Path) -> np.ndarray:
         return model.decision_function(file.codes(LAYERS, file.rows("test")))
 
 
-@pytest.mark.parametrize("class_weight", [None, "balanced"])
-@pytest.mark.parametrize("scale", ["standard", "l2", "none"])
+@pytest.mark.parametrize(
+    ("scale", "class_weight"), [("standard", None), ("standard", "balanced"), ("l2", "balanced"), ("none", None)]
+)
 @pytest.mark.parametrize("clf", ["svm", "logreg"])
 def test_probe_is_that_of_memory(clf, scale, class_weight, digits, small_memory):
     options = {"clf": clf, "layers": LAYERS, "C": 0.01, "scale": scale, "class_weight": class_weight}

@@ -366,13 +366,14 @@ def test_path_that_is_no_file_is_refused_at_once(tmp_path):
             ProbeModel.load(path)
 
 
-def test_mutated_file_is_an_error_or_the_same_model(model, saved, tmp_path):
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_file_is_an_error_or_the_same_model(count, model, saved, tmp_path):
     content = saved.read_bytes()
     header_ends = 8 + struct.unpack("<Q", content[:8])[0]
     rng = np.random.default_rng(0)
     path = tmp_path / "model.safetensors"
     equal = 0
-    for _ in range(10_000):
+    for _ in range(count):
         mutated = bytearray(content)
         for _ in range(rng.integers(1, 4)):
             at = rng.integers(header_ends if rng.random() < 0.7 else len(content))
@@ -383,7 +384,7 @@ def test_mutated_file_is_an_error_or_the_same_model(model, saved, tmp_path):
         with contextlib.suppress(ModelFileError):  # and no other error
             assert ProbeModel.load(path).same_as(model)
             equal += 1
-    assert equal < 200
+    assert equal < count / 50
 
 
 Change = Callable[[dict[str, Any], dict[str, np.ndarray]], Any]

@@ -53,7 +53,20 @@ def extract(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     (folder / "faulty" / "sitecustomize.py").write_text(FAULTY_DECODERS)
     paths = [str(folder / "faulty"), str(Path(__file__).parents[1])]
     return subprocess.run(
-        [sys.executable, "-m", "cnncodes", "extract", "photos", "--layer", "layer1", "--workers", "2", *words],
+        [
+            sys.executable,
+            "-m",
+            "cnncodes",
+            "extract",
+            "photos",
+            "--layer",
+            "layer1",
+            "--workers",
+            "2",
+            "--precision",
+            "fp32",
+            *words,
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,

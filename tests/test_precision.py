@@ -28,12 +28,17 @@ FULL = {"precision": "fp32", "dtype": "float32"}
 PLAIN = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def auto_precision() -> None:
+    """``auto`` is what this machine makes of it."""
+
+
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Forty crops of two photographs, as JPEG files of many sizes."""
+    """Twenty crops of two photographs, as JPEG files of many sizes."""
     folder, rng = tmp_path_factory.mktemp("crops"), np.random.default_rng(0)
     paths = []
-    for i in range(40):
+    for i in range(20):
         photo = sklearn_photo(["china.jpg", "flower.jpg"][i % 2])
         width, height = rng.integers(200, 420, 2).tolist()
         left, top = int(rng.integers(0, photo.width - width)), int(rng.integers(0, photo.height - height + 1))

@@ -28,6 +28,11 @@ from cnncodes.settings import Settings, build_network
 LIMIT = "images that the memory of the device holds"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def auto_precision() -> None:
+    """``auto`` is what this machine makes of it."""
+
+
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Make the device run out of memory for larger batches than ``memory[LIMIT]``."""

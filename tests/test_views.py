@@ -115,7 +115,7 @@ def test_ten_views_are_those_of_plain_torchvision(photos: Path) -> None:
 def test_the_codes_of_views_are_those_of_their_image_alone(photos: Path, views: str) -> None:
     """Alone, in a batch, shuffled, by one worker or three: the same bits."""
     images = load_images(photos)
-    network = build_network(Settings(layers=LAYERS, views=views))
+    network = build_network(Settings(layers=LAYERS, views=views, image_size=128))
     together = in_memory(images, network, workers=1).codes
     three = in_memory(images, network, workers=3).codes
     order = np.random.default_rng(0).permutation(len(images))
@@ -397,7 +397,7 @@ def test_the_commands_chain_with_views(small_sample: Path, tmp_path: Path, monke
         assert result.exit_code == code, result.output
         return result
 
-    run("extract", small_sample, "--views", "10crop", "--layer", "layer1")
+    run("extract", small_sample, "--views", "10crop", "--layer", "layer1", "--image-size", 96)
     about = json.loads(run("info", "--json").stdout)
     assert about["preprocessing"]["views"] == "10crop"
     assert about["layers"]["layer1"].startswith("24 features, of 10 views, avg")
