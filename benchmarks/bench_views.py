@@ -25,7 +25,8 @@ from cnncodes import CodesFile, extract
 from cnncodes.precision import lowest_cosine
 from cnncodes.probes import decide, winner
 from cnncodes.search import fit_probe
-from cnncodes.views import NO_VIEWS, VIEWS, averaged
+from cnncodes.view_rows import averaged
+from cnncodes.views import NO_VIEWS, VIEWS
 
 LAYERS = ("layer3", "penultimate")
 PARITY = 0.999  # cosine; one of the two extractions may have been compiled, and rounds elsewhere

@@ -34,7 +34,7 @@ from cnncodes.optional import require
 from cnncodes.pretrained_head import PretrainedHead
 from cnncodes.search import AUTO
 from cnncodes.training_rows import split_rows
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = ["Advice", "advise"]
 

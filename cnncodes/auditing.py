@@ -23,7 +23,7 @@ from cnncodes.neighbours import nearest_rows, standardised
 from cnncodes.optional import require
 from cnncodes.search import AUTO, C_GRID, Search, search_C
 from cnncodes.training_rows import groups_in_both
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = ["Audit", "audit", "out_of_fold"]
 

@@ -16,7 +16,7 @@ from cnncodes.errors import ImagesError
 from cnncodes.images import ImageSet, load_images
 from cnncodes.neighbours import nearest_rows, whitened
 from cnncodes.thumbnails import alike_in_colour, difference, read_thumbnails
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups"]
 

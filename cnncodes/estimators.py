@@ -21,7 +21,8 @@ from cnncodes.images import ImageSet, load_images
 from cnncodes.labels import check_labels, remarks_on
 from cnncodes.probes import decide, winner
 from cnncodes.search import fit_probe
-from cnncodes.views import NO_VIEWS, VIEWS, averaged
+from cnncodes.view_rows import averaged
+from cnncodes.views import NO_VIEWS, VIEWS
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]
 

@@ -20,7 +20,7 @@ from cnncodes.large_probes import pieces
 from cnncodes.leakage import guard_splits
 from cnncodes.models import ProbeModel
 from cnncodes.training_rows import groups_in_both, of_known_groups, split_rows
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = ["evaluate", "predict_rows"]
 

@@ -17,7 +17,7 @@ from cnncodes.optional import require
 from cnncodes.probes import SCALINGS, decide, winner
 from cnncodes.rows import few_threads
 from cnncodes.search import fit_probe
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = [
     "EvaluationResult",

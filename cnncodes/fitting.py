@@ -23,7 +23,7 @@ from cnncodes.novelty import learn_familiarity
 from cnncodes.products import computing_on
 from cnncodes.search import AUTO, Search, fit_probe
 from cnncodes.training_rows import split_rows
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = ["fit"]
 

@@ -16,7 +16,7 @@ from cnncodes.newton import CURVATURE_BYTES, ROW_BYTES, SHARED_MATRICES
 from cnncodes.probes import LOSSES, SCALINGS, make_probe
 from cnncodes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
 from cnncodes.solvers import fit_in_passes, fit_path
-from cnncodes.views import as_rows, repeated
+from cnncodes.view_rows import as_rows, repeated
 
 __all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits", "stratified_sample"]
 

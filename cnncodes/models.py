@@ -18,7 +18,8 @@ from cnncodes.images import ImageSet, load_images
 from cnncodes.model_files import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.novelty import cosine_to_nearest, novelty
 from cnncodes.probes import CLASSIFIERS, winner
-from cnncodes.views import as_rows, averaged, middle_axis, summed
+from cnncodes.view_rows import as_rows, averaged, summed
+from cnncodes.views import middle_axis
 
 if TYPE_CHECKING:
     from cnncodes.computing import Computed

@@ -11,7 +11,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 
 from cnncodes.errors import SettingError, nearest
 from cnncodes.solvers import DenseLinearSVC, DenseLogisticRegression
-from cnncodes.views import as_rows, summed
+from cnncodes.view_rows import as_rows, summed
 
 __all__ = ["CLASSIFIERS", "LOSSES", "MAX_ITER", "SCALINGS", "CodeScaler", "decide", "make_probe", "winner"]
 

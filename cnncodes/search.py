@@ -19,7 +19,7 @@ from cnncodes.folds import Folds, make_folds
 from cnncodes.probes import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
 from cnncodes.rows import few_threads
 from cnncodes.solvers import fit_path
-from cnncodes.views import as_rows, repeated, summed
+from cnncodes.view_rows import as_rows, repeated, summed
 
 __all__ = [
     "AUTO",

@@ -12,7 +12,7 @@ from cnncodes.codes import CodesFile
 from cnncodes.computing import compute_codes
 from cnncodes.errors import CodesFileError, ImagesError
 from cnncodes.images import load_images
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = ["Neighbour", "nearest_codes", "similar"]
 

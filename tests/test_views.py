@@ -35,7 +35,8 @@ from cnncodes.models import ProbeModel
 from cnncodes.search import fit_probe, search_C
 from cnncodes.settings import Settings, build_network
 from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
-from cnncodes.views import VIEWS, as_rows, averaged, repeated, summed
+from cnncodes.view_rows import as_rows, averaged, repeated, summed
+from cnncodes.views import VIEWS
 
 LAYERS = ["layer1", "penultimate"]
 

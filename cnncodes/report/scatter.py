@@ -8,7 +8,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from cnncodes.probes import SCALINGS
-from cnncodes.views import averaged
+from cnncodes.view_rows import averaged
 
 __all__ = ["lay_out"]
 
