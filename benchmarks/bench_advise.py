@@ -25,12 +25,12 @@ import numpy as np
 from bench_fashion_mnist import describe_machine
 from threadpoolctl import threadpool_limits
 
-from cnncodes.advice import advise
-from cnncodes.codes import CodesFile, ImageTable
-from cnncodes.codes_writer import CodesWriter
-from cnncodes.probes import decide, winner
-from cnncodes.reuse import copy_rows
-from cnncodes.search import fit_probe
+from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.writer import CodesWriter
+from cnncodes.extraction.reuse import copy_rows
+from cnncodes.insight.advise import advise
+from cnncodes.probes.probe import decide, winner
+from cnncodes.probes.search import fit_probe
 
 
 def draw(path: Path, per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,14 +28,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from cnncodes import CodesFile, extract
-from cnncodes.auditing import out_of_fold
-from cnncodes.calibration import softmax
-from cnncodes.duplicates import NEIGHBOURS, find_duplicates
-from cnncodes.images import load_images
-from cnncodes.label_errors import find_label_errors
-from cnncodes.neighbours import nearest_rows, whitened
-from cnncodes.search import AUTO
-from cnncodes.thumbnails import difference, read_thumbnails
+from cnncodes.images.loading import load_images
+from cnncodes.insight.audit import out_of_fold
+from cnncodes.insight.label_errors import find_label_errors
+from cnncodes.neighbours.duplicates import NEIGHBOURS, find_duplicates
+from cnncodes.neighbours.nearest import nearest_rows, whitened
+from cnncodes.neighbours.thumbnails import difference, read_thumbnails
+from cnncodes.probes.calibration import softmax
+from cnncodes.probes.search import AUTO
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")
 TILE = 64

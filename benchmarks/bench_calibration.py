@@ -27,9 +27,9 @@ from scipy.special import expit, log_softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from cnncodes.calibration import fit_temperature, softmax
-from cnncodes.probes import LOSSES
-from cnncodes.search import fit_probe
+from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.probe import LOSSES
+from cnncodes.probes.search import fit_probe
 
 Probabilities = Callable[[np.ndarray], np.ndarray]  # of decision values, (n, n_classes)
 

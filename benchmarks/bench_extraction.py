@@ -42,7 +42,7 @@ FORWARDS = 50  # batches
 
 
 def run_cnncodes(images: Path, backbone: str, weights: Path, out: Path, device: str, *options: str) -> None:
-    from cnncodes.cli import main
+    from cnncodes.cli.main import main
 
     arguments = ["extract", str(images), "-o", str(out), "--backbone", backbone, "--layer", "penultimate"]
     arguments += ["--device", device]
@@ -148,7 +148,7 @@ def make_weights(folder: Path, backbone: str) -> Path:
     import torch
     import torchvision
 
-    from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
+    from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
 
     if backbone == "mobilenet_v2":
         return shipped_path(EMBEDDED_WEIGHTS)
@@ -198,8 +198,8 @@ def limit(images: Path, args: argparse.Namespace, *, compiled: bool) -> tuple[fl
     """
     import torch
 
-    from cnncodes.decoding import decode
-    from cnncodes.settings import Settings, build_network
+    from cnncodes.extraction.settings import Settings, build_network
+    from cnncodes.images.decoding import decode
 
     torch.set_num_threads(1)
     weights = None if args.backbone == "mobilenet_v2" else str(args.weights)
@@ -289,9 +289,9 @@ def measure_feed(args: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from cnncodes.images import load_images
-    from cnncodes.pipeline import run_batches
-    from cnncodes.settings import Settings, build_network
+    from cnncodes.extraction.settings import Settings, build_network
+    from cnncodes.extraction.workers import run_batches
+    from cnncodes.images.loading import load_images
 
     network = build_network(Settings(layers="penultimate", compile=False, batch_size=64))
     codes = np.zeros((network.batch_size, 1280), np.float16)

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnncodes import CodesFile, ImageSet, extract, load_backbone
-from cnncodes.intervals import wilson_interval
-from cnncodes.probes import CodeScaler, make_probe, winner
-from cnncodes.solvers import fit_path
+from cnncodes.probes.intervals import wilson_interval
+from cnncodes.probes.probe import CodeScaler, make_probe, winner
+from cnncodes.solvers.classifiers import fit_path
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 SPLITS = {"train": "train", "test": "t10k"}  # our name: prefix of the files
@@ -105,7 +105,7 @@ def assert_parity(path: Path, images: np.ndarray, resize: str) -> float:
     import torch
     from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-    from cnncodes.shipped import EMBEDDED_WEIGHTS, shipped_path
+    from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
 
     network = mobilenet_v2().eval()
     network.load_state_dict(torch.load(shipped_path(EMBEDDED_WEIGHTS), weights_only=True))

@@ -41,12 +41,12 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from cnncodes import load_codes
-from cnncodes.codes import CodesFile, ImageTable
-from cnncodes.codes_writer import CodesWriter
-from cnncodes.fitting import fit
-from cnncodes.large_probes import fit_large_probe
-from cnncodes.search import search_tol
-from cnncodes.solvers import DenseLinearSVC, fit_path
+from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.writer import CodesWriter
+from cnncodes.models.fit import fit
+from cnncodes.probes.out_of_core import fit_large_probe
+from cnncodes.probes.search import search_tol
+from cnncodes.solvers.classifiers import DenseLinearSVC, fit_path
 
 CS = np.logspace(-6, 5, 45)
 FOLDS = 5

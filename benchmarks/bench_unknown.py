@@ -32,10 +32,10 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile, extract
-from cnncodes.calibration import fit_temperature, softmax
-from cnncodes.novelty import cosine_to_nearest, learn_familiarity, novelty
-from cnncodes.probes import LOSSES
-from cnncodes.search import fit_probe, search_C
+from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.novelty import cosine_to_nearest, learn_familiarity, novelty
+from cnncodes.probes.probe import LOSSES
+from cnncodes.probes.search import fit_probe, search_C
 
 RANK = 64  # of the principal subspaces
 CROPS = 40  # of each of the two photographs

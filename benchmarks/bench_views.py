@@ -22,11 +22,11 @@ from bench_fashion_mnist import SOURCE, SPLITS, Progress, describe_machine, make
 from bench_intervals import draw_rows
 
 from cnncodes import CodesFile, extract
-from cnncodes.precision import lowest_cosine
-from cnncodes.probes import decide, winner
-from cnncodes.search import fit_probe
-from cnncodes.view_rows import averaged
-from cnncodes.views import NO_VIEWS, VIEWS
+from cnncodes.codes.views import averaged
+from cnncodes.images.views import NO_VIEWS, VIEWS
+from cnncodes.probes.probe import decide, winner
+from cnncodes.probes.search import fit_probe
+from cnncodes.runtime.precision import lowest_cosine
 
 LAYERS = ("layer3", "penultimate")
 PARITY = 0.999  # cosine; one of the two extractions may have been compiled, and rounds elsewhere

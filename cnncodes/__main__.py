@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cnncodes.process import has_workers, own_process
+from cnncodes.system.process import has_workers, own_process
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
@@ -18,7 +18,7 @@ def run() -> None:
     """
     try:
         own_process()
-        from cnncodes.cli import main
+        from cnncodes.cli.main import main
 
         main()
     except KeyboardInterrupt:  # before there was a command

@@ -15,14 +15,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from cnncodes.calibration import softmax
+from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError, SettingError
-from cnncodes.images import ImageSet, load_images
-from cnncodes.labels import check_labels, remarks_on
-from cnncodes.probes import decide, winner
-from cnncodes.search import fit_probe
-from cnncodes.view_rows import averaged
-from cnncodes.views import NO_VIEWS, VIEWS
+from cnncodes.images.labels import check_labels, remarks_on
+from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.images.views import NO_VIEWS, VIEWS
+from cnncodes.probes.calibration import softmax
+from cnncodes.probes.probe import decide, winner
+from cnncodes.probes.search import fit_probe
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]
 
@@ -146,13 +146,13 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         self._validate_params()
         images = _images(X)
         if self.cache is not None:
-            from cnncodes.codes import CodesFile
+            from cnncodes.codes.file import CodesFile
 
             self._cached(images)
             with CodesFile.open(self.cache) as file:
                 self.description_ = file.description
         else:
-            from cnncodes.settings import describe_network
+            from cnncodes.extraction.settings import describe_network
 
             self.description_ = describe_network(self._build())
         lengths = {name: layer["n_features"] for name, layer in self.description_["layers"].items()}
@@ -183,7 +183,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         images = _images(X)
         if self.cache is not None:
             return self._cached(images)
-        from cnncodes.computing import in_memory
+        from cnncodes.extraction.in_memory import in_memory
 
         computed = in_memory(images, getattr(self, "_network", None) or self._build(), workers=self.workers)
         for row, reason in computed.failures.items():
@@ -210,7 +210,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         return layers
 
     def _settings(self, layers: tuple[str, ...] | None) -> Any:
-        from cnncodes.settings import Settings
+        from cnncodes.extraction.settings import Settings
 
         return Settings(
             backbone=self.backbone,
@@ -226,13 +226,13 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         )
 
     def _cached(self, images: ImageSet) -> np.ndarray:
-        from cnncodes.cache import cached_codes
+        from cnncodes.extraction.cache import cached_codes
 
         assert self.cache is not None
         return cached_codes(Path(self.cache), images, self._layers(), self._settings(None), workers=self.workers)
 
     def _build(self) -> Any:
-        from cnncodes.settings import build_network
+        from cnncodes.extraction.settings import build_network
 
         self._network = build_network(self._settings(self._layers()))
         return self._network

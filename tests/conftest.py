@@ -12,8 +12,8 @@ import pytest
 from sklearn.datasets import load_sample_images
 from threadpoolctl import threadpool_limits
 
-from cnncodes.facts import FIRST_CHOICE
-from cnncodes.shipped import SAMPLE, shipped_path
+from cnncodes.networks.facts import FIRST_CHOICE
+from cnncodes.system.shipped import SAMPLE, shipped_path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +26,7 @@ def one_thread_of_blas() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def shipped_network_is_read_once() -> Iterator[None]:
     """Most networks have the shipped weights, and copy what they change of them: one reading does for all."""
-    from cnncodes import settings
+    from cnncodes.extraction import settings
 
     load_backbone = settings.load_backbone
     load_default = cache(load_backbone)
@@ -45,7 +45,7 @@ def shipped_network_is_read_once() -> Iterator[None]:
 def auto_precision() -> Iterator[None]:
     """Let ``auto`` be float32 on every processor, as it is on most; modules that test the choice replace this."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnncodes.runtime.has_fast_bf16", lambda device: False)
+        patch.setattr("cnncodes.runtime.frozen_network.has_fast_bf16", lambda device: False)
         yield
 
 
@@ -80,7 +80,7 @@ def small_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sample_codes(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The codes file of `small_sample`, by the default network and layers."""
-    from cnncodes.extraction import extract
+    from cnncodes.extraction.extract import extract
 
     path = tmp_path_factory.mktemp("codes") / "codes.h5"
     extract(small_sample, path, precision="fp32")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from cnncodes.codes import ImageTable
-from cnncodes.codes_writer import CodesWriter
+from cnncodes.codes.file import ImageTable
+from cnncodes.codes.writer import CodesWriter
 
 SHUFFLED = np.random.default_rng(0).permutation(1797)  # as they come, the last digits are by other writers
 X_DIGITS, Y_DIGITS = (values[SHUFFLED] for values in load_digits(return_X_y=True))

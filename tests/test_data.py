@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.shipped import EMBEDDED_WEIGHTS, SAMPLE, shipped_path
+from cnncodes.system.shipped import EMBEDDED_WEIGHTS, SAMPLE, shipped_path
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 SCRIPT = DATA / "make_fashion_mnist_sample.py"

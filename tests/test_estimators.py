@@ -19,10 +19,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_checks
 
-import cnncodes.extraction
+import cnncodes.extraction.extract
 from cnncodes import CNNCodes, CNNCodesClassifier, load_codes
 from cnncodes.errors import CodesFileError, ImagesError, MismatchError
-from cnncodes.images import load_images
+from cnncodes.images.loading import load_images
 
 # scikit-learn's checks that need no numeric X; test_every_check_of_scikit_learn_is_accounted_for lists the rest.
 RUN = [
@@ -171,7 +171,7 @@ def test_construction_and_cloning_load_nothing(
     def fail(*_: Any) -> None:
         raise AssertionError("a network was built")
 
-    monkeypatch.setattr("cnncodes.settings.build_network", fail)
+    monkeypatch.setattr("cnncodes.extraction.settings.build_network", fail)
     for estimator in estimators:
         copy = clone(estimator.set_params(layer="layer2"))
         assert copy.get_params() == estimator.get_params()
@@ -260,9 +260,9 @@ def test_a_cache_made_with_other_settings_is_refused(data: tuple, tmp_path: Path
 def test_a_search_over_layers_runs_no_image_twice(data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, y = data
     seen: list[int] = []
-    run_batches = cnncodes.extraction.run_batches
+    run_batches = cnncodes.extraction.extract.run_batches
     monkeypatch.setattr(
-        cnncodes.extraction,
+        cnncodes.extraction.extract,
         "run_batches",
         lambda images, rows, *rest, **options: seen.extend(rows) or run_batches(images, rows, *rest, **options),
     )
@@ -280,11 +280,11 @@ def test_a_codes_file_of_the_command_line_is_a_cache(
 ) -> None:
     cache = tmp_path / "codes.h5"
     shutil.copy(sample_codes, cache)
-    build = cnncodes.extraction.build_network
-    monkeypatch.setattr("cnncodes.cache.build_network", lambda *_: pytest.fail("a network was built"))
+    build = cnncodes.extraction.extract.build_network
+    monkeypatch.setattr("cnncodes.extraction.cache.build_network", lambda *_: pytest.fail("a network was built"))
     transformer = CNNCodes(layer="layer3", cache=cache)
     np.testing.assert_array_equal(transformer.fit_transform(data[0]), load_codes(cache, "layer3", split="train"))
-    monkeypatch.setattr("cnncodes.cache.build_network", build)
+    monkeypatch.setattr("cnncodes.extraction.cache.build_network", build)
     new = Image.new("RGB", (60, 50), "red")
     added = transformer.transform([new, data[0][0]])
     np.testing.assert_array_equal(added, CNNCodes(layer="layer3").fit([new]).transform([new, data[0][0]]))

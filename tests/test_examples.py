@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from cnncodes.shipped import SAMPLE, shipped_path
+from cnncodes.system.shipped import SAMPLE, shipped_path
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -33,7 +33,9 @@ def test_code_of_the_quickstart_runs_without_a_kernel(tmp_path: Path, monkeypatc
             (few / split / folder.name).mkdir(parents=True)
             for path in sorted(folder.iterdir())[:count]:
                 shutil.copy(path, few / split / folder.name)
-    monkeypatch.setattr("cnncodes.shipped.shipped_path", lambda name: few if name == SAMPLE else shipped_path(name))
+    monkeypatch.setattr(
+        "cnncodes.system.shipped.shipped_path", lambda name: few if name == SAMPLE else shipped_path(name)
+    )
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     plt.switch_backend("agg")
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)

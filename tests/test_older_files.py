@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from cnncodes import CodesFile, ProbeModel, evaluate, load_codes
-from cnncodes.cli import main
+from cnncodes.cli.main import main
 
 FILES = Path(__file__).parent / "files"
 CODES, MODEL = FILES / "codes-version-1.h5", FILES / "model-version-1.safetensors"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cnncodes.shipped import EMBEDDED_WEIGHTS, SAMPLE
+from cnncodes.system.shipped import EMBEDDED_WEIGHTS, SAMPLE
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,9 @@ def test_wheel_holds_every_module_and_nothing_of_the_checkout(wheel):
 
 
 def test_installed_package_is_the_wheel(environment, tmp_path):
-    code = "import cnncodes, cnncodes.shipped as s; print(cnncodes.__file__, s.shipped_path(s.SAMPLE), sep='\\n')"
+    code = (
+        "import cnncodes, cnncodes.system.shipped as s; print(cnncodes.__file__, s.shipped_path(s.SAMPLE), sep='\\n')"
+    )
     package, sample = run(environment / "python", "-c", code, cwd=tmp_path).split()
     assert Path(package).is_relative_to(environment.parent)
     assert Path(sample) == Path(package).parent / "data" / SAMPLE
@@ -108,5 +110,7 @@ def test_demo_works_from_the_wheel_in_an_empty_folder(environment, tmp_path):
 
 
 def test_demo_works_from_the_checkout(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from cnncodes.cli import main; main(prog_name='cnncodes')"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from cnncodes.cli.main import main; main(prog_name='cnncodes')"
+    )
     assert_demo(run(sys.executable, "-c", code, "demo", cwd=tmp_path))

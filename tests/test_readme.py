@@ -18,7 +18,7 @@ def test_there_are_exactly_two_set_up_commands_of_one_line() -> None:
 
 
 def test_every_command_is_mentioned() -> None:
-    from cnncodes.cli import main
+    from cnncodes.cli.main import main
 
     for name in main.commands:
         assert f"cnncodes {name}" in README, name

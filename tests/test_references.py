@@ -91,7 +91,7 @@ def test_each_name_leads_somewhere(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("`cnncodes.search.search_C`, ``errors.py``, `ProbeModel.novelty`, `make_folds()`, `tests/`", []),
+        ("`cnncodes.probes.search.search_C`, ``errors.py``, `ProbeModel.novelty`, `make_folds()`, `tests/`", []),
         ("calls `cnncodes.errors.no_such_function`", ["cnncodes.errors.no_such_function"] * 2),
         ("see cnncodes.no_such_module", ["cnncodes.no_such_module"]),
         ("in ``no_such_module.py`` and `tests/no_such.py`", ["no_such_module.py", "tests/no_such.py"]),

@@ -24,13 +24,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-import cnncodes.codes
-import cnncodes.codes_writer
+import cnncodes.codes.file
+import cnncodes.codes.writer
 from cnncodes import extract, register_backbone
-from cnncodes.codes import CodesFile
-from cnncodes.codes_writer import CodesWriter
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
-from cnncodes.preprocess import Preprocessing
+from cnncodes.networks.preprocessing import Preprocessing
 
 N_IMAGES, BATCH, SIDE = 90, 4, 32
 PAGE = 4096
@@ -260,7 +260,7 @@ def crashed(created: bytes, writes: list[tuple[str, int, bytes]], rng: random.Ra
 
 def no_checksum() -> None:
     """A wrong design on purpose: rows are accepted by their recorded state alone."""
-    cnncodes.codes.checksum = cnncodes.codes_writer.checksum = lambda *_: np.uint32(1)
+    cnncodes.codes.file.checksum = cnncodes.codes.writer.checksum = lambda *_: np.uint32(1)
 
 
 def state_before_codes() -> None:

@@ -1,0 +1,55 @@
+"""Says which case of transfer learning a data set is."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json
+from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
+
+if TYPE_CHECKING:
+    from cnncodes.insight.advise import Advice
+
+
+@command("cnncodes advise", "cnncodes advise flowers.h5 --plot advice.png", "cnncodes advise --json | jq -r .summary")
+@click.argument("codes", default=CODES)
+@click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@option_jobs
+@click.option("--weights", metavar="FILE", help="Where the weights file of the network lies by now.")
+@click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")
+@option_force
+@option_json
+def advise(codes: str, picture: str | None, force: bool, as_json: bool, **options: Any) -> None:
+    """Say which of the four cases of transfer learning CODES is, small or large, similar to ImageNet or not.
+
+    Prints the evidence, what twice as many images would bring, and the commands to type next.
+    """
+    from cnncodes.insight.advise import advise as run
+
+    if picture:
+        check_plot(picture, overwrite=force, inputs=[codes])
+    with progress_bar("fitting", "fits") as progress:
+        advice = run(codes, progress=progress, **options)
+    print_notes(advice.notes)
+    if as_json:
+        print_json(advice.to_dict())
+    else:
+        _show(advice)
+    if picture:
+        save_plot(advice.plot()[0], picture)
+
+
+def _show(advice: Advice) -> None:
+    click.echo(f"{advice.summary}.\n")
+    print_table(["evidence", "found", "says"], map(astuple, advice.evidence))
+    if advice.curve is not None:
+        texts = ", ".join(f"{name} ({100 * gain:+.1f} points)" for name, gain in advice.curve.helped_most())
+        if texts:
+            click.echo(f"\nThe last doubling of the images helped these classes most: {texts}.")
+    click.echo("\nNext:")
+    for line in advice.commands:
+        click.echo(f"  {line}")

@@ -1,0 +1,79 @@
+"""Shows what is wrong with labelled images."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnncodes.cli.options import CODES, command, option_force, option_json
+from cnncodes.cli.output import open_output, plain, print_json, print_notes, print_table, progress_bar, stderr
+from cnncodes.system.files import head_of, refuse_foreign
+
+SHOWN = 20  # rows of each table
+FINDINGS = "a table of findings"
+
+
+@command("cnncodes audit", "cnncodes audit codes.h5 photos/ -o audit.csv", "cnncodes audit --json | jq .suspects")
+@click.argument("codes", default=CODES)
+@click.argument("images", required=False)
+@click.option("--layer", "layers", multiple=True, default=["penultimate"], help="Layer; several are concatenated.")
+@click.option("--clf", type=click.Choice(["svm", "logreg"]), default="svm", help="Probe that judges the labels.")
+@click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@click.option("-o", "--out", help="CSV file to write, a row for each finding.")
+@option_force
+@option_json
+def audit(codes: str, images: str | None, out: str | None, force: bool, as_json: bool, **options: Any) -> None:
+    """List labels of CODES that are probably wrong, near-duplicates, outliers and unreadable images.
+
+    With IMAGES, from which it was made, duplicates are compared as pictures, and more of them are found.
+    """
+    from cnncodes.insight.audit import FIELDS
+    from cnncodes.insight.audit import audit as run
+
+    def is_ours(path: Path) -> bool:
+        return head_of(path).startswith(",".join(FIELDS) + "\n")
+
+    checks: dict[str, Any] = {"overwrite": force, "inputs": [codes, images]}
+    if out:
+        refuse_foreign(out, FINDINGS, is_ours, **checks)  # before the work
+    with progress_bar("comparing") as progress:
+        found = run(codes, images, progress=progress, **options)
+    print_notes(found.notes)
+    if out:
+        with open_output(out, FINDINGS, is_ours, **checks) as stream:
+            writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(found.findings())
+        stderr.print(f"{out}: {len(found.findings())} findings", markup=False)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    click.echo(f"{found.n} images in {len(found.classes)} classes")
+    if found.accuracy is not None and found.baseline_accuracy is not None:
+        click.echo(
+            f"out-of-fold accuracy {100 * found.accuracy:.1f} % ({found.clf} on {' + '.join(found.layers)}); "
+            f"always the most frequent class: {100 * found.baseline_accuracy:.1f} %"
+        )
+    print_table(["class", "images"], [(name, str(count)) for name, count in found.classes.items()])
+    _table("suspect labels", ["id", "label", "suggested", "confidence"], found.suspects)
+    _table("near-duplicates", ["id", "other", "label", "other_label", "kind", "similarity"], found.duplicates)
+    _table("outliers", ["id", "label", "score"], found.outliers)
+    _table("unreadable images", ["id", "reason"], found.unreadable)
+
+
+def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Print the worst of one kind."""
+    more = f"; the first {SHOWN}" if len(rows) > SHOWN else ""
+    click.echo(f"\n{title}: {len(rows) or 'none'}{more}")
+    if rows:
+        print_table(
+            [name.replace("_", " ") for name in columns],
+            [
+                [f"{row[name]:.3f}" if isinstance(row[name], float) else plain(row[name]) for name in columns]
+                for row in rows[:SHOWN]
+            ],
+        )

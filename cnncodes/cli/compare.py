@@ -1,0 +1,79 @@
+"""Compares layers, classifiers and scalings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cnncodes.cli.options import (
+    CODES,
+    EXIT_INTERRUPTED,
+    command,
+    option_force,
+    option_guard,
+    option_jobs,
+    option_json,
+)
+from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
+
+CLFS, SCALES = ("svm", "logreg"), ("standard",)
+
+
+@command(
+    "cnncodes compare",
+    "cnncodes compare --clf svm --layer layer3 --layer penultimate --layer layer3+penultimate",
+    "cnncodes compare mobilenet.h5 resnet.h5 --clf svm --plot layers.png",
+    "cnncodes compare --json | jq -r .command",
+)
+@click.argument("codes", nargs=-1)
+@click.option("--clf", "clfs", multiple=True, type=click.Choice(["svm", "logreg"]), help="Probe.  [default: both]")
+@click.option("--layer", "layers", multiple=True, help="Layer, or several joined by +.  [default: all, one by one]")
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    type=click.Choice(["standard", "l2", "none"]),
+    help="Scaling of the codes.  [default: standard]",
+)
+@click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
+@click.option("--repeats", type=click.IntRange(1), help="Cross-validations.  [default: up to 5, for 1,500 answers]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@option_guard
+@option_jobs
+@click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth: .png, .svg or .pdf.")
+@option_force
+@option_json
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    codes: tuple[str, ...],
+    clfs: tuple[str, ...],
+    scales: tuple[str, ...],
+    picture: str | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Cross-validate layers × probes × scalings on the same folds, and print them best first.
+
+    Recommended (*) is the simplest row that is not significantly worse than the best. Ctrl-C prints what is done.
+    """
+    from cnncodes.insight.compare import compare as run
+
+    if picture:
+        check_plot(picture, overwrite=force, inputs=codes)
+        if options["layers"] and all("+" in name for name in options["layers"]):
+            raise click.UsageError("--plot draws single layers by their depth, and each --layer here joins several")
+    with progress_bar("comparing", "probes") as progress:
+        comparison = run(codes or (CODES,), clfs=clfs or CLFS, scales=scales or SCALES, progress=progress, **options)
+    print_notes(comparison.notes)
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        print_table(*comparison.table())
+        print_notes([f"* the simplest that is not significantly worse than the best: {comparison.command}"])
+    if picture:
+        save_plot(comparison.plot(), picture)
+    if not comparison.finished:
+        ctx.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,125 @@
+"""Runs images through a network, once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnncodes.cli.options import (
+    CODES,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    command,
+    option_device,
+    option_json,
+    option_outside,
+    option_workers,
+)
+from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting
+from cnncodes.images.views import VIEWS
+
+FAILURES_SHOWN = 10
+
+
+def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    part, _, of = value.partition("/")
+    if not (part.isdecimal() and of.isdecimal()):
+        raise click.BadParameter(f"{value!r} is not like 2/8")
+    return int(part), int(of)
+
+
+@command(
+    "cnncodes extract photos/",
+    "cnncodes extract photos/ -o flowers.h5 --backbone resnet50 --layer layer3 --layer penultimate",
+    "cnncodes extract photos/ --shard 2/8 -o part-2.h5          # on the second of eight machines",
+    "cnncodes extract more/ --add          # to what codes.h5 has of another folder",
+    "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
+)
+@click.argument("images")
+@click.option("-o", "--out", default=CODES, help="Codes file; continued when it is there.")
+@click.option("--backbone", help="Network, see `cnncodes backbones`.  [default: mobilenet_v2]")
+@click.option("--weights", metavar="NAME|FILE", help="Weights by name, or a .pth, .pt or .safetensors file.")
+@click.option(
+    "--layer", "layers", multiple=True, help="Layer to keep; may be repeated.  [default: layer1…4, penultimate]"
+)
+@click.option("--pool", "pooling", help="avg, max, gem, grid2 or flatten: how a map becomes a vector.  [default: avg]")
+@click.option("--image-size", type=click.IntRange(1), help="Side in pixels that enters the network.")
+@click.option("--resize", type=click.Choice(["crop", "pad", "squash"]), help="How an image becomes square.")
+@click.option(
+    "--views",
+    type=click.Choice(list(VIEWS)),
+    help="Views of each image whose codes are kept: also its mirror image, or ten crops.  [default: none]",
+)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="[default: auto]")
+@option_device
+@click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together.")
+@option_workers
+@click.option("--dtype", type=click.Choice(["auto", "float16", "float32"]), help="Of the codes.  [default: auto]")
+@click.option(
+    "--exact-decode",
+    is_flag=True,
+    default=None,
+    help="Decode JPEG at full size and resize with Pillow: to the bit the pixels of the weights' own transform.",
+)
+@click.option("--compile/--no-compile", default=None, help="Compile the network.  [default: where it saves time]")
+@click.option(
+    "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
+)
+@click.option("--max-pixels", type=click.IntRange(1), default=120_000_000, help="Refuse an image file of more pixels.")
+@click.option("--retry-failed", is_flag=True, help="Try the images again that are recorded as failed.")
+@click.option("--allow-partial", is_flag=True, default=None, help="Accept a weights file that lacks parameters.")
+@click.option("--shard", metavar="I/N", callback=_parse_shard, help="Extract part I of N; `cnncodes merge` joins them.")
+@click.option("--add", is_flag=True, help="Keep what the file has of other images, and add these.")
+@click.option("--prune", is_flag=True, help="Drop what the file has of images that are not in IMAGES any more.")
+@option_outside
+@click.option("--strict", is_flag=True, help="Exit with 1 instead of 3 when some images failed.")
+@option_json
+@click.pass_context
+def extract(
+    ctx: click.Context, images: str, out: str, strict: bool, as_json: bool, allow_outside: bool, **options: Any
+) -> None:
+    """Run IMAGES through a pretrained network, once, and keep its codes in a file.
+
+    IMAGES is a folder of class folders, a folder with train/ and test/ folders of those, a CSV or TSV file, one image,
+    or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new. Where
+    codes of images that are not in IMAGES would go, it is refused: --add keeps them, --prune drops them.
+    """
+    from cnncodes.extraction.extract import extract as run
+    from cnncodes.images.loading import load_images
+
+    if options["add"] and options["prune"]:
+        raise click.UsageError("--add keeps what --prune drops; choose one")
+    options["layers"] = options["layers"] or None
+    with waiting("loading the network"), progress_bar("extracting") as progress:
+        try:
+            found = load_images(images, allow_outside=allow_outside)
+            done = run(found, out, progress=progress, **options)
+        except KeyboardInterrupt:
+            kept = "; what is done is kept" if Path(out).exists() else ""
+            stderr.print(f"interrupted{kept}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
+            ctx.exit(EXIT_INTERRUPTED)
+    print_notes(done.notes)
+    for name, reason in list(done.failures.items())[:FAILURES_SHOWN]:
+        stderr.print(f"failed: {one_line(name)}: {reason}", markup=False)
+    if done.failed > FAILURES_SHOWN:
+        stderr.print(f"… and {done.failed - FAILURES_SHOWN} more: cnncodes info {quoted(out)}", markup=False)
+    if as_json:
+        summary = {
+            name: getattr(done, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")
+        }
+        print_json({"path": str(done.path), **summary})
+    else:
+        rate = f", {done.computed / done.seconds:.0f} images/s" if done.computed else ""
+        lengths = ", ".join(f"{name} {length}" for name, length in done.layers.items())
+        click.echo(
+            f"{done.path}: {done.ok} of {done.n} images, {done.failed} failed, {done.computed} computed now "
+            f"({done.seconds:.1f} s{rate}); {lengths}"
+        )
+    if done.failed:
+        ctx.exit(EXIT_ERROR if strict else EXIT_SOME_FAILED)

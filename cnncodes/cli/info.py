@@ -1,0 +1,38 @@
+"""Says what is in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cnncodes.cli.options import CODES, command, option_json
+from cnncodes.cli.output import one_line, plain, print_json
+
+
+@command("cnncodes info codes.h5", "cnncodes info model.safetensors --json")
+@click.argument("file", default=CODES)
+@option_json
+def info(file: str, as_json: bool) -> None:
+    """Say what is in a codes file or a model file, and where it came from."""
+    from cnncodes.codes.layout import is_hdf5
+
+    if Path(file).is_file() and not is_hdf5(file) and Path(file).suffix != ".h5":
+        from cnncodes.models.model import ProbeModel
+
+        about = ProbeModel.load(file).info()
+    else:
+        from cnncodes.codes.file import CodesFile
+
+        with CodesFile.open(file) as codes:
+            about = codes.info()
+    if as_json:
+        print_json(about)
+        return
+    for name, value in about.items():
+        if isinstance(value, dict):
+            click.echo(f"{name}")
+            for key, item in value.items():
+                click.echo(f"  {one_line(str(key)):<20} {plain(item)}")
+        else:
+            click.echo(f"{name:<20}   {plain(value)}")

@@ -1,0 +1,129 @@
+"""The command line: the group of the commands, and how each of them ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+import cnncodes
+from cnncodes.cli.advise import advise
+from cnncodes.cli.audit import audit
+from cnncodes.cli.compare import compare
+from cnncodes.cli.demo import demo
+from cnncodes.cli.evaluate import evaluate
+from cnncodes.cli.extract import extract
+from cnncodes.cli.fit import fit
+from cnncodes.cli.info import info
+from cnncodes.cli.merge import merge
+from cnncodes.cli.networks import backbones, layers
+from cnncodes.cli.options import EXIT_ERROR, EXIT_INTERRUPTED
+from cnncodes.cli.output import stderr
+from cnncodes.cli.predict import predict
+from cnncodes.cli.report import report
+from cnncodes.cli.similar import similar
+from cnncodes.cli.verify import verify
+from cnncodes.errors import CnnCodesError
+
+
+class NamedStream:
+    """A stream whose errors carry its name, as those of files do."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self.stream, self.name = stream, name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self.stream, attribute)
+
+    def write(self, text: str) -> int:
+        with self._named():
+            return self.stream.write(text)
+
+    def flush(self) -> None:
+        with self._named():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = self.name
+            raise
+
+
+class Group(click.Group):
+    """Commands in the order of the work; a `CnnCodesError` is one line and exit code 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError):  # not every stand-in for a stream can
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        named = sys.stdout and NamedStream(sys.stdout, "standard output")
+        sys.stdout = named  # type: ignore[assignment]
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: "
+            stderr.print(f"error: {place}{error.strerror or str(error) or type(error).__name__}", markup=False)
+            sys.exit(EXIT_ERROR)
+        finally:
+            if named and sys.stdout is named:  # after a broken pipe, click leaves another in its place
+                sys.stdout = named.stream
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
+        except CnnCodesError as error:
+            stderr.print(f"error: {error}", style="red", markup=False)
+            ctx.exit(EXIT_ERROR)
+        except KeyboardInterrupt:
+            stderr.print("interrupted")
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(cnncodes.__version__, "-V", "--version", prog_name="cnncodes")
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is chosen and why.")
+def main(verbose: bool) -> None:
+    """A handful of labelled images, a frozen CNN, and a linear classifier whose score can be believed.
+
+    Start with `cnncodes demo`, or with a folder that has one folder of images a class:
+
+    \b
+      cnncodes extract photos/     the images, once through the network  → codes.h5
+      cnncodes fit --clf svm       a classifier on the codes, in seconds → model.safetensors
+      cnncodes predict new/        labels of new images                  → standard output
+    """
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+
+
+# In the order of the work
+for command in (
+    demo,
+    extract,
+    fit,
+    evaluate,
+    predict,
+    compare,
+    advise,
+    audit,
+    report,
+    similar,
+    info,
+    verify,
+    merge,
+    backbones,
+    layers,
+):
+    main.add_command(command)

@@ -1,0 +1,47 @@
+"""Lists networks and their layers."""
+
+from __future__ import annotations
+
+import click
+
+from cnncodes.cli.options import command, option_json
+from cnncodes.cli.output import plain, print_json, print_table
+from cnncodes.errors import CnnCodesError, nearest
+
+
+@command("cnncodes backbones", "cnncodes backbones 'resnet*'", "cnncodes backbones 'timm:*lite*'")
+@click.argument("pattern", required=False)
+@option_json
+def backbones(pattern: str | None, as_json: bool) -> None:
+    """List the networks that can be used; PATTERN takes * and ?."""
+    from dataclasses import asdict
+
+    from cnncodes.networks.backbone import backbone_table
+
+    table = [asdict(row) for row in backbone_table(pattern)]
+    if pattern and not table:
+        every = [row.name for row in backbone_table("timm:*" if pattern.startswith("timm:") else None)]
+        raise CnnCodesError(
+            f"no network is called {pattern!r}.{nearest(pattern, every)} `cnncodes backbones` lists all"
+        )
+    if as_json:
+        print_json(table)
+        return
+    print_table(list(table[0]) if table else [], [[plain(value) for value in row.values()] for row in table])
+
+
+@command("cnncodes layers resnet50", "cnncodes layers mobilenet_v2 --image-size 320")
+@click.argument("backbone")
+@click.option("--image-size", type=click.IntRange(1), help="Side in pixels of the input.")
+@option_json
+def layers(backbone: str, image_size: int | None, as_json: bool) -> None:
+    """List the layers of a network: name, map shape (channels, height, width), code length and stride."""
+    from dataclasses import asdict
+
+    from cnncodes.networks.backbone import load_backbone
+
+    table = [asdict(row) for row in load_backbone(backbone, "random").layer_table(image_size)]
+    if as_json:
+        print_json(table)
+        return
+    print_table(list(table[0]), [[plain(value) for value in row.values()] for row in table])

@@ -1,0 +1,224 @@
+"""What the commands show: progress and notes on stderr, tables and JSON on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cnncodes.errors import CnnCodesError
+from cnncodes.system.files import refuse_foreign, replacing, writing_text
+
+__all__ = [
+    "check_plot",
+    "one_line",
+    "open_output",
+    "plain",
+    "print_json",
+    "print_notes",
+    "print_scores",
+    "print_table",
+    "progress_bar",
+    "quoted",
+    "save_plot",
+    "short",
+    "stderr",
+    "waiting",
+    "working",
+]
+
+PLOT_MARK = "cnncodes plot"  # by which a plot of ours is known again
+PLOT_FIELDS = {"png": ["Software"], "svg": ["Creator"], "pdf": ["Creator"]}  # where it stands; others have no place
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show that something slow has begun."""
+    if stderr.is_terminal:
+        stderr.print(f"{text} …", style="dim")
+    yield
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show that something goes on whose end nobody knows, and for how long."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as spinner:
+        spinner.add_task(text, total=None)
+        yield
+
+
+@contextlib.contextmanager
+def progress_bar(text: str, unit: str = "images") -> Iterator[Callable[[int, int, int], None]]:
+    """Give a progress callback that draws a bar with rate and time left on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
+        task = bar.add_task(text, total=None, rate="", failed="")
+
+        def update(done: int, total: int, failed: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(
+                task,
+                completed=done,
+                total=total,
+                rate=f"{speed:.{speed < 10:d}f} {unit}/s" if speed else "",
+                failed=f"{failed} failed" if failed else "",
+            )
+
+        yield update
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        stderr.print(f"note: {note}", markup=False)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def one_line(text: str) -> str:
+    return text.encode("unicode_escape").decode() if "\n" in text else text
+
+
+def quoted(word: str) -> str:
+    import shlex
+
+    return shlex.quote(word)
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """Print the figures that a fit or an evaluation has, one a line."""
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f} %"
+
+    lines = [
+        ("images", f"{scores['n']} in {len(scores['classes'])} classes"),
+        ("probe", f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}"),
+    ]
+    for key, name in (
+        ("cv", "cross-validated"),
+        ("nested", "nested"),
+        ("test", "held-out"),
+        ("seen", "TRAINING-image"),
+    ):
+        if scores.get(f"{key}_accuracy") is not None:
+            for title, kind in ((f"{name} accuracy", "accuracy"), ("  balanced over classes", "balanced_accuracy")):
+                low, high = scores[f"{key}_{kind}".replace("accuracy", "interval")]
+                lines.append(
+                    (title, f"{percent(scores[f'{key}_{kind}'])}  [{percent(low)}, {percent(high)}]  95 % interval")
+                )
+            if key == "cv" and scores.get("C_searched") and scores.get("nested_accuracy") is None:
+                lines.append(("", "C was chosen on the same folds; --nested includes that choice"))
+    for title, key in (("majority class", "baseline_accuracy"), ("nearest neighbour", "neighbour_accuracy")):
+        if scores.get(key) is not None:
+            lines.append((title, percent(scores[key])))
+    if scores.get("n_duplicates") is not None:
+        lines.append(("near-duplicates", _duplicates(scores)))
+    if scores.get("n_test_grouped"):
+        lines.append(("groups in train and test", _left_out(scores, scores["n_test_grouped"], "ungrouped")))
+    lines.append(("seconds", f"{scores['seconds']:.1f}"))
+    for title, value in lines:
+        click.echo(f"{title:<25} {value}")
+
+
+def _duplicates(scores: dict[str, Any]) -> str:
+    by_codes = scores.get("duplicates_by_codes", True)
+    found = f"{'' if by_codes else 'not looked for by codes (exact copies only): '}{scores['n_duplicates']} images"
+    if n := scores.get("n_test_duplicates"):
+        found += f"; {_left_out(scores, n, 'unguarded')}"
+    return found
+
+
+def _left_out(scores: dict[str, Any], n: int, key: str) -> str:
+    """Say how many held-out images are left out, and, where it is known, how the accuracy would look with them."""
+    text = f"{n} held-out ones left out"
+    if (flattered := scores.get(f"{key}_test_accuracy")) is not None:
+        text += f", with which held-out accuracy would look like {100 * flattered:.1f} %"
+        if scores.get("n_test") is None:
+            text += "; none is left, so there is no held-out accuracy"
+    return text
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout, never cut: a pipe has no width."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, no_wrap=True)
+    for row in rows:
+        table.add_row(*map(one_line, row))
+    width = Console(width=10_000).measure(table).maximum  # of all its columns, however narrow the terminal is
+    Console(highlight=False, markup=False, width=width).print(table)
+
+
+@contextlib.contextmanager
+def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **checks: Any) -> Iterator[IO[str]]:
+    """Give stdout, or a file that appears under its name only when it is whole; see `refuse_foreign`."""
+    if path is None:
+        if sys.stdout is None:
+            raise CnnCodesError("standard output is closed; name a file with -o")
+        yield sys.stdout
+        return
+    refuse_foreign(path, kind, is_ours, **checks)
+    with writing_text(Path(path)) as stream:
+        yield stream
+
+
+def check_plot(path: str, **checks: Any) -> None:
+    """Raise where a plot could not be written to a path: before the work, whose time would be lost."""
+    from cnncodes.system.optional import require
+
+    formats = require("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in formats:
+        raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
+    if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+        raise CnnCodesError(f"{path}: cannot be written (there is no such folder, or it is one itself)")
+    refuse_foreign(path, "a plot", _is_plot, **checks)
+
+
+def _is_plot(path: Path) -> bool:
+    return PLOT_MARK.encode() in path.read_bytes()
+
+
+def save_plot(axes: Any, path: str) -> None:
+    """Write the figure of matplotlib axes; the suffix says in which format."""
+    kind = Path(path).suffix[1:].lower()
+    marks = dict.fromkeys(PLOT_FIELDS.get(kind, ()), PLOT_MARK)
+    try:
+        with replacing(Path(path)) as partial:
+            axes.figure.savefig(partial, dpi=150, format=kind, metadata=marks or None)
+    except (OSError, ValueError) as error:
+        raise CnnCodesError(f"{path}: cannot be written ({error})") from error
+
+
+def plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def short(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.4f}"

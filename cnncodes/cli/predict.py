@@ -1,0 +1,117 @@
+"""Labels new images."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnncodes.cli.options import (
+    EXIT_SOME_FAILED,
+    command,
+    option_device,
+    option_force,
+    option_model,
+    option_outside,
+    option_weights_of_model,
+    option_workers,
+)
+from cnncodes.cli.output import one_line, open_output, progress_bar, short, stderr
+from cnncodes.system.files import head_of
+
+COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
+NUMBERS = ["probability", "novelty"]
+
+
+@command(
+    "cnncodes predict new/",
+    "cnncodes predict new/ --min-confidence 0.8",
+    "cnncodes predict new/ --format json | jq '.[] | select(.novelty > 0.99)'",
+    "cnncodes predict photo.jpg --model flowers.safetensors -o labels.csv",
+)
+@click.argument("images")
+@option_model
+@click.option("-o", "--out", help="File to write.  [default: standard output]")
+@option_force
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Of the output.")
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    help="Least probability that gives a label: below it, only a guess.  [default: label every image]",
+)
+@option_weights_of_model
+@option_outside
+@option_device
+@option_workers
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    images: str,
+    model: str,
+    out: str | None,
+    force: bool,
+    kind: str,
+    min_confidence: float | None,
+    **options: Any,
+) -> None:
+    """Label IMAGES (any folder, a file or a manifest) with a fitted model.
+
+    \b
+    path         of the image
+    label        the answer; empty where it is unsure, or the image failed
+    probability  of the best class
+    novelty      share of the training images that look more familiar:
+                 near 1, it may be none of the classes
+    guess        the best class, however unsure
+    status       labelled, unsure (less probable than --min-confidence)
+                 or failed (cannot be read)
+    """
+    from cnncodes.models.model import ProbeModel
+
+    fitted = ProbeModel.load(model)
+    checks: dict[str, Any] = {"overwrite": force, "inputs": [images, model]}
+    # Before the images: a place that cannot be written shows at once
+    with open_output(out, "predictions", _are_predictions, **checks) as stream:
+        with progress_bar("predicting") as progress:
+            predictions = fitted.predict_images(
+                images, min_confidence=min_confidence or 0.0, progress=progress, **options
+            )
+        rows = [{name: getattr(one, name) for name in COLUMNS} for one in predictions]
+        if kind == "json":
+            json.dump(rows, stream, indent=2, ensure_ascii=False)
+            stream.write("\n")
+        else:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, **{name: short(row[name]) for name in NUMBERS}} for row in rows)
+    of_status = Counter(one.status for one in predictions)
+    for one in predictions:
+        if one.status == "failed":
+            stderr.print(f"failed: {one_line(one.path)}: {one.reason}", markup=False)
+    if min_confidence is not None:
+        stderr.print(
+            f"unsure: {of_status['unsure']} of {len(rows)} images, whose best class is less probable than "
+            f"{min_confidence:g}",
+            markup=False,
+        )
+    failed = of_status["failed"]
+    if out:
+        stderr.print(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed", markup=False)
+    if failed:
+        ctx.exit(EXIT_SOME_FAILED)
+
+
+def _are_predictions(path: Path) -> bool:
+    """Whether a file has the columns that this command writes, as CSV or JSON."""
+    head = head_of(path)
+    if head.startswith(",".join(COLUMNS) + "\n") or head == "[]\n":
+        return True
+    try:
+        first, _ = json.JSONDecoder().raw_decode(head.removeprefix("[").lstrip())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and list(first) == COLUMNS

@@ -1,0 +1,67 @@
+"""Finds the images that are most like a new one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights_of_model
+from cnncodes.cli.output import print_json, print_table, stderr, waiting
+from cnncodes.system.files import refuse_foreign, writing_text
+from cnncodes.system.optional import require
+
+
+@command(
+    "cnncodes similar photo.jpg",
+    "cnncodes similar photo.jpg --codes codes.h5 -k 20 --html similar.html --images photos/",
+    "cnncodes similar photo.jpg --json | jq -r '.neighbours[].path'",
+)
+@click.argument("query")
+@click.option("--codes", default=CODES, help="Codes file whose images are compared.")
+@click.option("-k", "k", type=click.IntRange(1), default=9, help="How many images.")
+@click.option("--layer", default="penultimate", help="Layer whose codes are compared.")
+@click.option("--html", metavar="FILE", help="Also write a page with the pictures; needs --images.")
+@click.option("--images", metavar="IMAGES", help="What the codes file was made from, for the pictures.")
+@option_force
+@option_weights_of_model
+@option_device
+@option_json
+def similar(
+    query: str,
+    codes: str,
+    html: str | None,
+    images: str | None,
+    force: bool,
+    as_json: bool,
+    layer: str,
+    **options: Any,
+) -> None:
+    """Print the images of a codes file that are most like QUERY, the nearest first.
+
+    Like means: the cosine of the angle between the two codes is large. Every image is compared.
+    """
+    from cnncodes.neighbours.similar import similar as run
+
+    if html and not images:
+        raise click.UsageError("--html needs --images, the folder that the codes file was made from")
+    if html:
+        from cnncodes.pages.montage import is_montage, montage
+
+        require("jinja2", "--html")  # before the work, whose time would be lost
+        checks: dict[str, Any] = {"overwrite": force, "inputs": [query, codes, images]}
+        refuse_foreign(html, "a page of similar images", is_montage, **checks)
+    with waiting("loading the network"):
+        found = run(query, codes, layer=layer, **options)
+    if html:
+        page = montage(query, found, images)
+        with writing_text(Path(html)) as stream:
+            stream.write(page)
+        stderr.print(f"{html}: {len(found)} pictures", markup=False)
+    if as_json:
+        print_json({"query": query, "layer": layer, "neighbours": [asdict(one) for one in found]})
+        return
+    rows = [(f"{one.similarity:.4f}", one.label, one.path) for one in found]
+    print_table(["similarity", "label", "path"], rows)

@@ -1,0 +1,54 @@
+"""Checks a codes file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cnncodes.cli.options import CODES, EXIT_ERROR, command, option_device, option_json, option_workers
+from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar
+
+
+@command("cnncodes verify codes.h5", "cnncodes verify codes.h5 photos/ --sample 200")
+@click.argument("file", default=CODES)
+@click.argument("images", required=False)
+@click.option("--sample", type=click.IntRange(1), default=64, help="Images of IMAGES that are computed again.")
+@option_device
+@option_workers
+@option_json
+@click.pass_context
+def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **options: Any) -> None:
+    """Compare every row of FILE with its checksum; exit with 1 where one is damaged.
+
+    With IMAGES, from which it was made, a random sample is also computed again and compared.
+    """
+    from cnncodes.extraction.verify import verify as run
+
+    with progress_bar("recomputing") as progress:
+        found = run(file, device=device or "auto", progress=progress, **options)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        kinds = {
+            "damaged": "damaged",
+            "wrong": "its codes are not those of its image",
+            "changed": "the image has changed, or cannot be read",
+        }
+        for kind, text in kinds.items():
+            for name in getattr(found, kind):
+                click.echo(f"{text}: {one_line(name)}")
+        if found.absent:
+            place = f"are of images that are not in {options['images']}, gone or of another folder, the first is "
+            print_notes([f"{len(found.absent)} of {found.n} rows {place}{one_line(found.absent[0])}"])
+        again = (
+            f"; {found.recomputed} computed again, largest relative error {found.largest_error:.1g}, "
+            f"{len(found.wrong)} wrong, {len(found.changed)} changed"
+            if options["images"]
+            else ""
+        )
+        intact = found.n - found.pending - len(found.damaged)
+        counts = f"{intact} of {found.n} rows are intact, {found.pending} pending, {len(found.damaged)} damaged"
+        click.echo(f"{file}: {counts}{again}")
+    if not found.good:
+        ctx.exit(EXIT_ERROR)

@@ -1,0 +1,1 @@
+"""The codes file: its layout, reading, writing, and the views of an image. Knows no network."""

@@ -1,0 +1,404 @@
+"""The codes file: an HDF5 file of codes, ids, labels and provenance, open for reading.
+
+What is in it was written by `writer`; a row counts only when it matches its checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from cnncodes.codes.columns import Column
+from cnncodes.codes.layout import (
+    CHUNK_BYTES,
+    FAILED,
+    OK,
+    PENDING,
+    STATES,
+    ImageTable,
+    checksum,
+    fingerprint,
+    open_columns,
+)
+from cnncodes.codes.page import codes_html
+from cnncodes.errors import CodesFileError, nearest
+from cnncodes.images.views import middle_axis
+
+__all__ = ["CodesFile", "ImageTable", "fingerprint", "load_codes"]
+
+
+class CodesFile:
+    """A codes file, open for reading. Use as a context manager.
+
+    Reading takes no lock: the structure never changes after creation and each row carries its checksum, so a file
+    can be looked at while it is being filled.
+
+    Attributes
+    ----------
+    path : Path
+    description : dict
+        Provenance: backbone, weights digest, preprocessing, layers, pooling, precision, versions.
+    n : int
+        Number of images (rows).
+    views : tuple of int
+        ``(n_views,)`` where the codes of several views of each image are kept, else empty.
+    layers : list of str
+        Names that `codes` takes.
+
+    Examples
+    --------
+    >>> with CodesFile.open("codes.h5") as file:  # doctest: +SKIP
+    ...     X = file.codes("penultimate", file.rows())
+    """
+
+    def __init__(self, path: str | os.PathLike[str], images: Any = None, *, writable: bool = False) -> None:
+        self.path, self.images = Path(path), images
+        self._columns = open_columns(self.path, writable=writable)
+        self.description: dict[str, Any] = json.loads(self._columns.attrs["description"])
+        self.classes: list[str] = json.loads(self._columns.attrs["classes"])
+        self.fingerprint = fingerprint(self.description)
+        self.links: dict[str, str] = self.description.get("links", {})
+        self.layers: list[str] = list(self.description["layers"])
+        self.stored_layers = [name for name in self.layers if name not in self.links]
+        self.n = len(self._columns["images/id"])
+        self.views = middle_axis(self.description.get("preprocessing", {}))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], images: Any = None) -> CodesFile:
+        """Open `path` for reading.
+
+        Parameters
+        ----------
+        path : path
+        images : path, sequence, ndarray or ImageSet, optional
+            What the file was made from: in a notebook it then shows some of them.
+
+        Raises
+        ------
+        CodesFileError
+            There is no such file, it is no codes file, or its format is newer than this version.
+        """
+        return cls(path, images)
+
+    def __enter__(self) -> CodesFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; reading afterwards is an error."""
+        self._columns.close()
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __repr__(self) -> str:
+        name = self.description.get("backbone")
+        return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={name!r}, layers={self.layers})"
+
+    def _repr_html_(self) -> str:
+        rows = self.rows(labelled=False)
+        return codes_html(self.info(), self.images, self.ids[rows], self.labels[rows])
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Ids of the images, shape (n,), str."""
+        return self._text("id")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Labels, shape (n,), str; an empty string where an image has none."""
+        return self._text("label")
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Groups (images that belong together), shape (n,), str; an empty string where there is none."""
+        return self._text("group")
+
+    @cached_property
+    def splits(self) -> np.ndarray:
+        """Splits (``train``, ``val``, ``test``), shape (n,), str; an empty string where there is none."""
+        return self._text("split")
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Why an image failed, shape (n,), str; an empty string where it did not."""
+        return self._text("error")
+
+    @property
+    def sha256(self) -> np.ndarray:
+        """SHA-256 of each image's bytes, shape (n, 32), uint8; zeros where the image has not been read."""
+        return self._columns["images/sha256"][:]
+
+    @property
+    def table(self) -> ImageTable:
+        """The image table that the file was created with."""
+        sizes, changed = (self._columns[f"images/{name}"][:].tolist() for name in ("size", "changed_ns"))
+        texts = {name: getattr(self, name).tolist() for name in ("labels", "groups", "splits")}
+        return ImageTable(self.ids.tolist(), **texts, sizes=sizes, changed=changed)
+
+    @property
+    def state(self) -> np.ndarray:
+        """State of each row as recorded, shape (n,): ``"ok"``, ``"failed"`` or ``"pending"``.
+
+        Checksums are compared when codes are read and by `verify`, not here.
+        """
+        return np.array(STATES)[self._state()]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of rows in each state."""
+        counts = np.bincount(self._state(), minlength=len(STATES))
+        return {name: int(count) for name, count in zip(STATES, counts, strict=True)}
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Whether the image of each row is recorded as failed, shape (n,), bool."""
+        return self._columns["images/state"][:] == FAILED
+
+    @property
+    def complete(self) -> bool:
+        """Whether no row is pending."""
+        return self.counts["pending"] == 0
+
+    @property
+    def dtype(self) -> dict[str, str]:
+        """Storage type of the codes of each layer."""
+        return {name: str(self._codes_of(name).place.dtype) for name in self.layers}
+
+    @property
+    def pooling(self) -> dict[str, str]:
+        """Pooling of each layer."""
+        return {name: layer["pooling"] for name, layer in self.description["layers"].items()}
+
+    def info(self) -> dict[str, Any]:
+        """Return what the file holds and where it came from, ready for JSON."""
+        about = self.description
+        labels, counts = np.unique(self.labels[self.labels != ""], return_counts=True)
+        layers = {
+            name: ", ".join(
+                [f"{layer['n_features']} features"]
+                + [f"of {n_views} views" for n_views in self.views]
+                + [layer["pooling"]]
+                + [f"of a map {'×'.join(map(str, layer['map_shape']))}"] * (len(layer["map_shape"]) == 3)
+                + [f"the same as {self.links.get(name)}"] * (name in self.links)
+            )
+            for name, layer in about["layers"].items()
+        }
+        return {
+            "path": str(self.path),
+            "bytes": self.path.stat().st_size,
+            "n": self.n,
+            "complete": self.complete,
+            **self.counts,
+            "layers": layers,
+            **{name: value for name, value in about.items() if name not in ("layers", "links")},
+            "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
+            "splits": sorted(set(self.splits) - {""}),
+            "failures": {str(self.ids[row]): str(self.errors[row]) for row in np.flatnonzero(self.failed)},
+        }
+
+    def n_features(self, layer: str) -> int:
+        """Return the code length of `layer`."""
+        return self._codes_of(layer).place.shape[-1]
+
+    def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
+        """Return the numbers of the rows that are there, shape (k,), int64.
+
+        Parameters
+        ----------
+        split : str, optional
+            Only rows of this split.
+        labelled : bool
+            Only rows with a label.
+        """
+        keep = self._state() == OK
+        if labelled:
+            keep &= self.labels != ""
+        if split is not None:
+            keep &= self.splits == split
+        return np.flatnonzero(keep)
+
+    def present(self, layer: str) -> np.ndarray:
+        """Whether the codes of `layer` are recorded for each row, shape (n,), bool."""
+        self._codes_of(layer)  # refuses an unknown one
+        column = self.stored_layers.index(self.links.get(layer, layer))
+        return (self._columns["images/crc32"][:][:, column] != 0) & ~self.failed
+
+    def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None, *, check: bool = True) -> np.ndarray:
+        """Read codes, each row checked against its checksum.
+
+        Parameters
+        ----------
+        layers : str or sequence of str
+            Several layers are concatenated in the order given.
+        rows : ndarray of int, shape (k,), optional
+            Row numbers; all that are there by default.
+        check : bool
+            False leaves the checksums out, for rows that were read before.
+
+        Returns
+        -------
+        ndarray of float32, shape (k, n_features)
+            Or (k, n_views, n_features) where the file has several views of each image.
+
+        Raises
+        ------
+        CodesFileError
+            No such layer; or a row is pending, failed or damaged.
+        """
+        names = [layers] if isinstance(layers, str) else list(layers)
+        rows = self.rows(labelled=False) if rows is None else np.asarray(rows)
+        widths = [self.n_features(name) for name in names]
+        out = np.empty((len(rows), *self.views, sum(widths)), np.float32)
+        start = 0
+        for name, width in zip(names, widths, strict=True):
+            for at, block, good in self._checked(name, rows) if check else self._read(name, rows):
+                if not good.all():
+                    bad = rows[at][~good]
+                    raise CodesFileError(
+                        f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
+                        f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
+                    )
+                out[_slice_of(at), ..., start : start + width] = block
+            start += width
+        return out
+
+    def verify(self) -> np.ndarray:
+        """Compare every row with its checksums.
+
+        Returns
+        -------
+        ndarray of int
+            Rows that are recorded as done but damaged.
+        """
+        return np.flatnonzero((self._state() != PENDING) & ~self.good().all(axis=1))
+
+    def good(self) -> np.ndarray:
+        """Compare every row of every stored layer with its checksum.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, n_stored_layers)
+            Whether it is done, as codes or as a failure, and intact. Columns are in the order of `stored_layers`.
+        """
+        written = self._columns["images/crc32"][:] != 0
+        good = np.zeros_like(written)
+        for column, name in enumerate(self.stored_layers):
+            rows = np.flatnonzero(written[:, column])
+            for at, _, matches in self._checked(name, rows, allowed=(OK, FAILED)):
+                good[rows[at], column] = matches
+        return good
+
+    def _checked(
+        self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time."""
+        column = self.stored_layers.index(self.links.get(layer, layer))
+        for at, block, good in self._read(layer, rows):
+            wanted = rows[at]
+            span = slice(int(wanted[0]), int(wanted[-1]) + 1)
+            columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
+            state, digests, errors, sums = (values[wanted - wanted[0]] for values in columns)
+            for i, row in enumerate(wanted):
+                error = bytes(errors[i]) if state[i] == FAILED else b""
+                expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, block[i])
+                good[i] = state[i] in allowed and sums[i, column] == expected
+            yield at, block, good
+
+    def _read(self, layer: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield what `_checked` does, unchecked."""
+        table = self._codes_of(layer)
+        step = max(1, CHUNK_BYTES // table.place.row_bytes)
+        order = np.argsort(rows, kind="stable")
+        while len(order):
+            first = int(rows[order[0]])
+            count = int(np.searchsorted(rows[order], first + step))
+            at, order = order[:count], order[count:]
+            wanted = rows[at]
+            span = slice(first, int(wanted[-1]) + 1)
+            yield at, table[span][_slice_of(wanted - first)], np.ones(count, bool)
+
+    def _codes_of(self, layer: str) -> Column:
+        if layer not in self.layers:
+            hint = nearest(layer, self.layers)
+            raise CodesFileError(
+                f"{self.path}: no layer {layer!r}.{hint} It holds {', '.join(self.layers)}; "
+                f"to add one: `cnncodes extract … --layer {layer}`"
+            )
+        return self._columns[f"codes/{layer}"]
+
+    def _state(self) -> np.ndarray:
+        state = self._columns["images/state"][:]
+        state[(self._columns["images/crc32"][:] == 0).any(axis=1)] = PENDING
+        return np.where(state < len(STATES), state, PENDING)
+
+    def _text(self, name: str) -> np.ndarray:
+        return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
+
+
+def _slice_of(index: np.ndarray) -> np.ndarray | slice:
+    """Return consecutive numbers as a slice: what it takes is not copied."""
+    return slice(int(index[0]), int(index[-1]) + 1) if (np.diff(index) == 1).all() else index
+
+
+@overload
+def load_codes(
+    path: str | os.PathLike[str],
+    layer: str | Sequence[str] = ...,
+    *,
+    split: str | None = ...,
+    return_X_y: Literal[False] = ...,
+) -> np.ndarray: ...
+@overload
+def load_codes(
+    path: str | os.PathLike[str],
+    layer: str | Sequence[str] = ...,
+    *,
+    split: str | None = ...,
+    return_X_y: Literal[True],
+) -> tuple[np.ndarray, np.ndarray]: ...
+def load_codes(
+    path: str | os.PathLike[str],
+    layer: str | Sequence[str] = "penultimate",
+    *,
+    split: str | None = None,
+    return_X_y: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    """Read the codes of one layer, or of several concatenated.
+
+    Parameters
+    ----------
+    path : path
+    layer : str or sequence of str
+    split : str, optional
+        Only the images of this split.
+    return_X_y : bool
+        Return labels as well, and only labelled images.
+
+    Returns
+    -------
+    X : ndarray of float32, shape (n_images, n_features)
+        Or (n_images, n_views, n_features) where the file has several views of each image: ``X.mean(axis=1)`` is a table
+        with a row for each image.
+    y : ndarray of str, shape (n_images,)
+        Only with ``return_X_y``.
+
+    Examples
+    --------
+    >>> X, y = load_codes("codes.h5", layer="layer3", return_X_y=True)  # doctest: +SKIP
+    """
+    with CodesFile.open(path) as file:
+        rows = file.rows(split, labelled=return_X_y)
+        X = file.codes(layer, rows)
+        return (X, file.labels[rows]) if return_X_y else X

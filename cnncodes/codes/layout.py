@@ -1,0 +1,271 @@
+"""The layout of a codes file: its datasets, its checksums, how it is created, and the gate before it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cnncodes.codes.columns import Columns, Place
+from cnncodes.errors import CodesFileError
+from cnncodes.images.views import middle_axis
+
+__all__ = [
+    "ImageTable",
+    "allocate",
+    "checksum",
+    "code_shape",
+    "fingerprint",
+    "is_hdf5",
+    "lay_out",
+    "open_columns",
+    "to_json",
+]
+
+FORMAT = "cnncodes"
+HDF5 = b"\x89HDF\r\n\x1a\n"
+FORMAT_VERSION = 1
+STATES = ("pending", "ok", "failed")
+PENDING, OK, FAILED = range(3)
+ERROR_BYTES = 160
+CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass
+class ImageTable:
+    """What a codes file holds about its images, one entry a row.
+
+    Parameters
+    ----------
+    ids : list of str
+        Unique relative POSIX paths, or indexes for arrays.
+    labels, groups, splits : list of str or None
+        ``None``: there are none. An empty string: this image has none.
+    sizes, changed : list of int
+        Size in bytes of each file, and when its content or its name was last changed, in nanoseconds; ``-1`` where
+        there is no file.
+    """
+
+    ids: list[str]
+    labels: list[str] | None = None
+    groups: list[str] | None = None
+    splits: list[str] | None = None
+    sizes: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "groups", "splits"):
+            if not any(getattr(self, name) or []):
+                setattr(self, name, None)
+        self.sizes = self.sizes or [-1] * len(self.ids)
+        self.changed = self.changed or [-1] * len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns as they are stored, by name: text as UTF-8 of fixed length."""
+        columns: dict[str, np.ndarray] = {}
+        texts = {"id": self.ids, "label": self.labels, "group": self.groups, "split": self.splits}
+        for name, values in texts.items():
+            columns[name] = np.array([value.encode() for value in values or [""] * len(self)], dtype=np.bytes_)
+        numbers = {"size": self.sizes, "changed_ns": self.changed}
+        return columns | {name: np.array(values, "<i8") for name, values in numbers.items()}
+
+    def stamp(self, row: int) -> tuple[int, int]:
+        """Size and time of the file of `row`: while they stay the same, the file is taken to be."""
+        return self.sizes[row], self.changed[row]
+
+
+def fingerprint(description: Mapping[str, Any]) -> bytes:
+    """Return the SHA-256 (32 bytes) of a description: what seeds the checksum of every row.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(to_json(description, sort_keys=True).encode()).digest()
+
+
+def to_json(value: Any, *, sort_keys: bool = False) -> str:
+    """Return compact JSON; keys keep their order unless they are to be sorted."""
+    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False)
+
+
+def code_shape(description: Mapping[str, Any], layer: str) -> tuple[int, ...]:
+    """Return the shape of what a layer says of one image: (n_features,) or (n_views, n_features)."""
+    return *middle_axis(description.get("preprocessing", {})), description["layers"][layer]["n_features"]
+
+
+def checksum(
+    fingerprint: bytes, row: int, state: int, sha256: np.ndarray, error: bytes, codes: np.ndarray
+) -> np.uint32:
+    """CRC-32 of a row of one layer; 0 is kept for rows that were never written."""
+    seed = fingerprint + row.to_bytes(8, "little") + bytes([state]) + sha256.tobytes() + error
+    return np.uint32(zlib.crc32(codes.data, zlib.crc32(seed)) or 1)
+
+
+def is_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as HDF5 does."""
+    with Path(path).open("rb") as file:
+        return file.read(len(HDF5)) == HDF5
+
+
+def open_columns(path: Path, *, writable: bool) -> Columns:
+    """Open a codes file that has passed the gate.
+
+    HDF5 is asked for the places of the datasets only: they never change, so rows are read and written as plain bytes.
+    """
+    if not path.is_file():
+        if path.is_dir():
+            raise CodesFileError(f"{path}: is a folder, not a codes file; name a file in it")
+        raise CodesFileError(f"{path}: no such codes file; make one with `cnncodes extract IMAGES -o {path.name}`")
+    try:
+        columns = Columns(path, writable=writable)
+    except OSError as error:
+        raise CodesFileError(f"{path}: cannot be opened ({error.strerror})") from error
+    try:
+        with h5py.File(columns.file, "r") as h5:
+            _gate(path, h5, columns)
+        return columns
+    except CodesFileError:
+        columns.close()
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        columns.close()
+        raise CodesFileError(f"{path}: not a codes file, or damaged ({error})") from error
+
+
+def _gate(path: Path, h5: h5py.File, columns: Columns) -> None:
+    """Refuse what is no codes file, and what could lead to other files or beyond this one; take down the places."""
+    if h5.attrs.get("format") != FORMAT:
+        raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
+    if (found := int(h5.attrs["format_version"])) > FORMAT_VERSION:
+        raise CodesFileError(f"{path}: format version {found} is newer than this cnncodes reads; upgrade cnncodes")
+    columns.attrs = {name: h5.attrs[name] for name in ("description", "classes")}
+    description = json.loads(h5.attrs["description"])
+    _check_description(description, json.loads(h5.attrs["classes"]))
+    n = int(_hard(h5, "images/id").shape[0])
+    expected = _image_datasets(n, len(description["layers"]) - len(description.get("links", {})))
+    for name, (shape, kind) in expected.items():
+        columns.add(f"images/{name}", _place(h5, f"images/{name}", shape, kind))
+    for name in description["layers"]:
+        columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *code_shape(description, name)), "f"))
+    if (
+        set(h5) != {"images", "codes"}
+        or set(h5["images"]) != set(expected)
+        or set(h5["codes"]) != set(description["layers"])
+    ):
+        raise ValueError("it holds other datasets than its description names")
+
+
+def _check_description(description: Any, classes: Any) -> None:
+    """Refuse a description of another form than ours, where reading relies on it."""
+    layers, links = description["layers"], description.get("links", {})
+    good = (
+        all(type(layer["n_features"]) is int and layer["n_features"] > 0 for layer in layers.values())
+        and all(isinstance(layer["pooling"], str) for layer in layers.values())
+        and all(name in layers and target in layers and target not in links for name, target in links.items())
+        and isinstance(classes, list)
+        and all(isinstance(label, str) for label in classes)
+    )
+    if not good:
+        raise ValueError("its description has another form")
+
+
+def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and numpy kind of each dataset below /images."""
+    texts = dict.fromkeys(("id", "label", "group", "split", "error"), ((n,), "S"))
+    numbers = {"size": ((n,), "i"), "changed_ns": ((n,), "i"), "state": ((n,), "u")}
+    return {**texts, **numbers, "sha256": ((n, 32), "u"), "crc32": ((n, n_stored), "u")}
+
+
+def _hard(h5: h5py.File, name: str) -> h5py.Dataset:
+    """Return the dataset at `name`, reached by hard links alone."""
+    at: Any = h5
+    for part in name.split("/"):
+        if not isinstance(at.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is not in the file itself")
+        at = at[part]
+    if not isinstance(at, h5py.Dataset):
+        raise ValueError(f"{name} is no dataset")
+    return at
+
+
+def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> Place:
+    dataset = _hard(h5, name)
+    properties = dataset.id.get_create_plist()
+    plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_external_count()
+    if not plain or properties.get_nfilters() or h5.userblock_size:
+        raise ValueError(f"{name} is not stored as plain bytes in the file")
+    if dataset.shape != shape or dataset.dtype.kind != kind:
+        raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected kind {kind!r} {shape}")
+    dtype = np.dtype(dataset.dtype.str)  # without what h5py notes in it
+    place = Place(dataset.id.get_offset() if math.prod(shape) else 0, shape, dtype)
+    if place.offset is None or place.end > h5.id.get_filesize():
+        raise ValueError(f"{name} lies beyond the end of the file: it is cut short")
+    return place
+
+
+def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any]) -> None:
+    """Give every dataset its place.
+
+    Nothing is written into them: HDF5 would keep small ones in a buffer, and what it cannot write when it drops that,
+    on a full disk, is lost in silence.
+    """
+    n = len(images)
+    h5.attrs["format"] = FORMAT
+    h5.attrs["format_version"] = FORMAT_VERSION
+    h5.attrs["description"] = to_json(description)
+    h5.attrs["classes"] = to_json(sorted({label for label in images.labels or [] if label}))
+    links = description.get("links", {})
+    stored = [name for name in description["layers"] if name not in links]
+    for name, values in images.columns().items():
+        text = values.dtype.kind == "S"
+        dtype_of = h5py.string_dtype("utf-8", values.dtype.itemsize) if text else values.dtype
+        _empty(h5, f"images/{name}", (n,), dtype_of)
+    _empty(h5, "images/sha256", (n, 32), np.dtype("u1"))
+    _empty(h5, "images/state", (n,), np.dtype("u1"))
+    _empty(h5, "images/crc32", (n, len(stored)), np.dtype("<u4"))
+    _empty(h5, "images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
+    for name in stored:
+        layer = description["layers"][name]
+        dtype = np.dtype(layer.get("dtype", "float32")).newbyteorder("<")
+        dataset = _empty(h5, f"codes/{name}", (n, *code_shape(description, name)), dtype)
+        dataset.attrs["pooling"] = layer["pooling"]
+        dataset.attrs["map_shape"] = np.asarray(layer.get("map_shape", ()), np.int64)
+    for name, target in links.items():
+        h5[f"codes/{name}"] = h5[f"codes/{target}"]
+
+
+def _empty(h5: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
+    """Create a contiguous dataset whose bytes have their place in the file at once and are not filled."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
+    parent = h5.require_group(name.rpartition("/")[0])
+    space = h5py.h5s.create_simple(shape)
+    leaf = name.rpartition("/")[2].encode()
+    return h5py.Dataset(
+        h5py.h5d.create(parent.id, leaf, h5py.h5t.py_create(dtype, logical=True), space, dcpl=properties)
+    )
+
+
+def allocate(path: Path) -> None:
+    """Claim the disk space of the whole file, so that a full disk shows before the first image is read."""
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate") and (size := path.stat().st_size):
+            os.posix_fallocate(file.fileno(), 0, size)
+        os.fsync(file.fileno())

@@ -1,0 +1,166 @@
+"""Filling a codes file so that it survives a kill at any moment.
+
+The whole layout is written, synced and renamed into place before the first row. After that only bytes inside
+contiguous datasets change: a batch's rows first, then their state, then one checksum per row and layer. The checksum is
+seeded with the row number, the state, the image's digest and the fingerprint of the settings; a row counts only
+when it matches, so a torn, lost or foreign row is a pending row and never a wrong one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, ImageTable, allocate, checksum, lay_out
+from cnncodes.errors import CodesFileError, CodesRangeError
+from cnncodes.system.files import replacing, writer_lock
+
+__all__ = ["CodesWriter"]
+
+
+class CodesWriter(CodesFile):
+    """A codes file, open for filling its rows; at most one at a time.
+
+    Raises
+    ------
+    CodesFileError
+        Another process is writing to the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._lock = contextlib.ExitStack()
+        if Path(path).is_file():  # else opening it says what is wrong
+            self._lock.enter_context(writer_lock(Path(path)))
+        try:
+            super().__init__(path, writable=True)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        images: ImageTable,
+        description: Mapping[str, Any],
+        *,
+        fill: Callable[[CodesWriter], None] | None = None,
+    ) -> None:
+        """Lay the file out completely: written beside `path`, synced, then renamed to it.
+
+        Parameters
+        ----------
+        images : ImageTable
+            The rows, in their final order.
+        description : mapping
+            JSON-able provenance. ``description["layers"]`` maps each layer to a mapping with ``n_features`` and
+            ``pooling``, and ``dtype`` where it is not float32; ``description["links"]`` (optional) maps a layer to the
+            stored layer that has the same values.
+        fill : callable, optional
+            Called with a writer on the unfinished file before it is renamed: rows that are known already.
+
+        Raises
+        ------
+        CodesFileError
+            The folder cannot be written, or has no room for the whole file; or another process is writing to the file.
+        """
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise CodesFileError(f"{target}: cannot be written (there is no folder {target.parent}); make that first")
+        try:
+            with replacing(target) as partial:
+                with h5py.File(partial, "x", libver="earliest") as h5:
+                    lay_out(h5, images, description)
+                allocate(partial)
+                with cls(partial) as writer:
+                    writer.write_table(images)
+                    if fill is not None:
+                        fill(writer)
+                    writer.sync()
+        except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where it fails as the file is closed
+            reason = getattr(error, "strerror", None) or str(error)
+            raise CodesFileError(
+                f"{target}: cannot be written ({reason}); make room, or choose another place with -o"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file and let another writer in."""
+        super().close()
+        self._lock.close()
+
+    def __enter__(self) -> CodesWriter:
+        return self
+
+    def todo(self, *, retry_failed: bool = False) -> tuple[np.ndarray, list[str]]:
+        """Return the rows that are yet to be computed, and the stored layers that any of them lacks.
+
+        Damaged rows are among them, and failed ones whose bytes could not even be read; all failed ones on request.
+        """
+        good = self.good()
+        good[self.failed & (retry_failed | ~self.sha256.any(axis=1))] = False
+        rows = np.flatnonzero(~good.all(axis=1))
+        return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
+
+    def write_table(self, images: ImageTable) -> None:
+        """Write the columns that stay as they are: once, into a file that is not in its place yet."""
+        for name, values in images.columns().items():
+            self._columns[f"images/{name}"][:] = values
+
+    def write(self, rows: np.ndarray, codes: Mapping[str, np.ndarray], sha256: np.ndarray) -> None:
+        """Write rows that were computed.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+        codes : mapping of str to ndarray, shape (k, n_features) or (k, n_views, n_features)
+            By stored layer; rows of a layer that is not given keep what they have.
+        sha256 : ndarray of uint8, shape (k, 32)
+
+        Raises
+        ------
+        CodesRangeError
+            A code is too large for float16, which the file keeps; nothing of this was written.
+        """
+        for name, block in codes.items():
+            limit = np.finfo(self._codes_of(name).place.dtype).max
+            if limit < np.finfo(block.dtype).max and np.abs(block).max(initial=0) > limit:
+                raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use --dtype float32")
+        self._put(rows, OK, codes, sha256, [b""] * len(rows))
+
+    def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:
+        """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
+        zeros = {name: np.zeros((1, *self.views, self.n_features(name))) for name in self.stored_layers}
+        text = " ".join(reason.split()).encode("utf-8", "replace")[:ERROR_BYTES].decode("utf-8", "ignore").encode()
+        self._put(np.array([row]), FAILED, zeros, np.asarray(sha256)[None], [text])
+
+    def _put(
+        self, rows: np.ndarray, state: int, codes: Mapping[str, np.ndarray], sha256: np.ndarray, errors: list[bytes]
+    ) -> None:
+        images = {name: self._columns[f"images/{name}"] for name in ("sha256", "error", "state", "crc32")}
+        blocks = {name: np.ascontiguousarray(block, self._codes_of(name).place.dtype) for name, block in codes.items()}
+        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+            if not len(run):
+                continue
+            span, part = slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)
+            for name, block in blocks.items():
+                self._codes_of(name)[span] = block[part]
+            images["sha256"][span] = sha256[part]
+            images["error"][span] = errors[part]
+            images["state"][span] = np.full(len(run), state, np.uint8)
+            sums = images["crc32"][span]
+            for name, block in blocks.items():
+                sums[:, self.stored_layers.index(name)] = [
+                    checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i]) for i in run
+                ]
+            images["crc32"][span] = sums
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        self._columns.sync()

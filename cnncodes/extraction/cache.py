@@ -1,0 +1,185 @@
+"""A codes file as a cache that grows: rows are found by the digests of their images, and added when they are new."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.writer import CodesWriter
+from cnncodes.errors import CodesFileError, DecodeError, ImagesError
+from cnncodes.extraction.extract import fill
+from cnncodes.extraction.reuse import copy_rows
+from cnncodes.extraction.settings import (
+    DEFAULT_BACKBONE,
+    DEFAULT_POOLING,
+    Settings,
+    build_network,
+    describe_network,
+    fill_in,
+    held_description,
+    held_settings,
+    refuse_mismatch,
+)
+from cnncodes.extraction.workers import read_source
+from cnncodes.images.loading import ImageSet
+from cnncodes.networks.backbone import default_settings
+
+__all__ = ["cached_codes"]
+
+HEX_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def cached_codes(
+    cache: Path, images: ImageSet, layers: Sequence[str], settings: Settings, *, workers: int | None = None
+) -> np.ndarray:
+    """Return the codes of images, computing only those that the cache does not have.
+
+    The default layers are kept as well when an image is run, so that a search over layers runs no image twice.
+    One process at a time extends a cache; the others wait.
+
+    Parameters
+    ----------
+    cache : Path
+        A codes file; made when it is not there.
+    images : ImageSet
+    layers : sequence of str
+        What to return, concatenated.
+    settings : Settings
+    workers : int, optional
+
+    Returns
+    -------
+    ndarray of float32, shape (n_images, n_features)
+
+    Raises
+    ------
+    MismatchError
+        The cache was made with other settings.
+    ImagesError
+        An image cannot be read.
+    """
+    settings = _explicit(settings)
+    digests = [_digest(images, row) for row in range(len(images))]
+    with _one_at_a_time(cache):
+        if not _has(cache, digests, layers, settings):
+            _extend(cache, images, digests, layers, settings, workers)
+    with CodesFile.open(cache) as file:
+        known = _rows_by_digest(file)
+        rows = np.array([known[digest] for digest in digests], np.int64)
+        failed = np.flatnonzero(file.state[rows] == "failed")
+        if len(failed):
+            raise ImagesError(f"{images.ids[failed[0]]}: {file.errors[rows[failed[0]]]}; leave this image out")
+        return file.codes(layers, rows)
+
+
+def _explicit(settings: Settings) -> Settings:
+    """Name the defaults: what an estimator does not ask for must not be what somebody else asked for."""
+    backbone = settings.backbone or DEFAULT_BACKBONE
+    weights, preprocessing = default_settings(backbone, settings.weights)
+    return replace(
+        settings,
+        backbone=backbone,
+        weights=weights,
+        pooling=settings.pooling or DEFAULT_POOLING,
+        image_size=settings.image_size or preprocessing.image_size,
+        resize=settings.resize or preprocessing.mode,
+        views=settings.views or preprocessing.views,
+    )
+
+
+def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings: Settings) -> bool:
+    """Whether the cache has all of it, made with these settings, so that no network need be loaded."""
+    held = held_description(cache)
+    if held is None or not set(layers) <= set(held["layers"]):
+        return False
+    made = held_settings(held)
+    for item in fields(settings):
+        asked = getattr(settings, item.name)
+        if item.name != "layers" and asked is not None and asked != getattr(made, item.name):
+            return False
+    with CodesFile.open(cache) as file:
+        known = _rows_by_digest(file)
+        if not known.keys() >= set(digests):
+            return False
+        rows = np.array([known[digest] for digest in digests], np.int64)
+        return all(file.present(layer)[rows].all() for layer in layers)
+
+
+def _extend(
+    cache: Path,
+    images: ImageSet,
+    digests: Sequence[bytes],
+    layers: Sequence[str],
+    settings: Settings,
+    workers: int | None,
+) -> None:
+    held = held_description(cache)
+    settings = fill_in(settings, held)
+    network = build_network(settings)
+    if not set(layers) <= set(network.layers):
+        network = build_network(replace(settings, layers=tuple(dict.fromkeys([*network.layers, *layers]))))
+    description = describe_network(network)
+    sources = dict(zip(digests, images.sources, strict=True))
+    if held is None:
+        table = ImageTable([digest.hex() for digest in sources])
+        CodesWriter.create(cache, table, description)
+    else:
+        refuse_mismatch(cache, held, description)
+        with CodesFile.open(cache) as old:
+            known = _rows_by_digest(old)
+            new_ids = [digest.hex() for digest in sources if digest not in known]
+            if new_ids or old.layers != list(description["layers"]):
+                same = {row: row for row in range(old.n) if not old.failed[row]}
+                table = _with_more(old.table, new_ids)
+                CodesWriter.create(cache, table, description, fill=lambda new: copy_rows(old, new, same))
+    with CodesWriter(cache) as file:
+        known = _rows_by_digest(file)
+        here = {known[digest]: source for digest, source in sources.items()}
+        todo, missing = file.todo()
+        network.restrict(missing)
+        every = ImageSet(ids=file.ids.tolist(), sources=[here.get(row) for row in range(file.n)])
+        fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers=workers)
+
+
+def _with_more(table: ImageTable, ids: list[str]) -> ImageTable:
+    blank = [""] * len(ids)
+    texts = {name: values + blank for name in ("labels", "groups", "splits") if (values := getattr(table, name))}
+    none = [-1] * len(ids)
+    return ImageTable(table.ids + ids, **texts, sizes=table.sizes + none, changed=table.changed + none)
+
+
+def _rows_by_digest(file: CodesFile) -> dict[bytes, int]:
+    """Map digests to rows; a row of the cache's own that is not computed yet has its digest as its id."""
+    rows = {bytes.fromhex(name): row for row, name in enumerate(file.ids.tolist()) if HEX_DIGEST.fullmatch(name)}
+    return rows | {digest.tobytes(): row for row, digest in enumerate(file.sha256) if digest.any()}
+
+
+def _digest(images: ImageSet, row: int) -> bytes:
+    try:
+        return read_source(images, row)[1].tobytes()
+    except DecodeError as error:
+        raise ImagesError(f"{images.ids[row]}: {error}; leave this image out") from error
+
+
+@contextlib.contextmanager
+def _one_at_a_time(cache: Path) -> Iterator[None]:
+    """Wait for other processes that extend the same cache (the lock file beside it stays, empty)."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        lock = cache.with_name(f".{cache.name}.lock").open("a")
+    except OSError as error:
+        raise CodesFileError(f"{cache}: cannot be written ({error.strerror}); choose another place") from error
+    with lock as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,114 @@
+"""Computes codes in memory, for new images, by the very network that a description names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import joblib
+import numpy as np
+
+from cnncodes.errors import MismatchError
+from cnncodes.extraction.settings import Settings, build_network, differences, fill_in
+from cnncodes.extraction.workers import Progress, run_batches
+from cnncodes.images.loading import ImageSet
+from cnncodes.runtime.frozen_network import FrozenNetwork
+
+__all__ = ["Computed", "compute_codes", "in_memory"]
+
+
+@dataclass
+class Computed:
+    """Codes in memory.
+
+    Attributes
+    ----------
+    codes : dict of str to ndarray of float32, shape (n_ok, n_features) or (n_ok, n_views, n_features)
+        By layer.
+    rows : ndarray of int, shape (n_ok,)
+        Which images they belong to, ascending.
+    sha256 : ndarray of uint8, shape (n_ok, 32)
+        Digests of those images.
+    failures : dict of int to str
+        Why, for each image that could not be read.
+    """
+
+    codes: dict[str, np.ndarray]
+    rows: np.ndarray
+    sha256: np.ndarray
+    failures: dict[int, str]
+
+
+def compute_codes(
+    images: ImageSet,
+    description: Mapping[str, Any],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Computed:
+    """Compute codes in memory with the very backbone, weights, preprocessing and layers of a description.
+
+    Parameters
+    ----------
+    images : ImageSet
+    description : mapping
+        ``CodesFile.description``, or that of a model file.
+    weights : path, optional
+        Where the weights file lies by now; it must be the one of the description.
+    device : str, optional
+        Another device than that of the description.
+    workers : int, optional
+    progress : callable, optional
+        Called with (done, total, failed).
+
+    Returns
+    -------
+    Computed
+
+    Raises
+    ------
+    MismatchError
+        The weights that are found here are not those described, or images are prepared otherwise here.
+    """
+    asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), description)
+    network = build_network(replace(asked, compile=False))  # it would take longer than a few images do
+    network.compile_where_it_pays(len(images), workers or joblib.cpu_count())
+    if network.backbone.weights_sha256 != description["weights_sha256"]:
+        raise MismatchError(
+            f"the weights {description['weights']!r} of {description['backbone']} found here have SHA-256 "
+            f"{network.backbone.weights_sha256[:12]}…, wanted {description['weights_sha256'][:12]}…; "
+            "put the original file back"
+        )
+    prepared = network.backbone.preprocessing.to_dict()
+    if found := differences(description["preprocessing"], prepared, prefix="preprocessing."):
+        raise MismatchError(
+            f"this version and these weights prepare images otherwise: {'; '.join(found)}; extract and fit again"
+        )
+    return in_memory(images, network, workers=workers, progress=progress)
+
+
+def in_memory(
+    images: ImageSet, network: FrozenNetwork, *, workers: int | None = None, progress: Progress | None = None
+) -> Computed:
+    """Compute the codes of images with a network that is built already."""
+    batches = list(run_batches(images, np.arange(len(images)), network, workers=workers, progress=progress))
+    batches.sort(key=lambda batch: batch.rows[0] if len(batch.rows) else -1)
+    full = [batch for batch in batches if len(batch.rows)]
+    views = network.backbone.preprocessing.middle_axis
+    codes = {
+        name: np.concatenate(
+            [np.empty((0, *views, layer["n_features"]), np.float32)]
+            + [batch.codes[network.links.get(name, name)] for batch in full]
+        )
+        for name, layer in network.layers.items()
+    }
+    return Computed(
+        codes=codes,
+        rows=np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in full)]),
+        sha256=np.concatenate([np.empty((0, 32), np.uint8), *(batch.sha256 for batch in full)]),
+        failures={row: reason for batch in batches for row, (reason, _) in batch.failures.items()},
+    )

@@ -1,0 +1,113 @@
+"""Which images are being decoded: what a run that died leaves behind, so that the next one is warned."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from cnncodes.errors import DecodeError
+
+__all__ = ["Journal", "too_slow"]
+
+logger = logging.getLogger(__name__)
+
+DIGEST_BYTES = 32
+DECODE = "import sys; from cnncodes.images.decoding import decode; decode(sys.stdin.buffer.read())"
+
+
+class Journal:
+    """A small file beside a codes file with the digests of the images that are being decoded. Use as a context manager.
+
+    It is removed at the end, however the work ends, unless the process dies. What it then holds are suspects: any of
+    them may be a file that kills its decoder. A suspect is decoded in a process of its own first.
+
+    Parameters
+    ----------
+    codes : path or None
+        The codes file; without one nothing is kept, and there are no suspects.
+    workers : int
+        How many decode at a time.
+    """
+
+    def __init__(self, codes: Path | None, workers: int) -> None:
+        self.path = codes.with_name(f".{codes.name}.decoding") if codes is not None else None
+        self._workers = workers
+        self._suspects: dict[bytes, int] = {}  # digest -> slot
+        self._slots: np.ndarray | None = None  # (n_slots, 32), a map of the file: what is in it outlives the process
+
+    def __enter__(self) -> Journal:
+        if self.path is None:
+            return self
+        try:
+            left = self.path.read_bytes() if self.path.exists() else b""
+            digests = {left[i : i + DIGEST_BYTES] for i in range(0, len(left) - DIGEST_BYTES + 1, DIGEST_BYTES)}
+            suspects = sorted(digest for digest in digests if any(digest))
+            shape = (self._workers + len(suspects), DIGEST_BYTES)
+            with self.path.open("wb") as file:
+                file.truncate(shape[0] * shape[1])
+            self._slots = np.memmap(self.path, np.uint8, "r+", shape=shape)
+            for slot, digest in enumerate(suspects, self._workers):  # of the next run too, until they were tried
+                self._suspects[digest] = slot
+                self.enter(slot, digest)
+        except OSError as error:
+            logger.info("%s cannot be kept (%s): an image that kills its decoder would not be known", self.path, error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._slots = None
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+    def enter(self, slot: int, digest: bytes) -> None:
+        """Note that a worker begins to decode an image."""
+        if self._slots is not None:
+            self._slots[slot] = np.frombuffer(digest, np.uint8)
+
+    def leave(self, slot: int) -> None:
+        """Note that a worker is done with its image."""
+        if self._slots is not None:
+            self._slots[slot] = 0
+
+    def try_suspect(self, data: bytes, digest: bytes, seconds: float) -> None:
+        """Decode in a process of its own what was being decoded when a run before this one died.
+
+        Raises
+        ------
+        DecodeError
+            That process died as well, or took too long.
+        """
+        if digest in self._suspects:
+            _try_apart(data, seconds)
+            self.leave(self._suspects.pop(digest))
+
+
+def _try_apart(data: bytes, seconds: float) -> None:
+    """Decode in a process of its own; an error that the decoder reports by itself is none here."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        died = subprocess.run(
+            [sys.executable, "-c", DECODE],
+            input=data,
+            env=environment,
+            timeout=seconds,
+            capture_output=True,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired as error:
+        raise DecodeError(too_slow(seconds)) from error
+    if died < 0 or died > 255:  # a signal; on Windows, an exception code
+        raise DecodeError(f"its decoder crashes (signal {-died}): the file is damaged, or made to do harm")
+
+
+def too_slow(seconds: float) -> str:
+    return f"it was not decoded within {seconds:g} seconds; give it more with --image-timeout and --retry-failed"

@@ -1,0 +1,144 @@
+"""Joins the parts of a sharded extraction into the codes file that one extraction would have made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.writer import CodesWriter
+from cnncodes.errors import CodesFileError, MismatchError
+from cnncodes.extraction.extract import describe_images
+from cnncodes.extraction.reuse import by_folder, copy_rows
+from cnncodes.extraction.settings import differences, in_float32
+
+__all__ = ["merge"]
+
+
+def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] = "codes.h5") -> None:
+    """Join the codes files of all parts of a sharded extraction.
+
+    The result has the very bytes of an extraction that was not sharded.
+
+    Parameters
+    ----------
+    parts : sequence of paths
+        Each made by ``extract(images, path, shard=(i, n))``, in any order.
+    out : path
+        A codes file that is there is replaced if all its codes are in the parts, too.
+
+    Raises
+    ------
+    MismatchError
+        The parts were made with different settings, or of different images.
+    CodesFileError
+        A part is no part, is there twice, is missing, or is not finished; or `out` holds codes that would go, is no
+        codes file, or cannot be written.
+
+    Examples
+    --------
+    >>> merge(["part-1.h5", "part-2.h5"], "codes.h5")  # doctest: +SKIP
+    """
+    target = Path(out)
+    with contextlib.ExitStack() as stack:
+        files = _in_order([stack.enter_context(CodesFile.open(path)) for path in parts])
+        for file in files:
+            _refuse_unfinished(file)
+        table = _joined([file.table for file in files])
+        shard = files[0].description["shard"]
+        if describe_images(table) != shard["images"]:
+            raise MismatchError(f"{target}: the parts do not add up to the images that they were taken from")
+        description = {name: value for name, value in files[0].description.items() if name != "shard"}
+        if any(file.dtype != files[0].dtype for file in files):  # float16 held the codes of some parts only
+            description = in_float32(description)
+        if target.exists():
+            _refuse_loss(target, files, description)
+
+        def fill(new: CodesWriter) -> None:
+            for start, file in enumerate(files):
+                failed = np.flatnonzero(file.failed)
+                done = np.flatnonzero(~file.failed)
+                copy_rows(file, new, {start + row * len(files): row for row in done.tolist()})
+                reasons, digests = file.errors, file.sha256
+                for row in failed.tolist():
+                    new.fail(start + row * len(files), str(reasons[row]), digests[row])
+
+        CodesWriter.create(target, table, description, fill=fill)
+
+
+def _in_order(files: list[CodesFile]) -> list[CodesFile]:
+    """Sort the parts by their number; refuse what does not belong together."""
+    if not files:
+        raise CodesFileError("there are no parts to merge")
+    for file in files:
+        if "shard" not in file.description:
+            raise CodesFileError(f"{file.path}: no part of anything; make parts with `cnncodes extract … --shard i/n`")
+    first = files[0]
+    for file in files[1:]:
+        about = {**file.description, "shard": {**file.description["shard"], "part": first.description["shard"]["part"]}}
+        if found := differences(in_float32(first.description), in_float32(about), every=True):
+            raise MismatchError(f"{file.path} and {first.path} do not belong together: {'; '.join(found)}")
+    of = first.description["shard"]["of"]
+    by_part: dict[int, CodesFile] = {}
+    for file in files:
+        part = file.description["shard"]["part"]
+        if (twin := by_part.setdefault(part, file)) is not file:
+            raise CodesFileError(f"{file.path} and {twin.path} are both part {part} of {of}")
+    if missing := [str(part) for part in range(1, of + 1) if part not in by_part]:
+        raise CodesFileError(
+            f"of {of} parts, {', '.join(missing)} is missing; extract it with --shard {missing[0]}/{of}"
+        )
+    return [by_part[part] for part in range(1, of + 1)]
+
+
+def _refuse_unfinished(file: CodesFile) -> None:
+    if pending := int((~file.good().all(axis=1)).sum()):
+        raise CodesFileError(
+            f"{file.path}: {pending} of {file.n} images are pending or damaged; run its `cnncodes extract` again first"
+        )
+
+
+def _refuse_loss(target: Path, files: list[CodesFile], description: Mapping[str, Any]) -> None:
+    """Refuse to replace what is no codes file, is a part itself, or has codes that the parts do not have."""
+    if any(target.samefile(file.path) for file in files):
+        raise CodesFileError(f"{target}: is one of the parts; choose another place with -o")
+    try:
+        old = CodesFile.open(target)
+    except CodesFileError as error:
+        raise CodesFileError(f"{error}; it stays as it is: choose another place with -o") from error
+    with old:
+        known: set[tuple[str, bytes]] = set()
+        if not differences(old.description, description, every=True):
+            known = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
+        done = np.flatnonzero(old.good().any(axis=1) & ~old.failed)
+        ids, digests = old.ids[done].tolist(), old.sha256[done]
+        lost = [name for name, one in zip(ids, digests, strict=True) if (name, one.tobytes()) not in known]
+    if lost:
+        raise CodesFileError(
+            f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "
+            "another place with -o, or delete it"
+        )
+
+
+def _joined(tables: list[ImageTable]) -> ImageTable:
+    """Undo the dealing out of images to the parts in turn."""
+    n = sum(len(table) for table in tables)
+
+    def dealt_back(columns: list[list]) -> list:
+        rows: list = [None] * n
+        for start, column in enumerate(columns):
+            rows[start :: len(tables)] = column
+        return rows
+
+    texts = {
+        name: dealt_back([getattr(table, name) or [""] * len(table) for table in tables])
+        for name in ("labels", "groups", "splits")
+    }
+    numbers = {name: dealt_back([getattr(table, name) for table in tables]) for name in ("sizes", "changed")}
+    return ImageTable(dealt_back([table.ids for table in tables]), **texts, **numbers)

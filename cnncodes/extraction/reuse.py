@@ -1,0 +1,284 @@
+"""What an existing codes file has of the images that are extracted into it, and which of its rows would go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.writer import CodesWriter
+from cnncodes.errors import CodesFileError, DecodeError
+from cnncodes.extraction.workers import read_source
+from cnncodes.images.loading import ImageSet
+
+__all__ = ["Reuse", "by_folder", "copy_rows", "file_stamp", "image_table", "match_rows"]
+
+COPY_ROWS = 1024  # copied at a time from an older file
+FOLDERS_SHOWN = 3
+NO_STAMP = (-1, -1)
+
+
+@dataclass
+class Reuse:
+    """The rows of a new codes file, and which row of the old one has the codes of each.
+
+    Attributes
+    ----------
+    images : ImageSet
+        An image for each row; the source is None where the row is only kept.
+    table : ImageTable
+    twins : dict of int to int
+        Row of the old file by row of the new one: those with the same bytes.
+    same_set : bool
+        Whether the old file is of these images: at least one of them is in it.
+    unchanged : bool
+        Whether the old file has these rows, and the codes that it holds are theirs.
+    notes : list of str
+    stamp : tuple of int
+        Inode and time of change of the old file; zeros where there is none.
+    """
+
+    images: ImageSet
+    table: ImageTable
+    twins: dict[int, int] = field(default_factory=dict)
+    same_set: bool = True
+    unchanged: bool = False
+    notes: list[str] = field(default_factory=list)
+    stamp: tuple[int, int] = (0, 0)
+
+    @property
+    def kept(self) -> int:
+        """Rows that are only kept: their images are not at hand."""
+        return sum(source is None for source in self.images.sources)
+
+
+@dataclass
+class _Held:
+    """What the old file has: its table, the digest of each row, and the rows that hold codes."""
+
+    table: ImageTable
+    digests: list[bytes]
+    done: list[int]
+
+    def named(self, rows: Iterable[int]) -> list[str]:
+        return [self.table.ids[row] for row in rows]
+
+
+def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = False) -> Reuse:
+    """Match images with the rows of an existing codes file.
+
+    The same name, size and time are taken as the same image, else the same bytes: a renamed image is not lost. Rows
+    without codes, pending or failed, are never lost.
+
+    Parameters
+    ----------
+    out : Path
+    images : ImageSet
+    prune : bool
+        Drop the rows of images that are gone.
+    add : bool
+        Keep all rows, and add those of new images.
+
+    Raises
+    ------
+    CodesFileError
+        Rows that hold codes would go, and `prune` is not asked for; or, with `add`, a name stands for two images.
+    """
+    stamp, table = file_stamp(out), image_table(images)
+    with CodesFile.open(out) as old:
+        if old.table == table and all(isinstance(source, Path) for source in images.sources):
+            same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
+            return Reuse(images, table, same, unchanged=True, stamp=stamp)
+        digests = [digest.tobytes() for digest in old.sha256]
+        held = _Held(old.table, digests, np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist())
+    twins, unread = _twins(images, table, held)
+    gone, changed = _without_place(table, held, twins, unread)
+    if add:
+        if changed:
+            raise CodesFileError(
+                f"{out}: with --add {_counted(held.named(changed))} would stand for two images, as names count from "
+                "the folder that is given. Rename what is new, give one folder that holds both, or choose another "
+                "file with -o"
+            )
+        plan = _with_kept(images, table, held, twins)
+    else:
+        if not twins:  # other images, though some have the same names
+            gone, changed = sorted(gone + changed), []
+        lost = f"of images that are not among those given: {by_folder(held.named(gone))}"
+        if gone and not prune:
+            raise CodesFileError(
+                f"{out}: {_rows(len(gone))} with codes would go, {lost}. Choose another file with -o; or keep both "
+                "with --add, or drop what is gone with --prune"
+            )
+        plan = Reuse(images, table, twins)
+        plan.same_set = bool(twins) or (not held.done and not set(table.ids).isdisjoint(held.table.ids))
+        plan.notes += [f"{_rows(len(gone))} with codes dropped, {lost}"] * bool(gone)
+        with_codes = {table.ids[row] for row in twins}
+        if new_bytes := [name for name in held.named(changed) if name not in with_codes]:
+            plan.notes.append(f"{_counted(new_bytes)} changed since the codes were computed: computed anew")
+    plan.unchanged = plan.table == held.table and all(plan.twins.get(row) == row for row in held.done)
+    plan.stamp = stamp
+    return plan
+
+
+def _twins(images: ImageSet, table: ImageTable, held: _Held) -> tuple[dict[int, int], set[int]]:
+    """Find the old row of each new one that has the same bytes; and the new ones that cannot be read."""
+    by_id = dict(zip(held.named(held.done), held.done, strict=True))
+    by_digest = {held.digests[row]: row for row in held.done}
+    twins: dict[int, int] = {}
+    unread = set()
+    for row, name in enumerate(table.ids):
+        twin = by_id.get(name)
+        if twin is None or table.stamp(row) == NO_STAMP or held.table.stamp(twin) != table.stamp(row):
+            try:
+                digest = read_source(images, row)[1].tobytes()
+            except DecodeError:
+                unread.add(row)
+                continue
+            if twin is None or held.digests[twin] != digest:
+                twin = by_digest.get(digest)
+        if twin is not None:
+            twins[row] = twin
+    return twins, unread
+
+
+def _without_place(
+    table: ImageTable, held: _Held, twins: Mapping[int, int], unread: set[int]
+) -> tuple[list[int], list[int]]:
+    """Return the old rows with codes whose images are gone, and those whose names stand for other bytes now.
+
+    As many rows of the same bytes are taken to be renamed as there are new names with these bytes.
+    """
+    here = {name: row for row, name in enumerate(table.ids)}
+    new_places = Counter(held.digests[twin] for twin in twins.values())
+    gone, changed = [], []
+    for row, name in zip(held.done, held.named(held.done), strict=True):
+        twin = twins.get(here.get(name, -1))
+        if twin is not None and held.digests[twin] == held.digests[row]:
+            new_places[held.digests[row]] -= 1
+        elif name in here and here[name] not in unread:
+            changed.append(row)
+        else:
+            gone.append(row)
+    renamed = []
+    for row in gone:
+        if new_places[held.digests[row]] > 0:
+            new_places[held.digests[row]] -= 1
+            renamed.append(row)
+    return [row for row in gone if row not in set(renamed)], changed
+
+
+def _with_kept(images: ImageSet, table: ImageTable, held: _Held, twins: Mapping[int, int]) -> Reuse:
+    """Put the old rows that hold codes first, in their order, and the new images behind them.
+
+    What is given says what its labels, groups and splits are; the other rows stay as they are.
+    """
+    here = {name: row for row, name in enumerate(table.ids)}
+    done = set(held.done)
+    rows: list[tuple[int, int | None]] = []  # of the old table, else -1; of the images, where the row is not only kept
+    for row, name in enumerate(held.table.ids):
+        at = here.pop(name, None)
+        if row in done:
+            rows.append((row, at if at in twins else None))
+        elif at is not None:
+            rows.append((row, at))
+    rows += [(-1, at) for at in here.values()]
+
+    def column(name: str) -> list[Any]:
+        old, new = getattr(held.table, name), getattr(table, name)
+        old, new = old or [""] * len(held.table), new or [""] * len(table)
+        return [old[row] if at is None else new[at] for row, at in rows]
+
+    joined = ImageTable(**{name: column(name) for name in ("ids", "labels", "groups", "splits", "sizes", "changed")})
+    sources = [None if at is None else images.sources[at] for _, at in rows]
+    every = ImageSet(joined.ids, sources, root=images.root, failures=images.failures, notes=images.notes)
+    plan = Reuse(every, joined)
+    for place, (row, at) in enumerate(rows):
+        if at is None or at in twins:
+            plan.twins[place] = row if at is None else twins[at]
+    if kept := [row for row, at in rows if at is None]:
+        plan.notes.append(f"{_rows(len(kept))} of other images kept: {by_folder(held.named(kept))}")
+    return plan
+
+
+def copy_rows(old: CodesFile, new: CodesWriter, twins: Mapping[int, int]) -> None:
+    """Copy codes from one file to another; `twins` maps a row of the new file to one of the old."""
+    digests, good = old.sha256, old.good()
+    for name in old.layers:
+        column = old.stored_layers.index(old.links.get(name, name))
+        rows = np.array([row for row, twin in twins.items() if good[twin, column]], np.int64)
+        for part in np.array_split(rows, len(rows) // COPY_ROWS + 1):
+            source = np.array([twins[row] for row in part.tolist()], np.int64)
+            new.write(part, {new.links.get(name, name): old.codes(name, source)}, digests[source])
+
+
+def image_table(images: ImageSet) -> ImageTable:
+    stats = [_stat(source) for source in images.sources]
+    return ImageTable(
+        images.ids,
+        images.labels,
+        images.groups,
+        images.splits,
+        sizes=[size for size, _ in stats],
+        changed=[changed for _, changed in stats],
+    )
+
+
+def _stat(source: Any) -> tuple[int, int]:
+    if isinstance(source, Path):
+        try:
+            stat = source.stat()
+            return stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)  # the second also tells of a file moved here
+        except OSError:
+            pass
+    return NO_STAMP
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is made, replaced or written to."""
+    if not path.exists():
+        return 0, 0
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def by_folder(ids: Iterable[str]) -> str:
+    """Count ids by their folder; of those in none, the first is named.
+
+    Examples
+    --------
+    >>> by_folder(["a/1.png", "a/2.png", "b/1.png", "3.png"])
+    "2 of 'a', 1 of 'b', '3.png'"
+    """
+    ids = list(ids)
+    if len(ids) == 1:
+        return repr(ids[0])
+    folders: Counter[str] = Counter()
+    loose = []
+    for name in ids:
+        if "/" in name:
+            folders[str(PurePosixPath(name).parent)] += 1
+        else:
+            loose.append(name)
+    shown = folders.most_common(FOLDERS_SHOWN)
+    parts = [f"{count} of {folder!r}" for folder, count in shown]
+    if len(folders) > len(shown):
+        rest = folders.total() - sum(count for _, count in shown)
+        parts.append(f"{rest} of {len(folders) - len(shown)} other folders")
+    if loose:
+        parts.append(repr(loose[0]) + f" and {len(loose) - 1} beside it" * (len(loose) > 1))
+    return ", ".join(parts)
+
+
+def _counted(ids: list[str]) -> str:
+    return f"{ids[0]!r}" if len(ids) == 1 else f"{len(ids)} names, the first is {ids[0]!r},"
+
+
+def _rows(n: int) -> str:
+    return f"{n} row" if n == 1 else f"{n} rows"

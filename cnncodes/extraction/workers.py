@@ -1,0 +1,250 @@
+"""Decodes images and runs them through a frozen network in worker threads, a bounded number at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+
+from cnncodes.errors import DecodeError
+from cnncodes.extraction.journal import Journal, too_slow
+from cnncodes.images.decoding import MAX_PIXELS, decode, to_pixels
+from cnncodes.images.loading import ImageSet
+from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.system.process import inference_settings, register_worker, use_one_thread
+
+__all__ = ["IMAGE_TIMEOUT", "Batch", "Progress", "read_source", "run_batches"]
+
+Progress = Callable[[int, int, int], None]
+IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is read takes a few
+WATCH_SECONDS = 0.5  # between two looks at the workers
+LEAVE_SECONDS = 1.0  # for the workers to end their batches, once no more is wanted
+NOT_FINITE = "its codes are not finite numbers; extract with --precision fp32, or with other weights"
+NO_DIGEST = np.zeros(32, np.uint8)
+
+
+@dataclass
+class Batch:
+    """Codes of a few images: what passes from the workers to the writer."""
+
+    rows: np.ndarray  # (k,) that could be read
+    codes: dict[str, np.ndarray]  # (k, n_features), or (k, n_views, n_features)
+    sha256: np.ndarray  # (k, 32)
+    failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
+    remarks: dict[int, str]  # row -> what is odd about an image that could be read
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.failures)
+
+
+def run_batches(
+    images: ImageSet,
+    rows: np.ndarray,
+    network: FrozenNetwork,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    codes: Path | None = None,
+    image_timeout: float = IMAGE_TIMEOUT,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Batch]:
+    """Yield the codes of `rows`, batch by batch, as they are done.
+
+    Each worker decodes and runs a whole batch on one intra-op thread: no core waits for another, and the number of
+    workers cannot change a bit of the codes. A worker whose decoder hangs is left behind, its image counts as failed,
+    and another worker takes up the rest of its batch.
+
+    Parameters
+    ----------
+    images : ImageSet
+    rows : ndarray of int
+    network : FrozenNetwork
+    workers : int, optional
+        One a core by default.
+    progress : callable, optional
+        Called with (done, total, failed).
+    codes : path, optional
+        The codes file, beside which the journal of images that are being decoded is kept.
+    image_timeout : float
+        Seconds for one image to be decoded.
+    max_pixels : int
+        A larger image file is refused before its pixels are decoded.
+    """
+    pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
+    workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
+    done = failed = 0
+    with inference_settings(), Journal(codes, workers) as journal:
+        if pieces:
+            network.warm_up()
+        pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
+        try:
+            for batch in pool.run(iter(pieces)):
+                done += len(batch)
+                failed += len(batch.failures)
+                yield batch
+                if progress is not None:
+                    progress(done, len(rows), failed)
+        finally:
+            pool.close()
+
+
+@dataclass
+class _Piece:
+    """Rows that go through the network together."""
+
+    rows: np.ndarray
+    failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # of those whose decoder hung
+
+
+class _Pool:
+    """Worker threads, and an eye on them."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        network: FrozenNetwork,
+        journal: Journal,
+        workers: int,
+        image_timeout: float,
+        max_pixels: int,
+    ) -> None:
+        self.images, self.network, self.journal = images, network, journal
+        self.image_timeout, self.max_pixels = image_timeout, max_pixels
+        self.tasks: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
+        self.workers = [_Worker(self, slot) for slot in range(workers)]
+
+    def run(self, pieces: Iterator[_Piece]) -> Iterator[Batch]:
+        """Yield the batch of each piece, with at most two a worker under way."""
+        under_way = 0
+        while True:
+            while under_way < 2 * len(self.workers) and (piece := next(pieces, None)) is not None:
+                self.tasks.put(piece)
+                under_way += 1
+            if not under_way:
+                return
+            try:
+                result = self.results.get(timeout=WATCH_SECONDS)
+            except queue.Empty:
+                self._replace_hung()
+                continue
+            if isinstance(result, BaseException):
+                raise result
+            under_way -= 1
+            yield result
+
+    def _replace_hung(self) -> None:
+        for slot, worker in enumerate(self.workers):
+            piece, row, digest, began = worker.state
+            if piece is None or row is None or time.monotonic() - began < self.image_timeout:
+                continue
+            worker.left_behind = True
+            piece.failures[row] = (too_slow(self.image_timeout), digest)
+            self.workers[slot] = _Worker(self, slot)
+            self.tasks.put(piece)
+
+    def close(self) -> None:
+        """Let the workers end their batches, but do not wait for long: nothing that they do is needed any more."""
+        for worker in self.workers:
+            worker.left_behind = True
+            self.tasks.put(None)
+        until = time.monotonic() + LEAVE_SECONDS
+        for worker in self.workers:
+            worker.join(max(0.0, until - time.monotonic()))
+
+
+class _Worker(threading.Thread):
+    """Decodes the images of a piece, and runs them through the network."""
+
+    def __init__(self, pool: _Pool, slot: int) -> None:
+        super().__init__(name=f"cnncodes-{slot}", daemon=True)
+        self.pool, self.slot = pool, slot
+        self.left_behind = False
+        # What is being decoded since when (monotonic seconds); one tuple, so that it is read and written as a whole.
+        self.state: tuple[_Piece | None, int | None, np.ndarray, float] = (None, None, NO_DIGEST, 0.0)
+        register_worker(self)
+        self.start()
+
+    def run(self) -> None:
+        use_one_thread()
+        while not self.left_behind and (piece := self.pool.tasks.get()) is not None:
+            result: Batch | BaseException
+            try:
+                result = self._batch(piece)
+            except BaseException as error:  # is raised again where the batches are awaited
+                result = error
+            if not self.left_behind:
+                self.pool.results.put(result)
+
+    def _batch(self, piece: _Piece) -> Batch:
+        pixels, digests, good = [], [], []
+        failures, remarks = dict(piece.failures), dict[int, str]()
+        for row in piece.rows.tolist():
+            if row in failures or self.left_behind:
+                continue
+            digest, odd = NO_DIGEST, list[str]()
+            self.state = (piece, row, digest, time.monotonic())
+            try:
+                source, digest = read_source(self.pool.images, row, odd)
+                self.state = (piece, row, digest, time.monotonic())
+                image = self._decoded(source, digest.tobytes(), odd)
+                pixels.append(self.pool.network.backbone.preprocessing.squares(torch.from_numpy(image)))
+            except DecodeError as error:
+                failures[row] = (str(error), digest)
+                continue
+            finally:
+                self.state = (None, None, NO_DIGEST, 0.0)
+            digests.append(digest)
+            good.append(row)
+            if odd:
+                remarks[row] = ", ".join(odd)
+        codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
+        sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
+        whole = np.ones(len(good), bool)
+        for values in codes.values():
+            whole &= np.isfinite(values).reshape(len(good), -1).all(axis=1)
+        for i in np.flatnonzero(~whole).tolist():
+            failures[good[i]] = (NOT_FINITE, digests[i])
+        return Batch(
+            np.array(good, np.int64)[whole],
+            {name: values[whole] for name, values in codes.items()},
+            sha256[whole],
+            failures,
+            remarks,
+        )
+
+    def _decoded(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:
+        if not isinstance(source, bytes):
+            return source
+        journal = self.pool.journal
+        journal.try_suspect(source, digest, self.pool.image_timeout)
+        journal.enter(self.slot, digest)
+        try:
+            enough = self.pool.network.backbone.preprocessing.enough
+            return decode(source, max_pixels=self.pool.max_pixels, enough=enough, remarks=remarks)
+        finally:
+            if not self.left_behind:  # else the slot is another worker's by now
+                journal.leave(self.slot)
+
+
+def read_source(images: ImageSet, row: int, remarks: list[str] | None = None) -> tuple[bytes | np.ndarray, np.ndarray]:
+    """Return a file's bytes, yet to be decoded, or the pixels of an array or a PIL image; and the SHA-256 of either."""
+    source: Any = images.sources[row]
+    if images.ids[row] in images.failures:
+        raise DecodeError(images.failures[images.ids[row]])
+    if isinstance(source, Path):
+        source = images.read_bytes(row)
+        content = source
+    else:
+        source = to_pixels(source, remarks=remarks)  # a palette or an EXIF tag is part of what is seen
+        content = str(source.shape).encode() + source.tobytes()
+    return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)

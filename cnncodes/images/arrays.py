@@ -1,0 +1,93 @@
+"""Images that are in memory, or in an array file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes.errors import ImagesError
+from cnncodes.images.files import as_text, failures_of, numbered
+from cnncodes.images.image_set import EXPECTED, ImageSet
+from cnncodes.images.labels import label_texts, remarks_on
+
+__all__ = ["ARRAYS", "from_numpy", "from_sequence"]
+
+ARRAYS = (".npy", ".npz")
+IMAGE_KEYS, LABEL_KEYS = ("images", "x"), ("labels", "y")
+
+
+def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
+    if hasattr(source, "getexif"):
+        source = [source]
+    if hasattr(source, "to_numpy"):  # a pandas column
+        source = source.to_numpy()
+    if isinstance(source, np.ndarray) and source.dtype.kind not in "OU":
+        _check_array(source, name)
+    try:
+        sources = list(source)
+    except TypeError as error:
+        raise ImagesError(
+            f"images are given as a {type(source).__name__}; {EXPECTED}, or a sequence of them"
+        ) from error
+    if not sources:
+        raise ImagesError(f"{name} is empty: no images were given")
+    texts = None if labels is None else label_texts(labels, len(sources), name)
+    notes = remarks_on(texts or [])
+    if labels is not None and texts is None:
+        notes.append("all labels are empty: the images have no labels")
+    if all(isinstance(item, (str, os.PathLike)) for item in sources):
+        paths = [Path(item) for item in sources]
+        ids = numbered([as_text(path.as_posix()) for path in paths])
+        return ImageSet(ids, paths, texts, failures=failures_of(ids, paths), notes=notes)
+    ids = [f"{i:06d}" for i in range(len(sources))]
+    for i, item in enumerate(sources):
+        if isinstance(item, (str, os.PathLike)):
+            sources[i] = Path(item)
+        elif not hasattr(item, "getexif"):
+            _check_one(item, f"image {i} of {name}")
+    return ImageSet(ids, sources, texts, failures=failures_of(ids, sources), notes=notes)
+
+
+def _check_array(array: np.ndarray, name: str) -> None:
+    shape = array.shape
+    if array.dtype != np.uint8:
+        hint = "; multiply by 255 and round if it runs from 0 to 1" if array.dtype.kind == "f" else ""
+        raise ImagesError(f"{name} is of {array.dtype}; expected uint8, from 0 to 255{hint}")
+    if array.ndim == 3 and shape[2] == 3:
+        raise ImagesError(f"{name} has shape {shape}: if that is one RGB image, put it into a list")
+    if array.ndim == 4 and shape[1] == 3 != shape[3]:
+        raise ImagesError(f"{name} has shape {shape}, channels first; expected (n, H, W, 3): use transpose(0, 2, 3, 1)")
+    if not (array.ndim == 3 or (array.ndim == 4 and shape[3] in (1, 3))) or 0 in shape[1:]:
+        raise ImagesError(f"{name} has shape {shape}; expected (n, H, W, 3) or (n, H, W)")
+
+
+def _check_one(item: Any, name: str) -> None:
+    if not isinstance(item, np.ndarray):
+        raise ImagesError(f"{name} is a {type(item).__name__}; expected a path, a PIL image or a uint8 array")
+    good_shape = item.ndim == 2 or (item.ndim == 3 and item.shape[2] in (1, 3))
+    if item.dtype != np.uint8 or not good_shape or not item.size:
+        raise ImagesError(f"{name} is an array of {item.dtype} {item.shape}; expected uint8 (H, W, 3) or (H, W)")
+
+
+def from_numpy(path: Path, labels: Any) -> ImageSet:
+    try:
+        if path.suffix.lower() == ".npy":
+            return from_sequence(np.load(path, mmap_mode="r", allow_pickle=False), labels, str(path))
+        with np.load(path, allow_pickle=False) as held:
+            keys = {key.lower(): key for key in held.files}
+            images, texts = ([held[keys[key]] for key in wanted if key in keys] for wanted in (IMAGE_KEYS, LABEL_KEYS))
+    except ImagesError:
+        raise
+    except Exception as error:  # numpy, zip and zlib each have their own
+        pickled = any(word in str(error) for word in ("Object arrays", "Python objects", "pickle"))
+        what = "holds Python objects, which are never loaded" if pickled else f"cannot be read ({error})"
+        raise ImagesError(f"{path}: {what}; save a uint8 array with numpy.save or numpy.savez") from error
+    if len(images) != 1 or len(texts) > 1:
+        raise ImagesError(
+            f"{path}: holds {', '.join(sorted(keys.values())) or 'nothing'}; expected one array 'images' (or 'x') and, "
+            "for labels, one 'labels' (or 'y')"
+        )
+    return from_sequence(images[0], labels if labels is not None else next(iter(texts), None), str(path))

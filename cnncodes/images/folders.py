@@ -1,0 +1,169 @@
+"""Images below a folder, labelled by the folders that they lie in."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cnncodes.errors import ImagesError
+from cnncodes.images.files import IMAGE_SUFFIXES, as_text, reason_of, some_names, unreadable
+from cnncodes.images.image_set import EXPECTED, SPLITS, ImageSet
+
+__all__ = ["from_folder"]
+
+IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"})
+
+
+def from_folder(root: Path, labelled: bool) -> ImageSet:
+    walk = _Walk(root)
+    if not walk.files:
+        what = "; ".join(walk.notes())
+        raise ImagesError(f"{root}: there are no images in it{f' ({what})' if what else ''}; {EXPECTED}")
+    names = sorted(walk.files)
+    images = ImageSet(
+        ids=[as_text(name) for name in names],
+        sources=[Path(walk.files[name]) for name in names],
+        root=root,
+        failures={as_text(name): walk.failures[name] for name in names if name in walk.failures},
+        notes=walk.notes(),
+    )
+    if labelled:
+        # An unreadable folder stands for the images in it.
+        _label_by_folders(images, [(f"{name}/?" if name in walk.locked else name).split("/") for name in names])
+    return images
+
+
+def _label_by_folders(images: ImageSet, parts: Sequence[Sequence[str]]) -> None:
+    """Set labels and splits from the folders that the images lie in."""
+    root = images.root
+    loose = [part[0] for part in parts if len(part) == 1]
+    if len(loose) == len(parts):
+        images.notes.append("there are no class folders: the images have no labels")
+        return
+    if loose:
+        raise ImagesError(
+            f"{root}: {len(loose)} images lie beside the folders ({some_names(loose)}), so the folders are not clear "
+            "as classes; move these images into a class folder, or elsewhere"
+        )
+    tops = sorted({part[0] for part in parts})
+    splits = {top: SPLITS[top.lower()] for top in tops if top.lower() in SPLITS}
+    others = [top for top in tops if top not in splits]
+    if len(set(splits.values())) > 1 and others:
+        raise ImagesError(
+            f"{root}: {', '.join(splits)} look like splits, but {some_names(others)} lies beside them; move it "
+            "elsewhere, or rename the splits if they are classes"
+        )
+    if splits and not others:
+        if shallow := [part for part in parts if len(part) == 2]:
+            raise ImagesError(
+                f"{root}: {some_names(['/'.join(shallow[0])])} lies in a split, but in no class folder; expected e.g. "
+                f"{shallow[0][0]}/CLASS/{some_names([shallow[0][1]])}"
+            )
+        images.splits = [splits[part[0]] for part in parts]
+        images.labels = [as_text(part[1]) for part in parts]
+        trained = {part[1] for part in parts if splits[part[0]] == "train"}
+        if trained and (new := sorted({part[1] for part in parts} - trained)):
+            images.notes.append(f"classes without images in train: {some_names(new)}")
+        return
+    if splits:
+        images.notes.append(f"{', '.join(splits)} is taken as a class, because {some_names(others)} is one")
+    images.labels = [as_text(part[0]) for part in parts]
+
+
+class _Walk:
+    """All image files below a folder. Every folder is entered once, and by its own name rather than by a link."""
+
+    def __init__(self, root: Path) -> None:
+        self.files: dict[str, str] = {}  # full path by path relative to the root
+        self.failures: dict[str, str] = {}
+        self.locked: set[str] = set()
+        self._folders: set[str] = set()
+        self._skipped: Counter[str] = Counter()
+        self._again: list[str] = []
+        self._broken: list[str] = []
+        self._hidden = 0
+        self._seen: set[tuple[int, int]] = set()
+        links = self._enter("", os.fspath(root))
+        while links:
+            links.sort()
+            links += self._enter(*links.pop(0))
+
+    def _enter(self, start: str, path: str) -> list[tuple[str, str]]:
+        """Walk a folder without following links; return the links to folders that were met."""
+        links: list[tuple[str, str]] = []
+        stack = [(start, path)]
+        while stack:
+            name, path = stack.pop()
+            try:
+                about = os.stat(path)
+                if (key := (about.st_dev, about.st_ino)) in self._seen:
+                    self._again.append(name)
+                    continue
+                with os.scandir(path) as found:
+                    entries = list(found)
+            except OSError as error:
+                if not name:
+                    raise ImagesError(f"{path}: the folder cannot be listed: {reason_of(error)}") from error
+                self.files[name] = path
+                self.failures[name] = f"the folder cannot be listed, its images are missing: {reason_of(error)}"
+                self.locked.add(name)
+                continue
+            self._seen.add(key)
+            self._folders.add(name)
+            for entry in entries:
+                inner = f"{name}/{entry.name}" if name else entry.name
+                if self._is_folder(entry, inner):
+                    (links if entry.is_symlink() else stack).append((inner, entry.path))
+        return links
+
+    def _is_folder(self, entry: os.DirEntry[str], name: str) -> bool:
+        """Say whether an entry is a folder to be entered; otherwise sort it in."""
+        suffix = os.path.splitext(entry.name)[1].lower()
+        is_image = suffix in IMAGE_SUFFIXES
+        if entry.name.startswith(".") or entry.name.lower() in IGNORED:
+            self._hidden += is_image
+            return False
+        try:
+            mode = entry.stat().st_mode
+        except OSError:
+            mode = 0
+        if stat.S_ISDIR(mode):
+            return True
+        if not is_image:
+            if mode:
+                self._skipped[suffix or "no suffix"] += 1
+            else:
+                self._broken.append(name)
+            return False
+        self.files[name] = entry.path
+        if reason := unreadable(entry.path):
+            self.failures[name] = reason
+        return False
+
+    def notes(self) -> list[str]:
+        with_images = {folder for name in self.files for folder in _above(name)}
+        empty = [folder for folder in self._folders - with_images if not ({*_above(folder)} - {""} - with_images)]
+        notes = [f"{some_names([name])}: {self.failures[name]}" for name in sorted(self.locked)]
+        for what, names in (
+            ("folders without images", [name for name in empty if name]),
+            ("links to a folder that is read already, not followed", self._again),
+            ("links that lead nowhere", self._broken),
+        ):
+            if names:
+                notes.append(f"{what}: {some_names(sorted(names))}")
+        if self._skipped:
+            counts = ", ".join(f"{n} {some_names([suffix])}" for suffix, n in sorted(self._skipped.items()))
+            notes.append(f"files skipped, not images by their names: {counts}")
+        if self._hidden:
+            notes.append(f"hidden image files skipped: {self._hidden}")
+        return notes
+
+
+def _above(name: str) -> Iterator[str]:
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+    yield ""

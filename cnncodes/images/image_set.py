@@ -1,0 +1,98 @@
+"""Images and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnncodes.errors import DecodeError
+from cnncodes.images.files import reason_of, unreadable
+from cnncodes.images.labels import label_texts
+
+__all__ = ["EXPECTED", "SPLITS", "ImageSet"]
+
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "val"
+)
+EXPECTED = (
+    "expected a folder with one folder of images a class, a folder with train/ and test/ folders of those, "
+    "a .csv or .tsv file with columns path,label, one image, or a .npy or .npz file"
+)
+
+
+@dataclass
+class ImageSet:
+    """Images and what is known about them, one entry an image.
+
+    Attributes
+    ----------
+    ids : list of str
+        Unique and storable as UTF-8: relative POSIX paths, or zero-padded numbers for arrays. In file names, bytes
+        that are not UTF-8 are written ``\\xNN``, and then each backslash twice.
+    sources : list of Path, ndarray or PIL.Image.Image
+        What is to be decoded.
+    labels, groups, splits : list of str or None
+        An empty string where an image has none; it stands for whatever means a missing value, as NaN from pandas.
+        Splits are ``"train"``, ``"val"`` or ``"test"``.
+    root : Path or None
+        The folder that the ids are relative to.
+    failures : dict of str to str
+        Reason by id, for what is known to be unreadable already. They are images like the others.
+    notes : list of str
+        What was left out or is odd, for the user to read.
+    """
+
+    ids: list[str]
+    sources: list[Any]
+    labels: list[str] | None = None
+    groups: list[str] | None = None
+    splits: list[str] | None = None
+    root: Path | None = None
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "groups", "splits"):
+            if (values := getattr(self, name)) is not None:
+                setattr(self, name, label_texts(values, len(self.ids), f"the {name} of the images", partly=True))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def classes(self) -> list[str]:
+        """The distinct labels, sorted."""
+        return sorted(set(self.labels or []) - {""})
+
+    def take(self, rows: Sequence[int]) -> ImageSet:
+        """Return the images of some rows, in that order."""
+
+        def pick(values: list[Any] | None) -> Any:
+            return None if values is None else [values[row] for row in rows]
+
+        ids = pick(self.ids)
+        failures = {name: self.failures[name] for name in ids if name in self.failures}
+        columns = {name: pick(getattr(self, name)) for name in ("labels", "groups", "splits")}
+        return ImageSet(ids, pick(self.sources), **columns, root=self.root, failures=failures, notes=list(self.notes))
+
+    def read_bytes(self, row: int) -> bytes:
+        """Return the bytes of the file of `row`.
+
+        Raises
+        ------
+        DecodeError
+            It cannot be read; the message says why.
+        """
+        path = self.sources[row]
+        if not isinstance(path, Path):
+            raise TypeError(f"image {self.ids[row]} is a {type(path).__name__}, not a file")
+        if reason := self.failures.get(self.ids[row]) or unreadable(path):
+            raise DecodeError(reason)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DecodeError(reason_of(error)) from error
+        except MemoryError as error:
+            raise DecodeError("not enough memory to read the file") from error

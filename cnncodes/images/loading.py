@@ -1,0 +1,78 @@
+"""Which images there are, with which labels, groups and splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnncodes.errors import ImagesError
+from cnncodes.images.arrays import ARRAYS, from_numpy, from_sequence
+from cnncodes.images.files import IMAGE_SUFFIXES, as_text, failures_of
+from cnncodes.images.folders import from_folder
+from cnncodes.images.image_set import EXPECTED, ImageSet
+from cnncodes.images.manifests import MANIFESTS, from_manifest
+
+__all__ = ["IMAGE_SUFFIXES", "ImageSet", "load_images"]
+
+
+def load_images(
+    source: Any, *, labels: Sequence[str] | None = None, labelled: bool = True, allow_outside: bool = False
+) -> ImageSet:
+    """Find images and their labels.
+
+    Parameters
+    ----------
+    source : path, sequence, PIL.Image.Image, ndarray or ImageSet
+        Folder of class folders, or of ``train`` and ``test`` (or ``val``) folders of those, in any case of letters;
+        folder of images without labels; CSV or TSV file with columns ``path,label[,group][,split]``; one image;
+        ``.npy``, or ``.npz`` with ``images`` (or ``x``) and ``labels`` (or ``y``); or a sequence of paths, PIL images
+        or arrays; or a uint8 array of shape (n, H, W, 3) or (n, H, W).
+    labels : sequence of str or int, optional
+        For a sequence, an array or an array file: for each image one, or for none (``None``, NaN, blank).
+    labelled : bool
+        Take folders as classes, and ask a manifest for labels. Otherwise every image below a folder is taken as it is.
+    allow_outside : bool
+        Let a manifest name files outside its folder.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    ImagesError
+        There is nothing, or it is not clear what is meant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = load_images(np.zeros((2, 28, 28), np.uint8), labels=["shoe", "bag"])
+    >>> images.ids, images.classes
+    (['000000', '000001'], ['bag', 'shoe'])
+    """
+    if isinstance(source, ImageSet):
+        if labels is not None:
+            raise ImagesError("labels are given beside an ImageSet, which has its own: set its `labels`")
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        return from_sequence(source, labels, "the sequence")
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if not str(source) or not os.path.lexists(path):
+        raise ImagesError(f"{str(source)!r}: no such file or folder; {EXPECTED}")
+    if suffix in ARRAYS and path.is_file():
+        return from_numpy(path, labels)
+    if labels is not None:
+        raise ImagesError(
+            f"{path}: labels are given beside a sequence or array; here they come from folders or a table"
+        )
+    if path.is_dir():
+        return from_folder(path, labelled)
+    if suffix in MANIFESTS:
+        return from_manifest(path, labelled, allow_outside)
+    if suffix in IMAGE_SUFFIXES:
+        name = as_text(path.name)
+        return ImageSet([name], [path], root=path.parent, failures=failures_of([name], [path]))
+    raise ImagesError(f"{path}: {f'{suffix} files are' if suffix else 'a file without suffix is'} not read; {EXPECTED}")

@@ -1,0 +1,239 @@
+"""Says which case of transfer learning a data set is, from evidence, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from shlex import quote
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.views import averaged
+from cnncodes.display import html_table
+from cnncodes.errors import CnnCodesError, ProbeError
+from cnncodes.insight.compare import compare
+from cnncodes.insight.comparison import Comparison
+from cnncodes.insight.evidence import (
+    TOP,
+    UNDECIDED,
+    Evidence,
+    by_depth,
+    by_log_loss,
+    by_slope,
+    images_per_class,
+    of_pretrained_head,
+    of_spread,
+    similarity_of,
+    size_of,
+)
+from cnncodes.insight.learning_curve import LearningCurve, learning_curve
+from cnncodes.insight.pretrained_head import PretrainedHead
+from cnncodes.probes.guard import guard_splits
+from cnncodes.probes.search import AUTO
+from cnncodes.probes.split import split_rows
+from cnncodes.system.optional import require
+
+__all__ = ["Advice", "advise"]
+
+MOST_IMAGES = 5000  # of which the pretrained head is asked, and the spread is taken
+MEANING = {
+    ("small", "similar"): "a linear classifier on the top codes",
+    ("small", "dissimilar"): "a linear SVM on the codes of an earlier layer",
+    ("large", "similar"): "fine-tuning the whole network, which has the images for it",
+    ("large", "dissimilar"): "fine-tuning the whole network; the pretrained start still helps",
+}
+
+
+@dataclass
+class Advice:
+    """Which case a data set is, and what to do.
+
+    Attributes
+    ----------
+    size : {"small", "large", "undecided"}
+    similarity : {"similar", "dissimilar", "undecided"}
+        To the photographs of ImageNet, on which the network was trained.
+    layers : list of str
+        The layer of the smallest log loss: whose cross-validated probabilities are nearest to the labels.
+    evidence : list of Evidence
+    commands : list of str
+        To type next.
+    comparison : Comparison
+        Of the layers one by one, by linear SVMs.
+    curve : LearningCurve or None
+        For the recommended layer, where there are images enough.
+    notes : list of str
+    """
+
+    size: str
+    similarity: str
+    layers: list[str]
+    evidence: list[Evidence]
+    commands: list[str]
+    comparison: Comparison
+    curve: LearningCurve | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def recommended(self) -> dict[str, Any]:
+        """The row of the comparison for the layer that is recommended."""
+        return next(row for row in self.comparison.rows if row["layers"] == self.layers)
+
+    @property
+    def summary(self) -> str:
+        """The case, what it asks for, and the layer that is recommended, in one sentence.
+
+        The case is a rule of thumb, and the layer is measured: where they disagree, the sentence says so.
+        """
+        loss = f"its log loss is the smallest, {self.recommended['cv_log_loss']:.3f}"
+        layer = f"{' + '.join(self.layers)} predicts best ({loss})"
+        if meaning := MEANING.get((self.size, self.similarity)):
+            case = f"{self.size} and {self.similarity} to ImageNet"
+            if self.size == "small" and (self.similarity == "similar") != (self.layers == [TOP]):
+                return f"{case}, which usually asks for {meaning}; but of the layers here, {layer}"
+            return f"{case}: {meaning}; of the layers here, {layer}"
+        both = {"the size": self.size, "the similarity": self.similarity}
+        open_ = [name for name, value in both.items() if value == UNDECIDED]
+        known = [value for value in both.values() if value != UNDECIDED]
+        rest = f" (it is {known[0]})" if known else ""
+        return f"the evidence does not decide on {' and '.join(open_)}{rest}; of the layers here, {layer}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return {
+            "summary": self.summary,
+            "size": self.size,
+            "similarity": self.similarity,
+            "layers": self.layers,
+            "evidence": [asdict(item) for item in self.evidence],
+            "commands": self.commands,
+            "curve": self.curve and asdict(self.curve),
+            "rows": self.comparison.rows,
+        }
+
+    def to_frame(self) -> Any:
+        """Return the evidence as a pandas DataFrame."""
+        return require("pandas", "to_frame").DataFrame([asdict(item) for item in self.evidence])
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw accuracy by depth, and the learning curve.
+
+        Parameters
+        ----------
+        axes : two matplotlib Axes, optional
+            One is enough where there is no learning curve.
+
+        Returns
+        -------
+        array of matplotlib Axes
+        """
+        if axes is None:
+            figures, size = (1, (7, 4)) if self.curve is None else (2, (12, 4))
+            plots = require("matplotlib.pyplot", "plot").subplots(1, figures, figsize=size, layout="constrained")[1]
+            axes = np.atleast_1d(plots)
+        self.comparison.plot(axes[0])
+        if self.curve is not None:
+            self.curve.plot(axes[1])
+        return axes
+
+    def _repr_html_(self) -> str:
+        rows = [(item.what, item.found, item.says) for item in self.evidence]
+        return html_table(["evidence", "found", "says"], rows, f"{self.summary}. Next: {'; '.join(self.commands)}")
+
+
+def advise(
+    codes: str | os.PathLike[str] = "codes.h5",
+    *,
+    cv: int = 5,
+    seed: int = 0,
+    n_jobs: int | str | None = AUTO,
+    weights: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Advice:
+    """Say which of the four cases of transfer learning the images are, with the evidence, and what to do.
+
+    The evidence: images of each class, the slope of the learning curve, accuracy by depth, and how sure the pretrained
+    head is of these images, beside how sure it is of photographs.
+
+    Parameters
+    ----------
+    codes : path
+        With several layers.
+    cv, seed, n_jobs
+        As for `fit`.
+    weights : path, optional
+        Where the weights file of the network lies by now.
+    progress : callable, optional
+        Called with (done, total, 0).
+
+    Returns
+    -------
+    Advice
+
+    Raises
+    ------
+    ProbeError
+        There are no labels, or too few images to cross-validate.
+    """
+    comparison = compare(codes, clfs=["svm"], cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)
+    if not comparison.finished:
+        raise KeyboardInterrupt
+    probes = [row for row in comparison.rows if row["layers"]]
+    best = min(probes, key=lambda row: row["cv_log_loss"])
+    notes = list(comparison.notes)
+    with CodesFile.open(codes) as file:
+        train = split_rows(file).train
+        y = file.labels[train]
+        curve = None
+        try:
+            curve = learning_curve(
+                file.codes(best["layers"], train),
+                y,
+                C=best["C"],
+                groups=guard_splits(file, train, train[:0]).groups,
+                cv=cv,
+                seed=seed,
+                n_jobs=n_jobs,
+                progress=progress,
+            )
+        except ProbeError as error:
+            notes.append(str(error))
+        size = [images_per_class(y)]
+        if curve is not None:
+            size.append(by_slope(curve, decided=size[0].says != UNDECIDED))
+        depth = by_depth(comparison)
+        heads: list[Evidence] = []
+        spread: list[Evidence] = []
+        if TOP in file.layers:
+            some = train[np.linspace(0, len(train) - 1, min(len(train), MOST_IMAGES)).astype(int)]
+            try:
+                head, top = PretrainedHead(file.description, weights), averaged(file.codes(TOP, some))
+                heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
+            except CnnCodesError as error:
+                notes.append(f"the pretrained head was not asked: {error}")
+    advice = Advice(
+        size=size_of(size),
+        similarity=similarity_of(depth + heads, spread),
+        layers=best["layers"],
+        evidence=[*size, *depth, *heads, *spread, by_log_loss(comparison)],
+        commands=[],
+        comparison=comparison,
+        curve=curve,
+        notes=notes,
+    )
+    advice.commands = _commands(advice, best)
+    return advice
+
+
+def _commands(advice: Advice, best: dict[str, Any]) -> list[str]:
+    path = quote(best["codes"])
+    layers = " ".join(f"--layer {quote(name)}" for name in best["layers"])
+    commands = [f"cnncodes fit {path} --clf svm {layers}"]
+    has_top = any(row["layers"] == [TOP] for row in advice.comparison.rows)
+    if has_top and best["layers"] != [TOP]:  # what the two say together is often worth more than either
+        together = quote("+".join([*best["layers"], TOP]))
+        commands.append(f"cnncodes compare {path} --clf svm {layers} --layer {together}")
+    return commands

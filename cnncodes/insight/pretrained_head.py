@@ -1,0 +1,59 @@
+"""What the pretrained classification head says of codes, and of photographs like those that it was trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from cnncodes.errors import BackboneError
+from cnncodes.extraction.settings import Settings, build_network, fill_in
+from cnncodes.probes.calibration import softmax
+from cnncodes.runtime.precision import reference_photos
+from cnncodes.system.process import inference_settings
+
+__all__ = ["PretrainedHead"]
+
+LAYER = "penultimate"
+IMAGENET_CLASSES = 1000
+
+
+class PretrainedHead:
+    """The head of the network that made some codes.
+
+    Parameters
+    ----------
+    description : mapping
+        ``CodesFile.description``.
+    weights : path, optional
+        Where the weights file lies by now.
+
+    Attributes
+    ----------
+    photos : ndarray, shape (8, n_features)
+        `penultimate` codes of crops of two photographs.
+
+    Raises
+    ------
+    BackboneError, WeightsError
+        The head is not a linear layer for ImageNet's 1,000 classes, or its weights are not at hand.
+    """
+
+    def __init__(self, description: Mapping[str, Any], weights: str | os.PathLike[str] | None = None) -> None:
+        asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights)), description)
+        network = build_network(replace(asked, layers=(LAYER,), device="cpu", compile=False, dtype="float32"))
+        head = network.backbone.module.get_submodule(network.backbone.head)
+        if not isinstance(head, nn.Linear) or head.out_features != IMAGENET_CLASSES:
+            raise BackboneError(f"{network.backbone.name} has no linear head for the 1,000 classes of ImageNet")
+        self._weight = head.weight.detach().numpy()  # (1000, n_features)
+        self._bias = head.bias.detach().numpy()
+        with inference_settings():
+            self.photos = network(reference_photos(network.backbone.preprocessing))[LAYER]
+
+    def confidence(self, codes: np.ndarray) -> np.ndarray:
+        """Return the probability of the most likely class of ImageNet, shape (n,), for codes (n, n_features)."""
+        return softmax(codes @ self._weight.T + self._bias).max(axis=1)

@@ -1,0 +1,192 @@
+"""Scores fitted probes on labelled images: what `cnncodes evaluate` does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import is_hdf5
+from cnncodes.codes.views import averaged
+from cnncodes.errors import ProbeError
+from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.models.model import ProbeModel
+from cnncodes.probes.guard import guard_splits
+from cnncodes.probes.out_of_core import pieces
+from cnncodes.probes.scores import EvaluationResult, spread
+from cnncodes.probes.split import groups_in_both, of_known_groups, split_rows
+
+__all__ = ["evaluate", "predict_rows"]
+
+
+def evaluate(
+    data: Any = "codes.h5",
+    model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
+    *,
+    guard: bool = True,
+    allow_outside: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> EvaluationResult:
+    """Score a fitted model on labelled images.
+
+    Parameters
+    ----------
+    data : path, CodesFile, or what `load_images` takes
+        Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
+    model : path or ProbeModel
+    guard : bool
+        Leave out held-out images of a codes file that have a near-duplicate among its training images. Those whose
+        group has training images are left out in any case.
+    allow_outside : bool
+        Let a manifest name files outside its folder.
+    weights : path, optional
+        Where the weights file of the model lies by now.
+    device : str, optional
+        Another device than that of the training codes.
+    workers : int, optional
+    progress : callable, optional
+
+    Returns
+    -------
+    EvaluationResult
+
+    Raises
+    ------
+    MismatchError
+        The codes are of another backbone, other weights or other preprocessing than the model's.
+    ProbeError
+        There are no labelled images, or none is left that the model has not seen.
+    """
+    started = time.perf_counter()
+    fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
+    if isinstance(data, CodesFile) or _is_codes_file(data):
+        asked = _from_codes(data, fitted, guard)
+    else:
+        asked = _from_images(
+            load_images(data, allow_outside=allow_outside),
+            str(data),
+            fitted,
+            {"weights": weights, "device": device, "workers": workers, "progress": progress},
+        )
+    predicted, y, notes, neighbour = asked.predicted, asked.y, asked.notes, asked.neighbour
+    if not len(y):
+        raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
+    seen = fitted.was_trained_on(asked.digests)
+    kin = of_known_groups(asked.groups, asked.groups[seen]) & ~seen
+    if seen.all():
+        notes.append("these are images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
+    elif seen.any():
+        notes.append(f"{seen.sum()} images are left out: the model was fitted on them")
+        if kin.any():
+            notes.append(f"left out of the score: {groups_in_both(asked.groups[kin], asked.groups[seen])}")
+        predicted, y = predicted[~seen & ~kin], y[~seen & ~kin]
+        if not len(y):
+            raise ProbeError(
+                f"{data}: the model was fitted on {seen.sum()} of these images, and the other {kin.sum()} are of their "
+                "groups, so that nothing is left to evaluate on; take images of other groups"
+            )
+    if unknown := sorted(set(y) - set(fitted.classes)):
+        notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
+    if neighbour is None:
+        notes.append("there is no nearest-neighbour baseline: it needs a codes file with training and held-out images")
+    labels, counts = np.unique(y, return_counts=True)
+    return EvaluationResult(
+        y=y,
+        predicted=predicted,
+        classes=sorted({*fitted.classes, *labels.tolist()}),
+        baseline_accuracy=float(counts.max() / len(y)),
+        about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
+        seconds=time.perf_counter() - started,
+        notes=notes,
+        neighbour_accuracy=neighbour,
+        n_seen=int(seen.sum()),
+        n_grouped=asked.n_grouped + int(kin.sum()),
+    )
+
+
+class _Asked(NamedTuple):
+    """The answers of a model to labelled images, and what is known about these, an entry each."""
+
+    predicted: np.ndarray
+    y: np.ndarray
+    digests: np.ndarray
+    groups: np.ndarray
+    notes: list[str]
+    neighbour: float | None = None  # accuracy of the nearest training image
+    n_grouped: int = 0  # images that are not here, because their group has training images
+
+
+def _is_codes_file(data: Any) -> bool:
+    if not isinstance(data, (str, os.PathLike)):
+        return False
+    return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
+
+
+def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Asked:
+    with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
+        model.check_codes(file.description, str(file.path))
+        train, test, grouped, notes = split_rows(file)
+        rows, neighbour = train, None
+        if len(test) + len(grouped):
+            rows = test
+            if not len(test):
+                raise ProbeError(
+                    f"{file.path}: all {len(grouped)} held-out images are of groups that have training images, so that "
+                    "nothing is left to evaluate on; split by group"
+                )
+            if guard:
+                guarded = guard_splits(file, train, test)
+                rows, notes = test[~guarded.leaked], notes + guarded.notes
+            if not len(rows):
+                others = f", and the {len(grouped)} others are of groups that have training images" * bool(len(grouped))
+                raise ProbeError(
+                    f"{file.path}: all {len(test)} held-out images are near-duplicates of training images{others}, so "
+                    "that nothing is left to evaluate on; --no-guard scores near-duplicates nevertheless"
+                )
+            neighbour = _neighbour_accuracy(file, model, train, rows)
+        y, digests, groups = file.labels[rows], file.sha256[rows], file.groups[rows]
+        return _Asked(predict_rows(file, model, rows), y, digests, groups, notes, neighbour, len(grouped))
+
+
+def predict_rows(file: CodesFile, model: ProbeModel, rows: np.ndarray) -> np.ndarray:
+    """Return the answers to images of a codes file, reading a bounded piece of it at a time."""
+    answers = [model.predict(file.codes(model.layers, rows[piece])) for piece in pieces(file, model.layers, len(rows))]
+    return np.concatenate(answers) if answers else np.empty(0, str)
+
+
+def _neighbour_accuracy(file: CodesFile, model: ProbeModel, train: np.ndarray, test: np.ndarray) -> float:
+    """Return the accuracy of answering with the class of the nearest training image, by codes scaled for the model."""
+    asked = spread(test)
+    queries = model.scaled(averaged(file.codes(model.layers, asked)))
+    least, nearest = np.full(len(asked), np.inf), np.zeros(len(asked), np.intp)
+    for piece in pieces(file, model.layers, len(train)):
+        known = model.scaled(averaged(file.codes(model.layers, train[piece])))
+        distances = (known**2).sum(axis=1) - 2 * queries @ known.T  # squared, but for what is the same for all
+        best = distances.argmin(axis=1)
+        nearer = distances[np.arange(len(asked)), best] < least
+        least[nearer] = distances[np.arange(len(asked)), best][nearer]
+        nearest[nearer] = train[piece][best[nearer]]
+    return float(np.mean(file.labels[nearest] == file.labels[asked]))
+
+
+def _from_images(images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]) -> _Asked:
+    if images.labels is None:
+        raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
+    labelled = [row for row, label in enumerate(images.labels) if label]
+    if unlabelled := len(images) - len(labelled):
+        images = images.take(labelled)
+        images.notes.append(f"{unlabelled} images without a label are left out")
+    computed = model.compute_codes(images, **options)
+    notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
+    predicted = model.predict(model.concatenated(computed.codes))
+    groups = np.array(images.groups or [""] * len(images))
+    return _Asked(predicted, np.array(images.labels)[computed.rows], computed.sha256, groups[computed.rows], notes)

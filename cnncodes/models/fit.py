@@ -1,0 +1,253 @@
+"""Fits probes to codes files: what `cnncodes fit` does."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.views import averaged
+from cnncodes.errors import FoldsError, SettingError
+from cnncodes.models.evaluate import predict_rows
+from cnncodes.models.model import ProbeModel
+from cnncodes.models.model_file import digests_of
+from cnncodes.probes.guard import guard_splits
+from cnncodes.probes.novelty import learn_familiarity
+from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
+from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
+from cnncodes.probes.search import AUTO, Search, fit_probe
+from cnncodes.probes.split import split_rows
+from cnncodes.solvers.device import computing_on
+
+__all__ = ["fit"]
+
+PROTOCOL = (
+    "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson, "
+    "with n / (1 + 5 / n) for n, as the probes of the folds are not the one that is kept; "
+    "{choice}; the probe is then fitted on all training images"
+)
+CHOSEN = "C was chosen on the same folds, which flatters the figure a little (a nested estimate does not)"
+GIVEN = "C was given"
+
+
+def fit(
+    codes: str | os.PathLike[str] | CodesFile = "codes.h5",
+    *,
+    clf: str = "svm",
+    layers: str | Sequence[str] = ("penultimate",),
+    C: float | str = "auto",
+    scale: str = "standard",
+    class_weight: str | None = None,
+    cv: int = 5,
+    seed: int = 0,
+    one_se: bool = False,
+    nested: bool = False,
+    guard: bool = True,
+    n_jobs: int | str | None = AUTO,
+    memory_limit: int | None = None,
+    device: str | None = None,
+) -> ProbeModel:
+    """Fit a linear probe on codes, with a cross-validated score.
+
+    Where the images have a split, training takes ``train`` and the held-out images are scored as well. Where memory
+    does not hold the codes, C and the cross-validated figures are of a stratified sample, and the probe is fitted to
+    all images, reading the file a block at a time; a note says so.
+
+    Parameters
+    ----------
+    codes : path or CodesFile
+    clf : {"svm", "logreg"}
+    layers : str or sequence of str
+        Several are concatenated.
+    C : float or "auto"
+        ``"auto"`` cross-validates 45 values from 1e-6 to 1e5.
+    scale : {"standard", "l2", "none"}
+    class_weight : {"balanced"}, optional
+    cv : int
+        Folds.
+    seed : int
+        Of the folds.
+    one_se : bool
+        Choose the smallest C within one standard error of the best.
+    nested : bool
+        Also estimate the accuracy of the whole procedure, the choice of C included, by folds within folds.
+    guard : bool
+        Keep near-duplicates on the same side of each fold, and held-out images that have one among the training images
+        out of the score. Images of one group are kept so in any case.
+    n_jobs : int or "auto", optional
+        Folds that run in parallel; ``"auto"`` takes all cores where that pays, and memory allows it.
+    memory_limit : int, optional
+        Bytes of memory that the process may take; by default what is free.
+    device : str, optional
+        ``cuda`` or ``cuda:N`` computes the products there, one fold at a time; the fit is the same.
+
+    Returns
+    -------
+    ProbeModel
+        Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``class_weight``, ``cv``, ``seed``,
+        ``cv_accuracy``, ``cv_interval``,
+        ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
+        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``n_cv`` (images that these figures
+        are of), ``protocol``, ``seconds``; the same four with ``nested_`` if asked; and with a split ``n_test`` and the
+        same four with ``test_``. With `guard`, ``n_duplicates`` of them have a near-duplicate; where there are any,
+        ``unguarded_accuracy`` is what ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images
+        were left out, and ``unguarded_test_accuracy`` is what ``test_accuracy`` would have been with them;
+        ``duplicates_by_codes`` says whether near ones were looked for, or exact copies only. ``n_test_grouped``
+        held-out images were left out, with `guard` and without, because their group has training images;
+        ``ungrouped_test_accuracy`` is what ``test_accuracy`` would have been with them. ``C_searched`` says whether `C`
+        was chosen.
+
+    Raises
+    ------
+    ProbeError
+        Fewer than two classes, a class with one image, no labels, or codes that are not complete.
+    SettingError, DeviceError
+        A setting has no such value, or the device is not there.
+    CodesFileError
+        No such file or layer.
+
+    Examples
+    --------
+    >>> model = fit("codes.h5", clf="svm", layers="layer3")  # doctest: +SKIP
+    >>> model.scores["cv_accuracy"]  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    names = _names(layers)
+    if not names or len(set(names)) < len(names):
+        raise SettingError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
+    options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
+    options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs if device in (None, "cpu") else None}
+    with computing_on(device), nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
+        model = _fit_file(file, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
+    model.scores["seconds"] = time.perf_counter() - started
+    return model
+
+
+def _fit_file(
+    file: CodesFile, names: list[str], options: dict[str, Any], *, nested: bool, guard: bool, memory_limit: int | None
+) -> ProbeModel:
+    train, test, grouped, notes = split_rows(file)
+    every, groups = file.labels[train], file.groups[train]
+    limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
+    m, options["n_jobs"] = sample_that_fits(file, names, len(train), len(set(every)), **limits)
+    guarded = guard_splits(file, train, test, near=m == len(train)) if guard else None
+    leaked = test[:0]
+    if guarded is not None:
+        leaked, test = test[guarded.leaked], test[~guarded.leaked]
+        groups, notes = guarded.groups, notes + guarded.notes
+    try:
+        if m == len(train):
+            X, kept = file.codes(names, train), np.arange(m)
+            probe, search = fit_probe(X, every, groups=groups, **options)
+        else:
+            probe, search, X, kept = fit_large_probe(
+                file, names, train, m, memory_limit=memory_limit, groups=groups, **options
+            )
+    except FoldsError as error:
+        if guarded is None or not guarded.duplicated.any():
+            raise
+        raise FoldsError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
+    y, groups = every[kept], groups[kept]
+    model = _model_of(file, train, probe, search, layers=names, clf=options["clf"], scale=options["scale"])
+    model.notes = notes + search.notes
+    model.class_means, model.familiarity = learn_familiarity(
+        lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
+    )
+    model.scores = {
+        "n": len(every),
+        "n_cv": len(y),
+        "classes": model.classes,
+        "clf": model.clf,
+        "layers": names,
+        "n_features": X.shape[-1],
+        "scale": model.scale,
+        "C": search.C,
+        **{name: options[name] for name in ("class_weight", "cv", "seed")},
+        "C_searched": options["C"] == "auto",
+        **_cv_scores(search, y),
+        "protocol": PROTOCOL.format(choice=CHOSEN if options["C"] == "auto" else GIVEN),
+        "baseline_accuracy": majority_accuracy(every),
+        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=model.scale),
+    }
+    if guarded is not None:
+        known = {name: options[name] for name in options if name != "C"}
+        figures, found = guarded.take(kept).measure(X, y, search, **known)
+        model.scores |= figures
+        model.notes += found
+    if nested:
+        predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
+        figures = score(y, predicted, out_of_fold=True)
+        model.scores |= {f"nested_{name}": value for name, value in figures.items()}
+    _score_held_out(file, model, test, leaked, grouped)
+    return model
+
+
+def _score_held_out(
+    file: CodesFile, model: ProbeModel, test: np.ndarray, leaked: np.ndarray, grouped: np.ndarray
+) -> None:
+    """Add the scores of held-out images, and what they would have looked like with those that are left out.
+
+    Parameters
+    ----------
+    test : ndarray of int
+        Rows that are scored.
+    leaked, grouped : ndarray of int
+        Rows with a near-duplicate among the training images, and rows whose group has training images.
+    """
+    y_test, predicted = file.labels[test], predict_rows(file, model, test)
+    if len(test):
+        if unknown := sorted(set(y_test) - set(model.classes)):
+            model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
+        figures = score(y_test, predicted)
+        model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
+    if len(test) + len(leaked) + len(grouped):
+        model.scores["n_test_grouped"] = len(grouped)
+    for rows, key, what in (
+        (leaked, "unguarded_test_accuracy", "near-duplicates of training images"),
+        (grouped, "ungrouped_test_accuracy", "images that share a group with training images"),
+    ):
+        if len(rows):
+            right = np.concatenate([predicted == y_test, predict_rows(file, model, rows) == file.labels[rows]])
+            model.scores[key] = flattered = float(np.mean(right))
+            model.notes.append(
+                f"with the held-out {what}, the held-out accuracy would look like {100 * flattered:.1f} %"
+                + (
+                    f", and not {100 * np.mean(right[: len(test)]):.1f} %"
+                    if len(test)
+                    else "; without them, none is left"
+                )
+            )
+
+
+def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, **about: Any) -> ProbeModel:
+    """Return a fitted probe with all that new images need, but without scores."""
+    scaler, classifier = probe[0], probe[-1]
+    d = classifier.coef_.shape[1]
+    learned = about["scale"] == "standard"
+    return ProbeModel(
+        **about,
+        classes=[str(label) for label in classifier.classes_],
+        C=search.C,
+        mean=scaler.mean_ if learned else np.zeros(d),
+        deviation=scaler.scale_ if learned else np.ones(d),
+        coef=classifier.coef_,
+        intercept=classifier.intercept_,
+        temperature=search.temperature,
+        scores={},
+        description={name: value for name, value in file.description.items() if name != "shard"},
+        trained_on=digests_of(file.sha256[train]),
+    )
+
+
+def _names(layers: str | Sequence[str]) -> list[str]:
+    return [layers] if isinstance(layers, str) else list(layers)
+
+
+def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
+    return {f"cv_{name}": value for name, value in score(y, search.predictions, out_of_fold=True).items()}

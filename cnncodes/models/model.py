@@ -1,0 +1,349 @@
+"""A fitted probe bound to the backbone that feeds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+
+from cnncodes.codes.views import as_rows, averaged, summed
+from cnncodes.errors import MismatchError, SettingError, ShapeError
+from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.images.views import middle_axis
+from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
+from cnncodes.probes.calibration import softmax
+from cnncodes.probes.novelty import cosine_to_nearest, novelty
+from cnncodes.probes.probe import CLASSIFIERS, winner
+
+if TYPE_CHECKING:
+    from cnncodes.extraction.in_memory import Computed
+
+__all__ = ["Prediction", "ProbeModel"]
+
+ROWS = 8192  # scaled at a time, so that float64 copies stay small
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image.
+
+    Attributes
+    ----------
+    path : str
+    label : str or None
+        ``None`` where the probability is below the least that was asked for, or the image cannot be read.
+    probability : float or None
+        Of `guess`.
+    reason : str
+        Why it cannot be read.
+    novelty : float or None
+        See `ProbeModel.novelty`.
+    guess : str or None
+        The most probable class, however unsure; ``None`` where the image cannot be read.
+    """
+
+    path: str
+    label: str | None
+    probability: float | None
+    reason: str = ""
+    novelty: float | None = None
+    guess: str | None = None
+
+    @property
+    def status(self) -> str:
+        """``"labelled"``, ``"unsure"`` (there is a guess, but no label) or ``"failed"`` (it cannot be read)."""
+        if self.guess is None:
+            return "failed"
+        return "unsure" if self.label is None else "labelled"
+
+
+@dataclass(eq=False)
+class ProbeModel:
+    """A linear probe with its scaling, its classes, its scores and the description of what makes its codes.
+
+    Attributes
+    ----------
+    clf : {"svm", "logreg"}
+    layers : list of str
+        Whose codes are concatenated.
+    scale : {"standard", "l2", "none"}
+    classes : list of str
+    C : float
+    mean, deviation : ndarray of float64, shape (n_features,)
+        Of the training codes; 0 and 1 unless `scale` is ``"standard"``.
+    coef : ndarray of float64, shape (k, n_features)
+    intercept : ndarray of float64, shape (k,)
+        ``k`` is the number of classes, 1 for two classes.
+    temperature : float
+        What decision values are divided by before the softmax gives probabilities.
+    scores : dict
+        With the protocol by which they were found.
+    description : dict
+        Backbone, digest of its weights, preprocessing, layers, pooling, precision.
+    trained_on : str
+        The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
+    notes : list of str
+    class_means : ndarray of float64, shape (n_classes, n_features), optional
+        Of the scaled training codes.
+    familiarity : ndarray of float64, shape (m,), optional
+        Cosines between training codes and the nearest class mean without them, sorted.
+    """
+
+    clf: str
+    layers: list[str]
+    scale: str
+    classes: list[str]
+    C: float
+    mean: np.ndarray
+    deviation: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+    temperature: float
+    scores: dict[str, Any]
+    description: dict[str, Any]
+    trained_on: str = ""
+    notes: list[str] = field(default_factory=list)
+    class_means: np.ndarray | None = None
+    familiarity: np.ndarray | None = None
+
+    def scaled(self, X: np.ndarray) -> np.ndarray:
+        """Return codes as the classifier takes them: `X` of shape (n, n_features), scaled, in float64."""
+        X = np.asarray(X, np.float64)
+        if self.scale == "l2":
+            X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(float).tiny)
+        return (X - self.mean) / self.deviation
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return decision values, shape (n, k), of codes of shape (n, n_features), or (n, n_views, n_features).
+
+        ``((x - mean) / deviation) @ coef.T + intercept``: centred first, or a tiny deviation would cost precision. The
+        values of an image's views are summed.
+        """
+        X = self._checked(X)
+        rows = as_rows(X)
+        out = np.empty((len(rows), len(self.coef)))
+        for start in range(0, len(rows), ROWS):
+            out[start : start + ROWS] = self.scaled(rows[start : start + ROWS]) @ self.coef.T + self.intercept
+        return summed(out, X)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return labels, shape (n,), of codes of the shape that `decision_function` takes."""
+        return np.array(self.classes)[winner(self.decision_function(X))]
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return probabilities, shape (n, n_classes), of codes of the shape that `decision_function` takes.
+
+        A softmax whose temperature was fitted to out-of-fold decisions: logistic regression's own probabilities are not
+        calibrated either, as a penalty that is good for the accuracy holds them back.
+        """
+        return softmax(self.decision_function(X), self.temperature)
+
+    def novelty(self, X: np.ndarray) -> np.ndarray | None:
+        """Return how unlike all classes each code looks, shape (n,), from 0 (familiar) to nearly 1 (none of them).
+
+        It is the share of training images that look more familiar: whose cosine to the nearest class mean, which they
+        had no part in, is larger. So of new images of the known classes about 5 % get 0.95 or more.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+            Codes; those of an image's views are averaged.
+
+        Returns
+        -------
+        ndarray, shape (n,), or None
+            ``None`` where the model was saved before there was such a score.
+        """
+        X = averaged(self._checked(X))
+        if self.class_means is None or self.familiarity is None:
+            return None
+        cosines = np.empty(len(X))
+        for start in range(0, len(X), ROWS):
+            cosines[start : start + ROWS] = cosine_to_nearest(self.scaled(X[start : start + ROWS]), self.class_means)
+        return novelty(cosines, self.familiarity)
+
+    def predict_images(
+        self,
+        images: Any,
+        *,
+        min_confidence: float = 0.0,
+        allow_outside: bool = False,
+        weights: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        workers: int | None = None,
+        progress: Callable[[int, int, int], None] | None = None,
+    ) -> list[Prediction]:
+        """Label images, by the very weights, preprocessing and layers that the model was fitted with.
+
+        Parameters
+        ----------
+        images : path, sequence, ndarray or ImageSet
+            Any folder, file, manifest, or what `load_images` takes.
+        min_confidence : float
+            From 0 to 1. An image whose best class is less probable gets no label; its `guess` names that class.
+        allow_outside : bool
+            Let a manifest name files outside its folder.
+        weights : path, optional
+            Where the weights file lies by now; it must be the one that the model was fitted with.
+        device : str, optional
+            Another device than that of the training codes.
+        workers : int, optional
+        progress : callable, optional
+            Called with (done, total, failed).
+
+        Returns
+        -------
+        list of Prediction
+            In the order of the images; one that cannot be read has no label.
+
+        Raises
+        ------
+        ImagesError
+            There are no images.
+        MismatchError
+            The weights that are found here are not those the model was fitted with.
+        SettingError
+            `min_confidence` is not from 0 to 1.
+        """
+        if not 0 <= min_confidence <= 1:
+            raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
+        image_set = load_images(images, labelled=False, allow_outside=allow_outside)
+        computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
+        answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
+        X = self.concatenated(computed.codes)
+        chances, strange = self.predict_proba(X), self.novelty(X)
+        for i, (row, best) in enumerate(zip(computed.rows.tolist(), winner(self.decision_function(X)), strict=True)):
+            guess, probability = self.classes[best], float(chances[i, best])
+            answers[row] = Prediction(
+                path=image_set.ids[row],
+                label=guess if probability >= min_confidence else None,
+                probability=probability,
+                novelty=None if strange is None else float(strange[i]),
+                guess=guess,
+            )
+        return [answers[row] for row in range(len(image_set))]
+
+    def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
+        """Compute the codes that the model takes; `options` are those of `in_memory.compute_codes`."""
+        from cnncodes.extraction.in_memory import compute_codes
+
+        layers = {name: self.description["layers"][name] for name in self.layers}
+        return compute_codes(images, {**self.description, "layers": layers, "links": {}}, **options)
+
+    def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the codes of the model's layers side by side, in the shape that `decision_function` takes."""
+        return np.concatenate([codes[name] for name in self.layers], axis=-1)
+
+    def check_codes(self, description: Mapping[str, Any], name: str) -> None:
+        """Raise `MismatchError` where codes of this description are not those that the model was fitted with."""
+        there, ours = _made_with(description), _made_with(self.description)
+        differences = [
+            f"{field} is {there.get(field)!r} there and {ours.get(field)!r} in the model"
+            for field in dict.fromkeys([*ours, *there])
+            if there.get(field) != ours.get(field)
+        ]
+        theirs = description["layers"]
+        differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in theirs]
+        differences += [
+            f"{layer} has {theirs[layer]['n_features']} features there and {self._width(layer)} in the model"
+            for layer in self.layers
+            if layer in theirs and theirs[layer]["n_features"] != self._width(layer)
+        ]
+        if differences:
+            raise MismatchError(
+                f"{name} does not fit the model: {'; '.join(differences)}. "
+                "Use codes that were made like those that the model was fitted on"
+            )
+
+    def to_sklearn(self) -> Pipeline:
+        """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
+        n_features = self.coef.shape[1]
+        scaler: Any = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}[self.scale]()
+        if self.scale == "standard":
+            scaler.mean_, scaler.scale_, scaler.var_ = self.mean.copy(), self.deviation.copy(), self.deviation**2
+            scaler.n_samples_seen_ = np.int64(self.scores.get("n", 0))
+        scaler.n_features_in_ = n_features
+        classifier = CLASSIFIERS[self.clf](C=self.C)
+        classifier.coef_, classifier.intercept_ = self.coef.copy(), self.intercept.copy()
+        classifier.classes_ = np.array(self.classes)
+        classifier.n_features_in_ = n_features
+        return make_pipeline(scaler, classifier)
+
+    def info(self) -> dict[str, Any]:
+        """Return what the model is and where it came from, ready for JSON."""
+        about = {name: value for name, value in self.description.items() if name not in ("layers", "links")}
+        shown = ("clf", "layers", "scale", "classes", "C", "temperature", "scores")
+        return {**{name: getattr(self, name) for name in shown}, **about}
+
+    def was_trained_on(self, sha256: np.ndarray) -> np.ndarray:
+        """Whether the model was fitted on each of these images, shape (n,), given their digests, shape (n, 32)."""
+        known = {self.trained_on[i : i + SHORT_DIGEST] for i in range(0, len(self.trained_on), SHORT_DIGEST)}
+        return np.array([row.tobytes().hex()[:SHORT_DIGEST] in known for row in sha256], bool)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model file: beside `path`, read back and compared, then renamed to it.
+
+        Parameters
+        ----------
+        path : path
+            A model file that is there is replaced.
+        overwrite : bool, default=False
+            Replace any other file, too.
+
+        Raises
+        ------
+        CnnCodesError
+            Another file is there, and stays as it is.
+        ModelFileError
+            It cannot be written, or does not read back as it is.
+        """
+        write_model(Path(path), self._fields(), self._arrays(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ProbeModel:
+        """Read a model file. It may come from anyone: nothing in it is run.
+
+        A checksum finds damage; it does not say who made the file.
+
+        Raises
+        ------
+        ModelFileError
+            There is no such file, or it is not exactly a model file.
+        """
+        fields, arrays = read_model(Path(path))
+        return cls(**fields, **arrays)
+
+    def same_as(self, other: ProbeModel) -> bool:
+        """Whether two models are equal, bit by bit."""
+        return same_model((self._fields(), self._arrays()), (other._fields(), other._arrays()))
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in FIELDS}
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {name: getattr(self, name) for name in (*ARRAYS, *NOVELTY_ARRAYS)}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def _checked(self, X: np.ndarray) -> np.ndarray:
+        X = np.asarray(X)
+        shape = (*middle_axis(self.description["preprocessing"]), self.coef.shape[1])
+        if X.shape[1:] != shape:
+            expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
+            raise ShapeError(f"the codes have shape {X.shape}, expected {expected}")
+        return X
+
+    def _width(self, layer: str) -> int:
+        return self.description["layers"][layer]["n_features"]
+
+
+def _made_with(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what must be the same for codes to fit a model."""
+    fields = {name: description.get(name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
+    preprocessing = {"resized_by": "torch", **description.get("preprocessing", {})}  # files name only another
+    return fields | {f"preprocessing.{name}": value for name, value in preprocessing.items()}

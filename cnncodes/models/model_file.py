@@ -1,0 +1,263 @@
+"""The file of a fitted probe: safetensors with a JSON header, where every field is checked before it is used.
+
+It may come from anyone, so nothing in it is run. A checksum finds damage; it does not say who made the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from cnncodes.errors import ModelFileError
+from cnncodes.images.views import NO_VIEWS, VIEWS, middle_axis
+from cnncodes.probes.novelty import MAX_REFERENCE
+from cnncodes.probes.probe import CLASSIFIERS, SCALINGS
+from cnncodes.system.files import refuse_foreign, sync_folder
+
+__all__ = [
+    "ARRAYS",
+    "FIELDS",
+    "MODEL",
+    "NOVELTY_ARRAYS",
+    "SHORT_DIGEST",
+    "digests_of",
+    "is_model",
+    "read_model",
+    "same_model",
+    "write_model",
+]
+
+FORMAT = "cnncodes-model"
+MODEL = "a model file"
+FORMAT_VERSION = 1
+HEADER_KEYS = {  # name: type of the value in the JSON header
+    "format": str,
+    "format_version": int,
+    "clf": str,
+    "layers": list,
+    "scale": str,
+    "classes": list,
+    "C": float,
+    "temperature": float,
+    "scores": dict,
+    "description": dict,
+    "trained_on": str,
+    "notes": list,
+    "checksum": str,
+}
+FIELDS = [name for name in HEADER_KEYS if name not in ("format", "format_version", "checksum")]
+DESCRIPTION_KEYS = {  # what is needed to make codes again; there may be more
+    "backbone": str,
+    "weights": str,
+    "weights_sha256": str,
+    "preprocessing": dict,
+    "layers": dict,
+    "pooling": str,
+    "precision": str,
+    "runtime": dict,
+}
+PREPROCESSING_KEYS = {
+    "resize": int,
+    "image_size": int,
+    "interpolation": str,
+    "mean": list,
+    "std": list,
+    "mode": str,
+}
+RUNTIME_KEYS = {"device": str, "batch_size": int}
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SHORT_DIGEST = 16  # hexadecimal digits of an image's SHA-256: enough to know it again
+DIGESTS = re.compile(f"(?:[0-9a-f]{{{SHORT_DIGEST}}})*")
+MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes
+MAX_BYTES = 8 << 30  # of a model file: 1,000 classes of 500,000 features
+MAX_BATCH_BYTES = 2 << 30  # of pixels: what a model file may make the network take at once
+ARRAYS = ("mean", "deviation", "coef", "intercept")
+NOVELTY_ARRAYS = ("class_means", "familiarity")  # both are there, or neither: older model files have none
+
+Content = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]  # fields and arrays
+
+
+def write_model(
+    target: Path, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, overwrite: bool = False
+) -> None:
+    """Write a model file: beside `target`, read back and compared, then renamed to it.
+
+    Raises
+    ------
+    CnnCodesError
+        A file is there that is no model file, and `overwrite` is not asked for.
+    ModelFileError
+        It cannot be written, or does not read back as it is.
+    """
+    refuse_foreign(target, MODEL, is_model, overwrite=overwrite)
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
+    # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
+    arrays = {name: np.ascontiguousarray(array, "<f8") for name, array in arrays.items()}
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        header["checksum"] = _checksum(header, arrays)
+        data = save(arrays, metadata={FORMAT: json.dumps(header, ensure_ascii=False)})
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if not same_model((fields, arrays), read_model(partial)):
+            raise ModelFileError(f"{target}: what was written does not read back as it is; nothing was saved")
+        os.replace(partial, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise ModelFileError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from error
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{target}: holds what JSON cannot ({error}); nothing was saved") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields and the arrays of a model file.
+
+    Raises
+    ------
+    ModelFileError
+        There is no such file, or it is not exactly a model file.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file; make one with `cnncodes fit -o {path.name}`")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelFileError(f"not a model file: it is larger than {MAX_BYTES >> 30} GiB")
+        with safe_open(path, framework="np") as file:
+            header = json.loads((file.metadata() or {})[FORMAT], parse_constant=_refuse_constant)
+            shapes = _checked_header(header)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _check_arrays(arrays, shapes)
+        _require(_checksum(header, arrays) == header["checksum"], "the checksum differs")
+        return {name: header[name] for name in FIELDS}, arrays
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise ModelFileError(f"{path}: not a model file, or damaged ({type(error).__name__}: {error})") from error
+
+
+def same_model(one: Content, other: Content) -> bool:
+    """Whether the fields and the arrays of two models are equal, bit by bit."""
+    return (
+        one[1].keys() == other[1].keys()
+        and all(np.array_equal(one[1][name], other[1][name]) for name in one[1])
+        and json.dumps(one[0]) == json.dumps(other[0])
+    )
+
+
+def digests_of(sha256: np.ndarray) -> str:
+    """Return what `trained_on` holds: the first 8 bytes of each digest, shape (n, 32), sorted, as hexadecimal text."""
+    return "".join(sorted(row.tobytes().hex()[:SHORT_DIGEST] for row in sha256))
+
+
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it is a model file; other safetensors files do not."""
+    with Path(path).open("rb") as stream:
+        header = stream.read(min(int.from_bytes(stream.read(8), "little"), MAX_HEADER))
+    try:
+        return FORMAT in json.loads(header)["__metadata__"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ModelFileError(f"not a model file, or damaged: {what}")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _require_types(fields: Any, kinds: Mapping[str, type], where: str) -> None:
+    """Require a value of exactly its type (a bool is no int) for each name."""
+    for name, kind in kinds.items():
+        _require(isinstance(fields, dict) and type(fields.get(name)) is kind, f"{where}{name} is no {kind.__name__}")
+
+
+def _checksum(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of all that a model file says."""
+    said = {name: value for name, value in header.items() if name != "checksum"}
+    digest = hashlib.sha256(json.dumps(said, allow_nan=False).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} ".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the arrays must have, or raise `ModelFileError` where anything is not as it is written."""
+    _require(isinstance(header, dict) and header.get("format") == FORMAT, "another format")
+    version = header.get("format_version")
+    _require(version == FORMAT_VERSION, f"format version {version!r}, this is for {FORMAT_VERSION}")
+    _require(set(header) == set(HEADER_KEYS), "other header fields")
+    _require_types(header, HEADER_KEYS, "")
+    _require(header["clf"] in CLASSIFIERS and header["scale"] in SCALINGS, "unknown classifier or scaling")
+    layers, classes, scores = header["layers"], header["classes"], header["scores"]
+    _require(all(isinstance(item, str) for item in [*layers, *classes, *header["notes"]]), "names that are no text")
+    _require(len(set(classes)) == len(classes) >= 2, "fewer than two classes, or one twice")
+    _require(classes == sorted(classes), "classes out of order")
+    _require(len(set(layers)) == len(layers) >= 1, "no layer, or one twice")
+    _require(0 < header["C"] < np.inf and 0 < header["temperature"] < np.inf, "C or temperature out of range")
+    _require(bool(DIGESTS.fullmatch(header["trained_on"])), "trained_on is no list of digests")
+    _require(type(scores.get("n", 0)) is int and 0 <= scores.get("n", 0) < 2**63, "scores.n is no count")
+    widths = _checked_widths(header["description"], layers)
+    k, d = 1 if len(classes) == 2 else len(classes), sum(widths)
+    shapes = {"mean": (d,), "deviation": (d,), "coef": (k, d), "intercept": (k,)}
+    return {**shapes, "class_means": (len(classes), d)}
+
+
+def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]:
+    """Return the code lengths of the layers; the description must say all that is needed to make codes again."""
+    _require_types(description, DESCRIPTION_KEYS, "description.")
+    preprocessing, runtime = description["preprocessing"], description["runtime"]
+    _require(bool(SHA256.fullmatch(description["weights_sha256"])), "weights_sha256 is no SHA-256")
+    _require_types(preprocessing, PREPROCESSING_KEYS, "preprocessing.")
+    for name in ("mean", "std"):
+        numbers = preprocessing[name]
+        _require(len(numbers) == 3 and all(type(x) in (int, float) for x in numbers), f"{name} is not three numbers")
+    _require_types(runtime, RUNTIME_KEYS, "runtime.")
+    _require(min(preprocessing["resize"], preprocessing["image_size"], runtime["batch_size"]) > 0, "sizes")
+    largest = max(preprocessing["resize"], preprocessing["image_size"])
+    _require(preprocessing.get("views", NO_VIEWS) in VIEWS, "unknown views")
+    squares = runtime["batch_size"] * math.prod(middle_axis(preprocessing))
+    _require(3 * largest**2 * squares <= MAX_BATCH_BYTES, "a batch that would not fit into memory")
+    for name in layers:
+        _require_types(description["layers"].get(name), {"n_features": int}, f"{name}: ")
+    widths = [description["layers"][name]["n_features"] for name in layers]
+    _require(min(widths) > 0, "code lengths")
+    return widths
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    _require(set(arrays) in (set(ARRAYS), {*ARRAYS, *NOVELTY_ARRAYS}), "other arrays")
+    cosines = arrays.get("familiarity", np.zeros(1))
+    shapes = {**shapes, "familiarity": (min(max(1, cosines.size), MAX_REFERENCE),)}
+    for name, array in arrays.items():
+        _require(array.dtype == np.float64 and array.shape == shapes[name], f"{name} is {array.dtype} {array.shape}")
+        _require(bool(np.isfinite(array).all()), f"{name} is not finite")
+    _require(bool((arrays["deviation"] > 0).all()), "a deviation is not positive")
+    _require(bool((np.diff(cosines) >= 0).all() and np.abs(cosines).max() <= 1), "familiarity is no list of cosines")

@@ -1,0 +1,1 @@
+"""Which images are alike: near-duplicates, copies, and the images nearest to a new one."""

@@ -1,0 +1,138 @@
+"""Finds the images of a codes file that are nearest to a new one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.views import averaged
+from cnncodes.errors import CodesFileError, ImagesError
+from cnncodes.extraction.in_memory import compute_codes
+from cnncodes.images.loading import load_images
+
+__all__ = ["Neighbour", "nearest_codes", "similar"]
+
+BLOCK_BYTES = 64 << 20  # codes that are held at once
+MORE = 10  # times as many as are asked for are compared in float64
+TINY = np.finfo(np.float32).tiny
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An image of a codes file, and how like the query it is.
+
+    Attributes
+    ----------
+    path : str
+        Its id.
+    label : str
+        Empty where it has none.
+    similarity : float
+        Cosine of the angle between the two codes, at most 1.
+    """
+
+    path: str
+    label: str
+    similarity: float
+
+
+def similar(
+    query: Any,
+    codes: str | os.PathLike[str] = "codes.h5",
+    *,
+    k: int = 9,
+    layer: str = "penultimate",
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+) -> list[Neighbour]:
+    """Find the images that are most like a new one, by the cosine similarity of their codes.
+
+    The query takes the way that the images of the file have taken: the same network, weights and preprocessing. All
+    images are compared, a part of the file at a time. Of several views of an image the mean counts.
+
+    Parameters
+    ----------
+    query : path, PIL.Image.Image or ndarray of uint8, shape (H, W, 3) or (H, W)
+        One image.
+    codes : path
+    k : int
+        How many; all images where there are fewer.
+    layer : str
+    weights : path, optional
+        Where the weights file lies by now; it must be the one that the codes were made with.
+    device : str, optional
+        Another device than that of the codes.
+
+    Returns
+    -------
+    list of Neighbour
+        The nearest first.
+
+    Raises
+    ------
+    ImagesError
+        The query is not one image, or cannot be read.
+    CodesFileError
+        No such file or layer, or it holds no codes yet.
+
+    Examples
+    --------
+    >>> similar("query.jpg", "codes.h5", k=3)[0].path  # doctest: +SKIP
+    """
+    images = load_images(query if isinstance(query, (str, os.PathLike)) else [query], labelled=False)
+    if len(images) != 1:
+        raise ImagesError(f"{query}: holds {len(images)} images; give one")
+    with CodesFile.open(codes) as file:
+        file.n_features(layer)  # refuses what is not there before the network is loaded
+        about = {**file.description, "layers": {layer: file.description["layers"][layer]}, "links": {}}
+        computed = compute_codes(images, about, weights=weights, device=device, workers=1)
+        if computed.failures:
+            raise ImagesError(f"{images.ids[0]}: {computed.failures[0]}")
+        rows, similarities = nearest_codes(file, averaged(computed.codes[layer])[0], k, layer)
+        found = zip(file.ids[rows].tolist(), file.labels[rows].tolist(), similarities.tolist(), strict=True)
+        return [Neighbour(*one) for one in found]
+
+
+def nearest_codes(file: CodesFile, code: np.ndarray, k: int, layer: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows whose codes have the largest cosine with `code`, and these cosines, the largest first.
+
+    Parameters
+    ----------
+    file : CodesFile
+    code : ndarray, shape (n_features,)
+    k : int
+    layer : str
+
+    Returns
+    -------
+    rows : ndarray of int, shape (min(k, n),)
+    similarities : ndarray of float64, of that shape
+
+    Raises
+    ------
+    CodesFileError
+        No image of the file has codes.
+    """
+    rows = file.rows(labelled=False)
+    if not len(rows):
+        raise CodesFileError(f"{file.path}: no image has codes yet; run the same `cnncodes extract` again to finish it")
+    direction = _unit(code.astype(np.float64))
+    near = np.empty(len(rows), np.float32)
+    step = max(1, BLOCK_BYTES // (4 * file.n_features(layer) * max((1, *file.views))))
+    for start in range(0, len(rows), step):
+        block = averaged(file.codes(layer, rows[start : start + step]))
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        near[start : start + step] = block @ direction.astype(np.float32) / np.maximum(lengths, TINY)
+    candidates = rows[np.argsort(-near, kind="stable")[: MORE * k]]  # float32 may have the order of neighbours wrong
+    similarities = _unit(averaged(file.codes(layer, candidates)).astype(np.float64)) @ direction
+    best = np.argsort(-similarities, kind="stable")[:k]
+    return candidates[best], similarities[best]
+
+
+def _unit(codes: np.ndarray) -> np.ndarray:
+    """Return codes at length 1; those of length 0 stay so."""
+    return codes / np.maximum(np.linalg.norm(codes, axis=-1, keepdims=True), TINY)

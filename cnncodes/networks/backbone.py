@@ -1,0 +1,342 @@
+"""Backbones: frozen networks with verified weights, the preprocessing that belongs to them, and their layers.
+
+Examples
+--------
+>>> backbone = load_backbone("mobilenet_v2")
+>>> backbone.resolve("layer3")
+'features.13'
+>>> extractor = backbone.extractor(["layer3", "penultimate"])
+>>> codes = extractor(torch.zeros(1, 3, 224, 224))
+>>> codes["layer3"].shape, codes["penultimate"].shape
+(torch.Size([1, 96, 14, 14]), torch.Size([1, 1280]))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnncodes.errors import BackboneError, SettingError, WeightsError, nearest
+from cnncodes.networks.checkpoint import digest_of, fit_state, read_state
+from cnncodes.networks.extractor import Tap, build_extractor
+from cnncodes.networks.facts import Facts, is_non_commercial
+from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Survey, find_stages, survey
+from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.networks.registry import (
+    BUILT_IN,
+    USER,
+    BackboneInfo,
+    Network,
+    backbone_table,
+    find_network,
+    register_backbone,
+)
+from cnncodes.networks.weights import WeightsEntry, file_digest, locate
+
+__all__ = [
+    "Backbone",
+    "BackboneInfo",
+    "LayerInfo",
+    "backbone_table",
+    "layer_table",
+    "load_backbone",
+    "register_backbone",
+]
+
+RANDOM = "random"
+PENULTIMATE = "penultimate"
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A frozen network: eval mode, no gradients, nothing in place.
+
+    Attributes
+    ----------
+    name : str
+    weights : str
+        Name of the weights, path of their file, or ``random``.
+    weights_sha256 : str
+        Of the file's bytes; of names and values where there is no file.
+    licence : str or None
+        Of the weights.
+    preprocessing : Preprocessing
+    categories : tuple of str or None
+        Classes of the head, where they are known.
+    module : Module
+    head : str
+        Module path of the classification head.
+    notes : list of str
+        What a user should know: parts that were not loaded, a licence that restricts.
+    library : str
+        Which package the network is from, with its version.
+    native_size : int
+        Side in pixels of the images that the weights expect.
+    allow_partial : bool
+        Whether a file was allowed to lack parameters.
+
+    Raises
+    ------
+    BackboneError
+        The network cannot take images of the size of the preprocessing.
+    """
+
+    name: str
+    weights: str
+    weights_sha256: str
+    licence: str | None
+    preprocessing: Preprocessing
+    categories: tuple[str, ...] | None = field(repr=False)
+    module: nn.Module = field(repr=False)
+    head: str
+    notes: list[str]
+    library: str
+    native_size: int
+    allow_partial: bool
+    facts: Facts = field(repr=False)
+    surveys: dict[int, Survey] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._survey(self.preprocessing.image_size)
+
+    @functools.cached_property
+    def aliases(self) -> dict[str, str]:
+        """The node of each alias: the stages that the network has, and `penultimate`."""
+        native = self._survey(self.native_size)
+        stages = {**find_stages(self.module, native, self.head), **self.facts.stages}
+        return {**stages, PENULTIMATE: self.head + INPUT}
+
+    @property
+    def default_layers(self) -> list[str]:
+        """What is kept unless layers are named: ``layer1`` … ``layer4`` where there are feature maps, `penultimate`."""
+        return list(self.aliases)
+
+    def layer_table(self, image_size: int | None = None) -> list[LayerInfo]:
+        """Return a row for each layer, in the order of computation.
+
+        Parameters
+        ----------
+        image_size : int, optional
+            Side of the image in pixels; by default that of the preprocessing.
+        """
+        return self._survey(image_size or self.preprocessing.image_size).table(self.aliases)
+
+    def resolve(self, layer: str) -> str:
+        """Return the node of a layer: a module path, or ``PATH:input`` for what enters that module.
+
+        Raises
+        ------
+        BackboneError
+            There is no such layer; the message names the nearest ones.
+        """
+        node = self.aliases.get(layer, layer)
+        outputs = self._survey(self.native_size).outputs
+        if node in outputs:
+            return node
+        paths = [name for name in outputs if not name.endswith(INPUT)]
+        why = "" if self.aliases.keys() & STAGES.keys() else " (it has no feature maps at strides 4 to 32)"
+        raise BackboneError(
+            f"{self.name} has no layer {layer!r}{why}.{nearest(layer, [*self.aliases, *paths])} There are "
+            f"{', '.join(self.aliases)}, and module paths such as {paths[len(paths) // 2]}; "
+            f"`cnncodes layers {self.name}` lists all"
+        )
+
+    def extractor(self, layers: Sequence[str]) -> nn.Module:
+        """Cut the network after the deepest of these layers.
+
+        Parameters
+        ----------
+        layers : sequence of str
+            Aliases or module paths.
+
+        Returns
+        -------
+        Module
+            Maps a normalised float batch (n, 3, S, S) to a dict with, under each name as given, a (n, C, H, W) map or a
+            (n, D) vector (from networks with tokens also (n, tokens, D)). Stays in eval mode; shares the parameters
+            of this backbone.
+        """
+        if not layers:
+            raise SettingError(f"no layer asked for; {self.name} has {', '.join(self.aliases)}")
+        native = self._survey(self.native_size)
+        nodes = {layer: self.resolve(layer) for layer in layers}
+        taps = {layer: Tap(node, native.outputs[node].channels_last) for layer, node in nodes.items()}
+        return build_extractor(self.module, taps, native.calls)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance, ready for JSON: all that decides what the codes are, beside layers and runtime."""
+        return {
+            "backbone": self.name,
+            "library": self.library,
+            "weights": self.weights,
+            "weights_sha256": self.weights_sha256,
+            "licence": self.licence,
+            "preprocessing": self.preprocessing.to_dict(),
+            "allow_partial": self.allow_partial,
+            "notes": list(self.notes),
+        }
+
+    def _survey(self, image_size: int) -> Survey:
+        if image_size not in self.surveys:
+            native = None if image_size == self.native_size else self._survey(self.native_size)
+            try:
+                self.surveys[image_size] = survey(self.module, image_size, native)
+            except Exception as error:  # networks refuse a size in many ways
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise BackboneError(
+                    f"{self.name} cannot take images of {image_size} × {image_size} px ({reason}); "
+                    f"its weights expect {self.native_size}"
+                ) from error
+        return self.surveys[image_size]
+
+
+def load_backbone(
+    name: str = "mobilenet_v2", weights: str | os.PathLike[str] | None = None, *, allow_partial: bool = False
+) -> Backbone:
+    """Build a network, load verified weights into it, and freeze it.
+
+    Parameters
+    ----------
+    name : str, default "mobilenet_v2"
+        A classification network of torchvision, ``timm:NAME``, or what `register_backbone` was given.
+    weights : str or path, optional
+        A name of published weights (``IMAGENET1K_V1``), a ``.pth``, ``.pt`` or ``.safetensors`` file, or ``random``
+        (seeded, for tests). By default the V1 recipe where there is one; for ``mobilenet_v2`` it ships with
+        the package. Others are fetched once into torch's hub cache.
+    allow_partial : bool
+        Accept a file that lacks parameters; they stay random, and the notes say so.
+
+    Raises
+    ------
+    BackboneError
+        No such backbone.
+    WeightsError
+        The weights are not there, are damaged, or do not fit.
+
+    Examples
+    --------
+    >>> load_backbone("mobilenet_v2").weights_sha256[:8]
+    'b0353104'
+    """
+    network = find_network(name)
+    choice = _choose(network, weights)
+    notes: list[str] = []
+    head_loaded = True
+    with _own_random_state():
+        if choice.path is None:
+            module = network.build(choice.entry)
+        elif choice.published and network.loads_itself:
+            module = network.build(choice.entry, read_state(choice.path))
+        else:
+            module = network.build(choice.entry)
+            notes, head_loaded = fit_state(
+                module,
+                read_state(choice.path),
+                head=network.head(module),
+                rules=network.facts.keys,
+                allow_partial=allow_partial,
+                source=choice.path.name,
+            )
+    entry = choice.entry
+    licence = entry.licence if choice.published else None
+    if is_non_commercial(licence):
+        notes.append(f"the weights {choice.name} are licensed {licence}: no commercial use")
+    return Backbone(
+        name=name,
+        weights=choice.name,
+        weights_sha256=choice.sha256 or digest_of(module.state_dict()),
+        licence=licence,
+        preprocessing=entry.preprocessing,
+        categories=entry.categories if choice.published and head_loaded else None,
+        module=_freeze(module),
+        head=network.head(module),
+        notes=notes,
+        library=network.library if network.library == USER else f"{network.library} {_version(network.library)}",
+        native_size=entry.preprocessing.image_size,
+        allow_partial=allow_partial,
+        facts=network.facts,
+    )
+
+
+_building = threading.RLock()  # a builder may load another backbone
+
+
+@contextlib.contextmanager
+def _own_random_state() -> Iterator[None]:
+    """Let random parameters be those of our seed, one network at a time; the caller's random state stays."""
+    with _building, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(SEED)  # torch.manual_seed would seed GPUs, too
+        yield
+
+
+def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -> tuple[str, Preprocessing]:
+    """Return which weights a backbone gets and their preprocessing, without loading it.
+
+    Parameters
+    ----------
+    name, weights
+        As for `load_backbone`.
+    """
+    choice = _choose(find_network(name), weights)
+    return choice.name, choice.entry.preprocessing
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The weights that were chosen: their entry gives the preprocessing, no path means what the builder gives."""
+
+    entry: WeightsEntry
+    name: str
+    path: Path | None = None
+    sha256: str = ""
+    published: bool = False
+
+
+def _choose(network: Network, weights: str | os.PathLike[str] | None) -> _Choice:
+    name = network.default if weights is None else os.fspath(weights)
+    if name in network.weights:
+        entry = network.weights[name]
+        if name == BUILT_IN:
+            return _Choice(entry, name, published=True)
+        return _Choice(entry, name, *locate(entry), published=True)
+    default = network.weights[network.default]
+    if name == RANDOM:
+        return _Choice(default, name)
+    path = Path(name)
+    if not path.is_file():
+        raise WeightsError(
+            f"{network.name} has no weights {name!r}, and there is no such file.{nearest(name, network.weights)} "
+            f"There are {', '.join(network.weights)}; a file that has moved is named with --weights"
+        )
+    sha256 = file_digest(path)
+    for entry in network.weights.values():  # a copy of a published file is what it is, wherever it lies
+        if entry.digest_prefix and sha256.startswith(entry.digest_prefix) and not network.loads_itself:
+            return _Choice(entry, str(path.resolve()), path, sha256, published=True)
+    return _Choice(default, str(path.resolve()), path, sha256)
+
+
+def _freeze(module: nn.Module) -> nn.Module:
+    for part in module.modules():
+        if getattr(part, "inplace", False) is True:  # it would overwrite a layer that is kept
+            part.inplace = False  # type: ignore[assignment]
+    return module.eval().requires_grad_(False)
+
+
+def _version(library: str) -> str:
+    return importlib.metadata.version(library)
+
+
+def layer_table(name: str, image_size: int | None = None) -> list[LayerInfo]:
+    """Return the layers of a backbone without its weights: nothing is fetched. As `Backbone.layer_table`."""
+    return load_backbone(name, RANDOM).layer_table(image_size)

@@ -1,0 +1,157 @@
+"""Weights: named, published sets of parameters; where their files are, fetched once and verified."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cnncodes.errors import WeightsError
+from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.system.optional import require
+from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
+
+__all__ = ["WeightsEntry", "file_digest", "locate"]
+
+logger = logging.getLogger(__name__)
+
+# Files that ship with the package, with the full SHA-256 of their bytes.
+EMBEDDED = {
+    "mobilenet_v2-b0353104.pth": (EMBEDDED_WEIGHTS, "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"),
+}
+HUB_TIMEOUT = 10  # seconds
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One set of weights that a library publishes, with what belongs to it.
+
+    Attributes
+    ----------
+    name : str
+        The library's name, e.g. ``IMAGENET1K_V1``.
+    preprocessing : Preprocessing
+    url : str or None
+        Where the file is; its name ends in the first digits of its SHA-256 where the library does that.
+    hub : str or None
+        Instead of a URL: a repository of the Hugging Face hub that holds ``model.safetensors``.
+    file : Path or None
+        Instead of both: a local file.
+    licence : str or None
+    categories : tuple of str or None
+        Names of the classes of the head.
+    top1 : float or None
+        Accuracy on ImageNet-1K in percent, as the library reports it.
+    n_params : int or None
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    url: str | None = None
+    hub: str | None = None
+    file: Path | None = None
+    licence: str | None = None
+    categories: tuple[str, ...] | None = None
+    top1: float | None = None
+    n_params: int | None = None
+
+    @property
+    def filename(self) -> str | None:
+        return self.url.rsplit("/", 1)[-1] if self.url else None
+
+    @property
+    def digest_prefix(self) -> str:
+        """The first digits of the file's SHA-256, as its name gives them; may be empty."""
+        match = re.search(r"-([0-9a-f]{8,64})\.", self.filename or "")
+        return match.group(1) if match else ""
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locate(entry: WeightsEntry) -> tuple[Path, str]:
+    """Find the file of published weights, shipped or in the cache, fetching it once where it is in neither.
+
+    Returns
+    -------
+    path : Path
+    sha256 : str
+        Checked against what is known of it.
+
+    Raises
+    ------
+    WeightsError
+        The file is damaged, or it cannot be fetched: the message says which file to put where.
+    """
+    if entry.hub or entry.file:
+        path = entry.file or _from_hub(entry.hub or "")
+        if not path.is_file():
+            raise WeightsError(f"{path}: no such file of weights")
+        return path, file_digest(path)
+    if entry.url is None or entry.filename is None:
+        raise WeightsError(f"no file is published for the weights {entry.name}; give one with --weights FILE")
+    shipped, expected = EMBEDDED.get(entry.filename, (None, entry.digest_prefix))
+    path = shipped_path(shipped) if shipped else _hub_folder() / entry.filename
+    if not path.exists():
+        _fetch(entry.url, path, expected)
+    found = file_digest(path)
+    if not found.startswith(expected):
+        raise WeightsError(
+            f"{path}: damaged, or not the file it is named after: its SHA-256 is {found[:16]}…, "
+            f"expected {expected[:16]}…; " + ("reinstall cnncodes" if shipped else "delete it, and it is fetched again")
+        )
+    return path, found
+
+
+def _hub_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _fetch(url: str, path: Path, expected: str) -> None:
+    logger.info("fetching %s", url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=expected or None, progress=True)
+    except (OSError, RuntimeError) as error:  # a RuntimeError: the hash of what came is wrong
+        raise WeightsError(
+            f"cannot fetch {url} ({error}); get {path.name} by other means and put it into {path.parent}, "
+            "or give the file with --weights FILE"
+        ) from error
+
+
+def _from_hub(repository: str) -> Path:
+    """Return the file in the Hugging Face cache; ask the network only when it is not there, and only briefly."""
+    huggingface_hub = require("huggingface_hub", "fetching weights of timm")
+    from huggingface_hub import constants
+
+    filename = "model.safetensors"
+    cached = huggingface_hub.try_to_load_from_cache(repository, filename)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        # The hub's client retries for most of a minute where there is no network: try the door first.
+        request = urllib.request.Request(huggingface_hub.hf_hub_url(repository, filename), method="HEAD")
+        with contextlib.suppress(urllib.error.HTTPError):  # it answers: what it means is for the client to say
+            urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
+        return Path(huggingface_hub.hf_hub_download(repository, filename))
+    except Exception as error:  # the client has its own kinds, by version
+        raise WeightsError(
+            f"cannot fetch {filename} of https://huggingface.co/{repository} ({_first_line(error)}); "
+            f"get it by other means and give the file with --weights FILE"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

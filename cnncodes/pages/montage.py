@@ -1,0 +1,64 @@
+"""The page of the images that are most like a new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnncodes.images.loading import load_images
+from cnncodes.images.sheet import draw_sheet
+from cnncodes.neighbours.similar import Neighbour
+from cnncodes.pages.page import is_page, write_page
+from cnncodes.system.optional import require
+
+__all__ = ["is_montage", "montage"]
+
+TEMPLATE = "similar.html.j2"
+SIDE = 224  # pixels
+
+
+def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
+    """Return a page with the pictures of a query and of the images that are most like it.
+
+    Parameters
+    ----------
+    query : path, PIL.Image.Image or ndarray
+        What `similar` was asked.
+    neighbours : sequence of Neighbour
+        What it answered.
+    images : path, sequence, ndarray or ImageSet
+        What the codes file was made from.
+
+    Returns
+    -------
+    str
+        HTML, with everything in it.
+
+    Raises
+    ------
+    MissingLibraryError
+        Jinja is missing.
+    ImagesError
+        `images` has none of these images.
+
+    Examples
+    --------
+    >>> page = montage("query.jpg", similar("query.jpg", "codes.h5"), "photos/")  # doctest: +SKIP
+    """
+    require("jinja2", "a page")
+    is_path = isinstance(query, (str, os.PathLike))
+    asked = load_images(query if is_path else [query], labelled=False)
+    return write_page(
+        TEMPLATE,
+        name=asked.ids[0] if is_path else "an image",
+        asked=draw_sheet(asked, asked.ids, SIDE),
+        sheet=draw_sheet(load_images(images), [one.path for one in neighbours], SIDE),
+        neighbours=neighbours,
+    )
+
+
+def is_montage(path: Path) -> bool:
+    """Whether a file is such a page."""
+    return is_page(path, TEMPLATE)

@@ -1,0 +1,84 @@
+"""Turns values into a page: one file that asks nothing of any other."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cnncodes.system.files import head_of
+from cnncodes.system.optional import require
+
+__all__ = ["is_page", "write_page"]
+
+FOLDER = Path(__file__).parent / "templates"
+STYLE = "report.css"
+
+
+def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
+    """Return the page that a template makes of values, all of which are escaped.
+
+    The style sheet and the scripts are put into it. Its content security policy lets no other script run and
+    nothing be fetched.
+
+    Parameters
+    ----------
+    template : str
+        A file of this folder.
+    scripts : tuple of str
+        Files of this folder.
+    **values
+    """
+    require("jinja2", "a page")
+    from markupsafe import Markup
+
+    texts = [_text(name) for name in scripts]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            generator=_generator(template),
+            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
+            style=Markup(_text(STYLE)),
+            scripts=[Markup(text) for text in texts],
+            **values,
+        )
+    )
+
+
+def is_page(path: Path, template: str) -> bool:
+    """Whether a file is a page that `write_page` made of a template."""
+    return f'content="{_generator(template)}"' in head_of(path)
+
+
+def _generator(template: str) -> str:
+    return f"cnncodes {template.partition('.')[0]}"
+
+
+@cache
+def _templates() -> Any:
+    jinja2 = require("jinja2", "a page")
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%",
+        "points": lambda share: f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}"),
+        "capitalise": lambda text: text[:1].upper() + text[1:],
+        "path": lambda name: Markup("/<wbr>").join(name.split("/")),  # a long one breaks there
+    }
+    return environment
+
+
+def _text(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")

@@ -1,0 +1,247 @@
+"""Makes the report on a codes file: gathers what is known about it, and writes the page."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.images.sheet import Sheet, draw_sheet
+from cnncodes.insight import audit as auditing
+from cnncodes.insight.advise import Advice, advise
+from cnncodes.models.fit import fit
+from cnncodes.models.model import ProbeModel
+from cnncodes.pages import sections
+from cnncodes.pages.answers import ask
+from cnncodes.pages.choosing import choose
+from cnncodes.pages.page import is_page, write_page
+from cnncodes.pages.plots import COLOURS, draw
+from cnncodes.pages.provenance import provenance
+from cnncodes.pages.scatter import lay_out
+from cnncodes.system.files import refuse_foreign, writing_text
+from cnncodes.system.optional import require
+
+__all__ = ["REPORT", "Report", "is_report", "make_report"]
+
+TEMPLATE, REPORT = "report.html.j2", "a report"
+MANY = 5000  # images, for more of which there is advice, or an audit, only on request
+FEW_PICTURES = 600  # up to which they are larger
+SIDES = (96, 64)  # pixels
+
+
+@dataclass
+class Report:
+    """A page about a codes file.
+
+    Attributes
+    ----------
+    html : str
+        With everything in it.
+    answer : str
+        In one sentence.
+    figures : dict
+        ``n``, ``accuracy``, ``interval``, ``balanced_accuracy``, ``balanced_interval``, ``baseline_accuracy``,
+        ``neighbour_accuracy``, ``held_out``.
+    pictures : int
+        Images that are shown as pictures.
+    notes : list of str
+    """
+
+    html: str
+    answer: str
+    figures: dict[str, Any]
+    pictures: int
+    notes: list[str] = field(default_factory=list)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the page.
+
+        Parameters
+        ----------
+        path : path
+            A report that is there is replaced.
+        overwrite : bool, default=False
+            Replace any other file, too.
+
+        Raises
+        ------
+        CnnCodesError
+            Another file is there, and stays as it is; or the page cannot be written.
+        """
+        refuse_foreign(path, REPORT, is_report, overwrite=overwrite)
+        with writing_text(Path(path)) as stream:
+            stream.write(self.html)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is such a page."""
+    return is_page(path, TEMPLATE)
+
+
+def make_report(
+    codes: str | os.PathLike[str] = "codes.h5",
+    *,
+    model: str | os.PathLike[str] | ProbeModel | None = None,
+    images: Any = None,
+    advice: Advice | bool | None = None,
+    audit: auditing.Audit | bool | None = None,
+    points: int = 2000,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Report:
+    """Make a page about a codes file: how good a classifier is, where it errs, and what the images are.
+
+    Parameters
+    ----------
+    codes : path
+    model : path or ProbeModel, optional
+        The classifier. By default one is fitted to the layer that `advise` recommends, or without advice to the last.
+    images : path, sequence, ndarray or ImageSet, optional
+        What the codes file was made from. Without it the page has no pictures.
+    advice : Advice or bool, optional
+        What `advise` says, with the comparison of the layers and the learning curve; ``True`` asks it. By default it is
+        asked where there are at most 5,000 images.
+    audit : Audit or bool, optional
+        The same of `audit`: suspect labels, duplicates and outliers.
+    points : int
+        Of the map: of more images, a random part is shown.
+    seed : int
+        Of folds, of that part, and of the map.
+    progress : callable, optional
+        Called with what is done next.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    MissingLibraryError
+        Jinja or matplotlib is missing.
+    CnnCodesError
+        As for `fit`, `compare` and `load_images`.
+
+    Examples
+    --------
+    >>> make_report("codes.h5", images="photos/").save("report.html")  # doctest: +SKIP
+    """
+    for library in ("jinja2", "matplotlib"):  # before all that takes long
+        require(library, "a report")
+    options = _options(advice, audit, points, seed, images)
+    image_set = None if images is None else load_images(images)
+    with CodesFile.open(codes) as file:
+        advised, audited, notes = _examine(file, image_set, advice, audit, seed, progress)
+        progress("asking the classifier")
+        fitted = _classifier(file, model, advised, seed)
+        answers = ask(file, fitted, seed=seed)
+        notes = list(dict.fromkeys(notes + answers.notes))
+        examples = sections.examples(file)
+        found = {**sections.mistakes(file, answers), **sections.audit(audited)}
+        shown = sections.rows_of(file, examples, found)
+        chosen = choose(file.rows(), answers, shown, points, seed)
+        progress("laying out the map")
+        places = lay_out(file.codes(fitted.layers, chosen.mapped), scale=fitted.scale, seed=seed)
+        sheet = Sheet()
+        if image_set is not None:
+            progress("making the pictures small")
+            names = file.ids[np.union1d(chosen.rows, shown)].tolist()
+            sheet = draw_sheet(image_set, names, SIDES[len(names) > FEW_PICTURES])
+            if sheet.missing:
+                notes.append(
+                    f"{len(sheet.missing)} pictures are missing: the image is not among those given, or cannot be read"
+                )
+        progress("writing the page")
+        answer = sections.sentence(answers, fitted)
+        values = {
+            **sections.head(file, answers, answer, notes),
+            **sections.data(file, examples),
+            **_advice(advised, fitted, answers.held_out),
+            **sections.confusion(answers),
+            **sections.per_class(answers),
+            **found,
+            **provenance(file, fitted, _name(model), options),
+            "mapped": len(chosen.mapped),
+            "sheet": sheet,
+            "data": sections.script_data(file, answers, chosen, places, sheet, COLOURS),
+        }
+    figures = {"n": len(answers.rows), **answers.figures, "held_out": answers.held_out}
+    figures["baseline_accuracy"] = answers.result.baseline_accuracy
+    figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
+    page = write_page(TEMPLATE, scripts=("pictures.js", "map.js"), **values)
+    return Report(page, answer, figures, len(sheet.places), notes)
+
+
+def _examine(
+    file: CodesFile,
+    images: ImageSet | None,
+    advice: Advice | bool | None,
+    audit: auditing.Audit | bool | None,
+    seed: int,
+    progress: Callable[[str], None],
+) -> tuple[Advice | None, auditing.Audit | None, list[str]]:
+    """Ask for advice and for an audit, where they are wanted and not there yet; say so where they are left out."""
+    few = file.n <= MANY
+    notes = []
+    if not few and None in (advice, audit):
+        notes.append(f"of more than {MANY:,} images there is advice, or an audit, only with --advice, --audit")
+    advice = few if advice is None else advice
+    audit = few if audit is None else audit
+    if advice is True:
+        progress("comparing the layers")
+        advice = advise(file.path, seed=seed)
+    if audit is True:
+        progress("looking for wrong labels and duplicates")
+        whole = images is not None and set(images.ids) >= set(file.ids.tolist())
+        audit = auditing.audit(file, images if whole else None, layers=_top(file), seed=seed)
+    return advice or None, audit or None, notes + (audit.notes if audit else [])
+
+
+def _top(file: CodesFile) -> str:
+    return "penultimate" if "penultimate" in file.layers else file.layers[-1]
+
+
+def _classifier(
+    file: CodesFile, model: str | os.PathLike[str] | ProbeModel | None, advice: Advice | None, seed: int
+) -> ProbeModel:
+    if isinstance(model, ProbeModel):
+        return model
+    if model is not None:
+        return ProbeModel.load(model)
+    if advice is None:
+        return fit(file, layers=_top(file), seed=seed)
+    row = advice.recommended
+    return fit(file, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
+
+
+def _name(model: str | os.PathLike[str] | ProbeModel | None) -> str:
+    return "model.safetensors" if model is None or isinstance(model, ProbeModel) else Path(model).name
+
+
+def _options(
+    advice: Advice | bool | None, audit: auditing.Audit | bool | None, points: int, seed: int, images: Any
+) -> list[str]:
+    """Return the options of the command that makes the same page."""
+    asked = [] if images is None else ["--images IMAGES"]
+    for name, value in (("advice", advice), ("audit", audit)):
+        asked += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
+    usual = {name: one.default for name, one in inspect.signature(make_report).parameters.items()}
+    asked += [f"--points {points}"] * (points != usual["points"])
+    return asked + [f"--seed {seed}"] * (seed != usual["seed"])
+
+
+def _advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str, Any]:
+    found = sections.advice(advice, model, held_out)
+    values: dict[str, Any] = {"layers_plot": "", "curve_plot": "", **found}
+    if advice is not None:
+        about = "Accuracy of each layer, from the first to the last; the table below has the figures"
+        values["layers_plot"] = draw(advice.comparison, "layers", about)
+        if advice.curve is not None:
+            values["curve_plot"] = draw(advice.curve, "curve", "Accuracy by the number of training images")
+    return values

@@ -1,0 +1,48 @@
+"""Lays codes out in the plane, so that like images lie together."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from cnncodes.codes.views import averaged
+from cnncodes.probes.probe import SCALINGS
+
+__all__ = ["lay_out"]
+
+DIMENSIONS = 50  # that the codes are reduced to first (van der Maaten, Hinton 2008 took 30)
+PERPLEXITY = 30.0
+FEW = 4  # images, of which there is nothing to lay out but their main directions
+
+
+def lay_out(X: np.ndarray, *, scale: str = "standard", seed: int = 0) -> np.ndarray:
+    """Return places of images in the plane, by t-SNE.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+    scale : {"standard", "l2", "none"}
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (n, 2)
+        The first column runs from 0 to 1; the second has the same scale, with 0.5 in the middle.
+    """
+    n = len(X)
+    if n < 2:
+        return np.full((n, 2), 0.5)
+    with threadpool_limits(limits=1):  # the threads of t-SNE meet thousands of times, and wait for each other
+        Z = SCALINGS[scale]().fit_transform(averaged(X))
+        Z = PCA(min(DIMENSIONS, *Z.shape), svd_solver="randomized", random_state=seed).fit_transform(Z)
+        places = Z[:, :2]
+        if n > FEW and Z.shape[1] > 1:
+            tsne = TSNE(perplexity=min(PERPLEXITY, (n - 1) / 3), init="pca", random_state=seed)
+            places = PCA(2).fit_transform(tsne.fit_transform(Z))  # turned, so that it is wider than high
+    if places.shape[1] == 1:
+        places = np.hstack([places, np.zeros_like(places)])
+    low, high = places.min(axis=0), places.max(axis=0)
+    width = max(float(high[0] - low[0]), np.finfo(np.float32).tiny)
+    return 0.5 + (places - (low + high) / 2) / width

@@ -1,0 +1,109 @@
+"""Linear probes on codes: a scaling and a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+
+from cnncodes.codes.views import as_rows, summed
+from cnncodes.errors import SettingError, nearest
+from cnncodes.solvers.classifiers import DenseLinearSVC, DenseLogisticRegression
+
+__all__ = ["CLASSIFIERS", "LOSSES", "MAX_ITER", "SCALINGS", "CodeScaler", "decide", "make_probe", "winner"]
+
+MAX_ITER = 1000
+LEAST_C = 1e-12
+DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
+
+
+class CodeScaler(StandardScaler):
+    """`StandardScaler` that leaves columns which hardly vary as small as they are.
+
+    Divided by its own deviation, a column that was nearly dead in training (4e-9 was seen) outweighs all others as soon
+    as one image wakes it up. So a deviation of at most 1e-6 of the largest is replaced by the largest. Parameters and
+    attributes are those of `StandardScaler`.
+    """
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CodeScaler:
+        """Learn mean and deviation of each column, from these rows and those before; `fit` forgets those before."""
+        super().partial_fit(X, y, sample_weight)
+        deviation = np.sqrt(self.var_)
+        largest = deviation.max()
+        if largest > 0:
+            self.scale_ = np.where(deviation <= DEAD * largest, largest, deviation)
+        return self
+
+
+CLASSIFIERS: dict[str, Any] = {"svm": DenseLinearSVC, "logreg": DenseLogisticRegression}
+LOSSES = {"svm": "squared_hinge", "logreg": "log_loss"}  # their objectives, as `fit_path` calls them
+SCALINGS = {
+    "standard": CodeScaler,  # each column to mean 0 and deviation 1
+    "l2": Normalizer,  # each row to length 1
+    "none": FunctionTransformer,
+}
+
+
+def make_probe(
+    clf: str = "svm", *, C: float = 1.0, scale: str = "standard", class_weight: Any = None, max_iter: int = MAX_ITER
+) -> Pipeline:
+    """Make an unfitted probe: scaling and a linear classifier, as a scikit-learn pipeline.
+
+    Parameters
+    ----------
+    clf : {"svm", "logreg"}
+        Linear SVM (one-vs-rest, squared hinge) or multinomial logistic regression, both with the l2 penalty.
+    C : float
+        Inverse strength of the penalty.
+    scale : {"standard", "l2", "none"}
+    class_weight : {"balanced"} or dict, optional
+    max_iter : int
+        Bound on the steps of the solver. Both solvers are deterministic, so there is no seed.
+
+    Returns
+    -------
+    Pipeline
+
+    Raises
+    ------
+    SettingError
+        No such classifier, scaling or class weight, or C is not a positive number.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> make_probe("svm", C=0.1).fit(*load_iris(return_X_y=True)).predict([[5.1, 3.5, 1.4, 0.2]])
+    array([0])
+    """
+    for name, value, table in (("clf", clf, CLASSIFIERS), ("scale", scale, SCALINGS)):
+        if value not in table:
+            raise SettingError(f"no {name} {value!r}.{nearest(value, table)} There are {', '.join(table)}")
+    if not (class_weight in (None, "balanced") or isinstance(class_weight, Mapping)):
+        raise SettingError(f"no class weight {class_weight!r}; there is 'balanced', or a weight for each class")
+    if not 0 < C < np.inf:
+        raise SettingError(f"C is {C}; it must be positive and finite")
+    if not LEAST_C <= C <= 1 / LEAST_C:
+        raise SettingError(f"C is {C:g}; it must be from {LEAST_C:g} to {1 / LEAST_C:g}, beyond which rounding decides")
+    classifier = CLASSIFIERS[clf](C=C, class_weight=class_weight, max_iter=max_iter)
+    return make_pipeline(SCALINGS[scale](), classifier)
+
+
+def winner(decision: np.ndarray) -> np.ndarray:
+    """Return the index of the class that decision values of shape (n, n_classes) or (n, 1) name, shape (n,)."""
+    return (decision[:, 0] > 0).astype(int) if decision.shape[1] == 1 else decision.argmax(axis=1)
+
+
+def decide(probe: Pipeline, X: np.ndarray) -> np.ndarray:
+    """Return decision values of images, shape (n, n_classes) or (n, 1) for two classes, summed over their views.
+
+    Parameters
+    ----------
+    probe : Pipeline
+        Fitted.
+    X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+    """
+    decision = probe.decision_function(as_rows(X))
+    return summed(decision.reshape(len(decision), -1), X)

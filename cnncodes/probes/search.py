@@ -1,0 +1,296 @@
+"""The choice of C: cross-validation over a whole grid of values at once."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+
+from cnncodes.codes.views import as_rows, repeated, summed
+from cnncodes.errors import ProbeError, SettingError
+from cnncodes.probes.calibration import brier_score, fit_temperature
+from cnncodes.probes.folds import Folds, make_folds
+from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
+from cnncodes.solvers.classifiers import fit_path
+from cnncodes.solvers.matrix import few_threads
+
+__all__ = [
+    "AUTO",
+    "CONVERGE",
+    "C_GRID",
+    "Search",
+    "fit_probe",
+    "grid_of",
+    "jobs_that_pay",
+    "not_finite",
+    "search_C",
+    "search_tol",
+]
+
+C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
+CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
+CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
+AUTO = "auto"
+PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
+# Tolerance of the solvers in a search, and where there is much work: benchmarks/README.md has what the latter saves.
+SEARCH_TOL = {"svm": (1e-4, 1e-4), "logreg": (1e-4, 1e-2)}
+EDGE = 3  # values of C next to the edge of the grid
+TIE = 1e-12  # mean accuracies that differ by less differ by rounding
+
+
+@dataclass
+class Search:
+    """Cross-validation of probes over a grid of C.
+
+    Attributes
+    ----------
+    Cs : ndarray, shape (n_Cs,)
+    accuracy : ndarray, shape (n_folds, n_Cs)
+        Of the held-out fold.
+    C : float
+        The value that was chosen: unless asked otherwise, of those whose out-of-fold accuracy is within a standard
+        error of the best, that whose calibrated out-of-fold probabilities have the smallest Brier score.
+    decision : ndarray, shape (n_samples, n_classes) or (n_samples, 1) for two classes
+        Out-of-fold decision values for that C.
+    temperature : float
+        What decision values are divided by before the softmax gives probabilities: fitted to these.
+    classes : ndarray, shape (n_classes,)
+    folds : list of (train, test) index arrays
+    notes : list of str
+    """
+
+    Cs: np.ndarray
+    accuracy: np.ndarray
+    C: float
+    decision: np.ndarray
+    temperature: float
+    classes: np.ndarray
+    folds: Folds
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Out-of-fold predictions for the chosen C, shape (n_samples,)."""
+        return self.classes[winner(self.decision)]
+
+
+def search_C(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    clf: str = "svm",
+    Cs: Sequence[float] | np.ndarray = C_GRID,
+    scale: str = "standard",
+    class_weight: Any = None,
+    groups: np.ndarray | None = None,
+    cv: int = 5,
+    seed: int = 0,
+    one_se: bool = False,
+    folds: Folds | None = None,
+    n_jobs: int | str | None = None,
+) -> Search:
+    """Cross-validate a probe for each C of a grid, and choose one.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_samples, n_features) or (n_samples, n_views, n_features)
+        All views of an image are trained on, or none is; where it is held out, their decision values are summed.
+    y : ndarray, shape (n_samples,)
+    clf, scale, class_weight
+        As for `make_probe`.
+    Cs : sequence of float
+    groups, cv, seed
+        As for `make_folds`.
+    one_se : bool
+        Choose the smallest C whose accuracy lies within one standard error (over the folds) of the best (Breiman,
+        Friedman, Olshen, Stone 1984), where that is below what is chosen otherwise.
+    folds : list of (train, test) index arrays, optional
+        Instead of those that `make_folds` makes; each row must be tested on once.
+    n_jobs : int or "auto", optional
+        Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray. ``"auto"``
+        takes all cores where that pays.
+
+    Returns
+    -------
+    Search
+        A fit that did not converge, and a best C at the edge of the grid, are among its notes.
+
+    Raises
+    ------
+    ProbeError, SettingError
+        As for `make_probe` and `make_folds`; or codes that are not finite.
+    """
+    Cs = np.sort(np.asarray(Cs, dtype=float))
+    for C in Cs[[0, -1]]:  # refuses what is wrong before anything is computed
+        make_probe(clf, C=C, scale=scale, class_weight=class_weight)
+    notes: list[str] = []
+    if folds is None:
+        folds, notes = make_folds(y, groups, cv=cv, seed=seed)
+    if not (finite := np.isfinite(X).all(axis=tuple(range(1, X.ndim)))).all():
+        raise not_finite(int(np.sum(~finite)), len(X))
+    classes = np.unique(y)
+    tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
+    accuracy = np.array(
+        [
+            [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
+            for (_, test), path in zip(folds, results, strict=True)
+        ]
+    )
+    decision = np.empty((len(Cs), len(y), results[0].decision.shape[2]))
+    for (_, test), path in zip(folds, results, strict=True):
+        decision[:, test] = path.decision
+    truth = np.searchsorted(classes, y)
+    best = _best_probabilities(decision, truth)
+    if one_se:
+        best = min(best, _most_regularised(accuracy))
+    temperature = fit_temperature(decision[best], truth)
+    means = accuracy.mean(axis=0)
+    notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
+    notes += sorted({f"in cross-validation: {message}" for message in _messages(caught)})
+    if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
+        towards = means[:EDGE] if best == 0 else means[-EDGE:]
+        flat = len(Cs) > EDGE and np.ptp(towards) < TIE
+        more = "the accuracy no longer changes towards it" if flat else "a wider one may do better"
+        notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; {more}")
+    return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
+
+
+def jobs_that_pay(work: int, n_folds: int) -> int | None:
+    """Return how many folds to run at a time, given entries times values of C; None leaves it to `parallel_config`."""
+    if work < PARALLEL or effective_n_jobs(None) > 1:
+        return None
+    return min(n_folds, cpu_count())
+
+
+def search_tol(clf: str, work: int) -> float:
+    """Return the tolerance of the solver in a search, given entries times values of C."""
+    return SEARCH_TOL[clf][work >= PARALLEL]
+
+
+def not_finite(bad: int, n: int) -> ProbeError:
+    """Return the error for codes of `bad` of n images that are not finite."""
+    return ProbeError(
+        f"the codes of {bad} of {n} images are not finite; "
+        "extract them again with --precision fp32, or with other weights"
+    )
+
+
+def _most_regularised(accuracy: np.ndarray) -> int:
+    """Return the first column within one standard error of the best, given shape (n_folds, n_Cs)."""
+    means = accuracy.mean(axis=0)
+    best = int(np.argmax(means))
+    return int(np.argmax(means >= means[best] - accuracy[:, best].std(ddof=1) / np.sqrt(len(accuracy)) - TIE))
+
+
+def _best_probabilities(decision: np.ndarray, truth: np.ndarray) -> int:
+    """Return which C is the best: of those hardly less accurate than any, that with the smallest Brier score.
+
+    Of a few dozen images, many C get nearly the same number right, and chance decides which gets most. The calibrated
+    probabilities of the out-of-fold decisions, shape (n_Cs, n_samples, k), are the steadier judge among them; unlike
+    their log loss, no single image that is surely wrong decides.
+    """
+    accuracy = np.array([np.mean(winner(values) == truth) for values in decision])
+    top = accuracy.max()
+    close = np.flatnonzero(accuracy >= top - CLOSE * np.sqrt(top * (1 - top) / len(truth)) - TIE)
+    scores = [brier_score(decision[i], truth, fit_temperature(decision[i], truth)) for i in close]
+    return int(close[np.argmin(scores)])
+
+
+def fit_probe(
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    clf: str = "svm",
+    C: float | str = "auto",
+    scale: str = "standard",
+    class_weight: Any = None,
+    **search_options: Any,
+) -> tuple[Pipeline, Search]:
+    """Choose C by cross-validation, unless it is given, and fit the probe on all rows.
+
+    Parameters
+    ----------
+    X, y, clf, scale, class_weight
+        As for `search_C`.
+    C : float or "auto"
+        ``"auto"`` searches `C_GRID`; a number is cross-validated alone.
+    **search_options
+        ``groups``, ``cv``, ``seed``, ``one_se`` and ``n_jobs`` of `search_C`.
+
+    Returns
+    -------
+    probe : Pipeline
+        Fitted.
+    search : Search
+        With the notes of both steps.
+    """
+    search = search_C(X, y, clf=clf, Cs=grid_of(C), scale=scale, class_weight=class_weight, **search_options)
+    probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
+    with few_threads(X), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        probe.fit(as_rows(X), repeated(y, X))
+    if any(issubclass(item.category, ConvergenceWarning) for item in caught):
+        search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
+    search.notes += _messages(caught)
+    return probe, search
+
+
+def grid_of(C: float | str) -> np.ndarray:
+    """Return the values that `C` means: `C_GRID` for ``"auto"``, or the one that is given."""
+    if C != "auto" and not (isinstance(C, numbers.Real) and C > 0):
+        raise SettingError(f"C is {C!r}; it must be 'auto' or a positive number")
+    return C_GRID if C == "auto" else np.array([float(C)])
+
+
+def _messages(caught: list[warnings.WarningMessage]) -> list[str]:
+    """Return warnings as lines, but for those of the solvers, which are told in our own words."""
+    return [" ".join(str(w.message).split()) for w in caught if not issubclass(w.category, ConvergenceWarning)]
+
+
+def _unconverged(converged: np.ndarray, Cs: np.ndarray, best: int) -> list[str]:
+    """Say which fits did not converge, given shape (n_folds, n_Cs), and what to do about it."""
+    if converged.all():
+        return []
+    failed = np.flatnonzero(~converged.all(axis=0))
+    which = f"C = {Cs[failed[0]]:g}" + (f" to {Cs[failed[-1]]:g}" if len(failed) > 1 else "")
+    chosen = "the chosen C is among them" if best in failed else "the chosen C is not among them"
+    return [
+        f"in cross-validation, {np.sum(~converged)} of {converged.size} fits did not converge within {MAX_ITER} steps "
+        f"({which}; {chosen}); {CONVERGE}"
+    ]
+
+
+class _FoldPath(NamedTuple):
+    """What one fold gives."""
+
+    decision: np.ndarray  # (n_Cs, n_test, k), of the held-out rows
+    converged: np.ndarray  # (n_Cs,)
+
+
+def _fold_path(
+    X: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    clf: str,
+    Cs: np.ndarray,
+    scale: str,
+    class_weight: Any,
+) -> _FoldPath:
+    """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
+    scaler = SCALINGS[scale]().fit(as_rows(X[train]))
+    inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
+    options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": MAX_ITER}
+    # Folds may run in threads, and to catch warnings in one of them changes what becomes of those of all others.
+    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, tol=search_tol(clf, X.size * len(Cs)), **options)
+    return _FoldPath(summed(path.decision_function(outside), X), path.converged)

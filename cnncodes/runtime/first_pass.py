@@ -1,0 +1,86 @@
+"""What one pass of noise tells of a network: how long codes are, which layers hold the same, how large maps get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from cnncodes.networks.pooling import pool
+from cnncodes.networks.preprocessing import Preprocessing
+
+__all__ = ["FirstPass", "first_pass"]
+
+SAME_CODES = 1e-5  # two layers hold the same codes when they differ by no more than this, relative to the largest
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """What is known after one pass.
+
+    Attributes
+    ----------
+    layers : dict of str to dict
+        ``n_features``, ``pooling`` and ``map_shape`` (before pooling) of each layer.
+    links : dict of str to str
+        Layers whose codes are those of another, deeper one.
+    largest_map : int
+        Numbers of the largest map of one image; 0 for a network that could not be traced.
+    """
+
+    layers: dict[str, dict[str, Any]]
+    links: dict[str, str]
+    largest_map: int
+
+
+def first_pass(extractor: nn.Module, preprocessing: Preprocessing, pooling: str, device: torch.device) -> FirstPass:
+    """Run two images of noise in float32.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+    """
+    shape = (2, 3, preprocessing.image_size, preprocessing.image_size)
+    noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    sizes = _MapSizes(extractor) if isinstance(extractor, fx.GraphModule) else None
+    with torch.inference_mode():
+        x = preprocessing.normalise(noise.to(device)).to(memory_format=torch.channels_last)
+        outputs = extractor(x) if sizes is None else sizes.run(x)
+        codes = {name: pool(maps, pooling) for name, maps in outputs.items()}
+    layers = {
+        name: {"n_features": codes[name].shape[1], "pooling": pooling, "map_shape": list(maps.shape[1:])}
+        for name, maps in outputs.items()
+    }
+    return FirstPass(layers, _links(codes), sizes.largest // len(noise) if sizes is not None else 0)
+
+
+def _links(codes: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    links: dict[str, str] = {}
+    names = list(codes)
+    for i, name in enumerate(names):
+        for later in names[i + 1 :]:
+            a, b = codes[name], codes[later]
+            if a.shape == b.shape and float((a - b).abs().max()) <= SAME_CODES * float(b.abs().max()):
+                links[name] = later
+    return {name: _last(name, links) for name in links}
+
+
+def _last(name: str, links: Mapping[str, str]) -> str:
+    while name in links:
+        name = links[name]
+    return name
+
+
+class _MapSizes(fx.Interpreter):
+    """Runs a traced network, and notes how many numbers its largest map has."""
+
+    largest = 0
+
+    def run_node(self, n: fx.Node) -> Any:
+        found = super().run_node(n)
+        if isinstance(found, torch.Tensor):
+            self.largest = max(self.largest, found.numel())
+        return found

@@ -1,0 +1,52 @@
+"""The forward pass as it is run: from a batch of pixels to pooled codes."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from cnncodes.networks.pooling import pool
+from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.runtime.fusion import is_hooked
+
+__all__ = ["Forward", "fold"]
+
+logger = logging.getLogger(__name__)
+
+
+class Forward(nn.Module):
+    """From a batch of pixels to the codes of each layer."""
+
+    def __init__(self, extractor: nn.Module, preprocessing: Preprocessing, pooling: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.extractor, self.preprocessing, self.pooling, self.dtype = extractor, preprocessing, pooling, dtype
+
+    def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.preprocessing.normalise(batch).to(memory_format=torch.channels_last)  # (n, 3, S, S)
+        with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            outputs = self.extractor(x)
+        return {name: pool(maps, self.pooling) for name, maps in outputs.items()}
+
+
+def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
+    """Copy it, with each batch normalisation folded into the convolution before it where the traced graph allows."""
+    if isinstance(extractor, torch.fx.GraphModule) and not _is_shared_or_hooked(extractor):
+        from torch.fx.experimental.optimization import fuse
+
+        try:
+            return fuse(extractor, no_trace=True).eval(), True
+        except Exception as error:  # it refuses what it does not know in many ways
+            logger.info("batch normalisation is not folded (%s)", error)
+    return copy.deepcopy(extractor).eval(), False
+
+
+def _is_shared_or_hooked(network: torch.fx.GraphModule) -> bool:
+    """Whether folding would change another call of the same convolution, or pass over a hook."""
+    called = [network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"]
+    foldable = [module for module in called if isinstance(module, _ConvNd | _BatchNorm)]
+    return any(map(is_hooked, foldable)) or len(set(foldable)) < len(foldable)

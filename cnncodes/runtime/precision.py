@@ -1,0 +1,133 @@
+"""Runs a frozen network in fewer bits, but for its first layers where the codes need them in full."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnncodes.images.decoding import decode
+from cnncodes.networks.preprocessing import Preprocessing
+
+__all__ = [
+    "LEADING",
+    "MIN_COSINE",
+    "PRECISIONS",
+    "fits_float16",
+    "has_fast_bf16",
+    "largest_difference",
+    "lowered",
+    "lowest_cosine",
+    "reference_photos",
+]
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Of the first layers, that many are tried to be kept in float32, until the codes agree. In mobilenet_v2 nearly all that
+# bfloat16 loses is lost in the first depthwise convolution, whose folded weights are large and cancel against its bias.
+LEADING = (0, 2, 3, 5, 8)
+MIN_COSINE = 0.9985  # of the codes of an image, against those in float32
+# Left, top, right and bottom of what is cut out of each photograph, in parts of its size.
+CROPS = ((0, 0, 1, 1), (0, 0, 0.5, 0.75), (0.5, 0.25, 1, 1), (0.3, 0.3, 0.7, 0.7))
+FLOAT16_ERROR = 1e-3  # relative to the largest code: twice what rounding costs where the range fits
+FLOAT16_MARGIN = 16  # by which other images' codes may exceed those of the photographs
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 faster than in float32: AMX or avx512_bf16; on CUDA from Ampere on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    tests = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(test() for test in tests if test is not None)
+
+
+class _Float32Conv2d(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class _Float32Linear(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+IN_FLOAT32: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: _Float32Conv2d, nn.Linear: _Float32Linear}
+
+
+def lowered(network: nn.Module, dtype: torch.dtype, leading: int) -> nn.Module:
+    """Copy a float32 network, to be run under ``torch.autocast``, with the weights of most of its layers in `dtype`.
+
+    Parameters
+    ----------
+    network : Module
+    dtype : torch.dtype
+        Of the convolutions and linear layers; autocast keeps normalisations and softmax in float32.
+    leading : int
+        How many of them, counted from the first, compute in float32.
+    """
+    network = copy.deepcopy(network)
+    layers = [module for module in network.modules() if type(module) in IN_FLOAT32]
+    for i, layer in enumerate(layers):
+        if i < leading:
+            layer.__class__ = IN_FLOAT32[type(layer)]  # a network may ask for the layer's own attributes: no wrapper
+        else:
+            layer.to(dtype)
+    return network
+
+
+@functools.lru_cache(maxsize=4)
+def reference_photos(preprocessing: Preprocessing) -> torch.Tensor:
+    """Return crops of the two photographs that come with scikit-learn, on which numbers are compared.
+
+    Returns
+    -------
+    Tensor of uint8, shape (8, 3, S, S)
+        Not to be changed.
+    """
+    found = find_spec("sklearn")  # without the seconds that its import takes
+    folder = Path(str(found and found.origin)).parent / "datasets" / "images"
+    squares = []
+    for name in ("china.jpg", "flower.jpg"):
+        photo = torch.from_numpy(decode((folder / name).read_bytes()))
+        _, height, width = photo.shape
+        for left, top, right, bottom in CROPS:
+            crop = photo[:, int(top * height) : int(bottom * height), int(left * width) : int(right * width)]
+            squares.append(preprocessing.geometry(crop))
+    return torch.stack(squares)
+
+
+def lowest_cosine(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
+    """Return the smallest cosine between the codes of an image in one and the other, over all layers."""
+    lowest = np.float64(1)
+    for name, codes in expected.items():
+        a, b = codes.astype(np.float64), found[name].astype(np.float64)
+        product = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosine = np.where((a == b).all(axis=1), 1.0, (a * b).sum(axis=1) / np.maximum(product, 1e-300))
+        lowest = np.minimum(lowest, cosine.min())  # keeps what is not a number
+    return float(lowest)
+
+
+def largest_difference(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
+    """Return by how much a number of the codes differs at most, relative to the largest of its layer."""
+    differences = [
+        np.abs(codes - found[name].astype(np.float32)).max() / max(float(np.abs(codes).max()), 1e-30)
+        for name, codes in expected.items()
+    ]
+    return float(np.max(differences, initial=0.0))  # is not a number where one is not
+
+
+def fits_float16(codes: np.ndarray) -> bool:
+    """Whether float16 holds codes like these: no overflow, with room to spare, and no loss in the small."""
+    largest = float(np.abs(codes).max())
+    with np.errstate(over="ignore"):
+        error = float(np.abs(codes - codes.astype(np.float16).astype(np.float32)).max())
+    return largest * FLOAT16_MARGIN < float(np.finfo(np.float16).max) and error <= FLOAT16_ERROR * largest

@@ -1,0 +1,1 @@
+"""Dense linear solvers with scikit-learn's objectives, for one C or many. Imports nothing of ours but errors."""

@@ -1,0 +1,97 @@
+"""A full disk: found before the first image is read, or one line and a file that a second run finishes exactly."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnncodes import extract
+from cnncodes.errors import CodesFileError
+from cnncodes.images.loading import ImageSet
+
+FILL = """
+import os, resource, sys
+from cnncodes import extract
+from cnncodes.errors import CodesFileError
+
+images, out = sys.argv[1:]
+
+def no_more_room(done, total, failed):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(out) // 2, resource.RLIM_INFINITY))
+
+try:
+    extract(images, out, layers=["layer1"], precision="fp32", workers=1, progress=no_more_room)
+except CodesFileError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(extract(images, out, layers=["layer1"], precision="fp32").computed)
+"""
+
+
+@pytest.fixture
+def no_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(images: ImageSet, row: int) -> bytes:
+        pytest.fail(f"{images.ids[row]} is read before the place for its codes is sure")
+
+    monkeypatch.setattr(ImageSet, "read_bytes", read)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    try:
+        subprocess.run(words, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a file system can be mounted by root alone")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.usefixtures("no_image_is_read")
+def test_a_full_disk_shows_before_the_first_image_is_read(small_sample: Path, small_disk: Path) -> None:
+    with pytest.raises(CodesFileError, match=r"codes\.h5: cannot be written \(No space left on device\); make room"):
+        extract(small_sample, small_disk / "codes.h5", layers=["penultimate"])
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_image_is_read")
+def test_the_room_of_the_whole_file_is_claimed_first(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, offset: int, size: int) -> None:
+        assert size > 45 * 1280 * 2
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(CodesFileError, match="No space left on device"):
+        extract(small_sample, tmp_path / "codes.h5", layers=["penultimate"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits for a process")
+def test_a_write_that_the_system_refuses_is_an_error_and_the_file_is_finished_later(
+    small_sample: Path, tmp_path: Path
+) -> None:
+    """The system itself refuses the writes; the process lives on, and can finish the file."""
+    out, whole = tmp_path / "codes.h5", tmp_path / "whole.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, small_sample, out], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    error, computed = done.stdout.splitlines()
+    assert error == (
+        f"{out}: cannot be written ({os.strerror(errno.EFBIG)}); what was written before is kept. Make room on the "
+        "disk, then run the same command again"
+    )
+    assert 0 < int(computed) < 45
+    extract(small_sample, whole, layers=["layer1"], precision="fp32")
+    assert out.read_bytes() == whole.read_bytes()

@@ -1,0 +1,213 @@
+"""Comparisons: paired on the same folds, best first, and what they recommend."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from digit_codes import LAYERS, Y_DIGITS, names, write_codes
+from scipy.stats import multivariate_normal, norm, ttest_rel
+
+import cnncodes.insight.comparison
+from cnncodes.errors import MismatchError, SettingError
+from cnncodes.insight.compare import compare
+from cnncodes.insight.comparison import Comparison
+from cnncodes.models.fit import fit
+from cnncodes.probes.intervals import paired_interval
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten classes; of 400 images, 240 are to train on."""
+    rows = np.arange(400)
+    path = tmp_path_factory.mktemp("split") / "codes.h5"
+    return write_codes(path, rows, names(rows), ["train"] * 240 + ["test"] * 160)
+
+
+@pytest.fixture(scope="module")
+def comparison(codes: Path) -> Comparison:
+    layers = ["layer1", "penultimate", "layer1+penultimate"]
+    return compare(codes, clfs=["svm"], layers=layers, cv=3, repeats=2)
+
+
+def row_of(comparison: Comparison, *layers: str) -> dict[str, Any]:
+    (row,) = (row for row in comparison.rows if row["layers"] == list(layers) and row["clf"] in ("svm", "logreg"))
+    return row
+
+
+def test_every_probe_is_there_best_first_with_the_baselines(codes: Path) -> None:
+    found = compare(codes, cv=3, repeats=1)
+    accuracies = [row["cv_accuracy"] for row in found.rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    kinds = {(row["clf"], *row["layers"]) for row in found.rows}
+    probes = {(clf, layer) for clf in ("svm", "logreg") for layer in LAYERS}
+    assert kinds == probes | {("majority",), ("neighbour",)}
+    assert found.rows[-1]["clf"] == "majority"
+    assert found.rows[-1]["cv_accuracy"] == found.rows[0]["baseline_accuracy"]
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_one_repeat_gives_the_figures_of_fit(codes: Path) -> None:
+    of_svm = row_of(compare(codes, clfs=["svm"], layers="layer1", cv=3, repeats=1), "layer1")
+    alone = fit(codes, layers="layer1", cv=3).scores
+    assert of_svm["C"] == pytest.approx(alone["C"])
+    for key in ("cv_accuracy", "cv_interval", "n", "classes"):
+        assert of_svm[key] == alone[key]
+
+
+def test_repeats_are_averaged_over_the_folds_of_other_seeds(comparison: Comparison, codes: Path) -> None:
+    alone = [fit(codes, layers="penultimate", cv=3, seed=seed).scores for seed in (0, 1)]
+    assert alone[0]["cv_accuracy"] != alone[1]["cv_accuracy"]
+    row = row_of(comparison, "penultimate")
+    assert row["cv_accuracy"] == pytest.approx(np.mean([scores["cv_accuracy"] for scores in alone]))
+    assert row["C"] == pytest.approx(np.sqrt(alone[0]["C"] * alone[1]["C"]))
+    width = np.diff(row["cv_interval"])[0]  # two answers to an image are no two images
+    assert width == pytest.approx(np.mean([np.diff(scores["cv_interval"])[0] for scores in alone]), rel=0.01)
+
+
+def test_a_concatenation_is_a_row_like_any_other(comparison: Comparison, codes: Path) -> None:
+    both = row_of(comparison, "layer1", "penultimate")
+    assert both["n_features"] == sum(row_of(comparison, name)["n_features"] for name in LAYERS)
+    alone = [fit(codes, layers=list(LAYERS), cv=3, seed=seed).scores["cv_accuracy"] for seed in (0, 1)]
+    assert both["cv_accuracy"] == pytest.approx(np.mean(alone))
+
+
+def test_differences_are_to_the_best(comparison: Comparison) -> None:
+    probes = [row for row in comparison.rows if row["layers"]]
+    best = probes[0]  # the nearest neighbour may do better still
+    assert best["difference"] == 0
+    for row in comparison.rows:
+        assert row["difference"] == pytest.approx(row["cv_accuracy"] - best["cv_accuracy"])
+        if row in probes[1:]:
+            low, high = row["difference_interval"]
+            assert low < row["difference"] < high
+            assert high - low < sum(np.diff(one["cv_interval"])[0] for one in (row, best))
+    weak = row_of(comparison, "layer1")  # 24 of the 64 pixels
+    assert weak["difference_interval"][1] < 0
+
+
+def test_the_simplest_of_those_not_significantly_worse_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = {"short": 0.80, "long": 0.82, "both": 0.83, "bad": 0.5}
+    shares = [np.arange(400) < 400 * share for share in right.values()]
+
+    def rows(short: float) -> list[dict[str, Any]]:
+        about = {"short": (["a"], 8), "long": (["b"], 99), "both": (["a", "b"], 107), "bad": (["c"], 4)}
+        return [
+            {"layers": about[name][0], "n_features": about[name][1], "cv_accuracy": share, "clf": "svm"}
+            for name, share in {**right, "short": short}.items()
+        ]
+
+    def recommended(short: float) -> list[str]:
+        shares[0] = np.arange(400) < 400 * short
+        found = rows(short)
+        cnncodes.insight.compare._add_differences(found, shares)
+        return Comparison(found).recommended["layers"]
+
+    assert recommended(0.828) == ["a"]
+    assert recommended(0.60) == ["b"]
+
+
+def test_the_command_fits_what_is_recommended(comparison: Comparison, codes: Path) -> None:
+    import shlex
+
+    words = shlex.split(comparison.command)
+    assert words[:3] == ["cnncodes", "fit", str(codes)]
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--layer"] == comparison.recommended["layers"]
+
+
+def test_files_must_hold_the_same_images(codes: Path, tmp_path: Path) -> None:
+    twin = shutil.copy(codes, tmp_path / "twin.h5")
+    rows = compare([codes, twin], clfs=["svm"], layers=["layer1"], cv=3, repeats=1).rows
+    assert [row["clf"] for row in rows] == ["svm", "svm", "neighbour", "majority"]
+    assert rows[0]["cv_accuracy"] == rows[1]["cv_accuracy"]
+    numbers = np.flatnonzero(np.isin(Y_DIGITS, [1, 8]))[:120]
+    with pytest.raises(MismatchError, match="hold other images or labels"):
+        compare([codes, write_codes(tmp_path / "other.h5", numbers, names(numbers))])
+
+
+def test_an_interruption_leaves_what_is_done(codes: Path) -> None:
+    def progress(done: int, total: int, failed: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    found = compare(codes, cv=3, repeats=1, progress=progress)
+    assert not found.finished
+    assert sorted(row["clf"] for row in found.rows) == ["logreg", "majority", "svm"]
+    assert found.notes[-1] == "interrupted: 2 of 4 probes were compared"
+
+
+def test_each_row_names_its_file_where_there_are_several(codes: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"  # of the same network
+    shutil.copy(codes, other)
+    found = compare([codes, other], clfs=["svm"], layers="layer1", cv=3, repeats=1)
+    headers, rows = found.table()
+    assert headers[:2] == ["codes", "layer"]
+    assert sorted(row[0] for row in rows if row[2] == "svm") == ["codes.h5", "other.h5"]
+    assert {row["codes"] for row in found.to_dict()["rows"] if row["clf"] == "svm"} == {str(codes), str(other)}
+    assert "<th>codes</th>" in found._repr_html_()
+    same_name = tmp_path / "b" / "codes.h5"
+    same_name.parent.mkdir()
+    shutil.copy(codes, same_name)
+    rows = compare([codes, same_name], clfs=["svm"], layers="layer1", cv=3, repeats=1).table()[1]
+    assert sorted(row[0] for row in rows if row[2] == "svm") == sorted([str(codes), str(same_name)])
+
+
+def test_a_note_that_all_probes_have_is_told_once(tmp_path: Path) -> None:
+    rows = np.concatenate([np.flatnonzero(number == Y_DIGITS)[:3] for number in (0, 1)])
+    path = write_codes(tmp_path / "codes.h5", rows, names(rows))
+    calls: list[tuple[int, int]] = []
+    found = compare(path, progress=lambda done, total, failed: calls.append((done, total)))
+    assert sum("3 folds instead of 5" in note for note in found.notes) == 1
+    assert "3 folds instead of 5: the class 'digit 0' has 3 images" in found.notes
+    assert calls == [(done, 4) for done in range(5)]  # the number of all is known from the start
+    table = compare(path, clfs=["svm"]).table()[1]
+    assert not any("\N{EN DASH}" in cell for row in table for cell in row)
+    neighbour = next(row for row in found.rows if row["clf"] == "neighbour")
+    assert neighbour["by_layers"] == next(row["layers"] for row in found.rows if row["layers"])
+
+
+def test_paired_interval_is_students_for_many_images() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((2, 5000)) < [[0.8], [0.75]]).astype(float)
+    expected = ttest_rel(a, b).confidence_interval(0.95)
+    np.testing.assert_allclose(paired_interval(a, b), expected, atol=3e-4)
+    low, high = paired_interval(np.ones(20), np.ones(20))
+    assert low < 0 < high  # twenty images without a difference do not prove that there is none
+
+
+def test_the_difference_to_the_best_of_several_allows_for_the_choice() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((2, 100_000)) < [[0.8], [0.81]]).astype(float)
+    low, high = paired_interval(a, b)
+    low_of_seven, high_of_seven = paired_interval(a, b, best_of=7)
+    assert low_of_seven == low
+    quantile = norm.ppf(0.975) * (high_of_seven - (low + high) / 2) / ((high - low) / 2)
+    six = multivariate_normal(cov=0.5 + 0.5 * np.eye(6))  # differences to one reference share its error
+    assert six.cdf(np.full(6, quantile)) == pytest.approx(0.975, abs=5e-4)
+
+
+def test_the_plot_has_a_line_for_each_probe(comparison: Comparison, tmp_path: Path) -> None:
+    axes = comparison.plot()
+    names, values = axes.get_xticklabels(), axes.containers[0].lines[0].get_ydata()
+    assert [name.get_text() for name in names] == ["layer1", "penultimate"]
+    np.testing.assert_allclose(values, [row_of(comparison, name)["cv_accuracy"] for name in LAYERS])
+    axes.figure.canvas.draw()
+    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1  # over no line
+
+
+def test_only_concatenations_cannot_be_drawn_by_depth(codes: Path) -> None:
+    found = compare(codes, clfs=["svm"], layers=["layer1+penultimate"] * 2, cv=3, repeats=1)
+    assert len([row for row in found.rows if row["layers"]]) == 1
+    with pytest.raises(SettingError, match="no layer by itself to draw"):
+        found.plot()
+
+
+def test_tables_for_notebooks(comparison: Comparison) -> None:
+    assert comparison.to_frame()["layers"].tolist() == [" + ".join(row["layers"]) for row in comparison.rows]
+    html = comparison._repr_html_()
+    assert html.count("<tr>") == 1 + len(comparison.rows)
+    assert f"{100 * comparison.rows[0]['cv_accuracy']:.1f} %" in html

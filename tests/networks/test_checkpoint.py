@@ -1,0 +1,226 @@
+"""Reading files of parameters, and fitting them to a network that calls them otherwise."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cnncodes.errors import WeightsError
+from cnncodes.networks.checkpoint import KeyRules, digest_of, fit_state, read_state
+
+
+def network(classes: int = 3) -> nn.Module:
+    return nn.ModuleDict(
+        {
+            "conv": nn.Conv2d(3, 4, 3),
+            "bn": nn.BatchNorm2d(4),
+            "block": nn.Sequential(nn.Linear(4, 4)),
+            "head": nn.Linear(4, classes),
+        }
+    )
+
+
+def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        key: torch.randn(value.shape) if value.is_floating_point() else value
+        for key, value in module.state_dict().items()
+    }
+
+
+def fit(module: nn.Module, state: dict[str, torch.Tensor], **options: Any) -> tuple[list[str], bool]:
+    return fit_state(module, state, head="head", rules=options.pop("rules", KeyRules()), source="f.pth", **options)
+
+
+def same(module: nn.Module, state: dict[str, torch.Tensor], *but: str) -> bool:
+    own = module.state_dict()
+    return all(torch.equal(own[key], state[key]) for key in own if not key.startswith(but or ("-",)))
+
+
+class Anything:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('this file ran code')",))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
+    state = state_of(network())
+    path = tmp_path / f"w{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    found = read_state(path)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "ema"])
+def test_wrappers_are_opened(tmp_path: Path, wrapper: str) -> None:
+    state = state_of(network())
+    torch.save({wrapper: state, "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "w.pth")
+    assert read_state(tmp_path / "w.pth").keys() == state.keys()
+
+
+def test_two_wrappers_are_ambiguous(tmp_path: Path) -> None:
+    state = state_of(network())
+    torch.save({"model": state, "ema": state}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"w\.pth: ambiguous, it holds parameters as model, ema"):
+        read_state(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("content", [Anything(), {"state_dict": {}, "args": Anything()}, network()])
+def test_a_file_that_needs_objects_is_refused_and_nothing_runs(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"Python objects .*torch\.save\(model\.state_dict\(\), FILE\)"):
+        read_state(tmp_path / "w.pth")
+
+
+def test_plain_pickle_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Anything()))
+    with pytest.raises(WeightsError, match=r"w\.pth"):
+        read_state(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_rubbish_is_an_error_that_names_the_file(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"w\{suffix}: cannot be read as weights"):
+        read_state(path)
+
+
+def test_no_file_and_no_tensors_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such file"):
+        read_state(tmp_path / "none.pth")
+    torch.save(torch.zeros(3), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="holds no parameters by name"):
+        read_state(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "model.", "backbone.", "_orig_mod.", "module._orig_mod.", "model.backbone."]
+)
+def test_prefixes_are_stripped(prefix: str) -> None:
+    module = network()
+    state = state_of(module)
+    notes, head = fit(module, {prefix + key: value for key, value in state.items()})
+    assert same(module, state)
+    assert notes == []
+    assert head
+
+
+def test_a_prefix_that_the_network_has_itself_stays() -> None:
+    module = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    state = state_of(module)
+    fit(module, state)
+    assert same(module, state)
+
+
+def test_a_part_outside_the_prefix_is_reported_as_not_used() -> None:
+    module = network()
+    state = state_of(module)
+    foreign = {f"backbone.{key}": value for key, value in state.items()} | {"projector.weight": torch.zeros(2)}
+    notes, _ = fit(module, foreign)
+    assert same(module, state)
+    assert notes == ["f.pth: not used: projector.weight"]
+
+
+def test_two_copies_of_the_network_are_ambiguous() -> None:
+    module = network()
+    student = {f"model.{key}": value for key, value in state_of(module).items()}
+    teacher = {f"module.{key}": value for key, value in state_of(module).items()}
+    with pytest.raises(WeightsError, match=r"ambiguous, it holds the network more than once: model\.b.*, module\.b"):
+        fit(module, student | teacher)
+
+
+def test_another_head_and_no_head_are_fine() -> None:
+    module = network(3)
+    state = state_of(network(7))
+    notes, head = fit(module, state)
+    assert same(module, state, "head")
+    assert not head
+    assert notes == [
+        "f.pth: no head for this network (head.weight is (7, 4), expected (3, 4), head.bias is (7,), expected (3,)); "
+        "codes need none"
+    ]
+    module = network(3)
+    notes, head = fit(module, {key: value for key, value in state.items() if not key.startswith("head")})
+    assert same(module, state, "head")
+    assert not head
+    assert "head.weight is missing" in notes[0]
+
+
+def test_missing_misshaped_and_unexpected_keys_are_named() -> None:
+    module = network()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    state = state_of(module)
+    del state["bn.weight"]
+    state["conv.weight"] = torch.zeros(4, 3, 5, 5)
+    state["extra.weight"] = torch.zeros(1)
+    with pytest.raises(WeightsError) as caught:
+        fit(module, state)
+    assert str(caught.value) == (
+        "f.pth: does not fit the network: conv.weight is (4, 3, 5, 5), expected (4, 3, 3, 3), bn.weight is missing; "
+        "not used: extra.weight; another backbone? (--allow-partial leaves these random)"
+    )
+    assert same(module, before)  # refused files change nothing
+
+    notes, _ = fit(module, state, allow_partial=True)
+    assert same(module, state, "conv.weight", "bn.weight")
+    assert torch.equal(module.state_dict()["conv.weight"], before["conv.weight"])
+    assert notes[0] == "f.pth: not used: extra.weight"
+    assert notes[1].endswith("bn.weight is missing; left random")
+
+
+def test_many_keys_are_counted() -> None:
+    with pytest.raises(WeightsError, match=r"conv\.weight is missing, .* and 3 more; "):
+        fit(network(), {"head.bias": torch.zeros(3)})
+
+
+def test_batch_counters_may_be_absent() -> None:
+    module = network()
+    state = state_of(module)
+    counter = state.pop("bn.num_batches_tracked")
+    assert fit(module, state) == ([], True)
+    assert same(module, state | {"bn.num_batches_tracked": counter})
+
+
+def test_renames_and_ignored_parts() -> None:
+    module = network()
+    state = state_of(module)
+    foreign = {key.replace("block.0.", "_blocks.0._fc."): value for key, value in state.items()}
+    foreign["aux.fc.weight"] = torch.zeros(1)
+    rules = KeyRules(renames=((r"^_blocks\.(\d)\._fc\.", r"block.\1."),), ignored=("aux.",))
+    assert fit(module, {f"module.{key}": value for key, value in foreign.items()}, rules=rules) == ([], True)
+    assert same(module, state)
+
+
+def test_half_precision_becomes_the_precision_of_the_network() -> None:
+    module = network()
+    state = {key: value.half() if value.is_floating_point() else value for key, value in state_of(module).items()}
+    fit(module, state)
+    assert module["conv"].weight.dtype == torch.float32
+    assert torch.equal(module["conv"].weight.half(), state["conv.weight"])
+
+
+def test_values_that_are_not_finite_are_noted() -> None:
+    module = network()
+    state = state_of(module)
+    state["block.0.bias"][1] = torch.nan
+    assert fit(module, state)[0] == ["f.pth: holds values that are not finite: block.0.bias"]
+
+
+def test_the_digest_tells_values_names_shapes_and_types_apart() -> None:
+    base = {"a": torch.arange(6.0)}
+    others = [
+        {"b": torch.arange(6.0)},
+        {"a": torch.arange(6.0) + 1},
+        {"a": torch.arange(6.0).reshape(2, 3)},
+        {"a": torch.arange(6.0).to(torch.bfloat16)},
+    ]
+    assert digest_of(base) == digest_of({"a": torch.arange(6.0)})
+    assert len({digest_of(state) for state in [base, *others]}) == 5

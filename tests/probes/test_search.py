@@ -1,0 +1,431 @@
+"""Probes: against plain scikit-learn, with folds that hold what they promise, and no warning lost."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from joblib import parallel_config
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from sklearn.svm import LinearSVC
+
+import cnncodes.probes.search
+from cnncodes.errors import ProbeError, SettingError
+from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.folds import make_folds
+from cnncodes.probes.probe import CodeScaler, make_probe
+from cnncodes.probes.search import C_GRID, fit_probe, search_C
+
+Data = tuple[np.ndarray, np.ndarray]
+PLAIN_SCALERS = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}
+
+
+def plain_probe(clf: str, C: float, scale: str = "standard", class_weight: str | None = None):
+    """The same objective by scikit-learn alone, to a tight tolerance."""
+    if clf == "svm":
+        classifier = LinearSVC(C=C, tol=1e-10, max_iter=100_000, dual=False, class_weight=class_weight)
+    else:
+        classifier = LogisticRegression(C=C, tol=1e-8, max_iter=100_000, class_weight=class_weight)
+    return make_pipeline(PLAIN_SCALERS[scale](), classifier)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    X, y = load_digits(return_X_y=True)
+    kept = np.flatnonzero(y < 5)[:180]
+    alive = X[kept].std(axis=0) > 0.1
+    return X[kept][:, alive], np.array([f"digit {label}" for label in y[kept]])
+
+
+@pytest.fixture(scope="module")
+def long_rows(digits: Data) -> Data:
+    """Fewer rows than columns."""
+    X, y = digits
+    mixing = np.random.default_rng(0).normal(size=(X.shape[1], 300))
+    return np.maximum(X[:60] @ mixing, 0), y[:60]
+
+
+def noisy(n: int = 60, d: int = 30) -> Data:
+    rng = np.random.default_rng(1)
+    y = np.arange(n) % 3
+    return rng.normal(size=(n, d)) + 0.7 * np.eye(3)[y] @ rng.normal(size=(3, d)), y.astype(str)
+
+
+def test_grid_of_C_is_that_of_the_literature():
+    assert len(C_GRID) == 45
+    np.testing.assert_allclose(np.log10(C_GRID[[0, -1]]), [-6, 5])
+    np.testing.assert_allclose(np.diff(np.log10(C_GRID)), 0.25)
+
+
+# ------------------------------------------------------------------------------------------------------------ the probe
+
+
+@pytest.mark.parametrize("scale", PLAIN_SCALERS)
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+def test_probe_decides_as_plain_scikit_learn(clf, scale, digits):
+    X, y = digits
+    ours = make_probe(clf, C=0.01, scale=scale).fit(X, y).decision_function(X)
+    plain = plain_probe(clf, 0.01, scale).fit(X, y).decision_function(X)
+    np.testing.assert_allclose(ours, plain, atol=3e-3 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"clf": "svn"}, "no clf 'svn'. Did you mean 'svm'?"),
+        ({"scale": "standrad"}, "no scale 'standrad'. Did you mean 'standard'?"),
+        ({"C": 0.0}, "must be positive"),
+        ({"C": np.nan}, "must be positive"),
+        ({"C": np.inf}, "finite"),
+        ({"C": 1e300}, "from 1e-12 to 1e+12"),
+        ({"class_weight": "balance"}, "no class weight 'balance'"),
+    ],
+)
+def test_wrong_parameter_is_refused(parameters, message):
+    with pytest.raises(SettingError) as caught:
+        make_probe(**parameters)
+    assert message in str(caught.value)
+
+
+def test_scaler_is_the_standard_one_where_columns_vary(digits):
+    X, _ = digits
+    np.testing.assert_array_equal(CodeScaler().fit_transform(X), StandardScaler().fit_transform(X))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-7])
+def test_nearly_dead_column_that_wakes_up_changes_no_decision(unit, digits):
+    X, y = digits
+    dead = 1e-8 * np.random.default_rng(0).random((len(X), 1)) * (y == y[0])[:, None]
+    constant = np.full((len(X), 1), 3.0)
+    probe = make_probe("svm", C=1.0).fit(unit * np.hstack([X, dead, constant]), y)
+    asleep = probe.decision_function(unit * np.hstack([X, dead, constant]))
+    awake = probe.decision_function(unit * np.hstack([X, dead + 1, constant + 1]))
+    np.testing.assert_allclose(awake, asleep, atol=1e-5)
+    np.testing.assert_allclose(awake, make_probe("svm", C=1.0).fit(X, y).decision_function(X), atol=1e-3)
+
+
+def test_columns_without_any_variation_are_left():
+    np.testing.assert_array_equal(CodeScaler().fit_transform(np.full((4, 2), 7.0)), np.zeros((4, 2)))
+
+
+# ------------------------------------------------------------------------------------------------------------ the folds
+
+
+def test_folds_are_those_of_stratified_k_fold(digits):
+    _, y = digits
+    folds, notes = make_folds(y, cv=4, seed=3)
+    plain = StratifiedKFold(4, shuffle=True, random_state=3).split(y, y)
+    for (train, test), (plain_train, plain_test) in zip(folds, plain, strict=True):
+        np.testing.assert_array_equal(train, plain_train)
+        np.testing.assert_array_equal(test, plain_test)
+    assert notes == []
+
+
+def test_folds_depend_on_the_seed_and_not_on_global_random_state(digits):
+    _, y = digits
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, again, other = (make_folds(y, seed=seed)[0] for seed in (0, 0, 1))
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a[1], b[1]) for a, b in zip(first, other, strict=True))
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_group_stays_on_one_side_and_no_group_is_a_group_of_its_own():
+    y = np.array(["a", "b"] * 30)
+    groups = np.array([f"g{i // 6}" for i in range(36)] + [""] * 24)
+    folds, _ = make_folds(y, groups, cv=3)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(60))
+    for train, test in folds:
+        assert not (set(groups[train]) & set(groups[test])) - {""}
+    assert all((groups[test] == "").any() and (groups[train] == "").any() for train, test in folds)
+
+
+def test_small_class_reduces_the_folds_with_a_note():
+    folds, notes = make_folds(np.array(["a"] * 10 + ["b"] * 3), cv=5)
+    assert len(folds) == 3
+    assert notes == ["3 folds instead of 5: the class 'b' has 3 images"]
+
+
+def test_few_groups_reduce_the_folds_with_a_note():
+    y = np.array(["a"] * 10 + ["b"] * 10)
+    folds, notes = make_folds(y, np.array([f"{i % 10}" for i in range(10)] + ["x"] * 5 + ["y"] * 5), cv=5)
+    assert len(folds) == 2
+    assert notes == ["2 folds instead of 5: the class 'b' has 2 groups"]
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "message"),
+    [
+        (["a"] * 4, None, "one class only, 'a'"),
+        ([], None, "there are no labelled images"),
+        (["a"] * 4 + ["b"], None, "the class 'b' has one image only"),
+        (["a"] * 4 + ["b", "c"], None, "the class 'b' (and 1 more) has one image only"),
+        (["a"] * 4 + ["b"] * 4, list("wxyz") + ["g"] * 4, "the class 'b' has one group only"),
+    ],
+)
+def test_labels_that_cannot_be_cross_validated_say_what_to_do(y, groups, message):
+    with pytest.raises(ProbeError) as caught:
+        make_folds(np.array(y, str), None if groups is None else np.array(groups))
+    assert message in str(caught.value)
+    assert "add " in str(caught.value) or "at least two" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_fewer_than_two_folds_are_refused():
+    with pytest.raises(SettingError, match=r"1 folds; .* at least 2"):
+        make_folds(np.array(["a", "b"] * 5), cv=1)
+
+
+# ----------------------------------------------------------------------------------------------------------- the search
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+@pytest.mark.parametrize("data", ["digits", "long_rows", "two classes"])
+def test_search_agrees_with_a_plain_loop_over_folds(clf, data, class_weight, digits, long_rows):
+    X, y = long_rows if data == "long_rows" else digits
+    if data == "two classes":
+        kept = np.isin(y, ["digit 1", "digit 4"])
+        X, y = X[kept], y[kept]
+    Cs = np.array([1e-5, 1e-3, 0.1])
+    search = search_C(X, y, clf=clf, Cs=Cs, cv=3, class_weight=class_weight)
+    folds = list(StratifiedKFold(3, shuffle=True, random_state=0).split(X, y))
+    plain = [[plain_probe(clf, C, class_weight=class_weight).fit(X[a], y[a]) for C in Cs] for a, _ in folds]
+    accuracy = [[probe.score(X[b], y[b]) for probe in row] for row, (_, b) in zip(plain, folds, strict=True)]
+    # an out-of-fold value next to the border may fall on either side of it
+    np.testing.assert_allclose(search.accuracy, accuracy, atol=1.01 / len(folds[0][1]))
+    chosen = list(Cs).index(search.C)
+    for row, (_, b) in zip(plain, folds, strict=True):
+        expected = row[chosen].decision_function(X[b]).reshape(len(b), -1)
+        np.testing.assert_allclose(search.decision[b], expected, atol=5e-3 * np.abs(expected).max())
+    assert search.classes.tolist() == sorted(set(y))
+
+
+def test_predictions_are_those_of_the_chosen_C(digits):
+    X, y = digits
+    search = search_C(X, y, Cs=[1e-5, 1e-3, 0.1])
+    fold_accuracy = search.accuracy[:, search.Cs.tolist().index(search.C)]
+    sizes = [len(test) for _, test in search.folds]
+    assert np.mean(search.predictions == y) == pytest.approx(np.average(fold_accuracy, weights=sizes))
+
+
+def test_one_standard_error_chooses_the_most_regularised_of_those_as_good():
+    X, y = noisy(200)
+    best, simple = (search_C(X, y, one_se=one_se) for one_se in (False, True))
+    np.testing.assert_array_equal(best.accuracy, simple.accuracy)
+    means = best.accuracy.mean(axis=0)
+    at = best.Cs.tolist().index(best.C)
+    error = best.accuracy[:, at].std(ddof=1) / np.sqrt(5)
+    assert means[at] == means.max()
+    assert simple.C == best.Cs[means >= means[at] - error].min() < best.C
+
+
+def test_folds_in_parallel_give_what_one_after_the_other_gives(digits):
+    alone, together = (search_C(*digits, Cs=[1e-3, 0.1], n_jobs=n_jobs) for n_jobs in (None, 2))
+    np.testing.assert_array_equal(alone.decision, together.decision)
+
+
+def test_of_values_that_are_as_accurate_that_of_the_best_probabilities_is_chosen():
+    X, y = noisy(90)
+    Cs = np.logspace(-6, 1, 15)
+    search = search_C(X, y, Cs=Cs)
+    folds, _ = make_folds(y)
+    truth = y.astype(int)
+    accuracies, scores = [], []
+    for C in Cs:
+        decision = np.empty((90, 3))
+        for train, test in folds:
+            decision[test] = plain_probe("svm", C).fit(X[train], y[train]).decision_function(X[test])
+        chances = softmax(decision, fit_temperature(decision, truth))
+        accuracies.append(np.mean(decision.argmax(axis=1) == truth))
+        scores.append(((chances - np.eye(3)[truth]) ** 2).sum(axis=1).mean())
+    best = max(accuracies)
+    close = np.array(accuracies) >= best - np.sqrt(best * (1 - best) / 90)
+    assert 2 <= close.sum() < 15
+    assert Cs[close][np.array(scores)[close].argmin()] == search.C
+
+
+def test_values_that_are_all_right_are_no_reason_for_a_note(digits):
+    X, y = digits
+    X = X + 100 * np.eye(5, X.shape[1])[np.unique(y, return_inverse=True)[1]]
+    search = search_C(X, y, Cs=[1e-2, 1.0, 100.0], scale="none")
+    assert (search.accuracy == 1).all()
+    assert search.notes == []
+
+
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+def test_codes_too_large_to_compute_with_are_an_error_that_says_what_to_do(clf):
+    X, y = noisy(60)
+    huge = (X * np.float32(1e35)).astype(np.float32)
+    with pytest.raises(ProbeError, match="--scale standard"), np.errstate(all="ignore"):
+        search_C(huge, y, clf=clf, scale="none", Cs=[1.0])
+
+
+def test_best_value_at_the_edge_of_the_grid_is_noted():
+    X, y = noisy(300)
+    inner = search_C(X, y)
+    assert not any("edge" in note for note in inner.notes)
+    at = int(np.argmax(C_GRID == inner.C))
+    edge = search_C(X, y, Cs=C_GRID[at:])
+    assert edge.C == inner.C
+    assert any(f"the best C, {inner.C:g}, lies at the edge" in note for note in edge.notes)
+
+
+def test_edge_where_the_accuracy_no_longer_changes_calls_for_no_wider_grid():
+    X, y = noisy(300)
+    inner = search_C(X, y, Cs=[1e-3, 1e-2])
+    held = [inner.C, inner.C * (1 + 1e-9), inner.C * (1 + 2e-9), inner.C * (1 + 3e-9)]
+    (note,) = (note for note in search_C(X, y, Cs=held).notes if "edge" in note)
+    assert note.endswith("the accuracy no longer changes towards it")
+
+
+def test_one_standard_error_never_chooses_less_regularisation(monkeypatch):
+    X, y = noisy()
+    usual = search_C(X, y)
+    # The likeliest of those that are close may be more regularised than any within an error that is nearly none.
+    monkeypatch.setattr(cnncodes.probes.search, "_most_regularised", lambda accuracy: accuracy.shape[1] - 1)
+    assert search_C(X, y, one_se=True).C == usual.C < C_GRID[-1]
+
+
+def test_order_of_the_grid_does_not_matter():
+    X, y = noisy()
+    up, down = search_C(X, y, Cs=[1e-3, 1e-2, 1.0]), search_C(X, y, Cs=[1.0, 1e-2, 1e-3])
+    assert up.C == down.C
+    np.testing.assert_array_equal(up.decision, down.decision)
+    np.testing.assert_array_equal(up.Cs, down.Cs)
+
+
+def test_arrays_of_the_caller_are_left_alone():
+    X, y = noisy()
+    before = X.copy()
+    X.setflags(write=False)
+    search_C(X, y, Cs=[1e-2, 1.0])
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_codes_that_are_not_finite_are_refused(bad):
+    X, y = noisy()
+    X[3, 4] = bad
+    with pytest.raises(ProbeError, match="1 of 60 images are not finite"):
+        search_C(X, y)
+
+
+# ------------------------------------------------------------------------------------------------- nothing is swallowed
+
+
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+def test_fit_that_does_not_converge_becomes_a_note_that_says_what_to_do(clf, monkeypatch):
+    X, y = noisy()
+    monkeypatch.setattr(cnncodes.probes.search, "MAX_ITER", 1)
+    search = search_C(X, y, clf=clf, Cs=[1e-2, 1.0, 100.0])
+    (note,) = (note for note in search.notes if "converge" in note)
+    assert "of 15 fits did not converge within 1 steps" in note
+    assert "chosen C is" in note
+    assert "--scale standard" in note
+    assert "-C" in note
+
+
+def test_convergence_note_counts_the_fits_and_names_their_C():
+    converged = np.array([[True, True, False], [True, False, False]])
+    Cs = np.array([0.1, 1.0, 10.0])
+    (note,) = cnncodes.probes.search._unconverged(converged, Cs, best=0)
+    assert "3 of 6 fits" in note
+    assert "C = 1 to 10; the chosen C is not among them" in note
+    (note,) = cnncodes.probes.search._unconverged(converged, Cs, best=1)
+    assert "the chosen C is among them" in note
+    assert cnncodes.probes.search._unconverged(np.ones((2, 3), bool), Cs, best=0) == []
+
+
+def test_final_fit_that_does_not_converge_is_noted_as_well(monkeypatch):
+    X, y = noisy()
+    make = cnncodes.probes.search.make_probe
+    monkeypatch.setattr(
+        cnncodes.probes.search, "make_probe", lambda clf, **options: make(clf, **{**options, "max_iter": 1})
+    )
+    _, search = fit_probe(X, y, clf="logreg", C=10.0)
+    assert [note for note in search.notes if "the fit to all images did not converge" in note]
+
+
+def test_fit_probe_fits_all_rows_with_the_chosen_C(digits):
+    X, y = digits
+    probe, search = fit_probe(X, y, clf="svm", cv=3)
+    assert probe[-1].C == search.C
+    expected = plain_probe("svm", search.C).fit(X, y).decision_function(X)
+    np.testing.assert_allclose(probe.decision_function(X), expected, atol=5e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("C", [1.0, 1e5])
+def test_probe_that_is_kept_is_the_one_that_was_cross_validated(C, long_rows):
+    X, y = long_rows
+    probe, search = fit_probe(X, y, clf="logreg", C=C, cv=3)
+    alike = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=500)
+    scaler = CodeScaler().fit(X)
+    expected = alike.fit(scaler.transform(X), y).decision_function(scaler.transform(X))
+    np.testing.assert_allclose(probe.decision_function(X), expected, atol=5e-3 * np.abs(expected).max())
+    train, test = search.folds[0]
+    scaler = CodeScaler().fit(X[train])
+    expected = alike.fit(scaler.transform(X[train]), y[train]).decision_function(scaler.transform(X[test]))
+    np.testing.assert_allclose(search.decision[test], expected, atol=5e-3 * np.abs(expected).max())
+    assert search.notes == []
+
+
+def test_folds_in_threads_leave_the_warnings_of_the_process_alone(monkeypatch):
+    X, y = noisy()
+    seen, path = [], cnncodes.probes.search.fit_path
+
+    def watched(*arguments, **options):
+        seen.append(warnings.showwarning)
+        return path(*arguments, **options)
+
+    monkeypatch.setattr(cnncodes.probes.search, "fit_path", watched)
+    monkeypatch.setattr(cnncodes.probes.search, "MAX_ITER", 1)
+    before = warnings.showwarning, list(warnings.filters)
+    with parallel_config(backend="threading", n_jobs=2):
+        search = search_C(X, y, Cs=[1e-2, 1.0, 100.0])
+    assert (warnings.showwarning, list(warnings.filters)) == before
+    assert len(set(map(id, seen))) == 1  # no fold catches warnings for itself: another thread would lose them
+    assert any("did not converge" in note for note in search.notes)
+
+
+def test_a_warning_inside_a_fold_becomes_a_note(monkeypatch):
+    X, y = noisy()
+    path = cnncodes.probes.search.fit_path
+
+    def warning(*arguments, **options):
+        warnings.warn("columns are odd", UserWarning, stacklevel=1)
+        return path(*arguments, **options)
+
+    monkeypatch.setattr(cnncodes.probes.search, "fit_path", warning)
+    search = search_C(X, y, Cs=[1e-2, 1.0])
+    assert [note for note in search.notes if "odd" in note] == ["in cross-validation: columns are odd"]
+
+
+@pytest.mark.parametrize("C", ["automatic", -1, None])
+def test_wrong_C_is_refused(C):
+    with pytest.raises(SettingError, match="'auto' or a positive number"):
+        fit_probe(*noisy(), C=C)
+
+
+def test_folds_run_in_parallel_where_that_pays(digits, monkeypatch):
+    asked = []
+
+    class Watched(cnncodes.probes.search.Parallel):
+        def __init__(self, n_jobs=None, **options):
+            asked.append(n_jobs)
+            super().__init__(n_jobs=n_jobs, **options)
+
+    monkeypatch.setattr(cnncodes.probes.search, "Parallel", Watched)
+    monkeypatch.setattr(cnncodes.probes.search, "cpu_count", lambda: 2)
+    few = search_C(*digits, Cs=[0.1], n_jobs="auto")
+    monkeypatch.setattr(cnncodes.probes.search, "PARALLEL", digits[0].size)
+    many = search_C(*digits, Cs=[0.1], n_jobs="auto")
+    with parallel_config(backend="threading", n_jobs=3):
+        search_C(*digits, Cs=[0.1], n_jobs="auto")
+    assert asked == [None, 2, None]
+    np.testing.assert_array_equal(few.decision, many.decision)

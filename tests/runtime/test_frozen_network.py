@@ -1,0 +1,259 @@
+"""One network on several devices, with more images than their memory holds; the same code runs on GPUs."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cnncodes.extraction.extract
+import cnncodes.runtime.forward
+import cnncodes.runtime.frozen_network
+from cnncodes import extract, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.errors import DeviceError, MismatchError
+from cnncodes.extraction.in_memory import compute_codes, in_memory
+from cnncodes.extraction.settings import Settings, build_network
+from cnncodes.images.loading import load_images
+from cnncodes.runtime.forward import fold
+from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.precision import reference_photos
+
+LIMIT = "images that the memory of the device holds"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def auto_precision() -> None:
+    """``auto`` is what this machine makes of it."""
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Make the device run out of memory for larger batches than ``memory[LIMIT]``."""
+    held = {LIMIT: 1000}
+    plain = cnncodes.runtime.forward.Forward.forward
+
+    def forward(self: cnncodes.runtime.forward.Forward, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(batch) > held[LIMIT]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, batch)
+
+    monkeypatch.setattr(cnncodes.runtime.forward.Forward, "forward", forward)
+    return held
+
+
+def settings(**options: Any) -> Settings:
+    return Settings(layers="penultimate", precision="fp32", dtype="float32", **options)
+
+
+def test_a_batch_that_the_memory_does_not_hold_is_halved_until_it_does(memory: dict[str, int]) -> None:
+    memory[LIMIT] = 3
+    network = build_network(settings(batch_size=16))
+    assert network.batch_size == 2
+    assert network.describe()["runtime"]["batch_size"] == 2
+    assert [note.split(":")[0] for note in network.notes] == [
+        f"{size} images at once are too many for the memory of cpu" for size in (16, 8, 4)
+    ]
+
+
+def test_memory_that_runs_out_later_costs_no_codes(memory: dict[str, int], small_sample: Path, tmp_path: Path) -> None:
+    network = build_network(settings(batch_size=8))
+    images = load_images(small_sample)
+    expected = in_memory(images, network).codes["penultimate"]
+    memory[LIMIT] = 5
+    codes = in_memory(images, network).codes["penultimate"]
+    assert network.batch_size == 4
+    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_failed_for_lack_of_memory_does_not_keep_memory(memory: dict[str, int]) -> None:
+    network = build_network(settings(batch_size=16))
+    alive: list[weakref.ref[torch.Tensor]] = []
+    plain = network._forwards[0].forward
+
+    def forward(batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        assert all(ref() is None for ref in alive), "the maps of a batch that failed are still there"
+        maps = torch.zeros(len(batch), 1000)
+        alive.append(weakref.ref(maps))
+        return plain(batch)  # fails while `maps` is held
+
+    network._forwards[0].forward = forward
+    memory[LIMIT] = 2
+    network(reference_photos(network.backbone.preprocessing))
+    assert network.batch_size == 2
+
+
+def test_a_compiled_network_goes_on_uncompiled_with_smaller_batches(memory: dict[str, int]) -> None:
+    network = build_network(settings(batch_size=8))
+    photos = reference_photos(network.backbone.preprocessing)
+    expected = network(photos)["penultimate"]
+
+    class Compiled(torch.nn.Module):  # for one size, as the compiler makes it
+        def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            assert len(batch) == 8, "this would have been compiled again"
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network._forwards, network.compiled = [Compiled()], True
+    np.testing.assert_allclose(network(photos)["penultimate"], expected, rtol=1e-4, atol=1e-5)
+    assert network.batch_size == 4
+    assert network.describe()["runtime"]["compiled"] is False
+
+
+def test_one_image_that_the_memory_does_not_hold_is_an_error(memory: dict[str, int]) -> None:
+    memory[LIMIT] = 0
+    with pytest.raises(DeviceError, match="does not hold one image of 224 pixels"):
+        build_network(settings())
+
+
+def test_all_devices_are_used_and_give_the_same_codes(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(small_sample, tmp_path / "one.h5", layers=["layer3"], workers=1)
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "devices_of", lambda device: [device, device])
+    used: Counter[int] = Counter()
+    plain = FrozenNetwork._batch
+
+    def counted(self: FrozenNetwork, pixels: torch.Tensor, size: int, replica: int) -> dict[str, np.ndarray]:
+        used[id(self._forwards[replica])] += 1
+        return plain(self, pixels, size, replica)
+
+    network = build_network(Settings(layers="layer3"))
+    network.warm_up()
+    assert len({id(forward) for forward in network._forwards}) == 2
+    monkeypatch.setattr(FrozenNetwork, "_batch", counted)
+    for replica in range(4):
+        network(reference_photos(network.backbone.preprocessing), replica)
+    assert list(used.values()) == [2, 2]
+    extract(small_sample, tmp_path / "two.h5", layers=["layer3"], workers=4)
+    np.testing.assert_array_equal(load_codes(tmp_path / "two.h5", "layer3"), load_codes(tmp_path / "one.h5", "layer3"))
+
+
+def test_a_file_says_that_its_network_could_not_be_compiled(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compiled", fail)
+    done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=True)
+    assert any("could not be compiled, and runs as it is (no compiler)" in note for note in done.notes)
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        assert file.description["runtime"]["compiled"] is False
+    again = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=False)
+    assert again.computed == 0
+
+
+@pytest.mark.parametrize("kind", ["convolution", "normalisation", "hook", "plain"])
+def test_what_is_called_twice_or_hooked_is_not_folded(kind: str) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
+            self.norm, self.other = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            self.norm.running_var.fill_(9.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.norm(self.a(x)))
+            x = self.a(x) if kind == "convolution" else self.b(x)
+            return self.norm(x) if kind == "normalisation" else self.other(x)
+
+    network = Twice().eval()
+    if kind == "hook":
+        network.norm.register_forward_hook(lambda module, args, output: output * 2)
+    folded, is_folded = fold(torch.fx.symbolic_trace(network))
+    x = torch.randn(2, 3, 9, 9)
+    with torch.inference_mode():
+        assert torch.allclose(folded(x), network(x), atol=1e-5)
+    assert is_folded == (kind == "plain")
+
+
+def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FrozenNetwork, "compile_where_it_pays", lambda *arguments: pytest.fail("asked the clock"))
+    monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: None)
+    fusible = cnncodes.runtime.frozen_network.can_be_fused
+    for fewest, fused, expected in ((22, False, True), (23, False, False), (22, True, False)):  # parts of 23 and 22
+        monkeypatch.setattr(
+            cnncodes.runtime.frozen_network, "can_be_fused", lambda *about, fused=fused: fused and fusible(*about)
+        )
+        monkeypatch.setattr(cnncodes.extraction.extract, "SHARD_COMPILED", fewest)
+        for part in (1, 2):
+            out = tmp_path / f"{fewest}-{fused}-{part}.h5"
+            extract(small_sample, out, layers=["layer1"], shard=(part, 2))
+            with CodesFile.open(out) as file:
+                assert file.description["runtime"]["compiled"] is expected
+
+
+def test_codes_that_are_not_finite_are_a_recorded_failure(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = FrozenNetwork.__call__
+
+    def broken(self: FrozenNetwork, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
+        codes = plain(self, pixels, replica)
+        codes["layer1"][0, 3] = np.nan
+        return codes
+
+    monkeypatch.setattr(FrozenNetwork, "__call__", broken)
+    done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], batch_size=16, workers=1)
+    assert (done.ok, done.failed) == (42, 3)
+    assert set(done.failures) == {load_images(small_sample).ids[row] for row in (0, 16, 32)}
+    assert "not finite numbers; extract with --precision fp32" in next(iter(done.failures.values()))
+
+
+def test_new_images_are_not_worth_a_compilation(
+    sample_codes: Path, small_sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CodesFile.open(sample_codes) as file:
+        description = {**file.description, "runtime": {**file.description["runtime"], "compiled": True}}
+    monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: pytest.fail("compiled"))
+    computed = compute_codes(load_images(small_sample / "test"), description)
+    np.testing.assert_array_equal(computed.codes["layer3"], load_codes(sample_codes, "layer3", split="test"))
+
+
+def test_a_description_that_lacks_a_setting_is_refused(sample_codes: Path, small_sample: Path) -> None:
+    with CodesFile.open(sample_codes) as file:
+        description = {name: value for name, value in file.description.items() if name != "dtype"}
+    with pytest.raises(MismatchError, match=r"lacks 'dtype'.*extract again"):
+        compute_codes(load_images(small_sample), description)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+def test_a_gpu_gives_the_codes_of_the_processor(small_sample: Path, precision: str) -> None:
+    images = load_images(small_sample)
+    expected = in_memory(images, build_network(settings(device="cpu"))).codes["penultimate"]
+    network = build_network(Settings(layers="penultimate", precision=precision, device="cuda", dtype="float32"))
+    codes = in_memory(images, network).codes["penultimate"].astype(np.float32)
+    cosines = (codes * expected).sum(1) / np.linalg.norm(codes, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.min() >= 0.998
+    if precision == "fp32":  # in full: TF32 is a hundred times as far away
+        assert np.abs(codes - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.gpu
+def test_a_batch_too_large_for_a_gpu_is_halved() -> None:
+    memory = torch.cuda.get_device_properties(0).total_memory
+    network = build_network(settings(device="cuda", batch_size=2 ** int(np.log2(memory / 2**20))))
+    assert "too many" in network.notes[0]
+    network(reference_photos(network.backbone.preprocessing))
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_a_compiled_network_on_a_gpu_gives_the_same_codes(small_sample: Path) -> None:
+    images = load_images(small_sample)
+    plain, compiled = (
+        in_memory(images, build_network(Settings(layers="penultimate", device="cuda", compile=compile)))
+        for compile in (False, True)
+    )
+    a, b = (found.codes["penultimate"].astype(np.float32) for found in (plain, compiled))
+    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() >= 0.9995

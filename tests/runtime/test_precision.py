@@ -1,0 +1,298 @@
+"""Fewer bits, integer resizing, reduced decoding, compiled code: the codes stay what they are in float32."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+import cnncodes.runtime.frozen_network
+from cnncodes import extract, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.errors import CodesRangeError, MismatchError, SettingError
+from cnncodes.extraction.in_memory import in_memory
+from cnncodes.extraction.settings import Settings, build_network
+from cnncodes.images.decoding import decode
+from cnncodes.images.loading import load_images
+from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.runtime.precision import MIN_COSINE, fits_float16, largest_difference, lowest_cosine, reference_photos
+from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
+
+FULL = {"precision": "fp32", "dtype": "float32"}
+PLAIN = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def auto_precision() -> None:
+    """``auto`` is what this machine makes of it."""
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Twenty crops of two photographs, as JPEG files of many sizes."""
+    folder, rng = tmp_path_factory.mktemp("crops"), np.random.default_rng(0)
+    paths = []
+    for i in range(20):
+        photo = sklearn_photo(["china.jpg", "flower.jpg"][i % 2])
+        width, height = rng.integers(200, 420, 2).tolist()
+        left, top = int(rng.integers(0, photo.width - width)), int(rng.integers(0, photo.height - height + 1))
+        paths.append(folder / f"{i}.jpg")
+        photo.crop((left, top, left + width, top + height)).save(paths[-1], quality=90)
+    return paths
+
+
+def sklearn_photo(name: str) -> Image.Image:
+    import sklearn
+
+    return Image.open(Path(sklearn.__file__).parent / "datasets" / "images" / name)
+
+
+@pytest.fixture(scope="module")
+def plain_torchvision(crops: list[Path]) -> np.ndarray:
+    return codes_by_torchvision(crops)
+
+
+def codes_by_torchvision(paths: list[Path]) -> np.ndarray:
+    """Codes by torchvision alone: its network, its transforms, PIL images, one at a time."""
+    weights = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1
+    model = torchvision.models.mobilenet_v2()
+    model.load_state_dict(torch.load(shipped_path(EMBEDDED_WEIGHTS), weights_only=True))
+    model.classifier = torch.nn.Identity()
+    model.eval()
+    with torch.inference_mode():
+        codes = [model(weights.transforms()(Image.open(path).convert("RGB"))[None]) for path in paths]
+    return torch.cat(codes).numpy()
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.parametrize("settings", [{"precision": "fp32"}, {"precision": "bf16"}, {}], ids=["fp32", "bf16", "auto"])
+def test_every_path_agrees_with_plain_torchvision(
+    crops: list[Path], plain_torchvision: np.ndarray, settings: dict
+) -> None:
+    network = build_network(Settings(layers="penultimate", **settings))
+    codes = in_memory(load_images(crops), network).codes["penultimate"]
+    least = 0.99995 if network.precision == "fp32" else 0.998
+    assert cosines(codes, plain_torchvision).min() >= least
+
+
+def test_exact_codes_are_those_of_plain_torchvision(
+    crops: list[Path], plain_torchvision: np.ndarray, tmp_path: Path
+) -> None:
+    """Also of large JPEG files, which are decoded at reduced scale without the option."""
+    large = [tmp_path / "china.jpg", tmp_path / "flower.jpg"]
+    for path in large:
+        sklearn_photo(path.name).resize((2000, 1335)).save(path, quality=90)
+    expected = np.concatenate([plain_torchvision, codes_by_torchvision(large)])
+    differences = []
+    for exact in (True, False):
+        network = build_network(Settings(layers="penultimate", exact_decode=exact, **FULL))
+        codes = in_memory(load_images([*crops, *large]), network).codes["penultimate"]
+        differences.append(np.linalg.norm(codes - expected, axis=1) / np.linalg.norm(expected, axis=1))
+    assert differences[0].max() < 1e-5
+    assert differences[1].max() > 1e-3
+
+
+def test_bfloat16_needs_the_first_layers_in_float32(crops: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_images(crops)
+    wanted = in_memory(images, build_network(Settings(layers="penultimate", **FULL))).codes["penultimate"]
+    network = build_network(Settings(layers="penultimate", precision="bf16"))
+    assert network.leading == 2
+    kept = cosines(in_memory(images, network).codes["penultimate"], wanted).min()
+    network._lower("bf16", 0)
+    assert cosines(in_memory(images, network).codes["penultimate"], wanted).min() < kept - 0.001
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "LEADING", (0,))
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "has_fast_bf16", lambda device: True)
+    auto = build_network(Settings(layers="penultimate"))
+    assert auto.precision == "fp32"
+    assert "the codes in bf16 agree with float32 to cosine 0.99" in auto.notes[0]
+    forced = build_network(Settings(layers="penultimate", precision="bf16"))
+    assert (forced.precision, len(forced.notes)) == ("bf16", 1)
+
+
+def test_precision_does_not_depend_on_the_layers_that_are_wanted() -> None:
+    described = [build_network(Settings(layers=layers, precision="bf16")).describe() for layers in ("layer1", "layer4")]
+    assert described[0]["runtime"] == described[1]["runtime"]
+    assert described[0]["runtime"]["leading_float32"] == 2
+
+
+def test_large_photographs_are_decoded_at_reduced_scale_and_keep_their_codes() -> None:
+    photo = sklearn_photo("china.jpg").resize((4000, 2669), Image.Resampling.BICUBIC)
+    data = io.BytesIO()
+    photo.save(data, "JPEG", quality=92)
+    assert decode(data.getvalue(), enough=PLAIN.enough).shape == (3, 667, 1000)
+    assert decode(data.getvalue(), enough=PLAIN.override(mode="squash").enough).shape == (3, 667, 1000)
+    assert decode(data.getvalue(), enough=PLAIN.override(exact=True).enough).shape == (3, 2669, 4000)
+    data_small = io.BytesIO()
+    photo.resize((700, 511)).save(data_small, "JPEG")
+    assert decode(data_small.getvalue(), enough=PLAIN.enough).shape == (3, 511, 700)
+    squares = [PLAIN.geometry(torch.from_numpy(decode(data.getvalue(), enough=e))) for e in (PLAIN.enough, None)]
+    difference = (squares[0].int() - squares[1].int()).abs().float()
+    assert 0 < difference.mean() < 1
+    network = build_network(Settings(layers="penultimate", **FULL))
+    codes = network(torch.stack(squares))["penultimate"]
+    assert cosines(codes[:1], codes[1:])[0] >= 0.999
+
+
+def test_reference_photos_are_photographs() -> None:
+    photos = reference_photos(PLAIN)
+    assert photos.shape == (8, 3, 224, 224)
+    assert photos.float().std(dim=(1, 2, 3)).min() > 20
+    assert len({photo.numpy().tobytes() for photo in photos}) == 8
+
+
+def test_lowest_cosine_by_hand() -> None:
+    a = {"x": np.array([[1.0, 0.0], [0.0, 0.0]]), "y": np.array([[3.0, 4.0], [1.0, 1.0]])}
+    assert lowest_cosine(a, a) == 1.0
+    b = {"x": np.array([[2.0, 0.0], [0.0, 0.0]]), "y": np.array([[4.0, 3.0], [1.0, 1.0]])}
+    assert lowest_cosine(a, b) == pytest.approx(24 / 25)
+    broken = {"x": a["x"], "y": np.full((2, 2), np.nan)}
+    assert not lowest_cosine(a, broken) >= MIN_COSINE
+
+
+def test_largest_difference_by_hand() -> None:
+    a = {"x": np.array([[1.0, 0.0], [0.0, 0.0]]), "y": np.array([[3.0, 4.0], [1.0, 1.0]])}
+    assert largest_difference(a, a) == 0.0
+    b = {"x": np.array([[1.0, 0.25], [0.0, 0.0]]), "y": np.array([[3.0, 4.0], [1.0, 3.0]])}
+    assert largest_difference(a, b) == 0.5  # of y; 0.25 of x
+    assert largest_difference(a, {name: 2 * codes for name, codes in a.items()}) == 1.0
+    assert np.isnan(largest_difference(a, {"x": a["x"], "y": np.full((2, 2), np.nan)}))
+
+
+# Storage
+
+
+def test_codes_are_kept_in_float16_where_it_holds_them(small_sample: Path, tmp_path: Path) -> None:
+    half, full = tmp_path / "half.h5", tmp_path / "full.h5"
+    extract(small_sample, half, layers=["layer3", "penultimate"], precision="fp32")
+    extract(small_sample, full, layers=["layer3", "penultimate"], **FULL)
+    with CodesFile.open(half) as file:
+        assert file.dtype == {"layer3": "float16", "penultimate": "float16"}
+        assert file.description["dtype"] == "auto"
+    with CodesFile.open(full) as file:
+        assert file.dtype == {"layer3": "float32", "penultimate": "float32"}
+    for layer in ("layer3", "penultimate"):
+        expected = load_codes(full, layer).astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(load_codes(half, layer), expected)
+    with pytest.raises(MismatchError, match="dtype is 'auto', asked 'float32'"):
+        extract(small_sample, half, dtype="float32")
+    extract(small_sample, half)  # what was not asked is as the file has it
+
+
+def test_what_float16_does_not_hold_is_found_out() -> None:
+    codes = np.random.default_rng(0).random((8, 100)).astype(np.float32)
+    assert fits_float16(codes)
+    assert fits_float16(codes * 4000)
+    assert not fits_float16(codes * 5000)  # other images may have larger ones
+    assert not fits_float16(codes * 1e-6)
+
+
+def test_codes_too_large_for_float16_are_not_kept_wrong(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The codes of the photographs fit, those of the images do not: the file goes over to float32 and is complete."""
+    plain = cnncodes.runtime.frozen_network.FrozenNetwork._codes
+    scale = {"": 1.0}
+
+    def larger(self: cnncodes.runtime.frozen_network.FrozenNetwork, *about: Any) -> dict[str, np.ndarray]:
+        return {name: codes * np.float32(scale[""]) for name, codes in plain(self, *about).items()}
+
+    monkeypatch.setattr(cnncodes.runtime.frozen_network.FrozenNetwork, "_codes", larger)
+    build = cnncodes.extraction.extract.build_network
+
+    def build_then_scale(settings: Settings) -> cnncodes.runtime.frozen_network.FrozenNetwork:
+        scale[""] = 1.0
+        network = build(settings)
+        scale[""] = 1e6
+        return network
+
+    monkeypatch.setattr(cnncodes.extraction.extract, "build_network", build_then_scale)
+    done = extract(small_sample, tmp_path / "codes.h5", layers=["penultimate"], precision="fp32")
+    assert done.ok == 45
+    assert any("float32" in note for note in done.notes)
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        assert file.dtype == {"penultimate": "float32"}
+        assert np.isfinite(file.codes("penultimate")).all()
+        assert file.codes("penultimate").max() > 1e5
+        assert len(file.verify()) == 0
+
+
+def test_a_writer_refuses_what_its_file_cannot_hold(small_sample: Path, tmp_path: Path) -> None:
+    from cnncodes.codes.writer import CodesWriter
+
+    extract(small_sample, tmp_path / "codes.h5", layers=["layer1"])
+    with CodesWriter(tmp_path / "codes.h5") as file:
+        before = file.codes("layer1", np.array([3]))
+        with pytest.raises(CodesRangeError, match="codes of layer1 exceed 65504"):
+            file.write(np.array([3]), {"layer1": before * np.float32(1e6)}, file.sha256[[3]])
+        np.testing.assert_array_equal(file.codes("layer1", np.array([3])), before)
+
+
+def test_no_such_type_of_codes() -> None:
+    with pytest.raises(SettingError, match=r"no type of codes 'float61'\. Did you mean 'float16'"):
+        build_network(Settings(dtype="float61"))
+
+
+# Compiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_codes_are_the_codes(crops: list[Path], precision: str) -> None:
+    images = load_images(crops)
+    plain = build_network(Settings(layers=["layer3", "penultimate"], precision=precision, dtype="float32"))
+    fast = build_network(Settings(layers=["layer3", "penultimate"], precision=precision, dtype="float32", compile=True))
+    codes = in_memory(images, plain).codes
+    torch._dynamo.utils.counters.clear()
+    by_one, by_three = (in_memory(images, fast, workers=workers).codes for workers in (1, 3))
+    assert fast.notes == []
+    assert torch._dynamo.utils.counters["frames"]["ok"] == 1, "each worker compiled it again"
+    for name in codes:
+        np.testing.assert_array_equal(by_one[name], by_three[name])
+        assert (codes[name] != by_one[name]).any(), "it did not run compiled"
+        assert cosines(codes[name], by_one[name]).min() >= (0.999999 if precision == "fp32" else 0.9995)
+    alone = in_memory(load_images(crops[:1]), fast).codes["layer3"]
+    np.testing.assert_array_equal(alone, by_one["layer3"][:1])
+
+
+def test_where_it_cannot_be_compiled_it_runs_as_it_is(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compiled", fail)
+    done = extract(small_sample, tmp_path / "a.h5", layers=["layer3"], compile=True)
+    assert "the network could not be compiled, and runs as it is (no C++ compiler)" in done.notes
+    extract(small_sample, tmp_path / "b.h5", layers=["layer3"])
+    np.testing.assert_array_equal(load_codes(tmp_path / "a.h5", "layer3"), load_codes(tmp_path / "b.h5", "layer3"))
+
+
+def test_code_that_computes_something_else_is_not_used(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(forward: torch.nn.Module, batch: torch.Tensor) -> object:
+        return lambda batch: {name: codes.flip(1) for name, codes in forward(batch).items()}
+
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compiled", wrong)
+    done = extract(small_sample, tmp_path / "a.h5", layers=["layer3"], compile=True)
+    assert "its codes agree with the uncompiled ones only to cosine" in done.notes[-1]
+
+
+def test_compiling_is_for_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network(Settings(layers=["layer1"]))
+    network.compile_where_it_pays(900, 2)
+    assert not network.compiled
+    network.compile_where_it_pays(10_000_000, 2)
+    assert network.compiled
+    assert network.describe()["runtime"]["compiled"]
+    network.compile_where_it_pays(10_000, 1_000_000)
+    assert not network.compiled
