@@ -17,8 +17,11 @@ from cnncodes.system.shipped import SAMPLE, shipped_path
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread_of_blas() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The problems are small: on a busy machine the threads would wait for each other longer than they compute."""
+    import torch
+
+    torch.set_num_threads(1)
     with threadpool_limits(limits=1, user_api="blas"):
         yield
 
