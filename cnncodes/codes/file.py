@@ -25,7 +25,7 @@ from cnncodes.codes.layout import (
     checksum,
     open_columns,
 )
-from cnncodes.codes.page import codes_html
+from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
 
 __all__ = ["CodesFile", "ImageTable", "load_codes"]
@@ -55,8 +55,8 @@ class CodesFile:
     ...     X = file.codes("penultimate", file.rows())
     """
 
-    def __init__(self, path: str | os.PathLike[str], images: Any = None, *, writable: bool = False) -> None:
-        self.path, self.images = Path(path), images
+    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        self.path = Path(path)
         self._columns, self.provenance, self.classes = open_columns(self.path, writable=writable)
         self.fingerprint = self.provenance.fingerprint
         self.links = self.provenance.links
@@ -66,21 +66,19 @@ class CodesFile:
         self.views = self.provenance.preprocessing.middle_axis
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], images: Any = None) -> CodesFile:
+    def open(cls, path: str | os.PathLike[str]) -> CodesFile:
         """Open `path` for reading.
 
         Parameters
         ----------
         path : path
-        images : path, sequence, ndarray or ImageSet, optional
-            What the file was made from: in a notebook it then shows some of them.
 
         Raises
         ------
         CodesFileError
             There is no such file, it is no codes file, or its format is newer than this version.
         """
-        return cls(path, images)
+        return cls(path)
 
     def __enter__(self) -> CodesFile:
         return self
@@ -102,8 +100,7 @@ class CodesFile:
         return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={backbone!r}, layers={self.layers})"
 
     def _repr_html_(self) -> str:
-        rows = self.rows(labelled=False)
-        return codes_html(self.info(), self.images, self.ids[rows], self.labels[rows])
+        return summary_html(self.info())
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -178,29 +175,7 @@ class CodesFile:
 
     def info(self) -> dict[str, Any]:
         """Return what the file holds and where it came from, ready for JSON."""
-        labels, counts = np.unique(self.labels[self.labels != ""], return_counts=True)
-        layers = {
-            name: ", ".join(
-                [f"{layer.n_features} features"]
-                + [f"of {n_views} views" for n_views in self.views]
-                + [layer.pooling]
-                + [f"of a map {'×'.join(map(str, layer.map_shape))}"] * (len(layer.map_shape) == 3)
-                + [f"the same as {self.links.get(name)}"] * (name in self.links)
-            )
-            for name, layer in self.provenance.layers.items()
-        }
-        return {
-            "path": str(self.path),
-            "bytes": self.path.stat().st_size,
-            "n": self.n,
-            "complete": self.complete,
-            **self.counts,
-            "layers": layers,
-            **{name: value for name, value in self.provenance.to_dict().items() if name not in ("layers", "links")},
-            "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
-            "splits": sorted(set(self.splits) - {""}),
-            "failures": {str(self.ids[row]): str(self.errors[row]) for row in np.flatnonzero(self.failed)},
-        }
+        return summarise(self)
 
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`."""

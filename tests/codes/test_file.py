@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from PIL import Image
 
 from cnncodes.codes.columns import Columns
 from cnncodes.codes.file import CodesFile, load_codes
@@ -25,7 +20,6 @@ from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
-from cnncodes.images.loading import load_images
 
 DESCRIPTION = {
     "backbone": "tiny",
@@ -98,20 +92,6 @@ def test_a_notebook_shows_what_is_in_it_and_escapes_it(path: Path, tmp_path: Pat
     assert "<script>" not in shown
     assert shown.count("&lt;script&gt;") == 20
     assert "and 2 more" in shown
-
-
-def test_a_notebook_shows_pictures_where_it_is_told_of_them(path: Path) -> None:
-    colours = np.arange(N, dtype=np.uint8)[:, None, None, None] * 20 + np.zeros((1, 8, 8, 3), np.uint8)
-    images = replace(load_images([Image.fromarray(pixels) for pixels in colours]), ids=IDS)
-    with CodesFile.open(path, images) as file:
-        shown = file._repr_html_()
-        done = file.rows(labelled=False)
-        labels = file.labels[done]
-    data, alt = re.search(r'<img src="data:image/webp;base64,(.+)" alt="(.+)">$', shown).groups()
-    assert alt == f"{len(done)} of the images, in the order of their classes"
-    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-    by_class = done[np.argsort(labels, kind="stable")]
-    np.testing.assert_allclose([sheet[32, 64 * i + 32, 0] for i in range(2)], 20 * by_class[:2], atol=3)
 
 
 def test_load_codes_gives_codes_and_labels(path: Path) -> None:

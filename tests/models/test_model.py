@@ -600,7 +600,10 @@ def test_class_that_the_model_does_not_know_is_named_and_missed(model, tmp_path)
         ({"preprocessing": {**DESCRIPTION["preprocessing"], "mode": "pad"}}, "preprocessing.mode is 'pad' there"),
         ({"preprocessing": {**DESCRIPTION["preprocessing"], "views": "flip"}}, "preprocessing.views is 'flip' there"),
         ({"layers": {"layer1": {"n_features": 24, "pooling": "avg"}}}, "layer 'penultimate' is not there"),
-        ({"layers": {"penultimate": {"n_features": 41, "pooling": "avg"}}}, "penultimate has 41 features there and 40 in the model"),
+        (
+            {"layers": {"penultimate": {"n_features": 41, "pooling": "avg"}}},
+            "penultimate has 41 features there and 40 in the model",
+        ),
     ],
 )
 def test_codes_made_otherwise_are_refused_and_each_difference_named(change, message, model):
