@@ -47,7 +47,7 @@ def make_file(source: Path, rows: np.ndarray, path: Path) -> None:
     with CodesFile.open(source) as old:
         table = ImageTable([old.table.ids[row] for row in rows], old.labels[rows].tolist())
         twins = dict(enumerate(rows.tolist()))
-        CodesWriter.create(path, table, old.description, fill=lambda new: copy_rows(old, new, twins))
+        CodesWriter.create(path, table, old.provenance, fill=lambda new: copy_rows(old, new, twins))
 
 
 def test_accuracy(path: Path, rows: np.ndarray, layers: list[str], C: float | str) -> float:

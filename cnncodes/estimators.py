@@ -90,8 +90,8 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
     ----------
     n_features_out_ : int
         Code length.
-    description_ : dict
-        Provenance of the codes: backbone, digest of the weights, preprocessing, layers, versions.
+    provenance_ : Provenance
+        How the codes are made: backbone, digest of the weights, preprocessing, layers, versions.
 
     Examples
     --------
@@ -150,13 +150,13 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
 
             self._cached(images)
             with CodesFile.open(self.cache) as file:
-                self.description_ = file.description
+                self.provenance_ = file.provenance
         else:
             from cnncodes.extraction.settings import describe_network
 
-            self.description_ = describe_network(self._build())
-        lengths = {name: layer["n_features"] for name, layer in self.description_["layers"].items()}
-        self.n_features_out_ = sum(lengths[name] for name in self._layers())
+            self.provenance_ = describe_network(self._build())
+        layers = self.provenance_.layers
+        self.n_features_out_ = sum(layers[name].n_features for name in self._layers())
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -193,8 +193,8 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features: layer and number, as in ``layer3_17``; `input_features` is ignored."""
         check_is_fitted(self)
-        layers = self.description_["layers"]
-        names = [f"{name}_{i}" for name in self._layers() for i in range(layers[name]["n_features"])]
+        layers = self.provenance_.layers
+        names = [f"{name}_{i}" for name in self._layers() for i in range(layers[name].n_features)]
         return np.array(names, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -132,7 +132,7 @@ def test_codes_are_those_of_the_codes_file(data: tuple, sample_codes: Path) -> N
     codes = transformer.fit_transform(paths)
     np.testing.assert_array_equal(codes, load_codes(sample_codes, ["layer3", "layer1"], split="train"))
     assert transformer.n_features_out_ == 120
-    assert transformer.description_["weights_sha256"].startswith("b0353104")
+    assert transformer.provenance_.weights_sha256.startswith("b0353104")
     arrays = np.stack([np.array(Image.open(path)) for path in paths[:4]])
     np.testing.assert_array_equal(transformer.transform(arrays), codes[:4])
     np.testing.assert_array_equal(transformer.transform([Image.open(path) for path in paths[:4]]), codes[:4])

@@ -54,7 +54,6 @@ class Columns:
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.file = path.open("r+b" if writable else "rb", buffering=0)
-        self.attrs: dict[str, str] = {}
         self._tables: dict[str, Column] = {}
         self._lock = threading.Lock()  # of the file's position
 

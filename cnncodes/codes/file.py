@@ -5,7 +5,6 @@ What is in it was written by `writer`; a row counts only when it matches its che
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -24,14 +23,12 @@ from cnncodes.codes.layout import (
     STATES,
     ImageTable,
     checksum,
-    fingerprint,
     open_columns,
 )
-from cnncodes.codes.page import codes_html
+from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
-from cnncodes.images.views import middle_axis
 
-__all__ = ["CodesFile", "ImageTable", "fingerprint", "load_codes"]
+__all__ = ["CodesFile", "ImageTable", "load_codes"]
 
 
 class CodesFile:
@@ -43,8 +40,8 @@ class CodesFile:
     Attributes
     ----------
     path : Path
-    description : dict
-        Provenance: backbone, weights digest, preprocessing, layers, pooling, precision, versions.
+    provenance : Provenance
+        How the codes were made: backbone, digest of the weights, preprocessing, layers, pooling, precision, versions.
     n : int
         Number of images (rows).
     views : tuple of int
@@ -58,34 +55,30 @@ class CodesFile:
     ...     X = file.codes("penultimate", file.rows())
     """
 
-    def __init__(self, path: str | os.PathLike[str], images: Any = None, *, writable: bool = False) -> None:
-        self.path, self.images = Path(path), images
-        self._columns = open_columns(self.path, writable=writable)
-        self.description: dict[str, Any] = json.loads(self._columns.attrs["description"])
-        self.classes: list[str] = json.loads(self._columns.attrs["classes"])
-        self.fingerprint = fingerprint(self.description)
-        self.links: dict[str, str] = self.description.get("links", {})
-        self.layers: list[str] = list(self.description["layers"])
-        self.stored_layers = [name for name in self.layers if name not in self.links]
+    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        self.path = Path(path)
+        self._columns, self.provenance, self.classes = open_columns(self.path, writable=writable)
+        self.fingerprint = self.provenance.fingerprint
+        self.links = self.provenance.links
+        self.layers = list(self.provenance.layers)
+        self.stored_layers = self.provenance.stored_layers
         self.n = len(self._columns["images/id"])
-        self.views = middle_axis(self.description.get("preprocessing", {}))
+        self.views = self.provenance.preprocessing.middle_axis
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], images: Any = None) -> CodesFile:
+    def open(cls, path: str | os.PathLike[str]) -> CodesFile:
         """Open `path` for reading.
 
         Parameters
         ----------
         path : path
-        images : path, sequence, ndarray or ImageSet, optional
-            What the file was made from: in a notebook it then shows some of them.
 
         Raises
         ------
         CodesFileError
             There is no such file, it is no codes file, or its format is newer than this version.
         """
-        return cls(path, images)
+        return cls(path)
 
     def __enter__(self) -> CodesFile:
         return self
@@ -103,12 +96,11 @@ class CodesFile:
         return self.n
 
     def __repr__(self) -> str:
-        name = self.description.get("backbone")
-        return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={name!r}, layers={self.layers})"
+        backbone = self.provenance.backbone
+        return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={backbone!r}, layers={self.layers})"
 
     def _repr_html_(self) -> str:
-        rows = self.rows(labelled=False)
-        return codes_html(self.info(), self.images, self.ids[rows], self.labels[rows])
+        return summary_html(self.info())
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -179,34 +171,11 @@ class CodesFile:
     @property
     def pooling(self) -> dict[str, str]:
         """Pooling of each layer."""
-        return {name: layer["pooling"] for name, layer in self.description["layers"].items()}
+        return {name: layer.pooling for name, layer in self.provenance.layers.items()}
 
     def info(self) -> dict[str, Any]:
         """Return what the file holds and where it came from, ready for JSON."""
-        about = self.description
-        labels, counts = np.unique(self.labels[self.labels != ""], return_counts=True)
-        layers = {
-            name: ", ".join(
-                [f"{layer['n_features']} features"]
-                + [f"of {n_views} views" for n_views in self.views]
-                + [layer["pooling"]]
-                + [f"of a map {'×'.join(map(str, layer['map_shape']))}"] * (len(layer["map_shape"]) == 3)
-                + [f"the same as {self.links.get(name)}"] * (name in self.links)
-            )
-            for name, layer in about["layers"].items()
-        }
-        return {
-            "path": str(self.path),
-            "bytes": self.path.stat().st_size,
-            "n": self.n,
-            "complete": self.complete,
-            **self.counts,
-            "layers": layers,
-            **{name: value for name, value in about.items() if name not in ("layers", "links")},
-            "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
-            "splits": sorted(set(self.splits) - {""}),
-            "failures": {str(self.ids[row]): str(self.errors[row]) for row in np.flatnonzero(self.failed)},
-        }
+        return summarise(self)
 
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ import joblib
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import ImageTable, to_json
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance, refuse_mismatch
+from cnncodes.codes.records import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, CodesRangeError, SettingError
 from cnncodes.extraction.reuse import Reuse, copy_rows, file_stamp, image_table, match_rows
@@ -24,10 +25,8 @@ from cnncodes.extraction.settings import (
     build_network,
     describe_network,
     fill_in,
-    held_description,
-    in_float32,
     inherited,
-    refuse_mismatch,
+    provenance_of,
 )
 from cnncodes.extraction.workers import IMAGE_TIMEOUT, Progress, run_batches
 from cnncodes.images.decoding import MAX_PIXELS
@@ -35,7 +34,7 @@ from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import inference_settings
 
-__all__ = ["Extraction", "describe_images", "extract", "fill"]
+__all__ = ["Extraction", "extract", "fill"]
 
 SYNC_SECONDS = 30.0
 SHARD_COMPILED = 5000  # images of each part, from which networks are compiled
@@ -145,23 +144,23 @@ def extract(
     out = Path(out)
     image_set = load_images(images, labels=labels)
     n_all = len(image_set)
-    image_set, about_shard = _shard_of(image_set, shard) if shard is not None else (image_set, {})
-    held, plan = held_description(out), None
-    if held is not None:
-        _refuse_part(out, held, about_shard, prune, add)
+    image_set, part = _shard_of(image_set, shard) if shard is not None else (image_set, None)
+    old, plan = provenance_of(out), None
+    if old is not None:
+        _refuse_part(out, old, part, prune, add)
         plan = match_rows(out, image_set, prune=prune, add=add)
-        held = held if plan.same_set or prune or add else None
+        old = old if plan.same_set or prune or add else None
     plan = plan or Reuse(image_set, image_table(image_set))
-    asked = fill_in(Settings(**settings), held)
+    asked = fill_in(Settings(**settings), old)
     network = build_network(asked)
     if asked.compile is None and shard is None:
         network.compile_where_it_pays(n_all, workers or joblib.cpu_count())
     elif asked.compile is None and shard is not None:  # without a clock: parts that differ could not be merged
         network.compiled = network.can_be_compiled and not network.fused and n_all // shard[1] >= SHARD_COMPILED
-    if held is None:
+    if old is None:
         with inference_settings():
             network.warm_up()  # so that the file says truly whether it could be compiled
-    _prepare(out, plan, {**describe_network(network), **about_shard}, held)
+    _prepare(out, plan, replace(describe_network(network), shard=part), old)
     options: dict[str, Any] = {
         "workers": workers,
         "image_timeout": image_timeout,
@@ -199,7 +198,7 @@ def extract(
         notes=[
             *image_set.notes,
             *plan.notes,
-            *inherited(out, Settings(**settings), held, network),
+            *inherited(out, Settings(**settings), old, network),
             *network.backbone.notes,
             *network.notes,
             *_summary(remarks, plan.images),
@@ -208,49 +207,44 @@ def extract(
     )
 
 
-def _refuse_part(out: Path, held: Mapping[str, Any], about_shard: Mapping[str, Any], prune: bool, add: bool) -> None:
+def _refuse_part(out: Path, old: Provenance, part: ShardProvenance | None, prune: bool, add: bool) -> None:
     """Refuse what would make a part of a sharded extraction another one; and options that exclude each other."""
     if prune and add:
         raise CodesFileError(f"{out}: --prune and --add exclude each other")
-    refuse_mismatch(out, {name: held[name] for name in ("shard",) if name in held}, about_shard)
-    if about_shard and add:
+    refuse_mismatch(out, old, replace(old, shard=part))
+    if part is not None and add:
         raise CodesFileError(
             f"{out}: a part of a sharded extraction holds that part alone; merge the parts, then --add"
         )
 
 
-def _shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, dict[str, Any]]:
-    """Deal the images out to the parts in turn; return one part, and what its file says of it."""
+def _shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, ShardProvenance]:
+    """Deal the images out to the parts in turn; return one part, and its record."""
     part, of = shard
     if not 1 <= part <= of:
         raise SettingError(f"there is no part {part} of {of}; parts are counted from 1")
     if of > len(images):
         raise SettingError(f"{len(images)} images do not make {of} parts; ask for fewer")
-    digest = describe_images(ImageTable(images.ids, images.labels, images.groups, images.splits))
-    return images.take(range(part - 1, len(images), of)), {"shard": {"part": part, "of": of, "images": digest}}
+    digest = ImageTable(images.ids, images.labels, images.groups, images.splits).digest()
+    return images.take(range(part - 1, len(images), of)), ShardProvenance(part=part, of=of, images=digest)
 
 
-def describe_images(table: ImageTable) -> str:
-    """Return the SHA-256 of which images there are, with their labels, groups and splits."""
-    return hashlib.sha256(to_json([table.ids, table.labels, table.groups, table.splits]).encode()).hexdigest()
-
-
-def _prepare(out: Path, plan: Reuse, description: dict[str, Any], held: dict[str, Any] | None) -> None:
+def _prepare(out: Path, plan: Reuse, provenance: Provenance, old: Provenance | None) -> None:
     """Make `out` a codes file of these images and layers, keeping the codes that it has."""
     if file_stamp(out) != plan.stamp:
         raise CodesFileError(f"{out}: another process has changed it in the meantime; run the same command again")
-    if held is None:
-        CodesWriter.create(out, plan.table, description)
+    if old is None:
+        CodesWriter.create(out, plan.table, provenance)
         return
-    refuse_mismatch(out, held, description)
-    if plan.kept and (extra := [name for name in description["layers"] if name not in held["layers"]]):
+    refuse_mismatch(out, old, provenance)
+    if plan.kept and (extra := [name for name in provenance.layers if name not in old.layers]):
         raise CodesFileError(
             f"{out}: {plan.kept} of its rows are of other images, which would lack {', '.join(extra)}; --add takes the "
             "layers of the file, and a layer is added with all its images given"
         )
-    with CodesFile.open(out) as old:
-        if not plan.unchanged or old.layers != list(description["layers"]):
-            CodesWriter.create(out, plan.table, description, fill=lambda new: copy_rows(old, new, plan.twins))
+    with CodesFile.open(out) as file:
+        if not plan.unchanged or file.layers != list(provenance.layers):
+            CodesWriter.create(out, plan.table, provenance, fill=lambda new: copy_rows(file, new, plan.twins))
 
 
 def fill(
@@ -284,7 +278,7 @@ def _widen(out: Path) -> None:
     """Make it a codes file of float32, with the codes that it has."""
     with CodesFile.open(out) as old:
         same = {row: row for row in range(old.n) if not old.failed[row]}
-        CodesWriter.create(out, old.table, in_float32(old.description), fill=lambda new: copy_rows(old, new, same))
+        CodesWriter.create(out, old.table, old.provenance.in_float32(), fill=lambda new: copy_rows(old, new, same))
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ def verify(
         names = file.ids[rows].tolist()
         computed = compute_codes(
             image_set.take([there[name] for name in names]),
-            file.description,
+            file.provenance,
             device=device,
             workers=workers,
             progress=progress,
@@ -132,6 +132,6 @@ def verify(
             of_views = np.linalg.norm(codes - expected, axis=-1) / length
             errors = np.maximum(errors, of_views.max(axis=1) if file.views else of_views)
         found.largest_error = float(errors.max(initial=0.0))
-        bad = errors > TOLERANCE[file.description["precision"]]
+        bad = errors > TOLERANCE[file.provenance.precision]
         found.wrong = file.ids[again[same][bad]].tolist()
     return found

@@ -210,7 +210,7 @@ def advise(
         if TOP in file.layers:
             some = train[np.linspace(0, len(train) - 1, min(len(train), MOST_IMAGES)).astype(int)]
             try:
-                head, top = PretrainedHead(file.description, weights), averaged(file.codes(TOP, some))
+                head, top = PretrainedHead(file.provenance, weights), averaged(file.codes(TOP, some))
                 heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
             except CnnCodesError as error:
                 notes.append(f"the pretrained head was not asked: {error}")

@@ -186,8 +186,8 @@ def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, dict
         X, y = file.codes(candidate.layers, train), file.labels[train]
         about = {
             "codes": candidate.codes,
-            "backbone": file.description["backbone"],
-            "pooling": file.description.get("pooling"),
+            "backbone": file.provenance.backbone,
+            "pooling": file.provenance.pooling,
             "layers": list(candidate.layers),
             "depth": max(file.layers.index(name) for name in candidate.layers),
             "n": len(y),

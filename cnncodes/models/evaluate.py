@@ -133,7 +133,7 @@ def _is_codes_file(data: Any) -> bool:
 
 def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Asked:
     with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
-        model.check_codes(file.description, str(file.path))
+        model.check_codes(file.provenance, str(file.path))
         train, test, grouped, notes = split_rows(file)
         rows, neighbour = train, None
         if len(test) + len(grouped):

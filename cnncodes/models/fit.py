@@ -240,7 +240,7 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
         intercept=classifier.intercept_,
         temperature=search.temperature,
         scores={},
-        description={name: value for name, value in file.description.items() if name != "shard"},
+        provenance=file.provenance.without_shard(),
         trained_on=digests_of(file.sha256[train]),
     )
 

@@ -88,8 +88,7 @@ def similar(
         raise ImagesError(f"{query}: holds {len(images)} images; give one")
     with CodesFile.open(codes) as file:
         file.n_features(layer)  # refuses what is not there before the network is loaded
-        about = {**file.description, "layers": {layer: file.description["layers"][layer]}, "links": {}}
-        computed = compute_codes(images, about, weights=weights, device=device, workers=1)
+        computed = compute_codes(images, file.provenance.only([layer]), weights=weights, device=device, workers=1)
         if computed.failures:
             raise ImagesError(f"{images.ids[0]}: {computed.failures[0]}")
         rows, similarities = nearest_codes(file, averaged(computed.codes[layer])[0], k, layer)

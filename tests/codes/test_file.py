@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from PIL import Image
 
 from cnncodes.codes.columns import Columns
 from cnncodes.codes.file import CodesFile, load_codes
 from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
-from cnncodes.images.loading import load_images
 
 DESCRIPTION = {
     "backbone": "tiny",
@@ -36,6 +31,7 @@ DESCRIPTION = {
     },
     "links": {"layer4": "penultimate"},
 }
+PROVENANCE = Provenance.from_dict(DESCRIPTION)
 N = 12
 IDS = [f"rosé/{i}\n🌹.png" for i in range(N - 1)] + ["-tulip/0.png"]
 LABELS = ["rosé"] * (N - 1) + ["-tulip"]
@@ -53,7 +49,7 @@ def path(tmp_path: Path) -> Path:
     """Rows 0-4 and 7-11 are done, 5 failed, 6 is pending."""
     path = tmp_path / "codes.h5"
     table = ImageTable(IDS, LABELS, splits=["train"] * 10 + ["test"] * 2, sizes=list(range(N)), changed=[7] * N)
-    CodesWriter.create(path, table, DESCRIPTION)
+    CodesWriter.create(path, table, PROVENANCE)
     with CodesWriter(path) as file:
         write(file, [0, 1, 2, 3, 4])
         write(file, [7, 8, 9, 10, 11])
@@ -90,26 +86,12 @@ def test_a_notebook_shows_what_is_in_it_and_escapes_it(path: Path, tmp_path: Pat
     assert "<th>splits</th><td>test, train</td>" in shown
     assert "<th>layer layer1</th><td>3 features, avg, of a map 3×8×8</td>" in shown
     labels = [f"<script>{i}" for i in range(22)]
-    CodesWriter.create(tmp_path / "many.h5", ImageTable(labels, labels), DESCRIPTION)
+    CodesWriter.create(tmp_path / "many.h5", ImageTable(labels, labels), PROVENANCE)
     with CodesFile.open(tmp_path / "many.h5") as file:
         shown = file._repr_html_()
     assert "<script>" not in shown
     assert shown.count("&lt;script&gt;") == 20
     assert "and 2 more" in shown
-
-
-def test_a_notebook_shows_pictures_where_it_is_told_of_them(path: Path) -> None:
-    colours = np.arange(N, dtype=np.uint8)[:, None, None, None] * 20 + np.zeros((1, 8, 8, 3), np.uint8)
-    images = replace(load_images([Image.fromarray(pixels) for pixels in colours]), ids=IDS)
-    with CodesFile.open(path, images) as file:
-        shown = file._repr_html_()
-        done = file.rows(labelled=False)
-        labels = file.labels[done]
-    data, alt = re.search(r'<img src="data:image/webp;base64,(.+)" alt="(.+)">$', shown).groups()
-    assert alt == f"{len(done)} of the images, in the order of their classes"
-    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-    by_class = done[np.argsort(labels, kind="stable")]
-    np.testing.assert_allclose([sheet[32, 64 * i + 32, 0] for i in range(2)], 20 * by_class[:2], atol=3)
 
 
 def test_load_codes_gives_codes_and_labels(path: Path) -> None:
@@ -139,7 +121,7 @@ def test_the_same_rows_in_any_order_give_the_same_bytes(tmp_path: Path) -> None:
     sums = set()
     for number, order in enumerate(orders):
         path = tmp_path / f"{number}.h5"
-        CodesWriter.create(path, ImageTable(IDS, LABELS), DESCRIPTION)
+        CodesWriter.create(path, ImageTable(IDS, LABELS), PROVENANCE)
         for rows in order:
             with CodesWriter(path) as file:
                 write(file, rows)
@@ -162,7 +144,7 @@ def test_todo_lists_pending_damaged_and_unread_rows(path: Path) -> None:
 
 def test_layers_can_be_filled_one_after_the_other(tmp_path: Path) -> None:
     path = tmp_path / "codes.h5"
-    CodesWriter.create(path, ImageTable(IDS, LABELS), DESCRIPTION)
+    CodesWriter.create(path, ImageTable(IDS, LABELS), PROVENANCE)
     every = np.arange(N)
     with CodesWriter(path) as file:
         file.write(every, {"layer1": CODES["layer1"]}, DIGESTS)
@@ -229,7 +211,7 @@ def test_of_two_that_make_a_new_file_the_second_is_refused(tmp_path: Path) -> No
         target.write_bytes(b"of another process")
 
     with pytest.raises(CodesFileError, match="is writing to it"):
-        CodesWriter.create(target, ImageTable(IDS), DESCRIPTION, fill=another)
+        CodesWriter.create(target, ImageTable(IDS), PROVENANCE, fill=another)
     assert target.read_bytes() == b"of another process"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -240,7 +222,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / f".codes.h5.{ended.pid}.partial").write_bytes(b"half")
     kept = tmp_path / ".codes.h5.1.partial"  # of a process that runs
     kept.write_bytes(b"half")
-    CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), DESCRIPTION)
+    CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), PROVENANCE)
     assert sorted(tmp_path.iterdir()) == [kept, tmp_path / "codes.h5"]
 
 
@@ -277,10 +259,10 @@ def test_other_hdf5_files_and_newer_formats_are_refused(path: Path, tmp_path: Pa
 
 def test_a_file_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CodesFileError, match="cannot be written"):
-        CodesWriter.create(tmp_path / "no" / "codes.h5", ImageTable(IDS), DESCRIPTION)
+        CodesWriter.create(tmp_path / "no" / "codes.h5", ImageTable(IDS), PROVENANCE)
     huge = {"layers": {"x": {"n_features": 2**40, "pooling": "avg"}}}
     with pytest.raises(CodesFileError, match="cannot be written"):
-        CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), huge)
+        CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), Provenance.from_dict(huge))
     assert list(tmp_path.iterdir()) == []
 
 

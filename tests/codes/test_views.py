@@ -142,7 +142,7 @@ def test_the_file_has_a_middle_axis_and_says_of_what(flip_codes: Path) -> None:
     with CodesFile.open(flip_codes) as file:
         assert file.views == (2,)
         assert file.n_features("layer1") == 24
-        assert file.description["preprocessing"]["views"] == "flip"
+        assert file.provenance.preprocessing.views == "flip"
         assert file.info()["layers"]["penultimate"] == "1280 features, of 2 views, avg"
         rows = np.array([7, 3])
         both = np.concatenate([file.codes(name, rows) for name in LAYERS], axis=2)
@@ -153,7 +153,7 @@ def test_without_views_nothing_is_said_of_them(sample_codes: Path, small_sample:
     extract(small_sample, tmp_path / "codes.h5", views="none")
     assert digest(tmp_path / "codes.h5") == digest(sample_codes)
     with CodesFile.open(sample_codes) as file:
-        assert "views" not in json.dumps(file.description)
+        assert "views" not in file.provenance.to_json()
         assert (file.views, file.codes("layer1").ndim) == ((), 2)
 
 
@@ -326,7 +326,7 @@ def test_new_images_are_labelled_by_the_same_views(
 ) -> None:
     model.save(tmp_path / "model.safetensors")
     loaded = ProbeModel.load(tmp_path / "model.safetensors")
-    assert loaded.description["preprocessing"]["views"] == "flip"
+    assert loaded.provenance.preprocessing.views == "flip"
     X = load_codes(flip_codes, split="test")
     answers = loaded.predict_images(small_sample / "test")
     assert [one.label for one in answers] == model.predict(X).tolist()

@@ -16,6 +16,7 @@ import cnncodes.probes.out_of_core
 import cnncodes.solvers.matrix
 from cnncodes import fit
 from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, ProbeError
 from cnncodes.probes.out_of_core import memory_of_fit
@@ -164,7 +165,8 @@ def test_peak_memory_stays_below_the_limit(tmp_path):
     layers = {"penultimate": {"n_features": d, "pooling": "avg", "map_shape": [d, 4, 4], "dtype": "float16"}}
     labels = [f"class {i % 5}" for i in range(n)]
     path = tmp_path / "codes.h5"
-    CodesWriter.create(path, ImageTable([f"{i}.png" for i in range(n)], labels), {**DESCRIPTION, "layers": layers})
+    provenance = Provenance.from_dict({**DESCRIPTION, "layers": layers})
+    CodesWriter.create(path, ImageTable([f"{i}.png" for i in range(n)], labels), provenance)
     rng = np.random.default_rng(0)
     centres = 0.3 * rng.standard_normal((5, d))
     with CodesWriter(path) as file:
