@@ -11,6 +11,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
 from cnncodes.networks.backbone import default_settings, load_backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.tuning import Workload, tuned_network
 from cnncodes.system.process import inference_settings
 
 __all__ = [
@@ -159,7 +160,7 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
     return [f"as {out} was made: {' '.join(words)}"] if words else []
 
 
-def build_network(settings: Settings) -> FrozenNetwork:
+def build_network(settings: Settings, workload: Workload | None = None) -> FrozenNetwork:
     """Load the network that the settings name; a setting that is None has its default."""
     with inference_settings():
         backbone = load_backbone(
@@ -168,7 +169,7 @@ def build_network(settings: Settings) -> FrozenNetwork:
         preprocessing = backbone.preprocessing.override(
             settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
         )
-        return FrozenNetwork(
+        return tuned_network(
             replace(backbone, preprocessing=preprocessing),
             settings.layers or backbone.default_layers,
             settings.pooling or DEFAULT_POOLING,
@@ -176,7 +177,8 @@ def build_network(settings: Settings) -> FrozenNetwork:
             precision=settings.precision or "auto",
             batch_size=settings.batch_size,
             dtype=settings.dtype or "auto",
-            compiled=bool(settings.compile),
+            compiled=settings.compile,
+            workload=workload,
         )
 
 
