@@ -25,6 +25,7 @@ _HOMES = {
     "load_codes": "codes.file",
     "make_report": "pages.report",
     "merge": "extraction.merge",
+    "predict": "models.predict",
     "register_backbone": "networks.backbone",
     "similar": "neighbours.similar",
     "verify": "extraction.verify",

@@ -26,10 +26,10 @@ from cnncodes.insight.advise import Advice
 from cnncodes.insight.audit import Audit
 from cnncodes.insight.comparison import Comparison
 from cnncodes.insight.learning_curve import LearningCurve
+from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.networks.backbone import backbone_table, load_backbone
 from cnncodes.pages.montage import montage
 from cnncodes.pages.report import make_report
-from cnncodes.probes.scores import EvaluationResult
 from cnncodes.system.optional import EXTRAS, require
 
 PACKAGE = Path(cnncodes.__file__).parent
