@@ -28,6 +28,7 @@ _HOMES = {
     "load_codes": "codes.file",
     "load_images": "images.loading",
     "merge": "extraction.merge",
+    "predict": "models.predict",
     "register_backbone": "networks.backbone",
     "report": "pages.report",
     "similar": "neighbours.similar",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from cnncodes.models.evaluate import evaluate as evaluate
     from cnncodes.models.fit import fit as fit
     from cnncodes.models.model import ProbeModel as ProbeModel
+    from cnncodes.models.predict import predict as predict
     from cnncodes.neighbours.similar import similar as similar
     from cnncodes.networks.backbone import load_backbone as load_backbone
     from cnncodes.networks.backbone import register_backbone as register_backbone

@@ -31,6 +31,7 @@ from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.images.sheet import draw_sheet
 from cnncodes.insight.advise import advise
 from cnncodes.insight.audit import Audit
+from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.pages.answers import Answers, ask
 from cnncodes.pages.choosing import OF_A_CELL, choose
 from cnncodes.pages.montage import montage
@@ -39,7 +40,6 @@ from cnncodes.pages.report import report
 from cnncodes.pages.scatter import lay_out
 from cnncodes.pages.sections import sentence
 from cnncodes.probes.calibration import softmax
-from cnncodes.probes.scores import EvaluationResult
 from cnncodes.probes.search import search_C
 from cnncodes.system.shipped import SAMPLE, shipped_path
 
