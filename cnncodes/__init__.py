@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 # Names are imported on first use: importing cnncodes loads neither torch nor scikit-learn. Each public name stands
 # twice, here for the interpreter and below for editors and type checkers; a test keeps the two equal.
 _HOMES = {
-    "CNNCodes": "estimators",
-    "CNNCodesClassifier": "estimators",
+    "CNNCodes": "estimators.transformer",
+    "CNNCodesClassifier": "estimators.classifier",
     "CnnCodesError": "errors",
     "CodesFile": "codes.file",
     "DenseLinearSVC": "solvers.classifiers",
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from cnncodes.codes.file import CodesFile as CodesFile
     from cnncodes.codes.file import load_codes as load_codes
     from cnncodes.errors import CnnCodesError as CnnCodesError
-    from cnncodes.estimators import CNNCodes as CNNCodes
-    from cnncodes.estimators import CNNCodesClassifier as CNNCodesClassifier
+    from cnncodes.estimators.classifier import CNNCodesClassifier as CNNCodesClassifier
+    from cnncodes.estimators.transformer import CNNCodes as CNNCodes
     from cnncodes.extraction.extract import extract as extract
     from cnncodes.extraction.merge import merge as merge
     from cnncodes.extraction.verify import verify as verify
