@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+TYPE_CHECKING = False  # type checkers take it for true by its name; the import of typing takes longer than all else
 
 __version__ = "0.1.0"
 
-# Names are imported on first use: importing cnncodes loads neither torch nor scikit-learn.
+# Names are imported on first use: importing cnncodes loads neither torch nor scikit-learn. Each public name stands
+# twice, here for the interpreter and below for editors and type checkers; a test keeps the two equal.
 _HOMES = {
-    "CNNCodes": "estimators",
-    "CNNCodesClassifier": "estimators",
+    "CNNCodes": "estimators.transformer",
+    "CNNCodesClassifier": "estimators.classifier",
     "CnnCodesError": "errors",
     "CodesFile": "codes.file",
+    "DenseLinearSVC": "solvers.classifiers",
+    "DenseLogisticRegression": "solvers.classifiers",
     "ImageSet": "images.image_set",
+    "Preprocessing": "networks.preprocessing",
     "ProbeModel": "models.model",
     "advise": "insight.advise",
     "audit": "insight.audit",
@@ -23,21 +26,49 @@ _HOMES = {
     "fit": "models.fit",
     "load_backbone": "networks.backbone",
     "load_codes": "codes.file",
-    "make_report": "pages.report",
+    "load_images": "images.loading",
     "merge": "extraction.merge",
+    "predict": "models.predict",
     "register_backbone": "networks.backbone",
+    "report": "pages.report",
     "similar": "neighbours.similar",
     "verify": "extraction.verify",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]
+if TYPE_CHECKING:
+    from cnncodes.codes.file import CodesFile as CodesFile
+    from cnncodes.codes.file import load_codes as load_codes
+    from cnncodes.errors import CnnCodesError as CnnCodesError
+    from cnncodes.estimators.classifier import CNNCodesClassifier as CNNCodesClassifier
+    from cnncodes.estimators.transformer import CNNCodes as CNNCodes
+    from cnncodes.extraction.extract import extract as extract
+    from cnncodes.extraction.merge import merge as merge
+    from cnncodes.extraction.verify import verify as verify
+    from cnncodes.images.image_set import ImageSet as ImageSet
+    from cnncodes.images.loading import load_images as load_images
+    from cnncodes.insight.advise import advise as advise
+    from cnncodes.insight.audit import audit as audit
+    from cnncodes.insight.compare import compare as compare
+    from cnncodes.models.evaluate import evaluate as evaluate
+    from cnncodes.models.fit import fit as fit
+    from cnncodes.models.model import ProbeModel as ProbeModel
+    from cnncodes.models.predict import predict as predict
+    from cnncodes.neighbours.similar import similar as similar
+    from cnncodes.networks.backbone import load_backbone as load_backbone
+    from cnncodes.networks.backbone import register_backbone as register_backbone
+    from cnncodes.networks.preprocessing import Preprocessing as Preprocessing
+    from cnncodes.pages.report import report as report
+    from cnncodes.solvers.classifiers import DenseLinearSVC as DenseLinearSVC
+    from cnncodes.solvers.classifiers import DenseLogisticRegression as DenseLogisticRegression
+else:  # hidden from type checkers, for which any misspelt name would otherwise be there
+    __all__ = [*sorted(_HOMES), "__version__"]
 
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__():
+        return __all__

@@ -29,7 +29,10 @@ LIGHT_MODULES = {
     "models.evaluate": ("torch", "torchvision"),
     "networks.backbone": ("torchvision", "timm", "sklearn"),
 }
-VERBS = ("advise", "audit", "compare", "evaluate", "extract", "fit", "merge", "similar", "verify")
+VERBS = (
+    *("advise", "audit", "compare", "evaluate", "extract", "fit"),
+    *("merge", "predict", "report", "similar", "verify"),
+)
 
 
 def module_of(path: Path) -> str:
@@ -251,6 +254,18 @@ def test_public_names_are_where_they_are_said_to_be():
     assert set(cnncodes._HOMES.values()) <= set(SOURCES)
     for name in cnncodes.__all__:
         assert getattr(cnncodes, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'extrct'"):
+        _ = cnncodes.extrct
+
+
+def test_type_checkers_see_the_public_names_at_the_same_places():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [(node.module, alias) for node in block.body for alias in node.names]
+    assert all(alias.name == alias.asname for _, alias in imports), "`import X as X` is what makes a name public"
+    assert {alias.name: module for module, alias in imports} == {
+        name: f"cnncodes.{home}" for name, home in cnncodes._HOMES.items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------------- what is light

@@ -13,14 +13,15 @@ import click
 import cnncodes
 from cnncodes.cli.advise import advise
 from cnncodes.cli.audit import audit
+from cnncodes.cli.backbones import backbones
 from cnncodes.cli.compare import compare
 from cnncodes.cli.demo import demo
 from cnncodes.cli.evaluate import evaluate
 from cnncodes.cli.extract import extract
 from cnncodes.cli.fit import fit
 from cnncodes.cli.info import info
+from cnncodes.cli.layers import layers
 from cnncodes.cli.merge import merge
-from cnncodes.cli.networks import backbones, layers
 from cnncodes.cli.options import EXIT_ERROR, EXIT_INTERRUPTED
 from cnncodes.cli.output import stderr
 from cnncodes.cli.predict import predict

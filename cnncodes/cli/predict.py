@@ -70,16 +70,13 @@ def predict(
     status       labelled, unsure (less probable than --min-confidence)
                  or failed (cannot be read)
     """
-    from cnncodes.models.model import ProbeModel
+    from cnncodes.models.predict import predict as run
 
-    fitted = ProbeModel.load(model)
     checks: dict[str, Any] = {"overwrite": force, "inputs": [images, model]}
     # Before the images: a place that cannot be written shows at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
-            predictions = fitted.predict_images(
-                images, min_confidence=min_confidence or 0.0, progress=progress, **options
-            )
+            predictions = run(images, model, min_confidence=min_confidence or 0.0, progress=progress, **options)
         rows = [{name: getattr(one, name) for name in COLUMNS} for one in predictions]
         if kind == "json":
             json.dump(rows, stream, indent=2, ensure_ascii=False)

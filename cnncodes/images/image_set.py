@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import label_texts
 
-__all__ = ["EXPECTED", "SPLITS", "ImageSet"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["EXPECTED", "SPLITS", "ImageSet", "ImageSource", "Images"]
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"  # an array is uint8, (H, W) or (H, W, 3)
+Images: TypeAlias = "ImageSource | Sequence[ImageSource] | ImageSet"  # whatever `load_images` takes
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation"), "val"

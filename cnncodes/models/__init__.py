@@ -1,4 +1,6 @@
-"""A fitted probe bound to the network that feeds it: fitted, saved, loaded, asked, scored.
+"""A fitted probe bound to the network that feeds it: fitted, saved, loaded, applied, scored.
 
-`fit` makes a `ProbeModel` of codes, `model_file` keeps it, `predict` and `evaluate` use it on new images.
+`fit` makes a `ProbeModel` (`model`) of a codes file, and `model_file` saves and loads it. `predict` runs new images
+through the network of the model and returns a `Prediction` each; `evaluate` does so with labelled images, or takes
+their codes from a codes file, and returns an `EvaluationResult` (`evaluation`).
 """

@@ -16,10 +16,11 @@ from cnncodes.codes.layout import is_hdf5
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError
 from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.out_of_core import pieces
-from cnncodes.probes.scores import EvaluationResult, spread
+from cnncodes.probes.scores import spread
 from cnncodes.probes.split import groups_in_both, of_known_groups, split_rows
 
 __all__ = ["evaluate", "predict_rows"]

@@ -17,6 +17,7 @@ from cnncodes.codes.views import as_rows, averaged, summed
 from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
+from cnncodes.models.prediction import Prediction
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.probes.probe import CLASSIFIERS, winner
@@ -24,43 +25,9 @@ from cnncodes.probes.probe import CLASSIFIERS, winner
 if TYPE_CHECKING:
     from cnncodes.extraction.in_memory import Computed
 
-__all__ = ["Prediction", "ProbeModel"]
+__all__ = ["ProbeModel"]
 
 ROWS = 8192  # scaled at a time, so that float64 copies stay small
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one image.
-
-    Attributes
-    ----------
-    path : str
-    label : str or None
-        ``None`` where the probability is below the least that was asked for, or the image cannot be read.
-    probability : float or None
-        Of `guess`.
-    reason : str
-        Why it cannot be read.
-    novelty : float or None
-        See `ProbeModel.novelty`.
-    guess : str or None
-        The most probable class, however unsure; ``None`` where the image cannot be read.
-    """
-
-    path: str
-    label: str | None
-    probability: float | None
-    reason: str = ""
-    novelty: float | None = None
-    guess: str | None = None
-
-    @property
-    def status(self) -> str:
-        """``"labelled"``, ``"unsure"`` (there is a guess, but no label) or ``"failed"`` (it cannot be read)."""
-        if self.guess is None:
-            return "failed"
-        return "unsure" if self.label is None else "labelled"
 
 
 @dataclass(eq=False)
@@ -183,19 +150,8 @@ class ProbeModel:
 
         Parameters
         ----------
-        images : path, sequence, ndarray or ImageSet
-            Any folder, file, manifest, or what `load_images` takes.
-        min_confidence : float
-            From 0 to 1. An image whose best class is less probable gets no label; its `guess` names that class.
-        allow_outside : bool
-            Let a manifest name files outside its folder.
-        weights : path, optional
-            Where the weights file lies by now; it must be the one that the model was fitted with.
-        device : str, optional
-            Another device than that of the training codes.
-        workers : int, optional
-        progress : callable, optional
-            Called with (done, total, failed).
+        images, min_confidence, allow_outside, weights, device, workers, progress
+            As for `predict`, which loads the model from its file.
 
         Returns
         -------
@@ -204,30 +160,27 @@ class ProbeModel:
 
         Raises
         ------
-        ImagesError
-            There are no images.
-        MismatchError
-            The weights that are found here are not those the model was fitted with.
-        SettingError
-            `min_confidence` is not from 0 to 1.
+        ImagesError, MismatchError, SettingError
+            As for `predict`.
         """
         if not 0 <= min_confidence <= 1:
             raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
-        answers = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
+        predictions = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
         X = self.concatenated(computed.codes)
-        chances, strange = self.predict_proba(X), self.novelty(X)
-        for i, (row, best) in enumerate(zip(computed.rows.tolist(), winner(self.decision_function(X)), strict=True)):
-            guess, probability = self.classes[best], float(chances[i, best])
-            answers[row] = Prediction(
+        decision, novelties = self.decision_function(X), self.novelty(X)
+        probabilities = softmax(decision, self.temperature)
+        for i, (row, best) in enumerate(zip(computed.rows.tolist(), winner(decision), strict=True)):
+            guess, probability = self.classes[best], float(probabilities[i, best])
+            predictions[row] = Prediction(
                 path=image_set.ids[row],
                 label=guess if probability >= min_confidence else None,
                 probability=probability,
-                novelty=None if strange is None else float(strange[i]),
+                novelty=None if novelties is None else float(novelties[i]),
                 guess=guess,
             )
-        return [answers[row] for row in range(len(image_set))]
+        return [predictions[row] for row in range(len(image_set))]
 
     def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
         """Compute the codes that the model takes; `options` are those of `in_memory.compute_codes`."""

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
+from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.probe import winner
-from cnncodes.probes.scores import EvaluationResult, majority_accuracy, neighbour_accuracy, score
+from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score
 from cnncodes.probes.search import search_C
 from cnncodes.probes.split import groups_in_both, of_known_groups, split_rows
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.codes.views import averaged
-from cnncodes.display import html_table
 from cnncodes.errors import ProbeError
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval
 from cnncodes.probes.probe import SCALINGS, decide, winner
 from cnncodes.probes.search import fit_probe
 from cnncodes.solvers.threads import few_threads
-from cnncodes.system.optional import require
 
 __all__ = [
-    "EvaluationResult",
     "majority_accuracy",
     "neighbour_accuracy",
     "nested_predictions",
@@ -147,115 +142,3 @@ def nested_predictions(
     if notes is not None:
         notes += sorted(said)
     return predicted
-
-
-@dataclass
-class EvaluationResult:
-    """How well a model does on labelled images.
-
-    Attributes
-    ----------
-    y, predicted : ndarray of str, shape (n,)
-    classes : list of str
-        Of the model and of the images.
-    baseline_accuracy : float
-        Of always answering the most frequent class of these images.
-    about : dict
-        ``clf``, ``layers`` and ``C`` of the probe.
-    seconds : float
-    notes : list of str
-    neighbour_accuracy : float or None
-        Of answering with the class of the nearest training image, where those are at hand.
-    n_seen : int
-        Images that the model was fitted on. Unless there were no others, they are not among `y`.
-    n_grouped : int
-        Images that are not among `y` because their group has images that the model was fitted on.
-    """
-
-    y: np.ndarray
-    predicted: np.ndarray
-    classes: list[str]
-    baseline_accuracy: float
-    about: dict[str, Any]
-    seconds: float
-    notes: list[str] = field(default_factory=list)
-    neighbour_accuracy: float | None = None
-    n_seen: int = 0
-    n_grouped: int = 0
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """Counts, shape (n_classes, n_classes): a row for each true class, a column for each predicted one."""
-        return confusion_matrix(self.y, self.predicted, labels=self.classes)
-
-    @property
-    def per_class(self) -> dict[str, dict[str, float]]:
-        """``precision``, ``recall``, ``f1`` and number of images ``n`` of each class; 0 where nothing was predicted."""
-        table = precision_recall_fscore_support(self.y, self.predicted, labels=self.classes, zero_division=0.0)
-        names = ("precision", "recall", "f1", "n")
-        return {
-            label: {
-                name: float(column[i]) if name != "n" else int(column[i])
-                for name, column in zip(names, table, strict=True)
-            }
-            for i, label in enumerate(self.classes)
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
-        figures = score(self.y, self.predicted)
-        kind = "seen" if self.n_seen == len(self.y) else "test"  # nothing is held out that the model was fitted on
-        return {
-            "n": len(self.y),
-            "classes": self.classes,
-            **self.about,
-            "n_seen": self.n_seen,
-            "n_test_grouped": self.n_grouped,
-            **{f"{kind}_{name}": value for name, value in figures.items()},
-            "baseline_accuracy": self.baseline_accuracy,
-            "neighbour_accuracy": self.neighbour_accuracy,
-            "per_class": self.per_class,
-            "confusion": self.confusion.tolist(),
-            "seconds": self.seconds,
-        }
-
-    def to_frame(self) -> Any:
-        """Return the per-class figures as a pandas DataFrame, one row a class."""
-        return require("pandas", "to_frame").DataFrame(self.per_class).T.rename_axis("class").astype({"n": int})
-
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the confusion matrix: a row for each true class, shaded by its share of that class.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-
-        Returns
-        -------
-        matplotlib Axes
-        """
-        k = len(self.classes)
-        if ax is None:
-            side = 2 + 0.45 * k
-            ax = require("matplotlib.pyplot", "plot").subplots(figsize=(side + 1, side), layout="constrained")[1]
-        counts = self.confusion
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for i, j in np.argwhere(counts):
-            ax.text(j, i, counts[i, j], ha="center", va="center", color="white" if shares[i, j] > 0.6 else "black")
-        ax.set_xticks(range(k), self.classes, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-        ax.set_yticks(range(k), self.classes, parse_math=False)
-        ax.set_xlabel("predicted")
-        ax.set_ylabel("true")
-        return ax
-
-    def _repr_html_(self) -> str:
-        figures = score(self.y, self.predicted)
-        low, high = figures["interval"]
-        seen = ", of images that the model was fitted on" if self.n_seen == len(self.y) else ""
-        title = f"Accuracy {figures['accuracy']:.1%} ({low:.1%} to {high:.1%}) of {len(self.y)} images{seen}"
-        rows = [
-            (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["n"])
-            for name, row in self.per_class.items()
-        ]
-        return html_table(["class", "precision", "recall", "F1", "images"], rows, title)

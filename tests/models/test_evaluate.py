@@ -12,10 +12,11 @@ from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from cnncodes.errors import MissingLibraryError, ProbeError
+from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.probes.folds import make_folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval
 from cnncodes.probes.probe import SCALINGS
-from cnncodes.probes.scores import EvaluationResult, majority_accuracy, neighbour_accuracy, nested_predictions, score
+from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.probes.search import fit_probe
 
 

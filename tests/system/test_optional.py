@@ -26,10 +26,10 @@ from cnncodes.insight.advise import Advice
 from cnncodes.insight.audit import Audit
 from cnncodes.insight.comparison import Comparison
 from cnncodes.insight.learning_curve import LearningCurve
+from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.networks.backbone import backbone_table, load_backbone
 from cnncodes.pages.montage import montage
-from cnncodes.pages.report import make_report
-from cnncodes.probes.scores import EvaluationResult
+from cnncodes.pages.report import report
 from cnncodes.system.optional import EXTRAS, require
 
 PACKAGE = Path(cnncodes.__file__).parent
@@ -52,8 +52,8 @@ class Blank:
 USES: dict[str, tuple[str, Callable[[], Any]]] = {
     **{f"{kind.__name__}.plot": ("matplotlib", lambda kind=kind: kind.plot(Blank())) for kind in PLOTTED},
     **{f"{kind.__name__}.to_frame": ("pandas", lambda kind=kind: kind.to_frame(Blank())) for kind in TABLES},
-    "make_report": ("matplotlib", lambda: make_report("no.h5")),
-    "make_report, its page": ("jinja2", lambda: make_report("no.h5")),
+    "report": ("matplotlib", lambda: report("no.h5")),
+    "report, its page": ("jinja2", lambda: report("no.h5")),
     "montage": ("jinja2", lambda: montage("no.png", [], "no")),
     "load_backbone": ("timm", lambda: load_backbone("timm:never_asked_before")),
     "backbone_table": ("timm", lambda: backbone_table("timm:*")),
@@ -91,8 +91,8 @@ def test_a_command_without_its_library_ends_with_one_line_before_the_work(
     monkeypatch.chdir(tmp_path)
     Path("photos").symlink_to(small_sample)
     monkeypatch.setitem(sys.modules, library, None)
-    for module, work in (("comparing", "compare"), ("advice", "advise"), ("similarity", "similar")):
-        monkeypatch.setattr(f"cnncodes.{module}.{work}", lambda *args, work=work, **options: pytest.fail(work))
+    for module, work in (("insight", "compare"), ("insight", "advise"), ("neighbours", "similar")):
+        monkeypatch.setattr(f"cnncodes.{module}.{work}.{work}", lambda *args, work=work, **options: pytest.fail(work))
     result = CliRunner().invoke(main, words.split())
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(f"error: {one_line_about(library)}\n", result.stderr)

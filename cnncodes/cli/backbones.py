@@ -1,4 +1,4 @@
-"""Lists networks and their layers."""
+"""Lists the networks that can be used."""
 
 from __future__ import annotations
 
@@ -28,20 +28,3 @@ def backbones(pattern: str | None, as_json: bool) -> None:
         print_json(table)
         return
     print_table(list(table[0]) if table else [], [[plain(value) for value in row.values()] for row in table])
-
-
-@command("cnncodes layers resnet50", "cnncodes layers mobilenet_v2 --image-size 320")
-@click.argument("backbone")
-@click.option("--image-size", type=click.IntRange(1), help="Side in pixels of the input.")
-@option_json
-def layers(backbone: str, image_size: int | None, as_json: bool) -> None:
-    """List the layers of a network: name, map shape (channels, height, width), code length and stride."""
-    from dataclasses import asdict
-
-    from cnncodes.networks.backbone import load_backbone
-
-    table = [asdict(row) for row in load_backbone(backbone, "random").layer_table(image_size)]
-    if as_json:
-        print_json(table)
-        return
-    print_table(list(table[0]), [[plain(value) for value in row.values()] for row in table])

@@ -1,0 +1,5 @@
+"""scikit-learn estimators that take images.
+
+`transformer` turns images into codes (`CNNCodes`); `classifier` labels images, by codes that its transformer makes and
+a probe on them (`CNNCodesClassifier`). `image_estimator` has the parameters that both share.
+"""

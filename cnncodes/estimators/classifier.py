@@ -1,0 +1,274 @@
+"""Labels images by their codes: `CNNCodesClassifier`, a scikit-learn classifier."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from cnncodes.estimators.image_estimator import AUTO, ImageEstimator
+from cnncodes.estimators.transformer import CNNCodes
+from cnncodes.images.image_set import Images
+from cnncodes.images.labels import check_labels, remarks_on
+from cnncodes.images.loading import load_images
+from cnncodes.images.views import NO_VIEWS
+from cnncodes.probes.calibration import softmax
+from cnncodes.probes.probe import decide, winner
+from cnncodes.probes.search import fit_probe
+
+__all__ = ["CNNCodesClassifier"]
+
+logger = logging.getLogger(__name__)
+
+
+class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
+    """Label images with a linear classifier on the codes of a frozen, pretrained network.
+
+    Parameters
+    ----------
+    backbone : str, default="mobilenet_v2"
+        Name of the network; ``cnncodes backbones`` lists them.
+    layer : str or sequence of str, default="penultimate"
+        Layer whose codes are classified; the codes of several layers are concatenated.
+    clf : {"svm", "logreg"}, default="svm"
+        Linear SVM with squared hinge loss, or logistic regression.
+    C : float or "auto", default="auto"
+        Inverse strength of the penalty. ``"auto"`` searches 45 values from 1e-6 to 1e5 by cross-validation.
+    scale : {"standard", "l2", "none"}, default="standard"
+        Scaling of the codes: mean 0 and deviation 1 of each feature, length 1 of each code, or none.
+    class_weight : {"balanced"} or dict, optional
+        Weight of each class; ``"balanced"`` weighs rare classes more. By default all images weigh the same.
+    cv : int, default=5
+        Folds of the cross-validation.
+    random_state : int, default=0
+        Seed of the shuffle into folds; the same seed gives the same score.
+    weights : str or Path, optional
+        As for `CNNCodes`, like the parameters that follow.
+    pooling : {"avg", "max", "gem", "grid2", "flatten"}, default="avg"
+        How a feature map becomes a vector.
+    image_size : int, optional
+        Side in pixels of the square that enters the network.
+    resize : {"crop", "pad", "squash"}, default="crop"
+        How an image becomes square.
+    views : {"none", "flip", "10crop"}, default="none"
+        Views of an image. All of them are trained on, and an image is labelled by the sum of their scores.
+    precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
+        Precision of the network.
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
+        Where the network runs.
+    batch_size : int, optional
+        Images that run through the network at a time.
+    workers : int, optional
+        Threads that decode and compute.
+    cache : path, optional
+        A codes file. Codes that it holds are not computed again.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (n_classes,)
+        Labels, sorted.
+    C_ : float
+        The C that was given or chosen.
+    cv_accuracy_ : float
+        Accuracy of the out-of-fold predictions for that C.
+    codes_ : CNNCodes
+        The transformer that makes the codes.
+    probe_ : Pipeline
+        Scaling and classifier, fitted to the codes.
+    temperature_ : float
+        Divisor of the decision values before the softmax that gives probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> black, white = np.zeros((4, 32, 32), np.uint8), np.full((4, 32, 32), 255, np.uint8)
+    >>> classifier = CNNCodesClassifier(layer="layer1", C=1.0, cv=2)
+    >>> classifier.fit(np.concatenate([black, white]), ["black"] * 4 + ["white"] * 4).predict(white[:2]).tolist()
+    ['white', 'white']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ImageEstimator._parameter_constraints,
+        "clf": [StrOptions({"svm", "logreg"})],
+        "C": [StrOptions({AUTO}), Interval(Real, 0, None, closed="neither")],
+        "scale": [StrOptions({"standard", "l2", "none"})],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "cv": [Interval(Integral, 2, None, closed="left")],
+        "random_state": [Integral],
+    }
+
+    def __init__(
+        self,
+        backbone: str = "mobilenet_v2",
+        *,
+        layer: str | Sequence[str] = "penultimate",
+        clf: str = "svm",
+        C: float | str = AUTO,
+        scale: str = "standard",
+        class_weight: str | dict[str, float] | dict[int, float] | None = None,
+        cv: int = 5,
+        random_state: int = 0,
+        weights: str | Path | None = None,
+        pooling: str = "avg",
+        image_size: int | None = None,
+        resize: str = "crop",
+        views: str = NO_VIEWS,
+        precision: str = AUTO,
+        device: str = AUTO,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.clf = clf
+        self.C = C
+        self.scale = scale
+        self.class_weight = class_weight
+        self.cv = cv
+        self.random_state = random_state
+        self.weights = weights
+        self.pooling = pooling
+        self.image_size = image_size
+        self.resize = resize
+        self.views = views
+        self.precision = precision
+        self.device = device
+        self.batch_size = batch_size
+        self.workers = workers
+        self.cache = cache
+
+    def fit(self, X: Images, y: ArrayLike) -> CNNCodesClassifier:
+        """Compute codes, choose C, fit the probe.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+        y : array-like, shape (n,)
+            Label of each image: text, or integers.
+
+        Returns
+        -------
+        CNNCodesClassifier
+            The classifier itself.
+
+        Raises
+        ------
+        ImagesError
+            An image cannot be read.
+        LabelsError
+            An image has no label, or labels are of several types or of another number. It is a `ValueError`.
+        """
+        self._validate_params()
+        images = load_images(X)
+        check_labels(y, len(images))
+        labels: np.ndarray = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        shared = CNNCodes().get_params()
+        self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
+        codes = self.codes_.fit(images)._codes(images)
+        self.probe_, search = fit_probe(
+            codes,
+            labels,
+            clf=self.clf,
+            C=self.C,
+            scale=self.scale,
+            class_weight=self.class_weight,
+            cv=self.cv,
+            seed=self.random_state,
+        )
+        for note in [*remarks_on(map(str, labels)), *search.notes]:
+            logger.warning("%s", note)
+        self.classes_ = search.classes
+        self.C_ = search.C
+        self.cv_accuracy_ = float(np.mean(search.predictions == labels))
+        self.temperature_ = search.temperature
+        return self
+
+    def score(self, X: Images, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on images.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+        y : array-like, shape (n,)
+            Label of each image: text, or integers.
+        sample_weight : array-like, shape (n,), optional
+            Weight of each image.
+
+        Returns
+        -------
+        float
+            Share of the images, or of their weight, that is labelled right.
+
+        Raises
+        ------
+        LabelsError
+            As for `fit`.
+        """
+        images = load_images(X)
+        check_labels(y, len(images))
+        return super().score(images, y, sample_weight)
+
+    def decision_function(self, X: Images) -> np.ndarray:
+        """Return the decision values of images.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_classes), or (n,) for two classes
+            The class with the largest value is the answer; of two classes, the second is, where the value is positive.
+        """
+        decision = self._decide(X)
+        return decision[:, 0] if decision.shape[1] == 1 else decision
+
+    def predict(self, X: Images) -> np.ndarray:
+        """Return the labels of images.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Labels, of the type that `fit` was given.
+        """
+        best = winner(self._decide(X))
+        return self.classes_[best]
+
+    def predict_proba(self, X: Images) -> np.ndarray:
+        """Return the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_classes)
+            Columns are in the order of `classes_`.
+        """
+        decision = self._decide(X)
+        return softmax(decision, self.temperature_)
+
+    def _decide(self, X: Images) -> np.ndarray:
+        check_is_fitted(self)
+        return decide(self.probe_, self.codes_._codes(X))

@@ -1,0 +1,44 @@
+"""What the estimators share: parameters that name a network, and images as input."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from cnncodes.images.views import VIEWS
+
+__all__ = ["AUTO", "ImageEstimator"]
+
+AUTO = "auto"  # leaves the choice to the machine, and to a cache that exists
+POSITIVE = Interval(Integral, 1, None, closed="left")
+
+
+class ImageEstimator(BaseEstimator):
+    """An estimator whose samples are images: scikit-learn must not take them for a table of numbers."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "backbone": [str],
+        "layer": [str, "array-like"],
+        "weights": [str, Path, None],
+        "pooling": [StrOptions({"avg", "max", "gem", "grid2", "flatten"})],
+        "image_size": [POSITIVE, None],
+        "resize": [StrOptions({"crop", "pad", "squash"})],
+        "views": [StrOptions(set(VIEWS))],
+        "precision": [StrOptions({AUTO, "fp32", "bf16", "fp16"})],
+        "device": [str],
+        "batch_size": [POSITIVE, None],
+        "workers": [POSITIVE, None],
+        "cache": [str, Path, None],
+    }
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.no_validation = True  # images are validated by load_images
+        return tags

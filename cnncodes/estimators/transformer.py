@@ -1,0 +1,232 @@
+"""Turns images into codes: `CNNCodes`, a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from cnncodes.codes.views import averaged
+from cnncodes.errors import ImagesError, SettingError
+from cnncodes.estimators.image_estimator import AUTO, ImageEstimator
+from cnncodes.images.image_set import Images, ImageSet
+from cnncodes.images.loading import load_images
+from cnncodes.images.views import NO_VIEWS
+
+if TYPE_CHECKING:
+    from cnncodes.extraction.settings import Settings
+    from cnncodes.runtime.frozen_network import FrozenNetwork
+
+__all__ = ["CNNCodes"]
+
+
+class CNNCodes(TransformerMixin, ImageEstimator):
+    """Turn images into the codes of a frozen, pretrained network.
+
+    Parameters
+    ----------
+    backbone : str, default="mobilenet_v2"
+        Name of the network; ``cnncodes backbones`` lists them.
+    layer : str or sequence of str, default="penultimate"
+        Layer whose codes are returned; the codes of several layers are concatenated.
+    weights : str or Path, optional
+        Name of published weights, or path of a file. By default the weights that ``cnncodes backbones`` names.
+    pooling : {"avg", "max", "gem", "grid2", "flatten"}, default="avg"
+        How a feature map becomes a vector: mean, maximum, generalised mean, means of 2 × 2 parts, or all its values.
+    image_size : int, optional
+        Side in pixels of the square that enters the network. By default that of the weights.
+    resize : {"crop", "pad", "squash"}, default="crop"
+        How an image becomes square: its centre is cut out, its borders are padded, or it is distorted.
+    views : {"none", "flip", "10crop"}, default="none"
+        Views of an image: itself, also its mirror image, or ten crops of both. `transform` returns the mean of their
+        codes; the score that a linear classifier gives to that mean is the mean of its scores of the views.
+    precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
+        Precision of the network. ``"auto"`` is bfloat16 where that is fast and the codes stay the same.
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
+        Where the network runs. ``"cuda"`` without an index uses every GPU.
+    batch_size : int, optional
+        Images that run through the network at a time. By default what suits network and device.
+    workers : int, optional
+        Threads that decode and compute. By default one for each core.
+    cache : path, optional
+        A codes file, made by ``cnncodes extract`` or here. Codes that it holds are not computed again: images are found
+        by their content, and the default layers are kept beside `layer`, so that a search over ``layer`` runs each
+        image once.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Code length.
+    provenance_ : Provenance
+        Provenance of the codes: backbone, digest of the weights, preprocessing, layers, versions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> images = np.zeros((2, 32, 32, 3), np.uint8)
+    >>> CNNCodes(layer="layer3").fit_transform(images).shape
+    (2, 96)
+
+    In a pipeline, with a cache:
+
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn.svm import LinearSVC
+    >>> pipe = make_pipeline(CNNCodes(layer="layer3", cache="codes.h5"), StandardScaler(), LinearSVC())
+    >>> pipe.fit(paths, y)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mobilenet_v2",
+        *,
+        layer: str | Sequence[str] = "penultimate",
+        weights: str | Path | None = None,
+        pooling: str = "avg",
+        image_size: int | None = None,
+        resize: str = "crop",
+        views: str = NO_VIEWS,
+        precision: str = AUTO,
+        device: str = AUTO,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.weights = weights
+        self.pooling = pooling
+        self.image_size = image_size
+        self.resize = resize
+        self.views = views
+        self.precision = precision
+        self.device = device
+        self.batch_size = batch_size
+        self.workers = workers
+        self.cache = cache
+
+    def fit(self, X: Images, y: object = None) -> CNNCodes:
+        """Find out the code length; nothing is learned from the images.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+        y : ignored
+            Here for scikit-learn's tools only.
+
+        Returns
+        -------
+        CNNCodes
+            The transformer itself.
+        """
+        self._validate_params()
+        images = load_images(X)
+        if self.cache is not None:
+            from cnncodes.codes.file import CodesFile
+
+            self._cached(images)
+            with CodesFile.open(self.cache) as file:
+                self.provenance_ = file.provenance
+        else:
+            from cnncodes.extraction.settings import describe_network
+
+            self.provenance_ = describe_network(self._build())
+        layers = self.provenance_.layers
+        self.n_features_out_ = sum(layers[name].n_features for name in self._layers())
+        return self
+
+    def transform(self, X: Images) -> np.ndarray:
+        """Return the codes of images, each the mean over the views of its image.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features_out_)
+            Row i belongs to image i.
+
+        Raises
+        ------
+        ImagesError
+            An image cannot be read: a row cannot be left out here.
+        """
+        check_is_fitted(self)
+        return averaged(self._codes(X))
+
+    def _codes(self, X: Images) -> np.ndarray:
+        """Return the codes of images, shape (n, n_features_out_) or (n, n_views, n_features_out_)."""
+        images = load_images(X)
+        if self.cache is not None:
+            return self._cached(images)
+        from cnncodes.extraction.in_memory import in_memory
+
+        computed = in_memory(images, getattr(self, "_network", None) or self._build(), workers=self.workers)
+        for row, reason in computed.failures.items():
+            raise ImagesError(f"{images.ids[row]}: {reason}; leave this image out")
+        return np.concatenate([computed.codes[name] for name in self._layers()], axis=-1)
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Return the names of the features: layer and number, as in ``layer3_17``.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Here for scikit-learn's tools only.
+
+        Returns
+        -------
+        ndarray of object, shape (n_features_out_,)
+            Names, all of them str.
+        """
+        check_is_fitted(self)
+        layers = self.provenance_.layers
+        names = [f"{name}_{i}" for name in self._layers() for i in range(layers[name].n_features)]
+        return np.array(names, dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "n_features_out_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
+
+    def _layers(self) -> tuple[str, ...]:
+        layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+        if not layers:
+            raise SettingError("layer is empty; name at least one")
+        return layers
+
+    def _settings(self, layers: tuple[str, ...] | None) -> Settings:
+        from cnncodes.extraction.settings import Settings
+
+        return Settings(
+            backbone=self.backbone,
+            weights=None if self.weights is None else str(self.weights),
+            layers=layers,
+            pooling=self.pooling,
+            image_size=self.image_size,
+            resize=self.resize,
+            views=self.views,
+            precision=None if self.precision == AUTO else self.precision,
+            device=None if self.device == AUTO else self.device,
+            batch_size=self.batch_size,
+        )
+
+    def _cached(self, images: ImageSet) -> np.ndarray:
+        from cnncodes.extraction.cache import cached_codes
+
+        assert self.cache is not None
+        return cached_codes(Path(self.cache), images, self._layers(), self._settings(None), workers=self.workers)
+
+    def _build(self) -> FrozenNetwork:
+        from cnncodes.extraction.settings import build_network
+
+        self._network = build_network(self._settings(self._layers()))
+        return self._network

@@ -1,0 +1,145 @@
+"""The estimators keep scikit-learn's contract: its own checks where images allow them."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import estimator_checks
+
+from cnncodes import CNNCodes, CNNCodesClassifier
+
+# scikit-learn's checks that need no numeric X; test_every_check_of_scikit_learn_is_accounted_for lists the rest.
+RUN = [
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_estimators_unfitted",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+]
+
+
+COVERED_HERE = {  # the same property, tested below with images
+    "check_dict_unchanged": "test_predicting_changes_nothing",
+    "check_dont_overwrite_parameters": "test_fit_adds_only_attributes_that_end_in_an_underscore",
+    "check_estimators_overwrite_params": "test_fit_adds_only_attributes_that_end_in_an_underscore",
+    "check_estimators_pickle": "test_pickled_estimators_give_the_same_and_hold_no_network",
+    "check_fit2d_predict1d": "test_what_is_no_image_is_refused",
+    "check_fit_idempotent": "test_fitting_twice_gives_the_same",
+    "check_fit_score_takes_y": "test_in_a_pipeline_with_cross_validation",
+    "check_methods_sample_order_invariance": "test_the_order_of_images_does_not_matter",
+    "check_methods_subset_invariance": "test_the_order_of_images_does_not_matter",
+    "check_pipeline_consistency": "test_in_a_pipeline_with_cross_validation",
+    "check_transformer_general": "test_codes_are_those_of_the_codes_file",
+    "check_transformer_get_feature_names_out": "test_feature_names_and_pandas_output",
+    "check_set_output_transform_pandas": "test_feature_names_and_pandas_output",
+    "check_classifiers_classes": "test_classifier_predicts_labels_and_probabilities",
+    "check_classifiers_train": "test_classifier_predicts_labels_and_probabilities",
+    "check_supervised_y_2d": "test_labels_that_do_not_fit_are_refused",
+    "check_requires_y_none": "test_labels_that_do_not_fit_are_refused",
+    "check_estimators_fit_returns_self": "test_fit_adds_only_attributes_that_end_in_an_underscore",
+    "check_transformers_unfitted": "test_checks_of_scikit_learn_that_need_no_table",
+    "check_param_validation": "test_wrong_parameters_are_refused_by_fit",
+    "check_decision_proba_consistency": "test_classifier_predicts_labels_and_probabilities",
+    "check_classifiers_predictions": "test_classifier_predicts_labels_and_probabilities",
+    "check_classifiers_one_label": "test_labels_that_do_not_fit_are_refused",
+    "check_set_output_transform": "test_feature_names_and_pandas_output",
+}
+
+
+LEFT_OUT = {  # reason: checks, by the end of their names
+    "needs a numeric table (n_samples, n_features), with the dtypes, memory layouts and values that one can have": (
+        "all_zero_sample_weights_error array_api_input array_api_input_and_values array_api_mixed_inputs "
+        "array_api_same_namespace classifier_data_not_an_array complex_data dataframe_column_names_consistency "
+        "dtype_object estimator_sparse_array estimator_sparse_matrix estimator_sparse_tag estimators_data_not_an_array "
+        "estimators_dtypes estimators_empty_data_messages estimators_nan_inf estimators_partial_fit_n_features "
+        "f_contiguous_array_estimator fit1d fit2d_1feature fit2d_1sample fit_check_is_fitted fit_non_negative "
+        "inplace_ensure_writeable n_features_in n_features_in_after_fitting nonsquare_error "
+        "positive_only_tag_during_fit readonly_memmap_input supervised_y_no_nan transformer_data_not_an_array "
+        "transformer_preserve_dtypes "
+        "get_feature_names_out_error transformer_get_feature_names_out_pandas global_output_transform_pandas "
+        "class_weight_balanced_classifiers class_weight_balanced_linear_classifier class_weight_classifiers "
+        "classifiers_regression_target"
+    ),
+    "is of sample weights, which these estimators do not take": (
+        "classifiers_one_label_sample_weights sample_weight_equivalence_on_dense_data "
+        "sample_weight_equivalence_on_sparse_data sample_weights_list sample_weights_not_an_array "
+        "sample_weights_not_overwritten sample_weights_pandas_series sample_weights_shape"
+    ),
+    "is of another kind of estimator": (
+        "classifier_multioutput classifier_not_supporting_multiclass "
+        "classifiers_multilabel_output_format_decision_function classifiers_multilabel_output_format_predict "
+        "classifiers_multilabel_output_format_predict_proba classifiers_multilabel_representation_invariance "
+        "clusterer_compute_labels_predict clustering non_transformer_estimators_n_iter outlier_contamination "
+        "outlier_corruption outliers_fit_predict outliers_train regressor_data_not_an_array regressor_multioutput "
+        "regressors_int regressors_no_decision_function regressors_train sparsify_coefficients transformer_n_iter "
+        "transformers_unfitted_stateless"
+    ),
+    "needs polars": "global_set_output_transform_polars set_output_transform_polars",
+    "is no check of its own": "estimator is_fitted",
+}
+
+
+@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize("kind", [CNNCodes, CNNCodesClassifier])
+def test_checks_of_scikit_learn_that_need_no_table(name: str, kind: type) -> None:
+    check: Callable[..., Any] = getattr(estimator_checks, name)
+    check(kind.__name__, kind())
+
+
+def test_every_check_of_scikit_learn_is_accounted_for() -> None:
+    """Run here, covered by a test with images, or left out for a reason."""
+    every = {name for name, _ in inspect.getmembers(estimator_checks, inspect.isfunction) if name.startswith("check_")}
+    left_out = {f"check_{name}" for names in LEFT_OUT.values() for name in names.split()}
+    assert not left_out & (set(RUN) | COVERED_HERE.keys())
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert all(f"def {test}(" in tests for test in COVERED_HERE.values())
+    if unknown := every - set(RUN) - COVERED_HERE.keys() - left_out:
+        pytest.skip(f"this scikit-learn has checks that are new: {', '.join(sorted(unknown))}")
+
+
+def test_pickled_estimators_give_the_same_and_hold_no_network(data: tuple, estimators: list[BaseEstimator]) -> None:
+    paths, y = data
+    for estimator in estimators:
+        estimator.fit(paths, y)
+        content = pickle.dumps(estimator)
+        assert len(content) < 200_000
+        method = "transform" if hasattr(estimator, "transform") else "predict"
+        expected = getattr(estimator, method)(paths[:3])
+        np.testing.assert_array_equal(getattr(pickle.loads(content), method)(paths[:3]), expected)
+
+
+def test_construction_and_cloning_load_nothing(
+    monkeypatch: pytest.MonkeyPatch, estimators: list[BaseEstimator]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr("cnncodes.extraction.settings.build_network", fail)
+    for estimator in estimators:
+        copy = clone(estimator.set_params(layer="layer2"))
+        assert copy.get_params() == estimator.get_params()
+        assert copy.layer == "layer2"
+        assert "CNNCodes" in copy._repr_html_()
+
+
+def test_fit_adds_only_attributes_that_end_in_an_underscore(data: tuple, estimators: list[BaseEstimator]) -> None:
+    paths, y = data
+    for estimator in estimators:
+        before = estimator.get_params()
+        estimator.fit(paths, y)
+        assert estimator.get_params() == before
+        new = vars(estimator).keys() - before.keys()
+        assert all(name.endswith("_") or name.startswith("_") for name in new)
