@@ -23,10 +23,10 @@ _HOMES = {
     "fit": "models.fit",
     "load_backbone": "networks.backbone",
     "load_codes": "codes.file",
-    "make_report": "pages.report",
     "merge": "extraction.merge",
     "predict": "models.predict",
     "register_backbone": "networks.backbone",
+    "report": "pages.report",
     "similar": "neighbours.similar",
     "verify": "extraction.verify",
 }

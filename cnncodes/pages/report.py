@@ -28,7 +28,7 @@ from cnncodes.pages.scatter import lay_out
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 
-__all__ = ["REPORT", "Report", "is_report", "make_report"]
+__all__ = ["REPORT", "Report", "is_report", "report"]
 
 TEMPLATE, REPORT = "report.html.j2", "a report"
 MANY = 5000  # images, for more of which there is advice, or an audit, only on request
@@ -85,7 +85,7 @@ def is_report(path: Path) -> bool:
     return is_page(path, TEMPLATE)
 
 
-def make_report(
+def report(
     codes: str | os.PathLike[str] = "codes.h5",
     *,
     model: str | os.PathLike[str] | ProbeModel | None = None,
@@ -130,7 +130,7 @@ def make_report(
 
     Examples
     --------
-    >>> make_report("codes.h5", images="photos/").save("report.html")  # doctest: +SKIP
+    >>> report("codes.h5", images="photos/").save("report.html")  # doctest: +SKIP
     """
     for library in ("jinja2", "matplotlib"):  # before all that takes long
         require(library, "a report")
@@ -231,7 +231,7 @@ def _options(
     asked = [] if images is None else ["--images IMAGES"]
     for name, value in (("advice", advice), ("audit", audit)):
         asked += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
-    usual = {name: one.default for name, one in inspect.signature(make_report).parameters.items()}
+    usual = {name: one.default for name, one in inspect.signature(report).parameters.items()}
     asked += [f"--points {points}"] * (points != usual["points"])
     return asked + [f"--seed {seed}"] * (seed != usual["seed"])
 

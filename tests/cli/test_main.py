@@ -290,7 +290,7 @@ def test_an_error_about_another_file_is_not_blamed_on_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = PermissionError(errno.EACCES, "Permission denied", "photos/a.png")
-    monkeypatch.setattr("cnncodes.pages.report.make_report", Mock(side_effect=error))
+    monkeypatch.setattr("cnncodes.pages.report.report", Mock(side_effect=error))
     stderr = run("report", "-o", str(tmp_path / "page.html"), code=1).stderr
     assert stderr == "error: photos/a.png: Permission denied\n"
     assert list(tmp_path.iterdir()) == []

@@ -36,7 +36,7 @@ from cnncodes.pages.answers import Answers, ask
 from cnncodes.pages.choosing import OF_A_CELL, choose
 from cnncodes.pages.montage import montage
 from cnncodes.pages.plots import draw
-from cnncodes.pages.report import make_report
+from cnncodes.pages.report import report
 from cnncodes.pages.scatter import lay_out
 from cnncodes.pages.sections import sentence
 from cnncodes.probes.calibration import softmax
@@ -90,14 +90,14 @@ class Scripts(html.parser.HTMLParser):
 
 def test_held_out_figures_are_those_of_evaluate(sample_codes: Path) -> None:
     model = fit(sample_codes, layers="layer2", C=0.01)
-    report = make_report(sample_codes, model=model, advice=False, audit=False)
+    made = report(sample_codes, model=model, advice=False, audit=False)
     expected = evaluate(sample_codes, model).to_dict()
-    assert report.figures["held_out"]
-    assert report.figures["accuracy"] == expected["test_accuracy"]
-    assert report.figures["interval"] == expected["test_interval"]
-    assert report.figures["neighbour_accuracy"] == expected["neighbour_accuracy"]
-    assert f"{100 * expected['test_accuracy']:.1f}\N{NO-BREAK SPACE}% of the 15 held-out images" in report.answer
-    assert report.answer in report.html
+    assert made.figures["held_out"]
+    assert made.figures["accuracy"] == expected["test_accuracy"]
+    assert made.figures["interval"] == expected["test_interval"]
+    assert made.figures["neighbour_accuracy"] == expected["neighbour_accuracy"]
+    assert f"{100 * expected['test_accuracy']:.1f}\N{NO-BREAK SPACE}% of the 15 held-out images" in made.answer
+    assert made.answer in made.html
 
 
 def test_without_a_split_the_figures_are_those_of_the_cross_validation(hostile: tuple[Path, Path]) -> None:
@@ -116,22 +116,22 @@ def test_without_a_split_the_figures_are_those_of_the_cross_validation(hostile: 
 
 
 def test_nothing_gets_out_of_its_quotes(hostile: tuple[Path, Path]) -> None:
-    report = make_report(hostile[1], images=hostile[0], advice=False, audit=False)
-    page = Scripts(report.html)
+    made = report(hostile[1], images=hostile[0], advice=False, audit=False)
+    page = Scripts(made.html)
     assert len(page.texts) == 3  # the data, and two scripts of ours
     data = json.loads(page.texts[0])
     assert HOSTILE in data["classes"]
     assert ODD_NAME in {image["id"] for image in data["images"]}
     assert "alert(" not in page.texts[1] + page.texts[2]
     assert not {name for name, _ in page.attributes if name.startswith("on")}
-    assert "onerror=alert(2)> &" not in report.html
-    assert HOSTILE not in report.html
-    assert "{{ 7 * 7 }}" in report.html  # and not 49
-    assert report.pictures == 30
+    assert "onerror=alert(2)> &" not in made.html
+    assert HOSTILE not in made.html
+    assert "{{ 7 * 7 }}" in made.html  # and not 49
+    assert made.pictures == 30
 
 
 def test_a_page_asks_nothing_of_any_other(hostile: tuple[Path, Path]) -> None:
-    text = make_report(hostile[1], images=hostile[0], advice=False, audit=False).html
+    text = report(hostile[1], images=hostile[0], advice=False, audit=False).html
     places = [value or "" for name, value in Scripts(text).attributes if name in ("src", "href", "xlink:href")]
     assert all(place.startswith("#") for place in places), places
     assert all(url.startswith(("data:image/webp;base64,", "#")) for url in re.findall(r"url\(([^)]*)\)", text))
@@ -140,22 +140,22 @@ def test_a_page_asks_nothing_of_any_other(hostile: tuple[Path, Path]) -> None:
 
 
 def test_without_images_the_page_says_how_to_have_pictures(hostile: tuple[Path, Path]) -> None:
-    report = make_report(hostile[1], advice=False, audit=False)
-    assert report.pictures == 0
-    assert "<code>--images</code>" in report.html
-    assert "data:image" not in report.html
+    made = report(hostile[1], advice=False, audit=False)
+    assert made.pictures == 0
+    assert "<code>--images</code>" in made.html
+    assert "data:image" not in made.html
 
 
 def test_images_of_other_names_are_refused(hostile: tuple[Path, Path], small_sample: Path) -> None:
     with pytest.raises(ImagesError, match="none of the names of the codes file"):
-        make_report(hostile[1], images=small_sample, advice=False, audit=False)
+        report(hostile[1], images=small_sample, advice=False, audit=False)
 
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
 def test_a_missing_library_is_named_with_what_to_install(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingLibraryError, match=rf"needs {library}: pip install 'cnncodes\[report\]'"):
-        make_report("codes.h5")
+        report("codes.h5")
 
 
 def test_small_pictures_are_where_the_sheet_says() -> None:
@@ -287,17 +287,17 @@ def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: 
     simplest = advice.comparison.recommended["layers"]
     if other:  # as if the log loss chose another one than the simplest
         advice = replace(advice, layers=[name for name in names if [name] != simplest])
-    report = make_report(hostile[1], advice=advice, audit=False)
+    made = report(hostile[1], advice=advice, audit=False)
     (layer,) = advice.layers
-    fit_command = commands_of(report.html)[1]
-    assert f"A linear SVM on {layer} names" in report.answer
+    fit_command = commands_of(made.html)[1]
+    assert f"A linear SVM on {layer} names" in made.answer
     assert fit_command[fit_command.index("--layer") + 1] == layer
-    (recommended,) = re.findall(r'<th scope="row">([^<]*)</th>(?:(?!</tr>).)*>recommended<', report.html)
+    (recommended,) = re.findall(r'<th scope="row">([^<]*)</th>(?:(?!</tr>).)*>recommended<', made.html)
     assert recommended == layer
-    assert f"Recommended is {layer}: its log loss is the smallest" in report.html
-    assert ("is simpler, and not significantly less accurate" in report.html) == (simplest != [layer])
-    assert "The classifier of this page is fitted to it." in report.html
-    given = make_report(hostile[1], advice=advice, audit=False, model=fit(hostile[1], layers=names))
+    assert f"Recommended is {layer}: its log loss is the smallest" in made.html
+    assert ("is simpler, and not significantly less accurate" in made.html) == (simplest != [layer])
+    assert "The classifier of this page is fitted to it." in made.html
+    given = report(hostile[1], advice=advice, audit=False, model=fit(hostile[1], layers=names))
     assert "which was given: it is on layer2 + layer3." in given.html
 
 
@@ -305,7 +305,7 @@ def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
     advice = advise(hostile[1], cv=3)
     suspect = {"id": "Sandal0.png", "label": "Sandal", "split": "", "suggested": "Trouser", "confidence": 1.0}
     audit = Audit(30, {}, suspects=[suspect], notes=["suspect labels: a note"], layers=["layer3"], clf="logreg")
-    text = make_report(hostile[1], advice=advice, audit=audit).html
+    text = report(hostile[1], advice=advice, audit=audit).html
     (layer,) = advice.layers
     best = next(row["layers"][0] for row in advice.comparison.rows if row["layers"])
     assert "Each figure is the mean of 5 cross-validations, the nearest neighbour of one; those at the top" in text
@@ -352,7 +352,7 @@ def test_a_real_browser_shows_it_and_it_answers_to_pointer_and_keys(
     hostile: tuple[Path, Path], tmp_path: Path, browser: Any
 ) -> None:
     path = tmp_path / "report.html"
-    make_report(hostile[1], images=hostile[0]).save(path)
+    report(hostile[1], images=hostile[0]).save(path)
     page, complaints, asked = open_page(browser, path, viewport={"width": 1100, "height": 900})
     canvas, tip = page.locator("#map"), page.locator("#tip")
     data = json.loads(page.locator("#data").text_content())
@@ -422,7 +422,7 @@ def test_a_real_browser_shows_it_and_it_answers_to_pointer_and_keys(
 @pytest.mark.slow
 def test_it_fits_a_phone(hostile: tuple[Path, Path], tmp_path: Path, browser: Any) -> None:
     path = tmp_path / "report.html"
-    make_report(hostile[1], images=hostile[0], advice=False, audit=False).save(path)
+    report(hostile[1], images=hostile[0], advice=False, audit=False).save(path)
     options = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
     page, complaints, _ = open_page(browser, path, **options)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -449,7 +449,7 @@ def test_a_cell_says_that_it_shows_a_part(
 ) -> None:
     monkeypatch.setattr("cnncodes.pages.choosing.OF_A_CELL", 2)
     path = tmp_path / "report.html"
-    make_report(hostile[1], images=hostile[0], advice=False, audit=False, points=3).save(path)
+    report(hostile[1], images=hostile[0], advice=False, audit=False, points=3).save(path)
     page, _, _ = open_page(browser, path)
     cell = page.locator(".confusion .right button").first
     cell.click()
@@ -517,13 +517,13 @@ def test_the_report_on_the_sample_is_small_and_can_be_shown(tmp_path: Path, brow
     folder = Path(os.environ.get(SHOTS, tmp_path))
     sample = shipped_path(SAMPLE)
     extract(sample, tmp_path / "sample.h5", resize="squash")
-    report = make_report(tmp_path / "sample.h5", images=sample)
-    report.save(tmp_path / "report.html")
-    assert report.pictures == 600
-    assert len(report.html) < 2_000_000
-    assert "Which layer" in report.html
-    assert "Would more images help?" in report.html
-    assert "Suspect labels" in report.html
+    made = report(tmp_path / "sample.h5", images=sample)
+    made.save(tmp_path / "report.html")
+    assert made.pictures == 600
+    assert len(made.html) < 2_000_000
+    assert "Which layer" in made.html
+    assert "Would more images help?" in made.html
+    assert "Suspect labels" in made.html
     take_screenshots(browser, tmp_path / "report.html", folder)
     assert all(
         (folder / name).stat().st_size < 200_000 for name in ("report.png", "report-confusion.png", "report-map.png")

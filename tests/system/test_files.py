@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.numpy import save_file
 
-from cnncodes import ProbeModel, extract, fit, make_report, merge
+from cnncodes import ProbeModel, extract, fit, merge, report
 from cnncodes.cli.main import main
 from cnncodes.errors import CnnCodesError, CodesFileError
 from cnncodes.system.files import refuse_foreign
@@ -177,17 +177,17 @@ def test_python_refuses_as_the_commands_do(there: Path) -> None:
     Path("notes.html").write_text("my notes")
     before = Path("weights.safetensors").read_bytes()
     model = ProbeModel.load("model.safetensors")
-    report = make_report("codes.h5", model=model, advice=False, audit=False, points=20)
+    made = report("codes.h5", model=model, advice=False, audit=False, points=20)
     with pytest.raises(CnnCodesError, match="is there and not a model file"):
         model.save("weights.safetensors")
     with pytest.raises(CnnCodesError, match="is there and not a report"):
-        report.save("notes.html")
+        made.save("notes.html")
     assert (Path("weights.safetensors").read_bytes(), Path("notes.html").read_text()) == (before, "my notes")
     model.save("weights.safetensors", overwrite=True)
     assert ProbeModel.load("weights.safetensors").classes == model.classes
-    report.save("notes.html", overwrite=True)
-    report.save("notes.html")
-    assert Path("notes.html").read_text(encoding="utf-8") == report.html
+    made.save("notes.html", overwrite=True)
+    made.save("notes.html")
+    assert Path("notes.html").read_text(encoding="utf-8") == made.html
 
 
 def test_folders_pipes_and_links_to_inputs_are_no_place(tmp_path: Path) -> None:

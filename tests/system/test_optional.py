@@ -29,7 +29,7 @@ from cnncodes.insight.learning_curve import LearningCurve
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.networks.backbone import backbone_table, load_backbone
 from cnncodes.pages.montage import montage
-from cnncodes.pages.report import make_report
+from cnncodes.pages.report import report
 from cnncodes.system.optional import EXTRAS, require
 
 PACKAGE = Path(cnncodes.__file__).parent
@@ -52,8 +52,8 @@ class Blank:
 USES: dict[str, tuple[str, Callable[[], Any]]] = {
     **{f"{kind.__name__}.plot": ("matplotlib", lambda kind=kind: kind.plot(Blank())) for kind in PLOTTED},
     **{f"{kind.__name__}.to_frame": ("pandas", lambda kind=kind: kind.to_frame(Blank())) for kind in TABLES},
-    "make_report": ("matplotlib", lambda: make_report("no.h5")),
-    "make_report, its page": ("jinja2", lambda: make_report("no.h5")),
+    "report": ("matplotlib", lambda: report("no.h5")),
+    "report, its page": ("jinja2", lambda: report("no.h5")),
     "montage": ("jinja2", lambda: montage("no.png", [], "no")),
     "load_backbone": ("timm", lambda: load_backbone("timm:never_asked_before")),
     "backbone_table": ("timm", lambda: backbone_table("timm:*")),
