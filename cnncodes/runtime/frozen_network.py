@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnncodes.errors import DeviceError
+from cnncodes.errors import DeviceError, first_line
 from cnncodes.runtime.compilation import compile_forward
 from cnncodes.runtime.forward import Forward, fold
 from cnncodes.runtime.fusion import can_be_fused, fused
@@ -221,8 +221,7 @@ class FrozenNetwork:
             logger.info("compiled in %.0f s", time.perf_counter() - started)
         except Exception as error:  # a missing compiler, an operation that cannot be compiled, …
             self._forwards = plain
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            self._note(f"the network could not be compiled, and runs as it is ({reason[0]})", compiled=False)
+            self._note(f"the network could not be compiled, and runs as it is ({first_line(error)})", compiled=False)
 
 
 def too_little_memory(device: torch.device, backbone: Backbone) -> DeviceError:
