@@ -153,13 +153,14 @@ def test_damaged_and_infinite_codes_are_found_in_the_first_pass(tmp_path, small_
 PEAK = """
 import json, resource, sys
 from cnncodes import fit
-model = fit(sys.argv[1], layers="penultimate", C=0.01, guard=False, memory_limit=int(sys.argv[2]) or None)
+model = fit(sys.argv[1], layers="penultimate", C=0.01, cv=2, guard=False, memory_limit=int(sys.argv[2]) or None)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"peak": peak, "n_cv": model.scores["n_cv"], "seconds": model.scores["seconds"]}))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_peak_memory_stays_below_the_limit(tmp_path):
     n, d, limit = 60_000, 1024, 550_000_000
     layers = {"penultimate": {"n_features": d, "pooling": "avg", "map_shape": [d, 4, 4], "dtype": "float16"}}
