@@ -22,7 +22,7 @@ _HOMES = {
     "extract": "extraction.extract",
     "fit": "models.fit",
     "load_backbone": "networks.backbone",
-    "load_codes": "codes.file",
+    "load_codes": "codes.load_codes",
     "make_report": "pages.report",
     "merge": "extraction.merge",
     "register_backbone": "networks.backbone",

@@ -20,6 +20,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_checks
 
 import cnncodes.extraction.extract
+import cnncodes.extraction.fill
 from cnncodes import CNNCodes, CNNCodesClassifier, load_codes
 from cnncodes.errors import CodesFileError, ImagesError, MismatchError
 from cnncodes.images.loading import load_images
@@ -260,9 +261,9 @@ def test_a_cache_made_with_other_settings_is_refused(data: tuple, tmp_path: Path
 def test_a_search_over_layers_runs_no_image_twice(data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, y = data
     seen: list[int] = []
-    run_batches = cnncodes.extraction.extract.run_batches
+    run_batches = cnncodes.extraction.fill.run_batches
     monkeypatch.setattr(
-        cnncodes.extraction.extract,
+        cnncodes.extraction.fill,
         "run_batches",
         lambda images, rows, *rest, **options: seen.extend(rows) or run_batches(images, rows, *rest, **options),
     )

@@ -12,9 +12,10 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.records import PreprocessingProvenance
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.settings import Settings, build_network, fill_in
-from cnncodes.extraction.workers import Progress, run_batches
+from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.system.progress import Progress
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
 
@@ -74,8 +75,9 @@ def compute_codes(
     MismatchError
         The weights that are found here are not those described, or images are prepared otherwise here.
     """
-    asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
-    network = build_network(replace(asked, compile=False))  # it would take longer than a few images do
+    provenance.require("weights_sha256")
+    settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
+    network = build_network(replace(settings, compile=False))  # it would take longer than a few images do
     network.compile_where_it_pays(len(images), workers or joblib.cpu_count())
     if network.backbone.weights_sha256 != provenance.weights_sha256:
         raise MismatchError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from PIL import Image
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
+from cnncodes.system.progress import Progress
 
 __all__ = ["Sheet", "draw_sheet"]
 
@@ -48,7 +49,7 @@ class Sheet:
 
 
 def draw_sheet(
-    images: ImageSet, ids: Sequence[str], side: int, progress: Callable[[int, int, int], None] | None = None
+    images: ImageSet, ids: Sequence[str], side: int, progress: Progress | None = None
 ) -> Sheet:
     """Draw images on one sheet, each whole, in a square of `side` pixels that is clear beside it.
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from cnncodes.codes.columns import Columns
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError

@@ -168,8 +168,8 @@ def test_other_views_are_refused(small_sample: Path, sample_codes: Path, flip_co
     before = digest(flip_codes), digest(sample_codes)
     for path, asked, message in (
         (flip_codes, "10crop", "preprocessing.views is 'flip', asked '10crop'"),
-        (flip_codes, "none", "preprocessing.views is 'flip', asked None"),
-        (sample_codes, "flip", "preprocessing.views is None, asked 'flip'"),
+        (flip_codes, "none", "preprocessing.views is 'flip', asked 'none'"),
+        (sample_codes, "flip", "preprocessing.views is 'none', asked 'flip'"),
     ):
         with pytest.raises(MismatchError, match=message):
             extract(small_sample, path, views=asked)
@@ -206,7 +206,7 @@ def test_parts_merge_into_the_bytes_of_one_extraction(small_sample: Path, tmp_pa
     merge([tmp_path / "2.h5", tmp_path / "1.h5"], tmp_path / "merged.h5")
     assert digest(tmp_path / "merged.h5") == digest(tmp_path / "whole.h5")
     extract(folder, tmp_path / "plain.h5", shard=(2, 2), layers=["layer1"])
-    with pytest.raises(MismatchError, match=r"preprocessing.views is 'flip', asked None"):
+    with pytest.raises(MismatchError, match=r"preprocessing.views is 'flip', asked 'none'"):
         merge([tmp_path / "1.h5", tmp_path / "plain.h5"], tmp_path / "other.h5")
 
 
@@ -347,9 +347,9 @@ def test_layers_are_concatenated_view_by_view(flip_codes: Path, small_sample: Pa
 
 
 def test_codes_of_other_views_do_not_fit_the_model(model: ProbeModel, flip_codes: Path, sample_codes: Path) -> None:
-    with pytest.raises(MismatchError, match=r"preprocessing.views is None there and 'flip' in the model"):
+    with pytest.raises(MismatchError, match=r"preprocessing.views is 'none' there and 'flip' in the model"):
         evaluate(sample_codes, model)
-    with pytest.raises(MismatchError, match=r"preprocessing.views is 'flip' there and None in the model"):
+    with pytest.raises(MismatchError, match=r"preprocessing.views is 'flip' there and 'none' in the model"):
         evaluate(flip_codes, fit(sample_codes, C=0.01, cv=2))
 
 
@@ -375,7 +375,7 @@ def test_estimators_average_codes_and_sum_scores(flip_codes: Path, small_sample:
     cache = tmp_path / "cache.h5"
     for _ in range(2):  # filled, and found
         np.testing.assert_array_equal(CNNCodes(**parameters, cache=cache).fit_transform(paths), codes)
-    with pytest.raises(MismatchError, match=r"preprocessing.views is 'flip', asked None"):
+    with pytest.raises(MismatchError, match=r"preprocessing.views is 'flip', asked 'none'"):
         CNNCodes(layer="layer1", resize="squash", cache=cache).fit(paths)
     classifier = CNNCodesClassifier(**parameters, C=0.1, cv=3, cache=cache).fit(paths, y)
     decision = sum(classifier.probe_.decision_function(X[:, view]) for view in range(2))

@@ -186,7 +186,7 @@ def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
         monkeypatch.setattr(
             cnncodes.runtime.frozen_network, "can_be_fused", lambda *about, fused=fused: fused and fusible(*about)
         )
-        monkeypatch.setattr(cnncodes.extraction.extract, "SHARD_COMPILED", fewest)
+        monkeypatch.setattr(cnncodes.extraction.extract, "MIN_PART_TO_COMPILE", fewest)
         for part in (1, 2):
             out = tmp_path / f"{fewest}-{fused}-{part}.h5"
             extract(small_sample, out, layers=["layer1"], shard=(part, 2))
