@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,9 @@ from PIL import Image
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
-from cnncodes.system.progress import Progress
+
+if TYPE_CHECKING:
+    from cnncodes.system.progress import Progress
 
 __all__ = ["Sheet", "draw_sheet"]
 
