@@ -25,9 +25,10 @@ import numpy as np
 from bench_fashion_mnist import describe_machine
 from threadpoolctl import threadpool_limits
 
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.extraction.reuse import copy_rows
+from cnncodes.extraction.prepare import copy_rows
 from cnncodes.insight.advise import advise
 from cnncodes.probes.probe import decide, winner
 from cnncodes.probes.search import fit_probe

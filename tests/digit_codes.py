@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from cnncodes.codes.file import ImageTable
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 

@@ -6,15 +6,15 @@ What is in it was written by `writer`; a row counts only when it matches its che
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.columns import Column
+from cnncodes.codes.columns import StoredArray, slice_of
 from cnncodes.codes.layout import (
     CHUNK_BYTES,
     FAILED,
@@ -28,7 +28,7 @@ from cnncodes.codes.layout import (
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
 
-__all__ = ["CodesFile", "ImageTable", "load_codes"]
+__all__ = ["CodesFile"]
 
 
 class CodesFile:
@@ -232,14 +232,14 @@ class CodesFile:
         out = np.empty((len(rows), *self.views, sum(widths)), np.float32)
         start = 0
         for name, width in zip(names, widths, strict=True):
-            for at, block, good in self._checked(name, rows) if check else self._read(name, rows):
-                if not good.all():
+            for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
+                if check and not (good := self._matches(name, rows[at], block)).all():
                     bad = rows[at][~good]
                     raise CodesFileError(
                         f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
                         f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
                     )
-                out[_slice_of(at), ..., start : start + width] = block
+                out[slice_of(at), ..., start : start + width] = block
             start += width
         return out
 
@@ -265,40 +265,24 @@ class CodesFile:
         good = np.zeros_like(written)
         for column, name in enumerate(self.stored_layers):
             rows = np.flatnonzero(written[:, column])
-            for at, _, matches in self._checked(name, rows, allowed=(OK, FAILED)):
-                good[rows[at], column] = matches
+            for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
+                good[rows[at], column] = self._matches(name, rows[at], block, allowed=(OK, FAILED))
         return good
 
-    def _checked(
-        self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time."""
+    def _matches(self, layer: str, rows: np.ndarray, codes: np.ndarray, allowed: tuple[int, ...] = (OK,)) -> np.ndarray:
+        """Whether the codes of each of some ascending rows match their checksums, shape (k,), bool."""
         column = self.stored_layers.index(self.links.get(layer, layer))
-        for at, block, good in self._read(layer, rows):
-            wanted = rows[at]
-            span = slice(int(wanted[0]), int(wanted[-1]) + 1)
-            columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
-            state, digests, errors, sums = (values[wanted - wanted[0]] for values in columns)
-            for i, row in enumerate(wanted):
-                error = bytes(errors[i]) if state[i] == FAILED else b""
-                expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, block[i])
-                good[i] = state[i] in allowed and sums[i, column] == expected
-            yield at, block, good
+        span = slice(int(rows[0]), int(rows[-1]) + 1)
+        columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
+        state, digests, errors, sums = (values[rows - rows[0]] for values in columns)
+        matches = np.empty(len(rows), bool)
+        for i, row in enumerate(rows):
+            error = bytes(errors[i]) if state[i] == FAILED else b""
+            expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, codes[i])
+            matches[i] = state[i] in allowed and sums[i, column] == expected
+        return matches
 
-    def _read(self, layer: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield what `_checked` does, unchecked."""
-        table = self._codes_of(layer)
-        step = max(1, CHUNK_BYTES // table.place.row_bytes)
-        order = np.argsort(rows, kind="stable")
-        while len(order):
-            first = int(rows[order[0]])
-            count = int(np.searchsorted(rows[order], first + step))
-            at, order = order[:count], order[count:]
-            wanted = rows[at]
-            span = slice(first, int(wanted[-1]) + 1)
-            yield at, table[span][_slice_of(wanted - first)], np.ones(count, bool)
-
-    def _codes_of(self, layer: str) -> Column:
+    def _codes_of(self, layer: str) -> StoredArray:
         if layer not in self.layers:
             hint = nearest(layer, self.layers)
             raise CodesFileError(
@@ -314,60 +298,3 @@ class CodesFile:
 
     def _text(self, name: str) -> np.ndarray:
         return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
-
-
-def _slice_of(index: np.ndarray) -> np.ndarray | slice:
-    """Return consecutive numbers as a slice: what it takes is not copied."""
-    return slice(int(index[0]), int(index[-1]) + 1) if (np.diff(index) == 1).all() else index
-
-
-@overload
-def load_codes(
-    path: str | os.PathLike[str],
-    layer: str | Sequence[str] = ...,
-    *,
-    split: str | None = ...,
-    return_X_y: Literal[False] = ...,
-) -> np.ndarray: ...
-@overload
-def load_codes(
-    path: str | os.PathLike[str],
-    layer: str | Sequence[str] = ...,
-    *,
-    split: str | None = ...,
-    return_X_y: Literal[True],
-) -> tuple[np.ndarray, np.ndarray]: ...
-def load_codes(
-    path: str | os.PathLike[str],
-    layer: str | Sequence[str] = "penultimate",
-    *,
-    split: str | None = None,
-    return_X_y: bool = False,
-) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """Read the codes of one layer, or of several concatenated.
-
-    Parameters
-    ----------
-    path : path
-    layer : str or sequence of str
-    split : str, optional
-        Only the images of this split.
-    return_X_y : bool
-        Return labels as well, and only labelled images.
-
-    Returns
-    -------
-    X : ndarray of float32, shape (n_images, n_features)
-        Or (n_images, n_views, n_features) where the file has several views of each image: ``X.mean(axis=1)`` is a table
-        with a row for each image.
-    y : ndarray of str, shape (n_images,)
-        Only with ``return_X_y``.
-
-    Examples
-    --------
-    >>> X, y = load_codes("codes.h5", layer="layer3", return_X_y=True)  # doctest: +SKIP
-    """
-    with CodesFile.open(path) as file:
-        rows = file.rows(split, labelled=return_X_y)
-        X = file.codes(layer, rows)
-        return (X, file.labels[rows]) if return_X_y else X

@@ -193,9 +193,9 @@ class Provenance(Record):
         layers = {name: replace(layer, dtype="float32") for name, layer in self.layers.items()}
         return replace(self, dtype="float32", layers=layers)
 
-    def without_shard(self) -> Provenance:
-        """Return the provenance of the whole extraction that this is a part of."""
-        return replace(self, shard=None)
+    def with_shard(self, shard: ShardProvenance | None) -> Provenance:
+        """Return the provenance of a part of an extraction; of the whole if `shard` is None."""
+        return replace(self, shard=shard)
 
 
 def refuse_mismatch(path: Path, old: Provenance, new: Provenance) -> None:

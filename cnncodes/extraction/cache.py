@@ -15,8 +15,8 @@ from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError, ImagesError
-from cnncodes.extraction.extract import fill
-from cnncodes.extraction.reuse import copy_rows
+from cnncodes.extraction.fill import fill
+from cnncodes.extraction.prepare import copy_rows
 from cnncodes.extraction.settings import (
     DEFAULT_BACKBONE,
     DEFAULT_POOLING,

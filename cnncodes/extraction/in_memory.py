@@ -12,10 +12,11 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.records import PreprocessingProvenance
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.settings import Settings, build_network, fill_in
-from cnncodes.extraction.workers import Progress, run_batches
+from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import Workload
+from cnncodes.system.progress import Progress
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
 
@@ -75,9 +76,10 @@ def compute_codes(
     MismatchError
         The weights that are found here are not those described, or images are prepared otherwise here.
     """
-    asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
+    provenance.require("weights_sha256")
+    settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
     # however the codes were made: for a few images, compiling would take longer than they do
-    network = build_network(replace(asked, compile=None), Workload(len(images), workers or joblib.cpu_count()))
+    network = build_network(replace(settings, compile=None), Workload(len(images), workers or joblib.cpu_count()))
     if network.backbone.weights_sha256 != provenance.weights_sha256:
         raise MismatchError(
             f"the weights {provenance.weights!r} of {provenance.backbone} found here have SHA-256 "

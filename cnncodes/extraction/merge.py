@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.records import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
-from cnncodes.extraction.reuse import by_folder, copy_rows
+from cnncodes.extraction.prepare import copy_rows
+from cnncodes.extraction.reuse import by_folder
+from cnncodes.extraction.shards import joined_table
 
 __all__ = ["merge"]
 
@@ -50,10 +51,10 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
         files = _in_order([stack.enter_context(CodesFile.open(path)) for path in parts])
         for file in files:
             _refuse_unfinished(file)
-        table = _joined([file.table for file in files])
+        table = joined_table([file.table for file in files])
         if table.digest() != _shard(files[0]).images:
             raise MismatchError(f"{target}: the parts do not add up to the images that they were taken from")
-        provenance = files[0].provenance.without_shard()
+        provenance = files[0].provenance.with_shard(None)
         if any(file.dtype != files[0].dtype for file in files):  # float16 held the codes of some parts only
             provenance = provenance.in_float32()
         if target.exists():
@@ -78,7 +79,7 @@ def _in_order(files: list[CodesFile]) -> list[CodesFile]:
     shards = [_shard(file) for file in files]
     first = files[0]
     for file, shard in zip(files[1:], shards[1:], strict=True):
-        same_part = replace(file.provenance, shard=replace(shard, part=shards[0].part))
+        same_part = file.provenance.with_shard(replace(shard, part=shards[0].part))
         if differences := first.provenance.in_float32().differences(same_part.in_float32(), every=True):
             raise MismatchError(f"{file.path} and {first.path} do not belong together: {'; '.join(differences)}")
     of = shards[0].of
@@ -127,21 +128,3 @@ def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -
             f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "
             "another place with -o, or delete it"
         )
-
-
-def _joined(tables: list[ImageTable]) -> ImageTable:
-    """Undo the dealing out of images to the parts in turn."""
-    n = sum(len(table) for table in tables)
-
-    def dealt_back(columns: list[list]) -> list:
-        rows: list = [None] * n
-        for start, column in enumerate(columns):
-            rows[start :: len(tables)] = column
-        return rows
-
-    texts = {
-        name: dealt_back([getattr(table, name) or [""] * len(table) for table in tables])
-        for name in ("labels", "groups", "splits")
-    }
-    numbers = {name: dealt_back([getattr(table, name) for table in tables]) for name in ("sizes", "changed")}
-    return ImageTable(dealt_back([table.ids for table in tables]), **texts, **numbers)

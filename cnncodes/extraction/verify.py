@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
 from cnncodes.extraction.in_memory import compute_codes
 from cnncodes.images.loading import load_images
+from cnncodes.system.progress import Progress
 
 __all__ = ["Verification", "verify"]
 
@@ -71,7 +71,7 @@ def verify(
     seed: int = 0,
     device: str = "auto",
     workers: int | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Compare every row of a codes file with its checksum, and a sample with what its images give now.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from shlex import quote
 from typing import Any
@@ -35,6 +34,7 @@ from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.search import AUTO
 from cnncodes.probes.split import split_rows
 from cnncodes.system.optional import require
+from cnncodes.system.progress import Progress
 
 __all__ = ["Advice", "advise"]
 
@@ -151,7 +151,7 @@ def advise(
     seed: int = 0,
     n_jobs: int | str | None = AUTO,
     weights: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Advice:
     """Say which of the four cases of transfer learning the images are, with the evidence, and what to do.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from cnncodes.probes.scores import majority_accuracy, score
 from cnncodes.probes.search import AUTO, C_GRID, Search, search_C
 from cnncodes.probes.split import groups_in_both
 from cnncodes.system.optional import require
+from cnncodes.system.progress import Progress
 
 __all__ = ["Audit", "audit", "out_of_fold"]
 
@@ -151,7 +152,7 @@ def audit(
     cv: int = 5,
     seed: int = 0,
     n_jobs: int | str | None = AUTO,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
     """Look for wrong labels, duplicates, outliers, unreadable images and imbalance.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score_shares
 from cnncodes.probes.search import AUTO, search_C
 from cnncodes.probes.split import split_rows
+from cnncodes.system.progress import Progress
 
 __all__ = ["compare"]
 
@@ -46,7 +47,7 @@ def compare(
     repeats: int | None = None,
     guard: bool = True,
     n_jobs: int | str | None = AUTO,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Cross-validate layers × classifiers × scalings on the same folds.
 

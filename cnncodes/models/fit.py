@@ -240,7 +240,7 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
         intercept=classifier.intercept_,
         temperature=search.temperature,
         scores={},
-        provenance=file.provenance.without_shard(),
+        provenance=file.provenance.with_shard(None),
         trained_on=digests_of(file.sha256[train]),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from cnncodes.models.prediction import Prediction
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.probes.probe import CLASSIFIERS, winner
+from cnncodes.system.progress import Progress
 
 if TYPE_CHECKING:
     from cnncodes.extraction.in_memory import Computed
@@ -144,7 +145,7 @@ class ProbeModel:
         weights: str | os.PathLike[str] | None = None,
         device: str | None = None,
         workers: int | None = None,
-        progress: Callable[[int, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Prediction]:
         """Label images, by the very weights, preprocessing and layers that the model was fitted with.
 
@@ -299,5 +300,6 @@ class ProbeModel:
 def _made_with(provenance: Provenance) -> dict[str, Any]:
     """Return what must be the same for codes to fit a model."""
     fields = {name: getattr(provenance, name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
-    preprocessing = provenance.preprocessing.to_dict() | {"resized_by": provenance.preprocessing.resized_by}
-    return fields | {f"preprocessing.{name}": value for name, value in preprocessing.items()}
+    preprocessing = provenance.preprocessing
+    unwritten = {"views": preprocessing.views, "resized_by": preprocessing.resized_by}  # files leave the usual out
+    return fields | {f"preprocessing.{name}": value for name, value in (preprocessing.to_dict() | unwritten).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cnncodes.errors import ImagesError
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.neighbours.nearest import nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import alike_in_colour, difference, read_thumbnails
+from cnncodes.system.progress import Progress
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups"]
 
@@ -67,7 +67,7 @@ def find_duplicates(
     images: Any = None,
     *,
     near: bool = True,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Duplicates:
     """Find exact duplicates by the digests of the files, and near ones by their codes and pictures.
 

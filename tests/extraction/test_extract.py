@@ -17,7 +17,8 @@ from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnncodes import evaluate, extract, fit
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import BackboneError, CodesFileError, DeviceError, MismatchError, SettingError
 from cnncodes.extraction.in_memory import compute_codes, in_memory

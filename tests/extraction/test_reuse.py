@@ -15,7 +15,8 @@ from PIL import Image
 import cnncodes.extraction.extract
 from cnncodes import audit, evaluate, extract, fit, verify
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.reuse import image_table

@@ -13,7 +13,8 @@ import torch
 import torchvision
 from digit_codes import names, write_codes
 
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.errors import BackboneError
 from cnncodes.insight.advise import Advice, advise
 from cnncodes.insight.comparison import Comparison

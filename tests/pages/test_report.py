@@ -26,7 +26,8 @@ from PIL import Image
 
 from cnncodes import ImageSet, evaluate, extract, fit, similar
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.images.sheet import draw_sheet
 from cnncodes.insight.advise import advise

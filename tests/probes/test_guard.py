@@ -14,7 +14,8 @@ from digit_codes import DESCRIPTION
 import cnncodes.probes.guard
 from cnncodes import audit, compare, evaluate, extract, fit
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import ProbeError

@@ -15,7 +15,8 @@ from digit_codes import DESCRIPTION, X_DIGITS, Y_DIGITS, names, write_codes
 import cnncodes.probes.out_of_core
 import cnncodes.solvers.matrix
 from cnncodes import fit
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, ProbeError
