@@ -19,17 +19,16 @@ from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError, SettingError
 from cnncodes.images.labels import check_labels, remarks_on
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.images.views import NO_VIEWS, VIEWS
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.probe import decide, winner
 from cnncodes.probes.search import fit_probe
+from cnncodes.vocabulary import AUTO, CLASSIFIERS, NO_VIEWS, POOLINGS, PRECISIONS, RESIZE_MODES, SCALINGS, VIEWS
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]
 
 logger = logging.getLogger(__name__)
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
-AUTO = "auto"  # leaves the choice to the machine, and to a cache that exists
 
 
 class _ImageEstimator(BaseEstimator):
@@ -39,11 +38,11 @@ class _ImageEstimator(BaseEstimator):
         "backbone": [str],
         "layer": [str, "array-like"],
         "weights": [str, Path, None],
-        "pooling": [StrOptions({"avg", "max", "gem", "grid2", "flatten"})],
+        "pooling": [StrOptions(set(POOLINGS))],
         "image_size": [POSITIVE, None],
-        "resize": [StrOptions({"crop", "pad", "squash"})],
+        "resize": [StrOptions(set(RESIZE_MODES))],
         "views": [StrOptions(set(VIEWS))],
-        "precision": [StrOptions({AUTO, "fp32", "bf16", "fp16"})],
+        "precision": [StrOptions({AUTO, *PRECISIONS})],
         "device": [str],
         "batch_size": [POSITIVE, None],
         "workers": [POSITIVE, None],
@@ -278,9 +277,9 @@ class CNNCodesClassifier(ClassifierMixin, _ImageEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_ImageEstimator._parameter_constraints,
-        "clf": [StrOptions({"svm", "logreg"})],
+        "clf": [StrOptions(set(CLASSIFIERS))],
         "C": [StrOptions({AUTO}), Interval(Real, 0, None, closed="neither")],
-        "scale": [StrOptions({"standard", "l2", "none"})],
+        "scale": [StrOptions(set(SCALINGS))],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "cv": [Interval(Integral, 2, None, closed="left")],
         "random_state": [Integral],

@@ -29,7 +29,7 @@ from cnncodes.codes.layout import (
 )
 from cnncodes.codes.page import codes_html
 from cnncodes.errors import CodesFileError, nearest
-from cnncodes.images.views import middle_axis
+from cnncodes.vocabulary import middle_axis
 
 __all__ = ["CodesFile", "ImageTable", "fingerprint", "load_codes"]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from cnncodes.codes.columns import Columns, Place
 from cnncodes.errors import CodesFileError
-from cnncodes.images.views import middle_axis
+from cnncodes.vocabulary import middle_axis
 
 __all__ = [
     "ImageTable",

@@ -10,15 +10,13 @@ from typing import Any
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
-from cnncodes.images.views import NO_VIEWS
 from cnncodes.networks.backbone import default_settings, load_backbone
 from cnncodes.networks.preprocessing import RESIZED_BY
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import inference_settings
+from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING, NO_VIEWS
 
 __all__ = [
-    "DEFAULT_BACKBONE",
-    "DEFAULT_POOLING",
     "Settings",
     "build_network",
     "describe_network",
@@ -32,7 +30,6 @@ __all__ = [
 ]
 
 
-DEFAULT_BACKBONE, DEFAULT_POOLING = "mobilenet_v2", "avg"
 UNASKED = ("versions.", "runtime.folded", "runtime.fused")  # what no option sets
 
 

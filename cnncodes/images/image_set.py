@@ -11,11 +11,8 @@ from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import label_texts
 
-__all__ = ["EXPECTED", "SPLITS", "ImageSet"]
+__all__ = ["EXPECTED", "ImageSet"]
 
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validation"), "val"
-)
 EXPECTED = (
     "expected a folder with one folder of images a class, a folder with train/ and test/ folders of those, "
     "a .csv or .tsv file with columns path,label, one image, or a .npy or .npz file"

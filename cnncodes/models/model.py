@@ -15,11 +15,11 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from cnncodes.codes.views import as_rows, averaged, summed
 from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.images.views import middle_axis
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.probes.probe import CLASSIFIERS, winner
+from cnncodes.vocabulary import middle_axis
 
 if TYPE_CHECKING:
     from cnncodes.extraction.in_memory import Computed

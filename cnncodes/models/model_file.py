@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from cnncodes.errors import ModelFileError
-from cnncodes.images.views import NO_VIEWS, VIEWS, middle_axis
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.probes.probe import CLASSIFIERS, SCALINGS
 from cnncodes.system.files import refuse_foreign, sync_folder
+from cnncodes.vocabulary import NO_VIEWS, VIEWS, middle_axis
 
 __all__ = [
     "ARRAYS",

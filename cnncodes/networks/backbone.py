@@ -42,6 +42,7 @@ from cnncodes.networks.registry import (
     register_backbone,
 )
 from cnncodes.networks.weights import WeightsEntry, file_digest, locate
+from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = [
     "Backbone",
@@ -54,7 +55,6 @@ __all__ = [
 ]
 
 RANDOM = "random"
-PENULTIMATE = "penultimate"
 SEED = 0
 
 

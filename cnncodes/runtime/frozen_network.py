@@ -33,6 +33,7 @@ from cnncodes.runtime.precision import (
     lowest_cosine,
     reference_photos,
 )
+from cnncodes.vocabulary import AUTO, CODE_TYPES
 
 if TYPE_CHECKING:
     from cnncodes.networks.backbone import Backbone
@@ -41,7 +42,6 @@ __all__ = ["FrozenNetwork"]
 
 logger = logging.getLogger(__name__)
 
-DTYPES = ("auto", "float16", "float32")
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
 # Bytes. In a worker thread, glibc takes new memory from the system for each map that is larger, all of it zeroed first.
 LARGEST_MAP = 32 << 20
@@ -97,8 +97,8 @@ class FrozenNetwork:
     ) -> None:
         for value, known, what in (
             (pooling, POOLINGS, "pooling"),
-            (precision, ("auto", *PRECISIONS), "precision"),
-            (dtype, DTYPES, "type of codes"),
+            (precision, (AUTO, *PRECISIONS), "precision"),
+            (dtype, (AUTO, *CODE_TYPES), "type of codes"),
         ):
             if value not in known:
                 raise SettingError(f"no {what} {value!r}.{nearest(value, known)} There are {', '.join(known)}")
