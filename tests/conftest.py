@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from cnncodes.networks.facts import FIRST_CHOICE
 from cnncodes.system.shipped import SAMPLE, shipped_path
+from cnncodes.vocabulary import DEFAULT_BACKBONE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,7 +36,7 @@ def shipped_network_is_read_once() -> Iterator[None]:
     load_default = cache(load_backbone)
 
     def load(name: str, weights: Any, *, allow_partial: bool) -> Any:
-        if name == settings.DEFAULT_BACKBONE and weights in (None, FIRST_CHOICE) and not allow_partial:
+        if name == DEFAULT_BACKBONE and weights in (None, FIRST_CHOICE) and not allow_partial:
             return load_default()
         return load_backbone(name, weights, allow_partial=allow_partial)
 

@@ -31,11 +31,11 @@ from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.extraction.in_memory import in_memory
 from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.images.loading import load_images
-from cnncodes.images.views import VIEWS
 from cnncodes.models.model import ProbeModel
 from cnncodes.probes.scores import neighbour_accuracy, nested_predictions
 from cnncodes.probes.search import fit_probe, search_C
 from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
+from cnncodes.vocabulary import VIEWS
 
 LAYERS = ["layer1", "penultimate"]
 

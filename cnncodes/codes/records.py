@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from cnncodes.codes import checks
-from cnncodes.images.views import NO_VIEWS, VIEWS, middle_axis
+from cnncodes.vocabulary import NO_VIEWS, VIEWS, middle_axis
 
 __all__ = [
     "LayerProvenance",

@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError, SettingError
-from cnncodes.estimators.image_estimator import AUTO, ImageEstimator
+from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.images.image_set import Images, ImageSet
 from cnncodes.images.loading import load_images
-from cnncodes.images.views import NO_VIEWS
+from cnncodes.vocabulary import AUTO, NO_VIEWS
 
 if TYPE_CHECKING:
     from cnncodes.extraction.settings import Settings

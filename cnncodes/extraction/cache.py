@@ -18,8 +18,6 @@ from cnncodes.errors import CodesFileError, DecodeError, ImagesError
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.prepare import copy_rows
 from cnncodes.extraction.settings import (
-    DEFAULT_BACKBONE,
-    DEFAULT_POOLING,
     Settings,
     build_network,
     describe_network,
@@ -30,6 +28,7 @@ from cnncodes.extraction.settings import (
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.backbone import default_settings
+from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
 __all__ = ["cached_codes"]
 

@@ -13,10 +13,9 @@ from cnncodes.networks.backbone import default_settings, load_backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import Workload, tuned_network
 from cnncodes.system.process import inference_settings
+from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
 __all__ = [
-    "DEFAULT_BACKBONE",
-    "DEFAULT_POOLING",
     "Settings",
     "build_network",
     "describe_network",
@@ -26,7 +25,6 @@ __all__ = [
     "settings_of",
 ]
 
-DEFAULT_BACKBONE, DEFAULT_POOLING = "mobilenet_v2", "avg"
 NEEDED = (  # fields of a provenance from which all settings follow
     *("backbone", "weights", "pooling", "precision", "dtype"),
     *("preprocessing.image_size", "preprocessing.mode", "preprocessing.exact"),

@@ -31,10 +31,10 @@ from cnncodes.insight.evidence import (
 from cnncodes.insight.learning_curve import LearningCurve, learning_curve
 from cnncodes.insight.pretrained_head import PretrainedHead
 from cnncodes.probes.guard import guard_splits
-from cnncodes.probes.search import AUTO
 from cnncodes.probes.split import split_rows
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import AUTO
 
 __all__ = ["Advice", "advise"]
 

@@ -21,10 +21,11 @@ from cnncodes.neighbours.nearest import nearest_rows, standardised
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.out_of_core import stratified_sample
 from cnncodes.probes.scores import majority_accuracy, score
-from cnncodes.probes.search import AUTO, C_GRID, Search, search_C
+from cnncodes.probes.search import C_GRID, Search, search_C
 from cnncodes.probes.split import groups_in_both
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import AUTO
 
 __all__ = ["Audit", "audit", "out_of_fold"]
 

@@ -17,9 +17,10 @@ from cnncodes.probes.folds import make_folds
 from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score_shares
-from cnncodes.probes.search import AUTO, search_C
+from cnncodes.probes.search import search_C
 from cnncodes.probes.split import split_rows
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import AUTO
 
 __all__ = ["compare"]
 

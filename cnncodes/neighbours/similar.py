@@ -13,6 +13,7 @@ from cnncodes.codes.views import averaged
 from cnncodes.errors import CodesFileError, ImagesError
 from cnncodes.extraction.in_memory import compute_codes
 from cnncodes.images.loading import load_images
+from cnncodes.vocabulary import CODES_FILE, PENULTIMATE
 
 __all__ = ["Neighbour", "nearest_codes", "similar"]
 
@@ -42,10 +43,10 @@ class Neighbour:
 
 def similar(
     query: Any,
-    codes: str | os.PathLike[str] = "codes.h5",
+    codes: str | os.PathLike[str] = CODES_FILE,
     *,
     k: int = 9,
-    layer: str = "penultimate",
+    layer: str = PENULTIMATE,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
 ) -> list[Neighbour]:
