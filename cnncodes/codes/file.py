@@ -29,6 +29,7 @@ from cnncodes.codes.layout import (
 )
 from cnncodes.codes.page import codes_html
 from cnncodes.errors import CodesFileError, nearest
+from cnncodes.images.image_set import Images
 from cnncodes.images.views import middle_axis
 
 __all__ = ["CodesFile", "ImageTable", "fingerprint", "load_codes"]
@@ -58,7 +59,7 @@ class CodesFile:
     ...     X = file.codes("penultimate", file.rows())
     """
 
-    def __init__(self, path: str | os.PathLike[str], images: Any = None, *, writable: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], images: Images | None = None, *, writable: bool = False) -> None:
         self.path, self.images = Path(path), images
         self._columns = open_columns(self.path, writable=writable)
         self.description: dict[str, Any] = json.loads(self._columns.attrs["description"])
@@ -71,7 +72,7 @@ class CodesFile:
         self.views = middle_axis(self.description.get("preprocessing", {}))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], images: Any = None) -> CodesFile:
+    def open(cls, path: str | os.PathLike[str], images: Images | None = None) -> CodesFile:
         """Open `path` for reading.
 
         Parameters

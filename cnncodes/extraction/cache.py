@@ -141,7 +141,7 @@ def _extend(
                 CodesWriter.create(cache, table, description, fill=lambda new: copy_rows(old, new, same))
     with CodesWriter(cache) as file:
         known = _rows_by_digest(file)
-        here = {known[digest]: source for digest, source in sources.items()}
+        here: dict[int, Any] = {known[digest]: source for digest, source in sources.items()}
         todo, missing = file.todo()
         network.restrict(missing)
         every = ImageSet(ids=file.ids.tolist(), sources=[here.get(row) for row in range(file.n)])

@@ -31,6 +31,7 @@ from cnncodes.extraction.settings import (
 )
 from cnncodes.extraction.workers import IMAGE_TIMEOUT, Progress, run_batches
 from cnncodes.images.decoding import MAX_PIXELS
+from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import inference_settings
@@ -74,7 +75,7 @@ class Extraction:
 
 
 def extract(
-    images: Any,
+    images: Images,
     out: str | os.PathLike[str] = "codes.h5",
     *,
     labels: Sequence[str] | None = None,
