@@ -1,11 +1,56 @@
-"""Small HTML tables for notebooks."""
+"""How figures are written for people: percentages, intervals, differences, HTML tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["html_table"]
+__all__ = ["html_table", "interval", "percent", "points"]
+
+
+def percent(share: float, *, space: str = " ") -> str:
+    """Return a share, from 0 to 1, as a percentage.
+
+    Parameters
+    ----------
+    share : float
+    space : str, default=" "
+        What stands before the sign; pages take a space at which no line breaks.
+
+    Examples
+    --------
+    >>> percent(0.9126)
+    '91.3 %'
+    """
+    return f"{100 * share:.1f}{space}%"
+
+
+def interval(low: float, high: float, *, space: str = " ") -> str:
+    """Return an interval of shares, from 0 to 1, as percentages.
+
+    Parameters
+    ----------
+    low, high : float
+    space : str, default=" "
+        As for `percent`.
+
+    Examples
+    --------
+    >>> interval(0.88, 0.942)
+    '88.0 to 94.2 %'
+    """
+    return f"{100 * low:.1f} to {percent(high, space=space)}"
+
+
+def points(difference: float) -> str:
+    """Return a difference of two shares in percentage points, with its sign.
+
+    Examples
+    --------
+    >>> points(-0.0123)
+    '-1.2'
+    """
+    return f"{100 * difference:+.1f}"
 
 
 def html_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "SettingError",
     "ShapeError",
     "WeightsError",
+    "first_line",
     "nearest",
 ]
 
@@ -108,3 +109,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or the name of its class if it says nothing.
+
+    Examples
+    --------
+    >>> first_line(RuntimeError("no kernel image\\nCompile with ..."))
+    'no kernel image'
+    >>> first_line(AssertionError())
+    'AssertionError'
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

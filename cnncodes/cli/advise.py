@@ -9,6 +9,7 @@ import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json
 from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
+from cnncodes.display import points
 
 if TYPE_CHECKING:
     from cnncodes.insight.advise import Advice
@@ -47,7 +48,7 @@ def _show(advice: Advice) -> None:
     click.echo(f"{advice.summary}.\n")
     print_table(["evidence", "found", "says"], map(astuple, advice.evidence))
     if advice.curve is not None:
-        texts = ", ".join(f"{name} ({100 * gain:+.1f} points)" for name, gain in advice.curve.helped_most())
+        texts = ", ".join(f"{name} ({points(gain)} points)" for name, gain in advice.curve.helped_most())
         if texts:
             click.echo(f"\nThe last doubling of the images helped these classes most: {texts}.")
     click.echo("\nNext:")

@@ -10,6 +10,7 @@ import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
 from cnncodes.cli.output import open_output, plain, print_json, print_notes, print_table, progress_bar, stderr
+from cnncodes.display import percent
 from cnncodes.system.files import head_of, refuse_foreign
 
 SHOWN = 20  # rows of each table
@@ -55,8 +56,8 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
     click.echo(f"{found.n} images in {len(found.classes)} classes")
     if found.accuracy is not None and found.baseline_accuracy is not None:
         click.echo(
-            f"out-of-fold accuracy {100 * found.accuracy:.1f} % ({found.clf} on {' + '.join(found.layers)}); "
-            f"always the most frequent class: {100 * found.baseline_accuracy:.1f} %"
+            f"out-of-fold accuracy {percent(found.accuracy)} ({found.clf} on {' + '.join(found.layers)}); "
+            f"always the most frequent class: {percent(found.baseline_accuracy)}"
         )
     print_table(["class", "images"], [(name, str(count)) for name, count in found.classes.items()])
     _table("suspect labels", ["id", "label", "suggested", "confidence"], found.suspects)

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cnncodes.display import percent
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import refuse_foreign, replacing, writing_text
 
@@ -109,10 +110,6 @@ def quoted(word: str) -> str:
 
 def print_scores(scores: dict[str, Any]) -> None:
     """Print the figures that a fit or an evaluation has, one a line."""
-
-    def percent(share: float) -> str:
-        return f"{100 * share:.1f} %"
-
     lines = [
         ("images", f"{scores['n']} in {len(scores['classes'])} classes"),
         ("probe", f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}"),
@@ -155,7 +152,7 @@ def _left_out(scores: dict[str, Any], n: int, key: str) -> str:
     """Say how many held-out images are left out, and, where it is known, how the accuracy would look with them."""
     text = f"{n} held-out ones left out"
     if (flattered := scores.get(f"{key}_test_accuracy")) is not None:
-        text += f", with which held-out accuracy would look like {100 * flattered:.1f} %"
+        text += f", with which held-out accuracy would look like {percent(flattered)}"
         if scores.get("n_test") is None:
             text += "; none is left, so there is no held-out accuracy"
     return text

@@ -35,7 +35,8 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     How good a classifier is, what it confuses, its surest mistakes, the layers compared, a map of the images, and how
     it was made.
     """
-    from cnncodes.pages.report import REPORT, is_report, report
+    from cnncodes.pages.report import REPORT, is_report
+    from cnncodes.pages.report import report as run
 
     def show(step: str) -> None:
         if stderr.is_terminal:
@@ -44,7 +45,7 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     inputs = [codes, options["model"], options["images"]]
     # Before the work: a place that cannot be written shows at once
     with open_output(out, REPORT, is_report, overwrite=force, inputs=inputs) as stream:
-        made = report(codes, progress=show, **options)
+        made = run(codes, progress=show, **options)
         stream.write(made.html)
     print_notes(made.notes)
     if as_json:

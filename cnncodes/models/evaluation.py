@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from cnncodes.display import html_table
+from cnncodes.display import html_table, interval, percent
 from cnncodes.probes.scores import score
 from cnncodes.system.optional import require
 
@@ -117,9 +117,9 @@ class EvaluationResult:
 
     def _repr_html_(self) -> str:
         figures = score(self.y, self.predicted)
-        low, high = figures["interval"]
         seen = ", of images that the model was fitted on" if self.n_seen == len(self.y) else ""
-        title = f"Accuracy {figures['accuracy']:.1%} ({low:.1%} to {high:.1%}) of {len(self.y)} images{seen}"
+        accuracy = f"{percent(figures['accuracy'])} ({interval(*figures['interval'])})"
+        title = f"Accuracy {accuracy} of {len(self.y)} images{seen}"
         rows = [
             (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["n"])
             for name, row in self.per_class.items()

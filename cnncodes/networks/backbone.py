@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnncodes.errors import BackboneError, SettingError, WeightsError, nearest
+from cnncodes.errors import BackboneError, SettingError, WeightsError, first_line, nearest
 from cnncodes.networks.checkpoint import digest_of, fit_state, read_state
 from cnncodes.networks.extractor import Tap, build_extractor
 from cnncodes.networks.facts import Facts, is_non_commercial
@@ -193,9 +193,8 @@ class Backbone:
             try:
                 self.surveys[image_size] = survey(self.module, image_size, native)
             except Exception as error:  # networks refuse a size in many ways
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise BackboneError(
-                    f"{self.name} cannot take images of {image_size} × {image_size} px ({reason}); "
+                    f"{self.name} cannot take images of {image_size} × {image_size} px ({first_line(error)}); "
                     f"its weights expect {self.native_size}"
                 ) from error
         return self.surveys[image_size]

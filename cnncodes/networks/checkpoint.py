@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnncodes.errors import WeightsError
+from cnncodes.errors import WeightsError, first_line
 
 __all__ = ["KeyRules", "digest_of", "fit_state", "read_state"]
 
@@ -79,7 +79,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{path}: holds Python objects beside tensors, which could run anything when loaded; where you trust "
                 "it, save it again from its own program with torch.save(model.state_dict(), FILE)"
             ) from error
-        reason = "not a file of PyTorch" if "weights_only" in str(error) else _first_line(error)
+        reason = "not a file of PyTorch" if "weights_only" in str(error) else first_line(error)
         raise WeightsError(f"{path}: cannot be read as weights ({reason})") from error
     return _unwrap(content, path)
 
@@ -191,7 +191,3 @@ def _named(keys: Iterable[str]) -> str:
     names: Sequence[str] = list(keys)
     more = len(names) - NAMED_KEYS
     return ", ".join(names[:NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

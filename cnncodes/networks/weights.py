@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from cnncodes.errors import WeightsError
+from cnncodes.errors import WeightsError, first_line
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.system.optional import require
 from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
@@ -148,10 +148,6 @@ def _from_hub(repository: str) -> Path:
         return Path(huggingface_hub.hf_hub_download(repository, filename))
     except Exception as error:  # the client has its own kinds, by version
         raise WeightsError(
-            f"cannot fetch {filename} of https://huggingface.co/{repository} ({_first_line(error)}); "
+            f"cannot fetch {filename} of https://huggingface.co/{repository} ({first_line(error)}); "
             f"get it by other means and give the file with --weights FILE"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

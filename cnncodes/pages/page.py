@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from cnncodes import display
+from cnncodes.display import points
 from cnncodes.system.files import head_of
 from cnncodes.system.optional import require
 
-__all__ = ["is_page", "write_page"]
+__all__ = ["interval", "is_page", "percent", "write_page"]
 
 FOLDER = Path(__file__).parent / "templates"
 STYLE = "report.css"
+
+percent = partial(display.percent, space="\N{NO-BREAK SPACE}")
+interval = partial(display.interval, space="\N{NO-BREAK SPACE}")
 
 
 def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
@@ -72,8 +77,9 @@ def _templates() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%",
-        "points": lambda share: f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}"),
+        "percent": percent,
+        "interval": lambda ends: interval(*ends),
+        "points": lambda difference: points(difference).replace("-", "\N{MINUS SIGN}"),
         "capitalise": lambda text: text[:1].upper() + text[1:],
         "path": lambda name: Markup("/<wbr>").join(name.split("/")),  # a long one breaks there
     }

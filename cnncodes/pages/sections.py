@@ -9,6 +9,7 @@ import numpy as np
 
 import cnncodes
 from cnncodes.codes.file import CodesFile
+from cnncodes.display import points
 from cnncodes.images.sheet import Sheet
 from cnncodes.insight.advise import Advice
 from cnncodes.insight.audit import Audit
@@ -16,6 +17,7 @@ from cnncodes.insight.comparison import name_of
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.answers import Answers
 from cnncodes.pages.choosing import Chosen
+from cnncodes.pages.page import interval, percent
 from cnncodes.pages.provenance import PROBES
 from cnncodes.probes.intervals import wilson_interval
 
@@ -39,42 +41,32 @@ PAIRS = 12  # of classes that are most often confused
 SUREST = 24  # mistakes that are shown
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
-
-
 def sentence(answers: Answers, model: ProbeModel) -> str:
     """Say how good the classifier is."""
     figures, result = answers.figures, answers.result
-    low, high = figures["interval"]
     n, plural = len(answers.rows), "" if len(answers.rows) == 1 else "s"
     of = f"the {n} held-out image{plural}" if answers.held_out else f"{n} image{plural}"
     how = "" if answers.held_out else ", each asked about without having learned from it"
     always = "always answering the most frequent class"
     verdict = (
         f"{always} would be right for {percent(result.baseline_accuracy)}"
-        if low > result.baseline_accuracy
+        if figures["interval"][0] > result.baseline_accuracy
         else f"that is not significantly better than {always} ({percent(result.baseline_accuracy)})"
     )
     return (
         f"{PROBES[model.clf]} on {' + '.join(model.layers)} names the right one of {len(result.classes)} classes for "
-        f"{percent(figures['accuracy'])} of {of}{how} (95\N{NO-BREAK SPACE}% interval {100 * low:.1f} to "
-        f"{percent(high)}); {verdict}."
+        f"{percent(figures['accuracy'])} of {of}{how} (95\N{NO-BREAK SPACE}% interval "
+        f"{interval(*figures['interval'])}); {verdict}."
     )
 
 
 def head(file: CodesFile, answers: Answers, answer: str, notes: Sequence[str]) -> dict[str, Any]:
     figures, result = answers.figures, answers.result
-
-    def interval(name: str) -> str:
-        low, high = figures[name]
-        return f"{100 * low:.1f} to {percent(high)}"
-
     layers = " + ".join(result.about["layers"])
     kind = "held-out" if answers.held_out else "cross-validated"
     rows = [
-        ("Accuracy", percent(figures["accuracy"]), interval("interval")),
-        ("Balanced over classes", percent(figures["balanced_accuracy"]), interval("balanced_interval")),
+        ("Accuracy", percent(figures["accuracy"]), interval(*figures["interval"])),
+        ("Balanced over classes", percent(figures["balanced_accuracy"]), interval(*figures["balanced_interval"])),
         ("Most frequent class", percent(result.baseline_accuracy), "what no learning gives"),
     ]
     if result.neighbour_accuracy is not None:
@@ -142,12 +134,12 @@ def advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str
     )
     text = ""
     if advice.curve is not None:
-        low, high = advice.curve.gain_interval
+        low, high = map(points, advice.curve.gain_interval)
         text = (
-            f"Twice as many training images would bring {100 * advice.curve.gain:+.1f} points of accuracy on "
-            f"{' + '.join(advice.layers)} (95\N{NO-BREAK SPACE}% interval {100 * low:+.1f} to {100 * high:+.1f})."
+            f"Twice as many training images would bring {points(advice.curve.gain)} points of accuracy on "
+            f"{' + '.join(advice.layers)} (95\N{NO-BREAK SPACE}% interval {low} to {high})."
         )
-        if most := ", ".join(f"{name} ({100 * gain:+.1f})" for name, gain in advice.curve.helped_most()):
+        if most := ", ".join(f"{name} ({points(gain)})" for name, gain in advice.curve.helped_most()):
             text += f" The last doubling helped most: {most} points of recall."
     return {
         "layers": rows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cnncodes.errors import DeviceError
+from cnncodes.errors import DeviceError, first_line
 
 __all__ = ["devices_of", "resolve_device"]
 
@@ -23,8 +23,7 @@ def resolve_device(device: str) -> torch.device:
         torch.empty(1, device=device)
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"device {device!r} cannot be used here ({reason}); try --device auto") from error
+        raise DeviceError(f"device {device!r} cannot be used here ({first_line(error)}); try --device auto") from error
 
 
 def devices_of(device: torch.device) -> list[torch.device]:

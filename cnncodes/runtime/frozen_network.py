@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from cnncodes.errors import DeviceError, SettingError, nearest
+from cnncodes.errors import DeviceError, SettingError, first_line, nearest
 from cnncodes.networks.pooling import POOLINGS
 from cnncodes.runtime.compilation import FEWEST, compiled, pays
 from cnncodes.runtime.devices import devices_of, resolve_device
@@ -282,8 +282,7 @@ class FrozenNetwork:
             logger.info("compiled in %.0f s", time.perf_counter() - started)
         except Exception as error:  # a missing compiler, an operation that cannot be compiled, …
             self._forwards, self.compiled = plain, False
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            self.notes.append(f"the network could not be compiled, and runs as it is ({reason[0]})")
+            self.notes.append(f"the network could not be compiled, and runs as it is ({first_line(error)})")
             logger.warning(self.notes[-1])
 
     def _settle_dtypes(self, asked: str, reference: Mapping[str, np.ndarray]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnncodes.errors import DeviceError
+from cnncodes.errors import DeviceError, first_line
 from cnncodes.solvers.matrix import Array, Matrix, Rows, Visit
 
 __all__ = ["DeviceRows"]
@@ -36,8 +36,9 @@ class DeviceRows(Rows):
             torch.zeros(1, dtype=torch.float64, device=self.device)
             self.resident = torch.tensor(X, device=self.device) if isinstance(X, np.ndarray) else None
         except (RuntimeError, TypeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise DeviceError(f"device {device!r} cannot be used to fit ({reason}); leave --device out") from error
+            raise DeviceError(
+                f"device {device!r} cannot be used to fit ({first_line(error)}); leave --device out"
+            ) from error
 
     @property
     def block_bytes(self) -> int:

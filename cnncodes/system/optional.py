@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from cnncodes.errors import MissingLibraryError
+from cnncodes.errors import MissingLibraryError, first_line
 
 __all__ = ["EXTRAS", "require"]
 
@@ -32,6 +32,5 @@ def require(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = f"'cnncodes[{EXTRAS[library]}]'" if library in EXTRAS else library
-        first_line = str(error).partition("\n")[0]
-        reason = "" if error.name == library else f", which cannot be imported ({first_line})"
+        reason = "" if error.name == library else f", which cannot be imported ({first_line(error)})"
         raise MissingLibraryError(f"{what} needs {library}{reason}: pip install {package}") from error

@@ -197,6 +197,6 @@ def test_the_plot_of_an_evaluation_is_its_confusion_matrix():
 
 def test_an_evaluation_shows_itself_in_a_notebook_escaped():
     shown = result_of_three()._repr_html_()
-    assert "Accuracy 66.7% (30.0% to 90.3%) of 6 images" in shown
+    assert "Accuracy 66.7 % (30.0 to 90.3 %) of 6 images" in shown
     assert "<th>&lt;i&gt;</th><td>1.000</td><td>0.667</td><td>0.800</td><td>3</td>" in shown
     assert "<i>" not in shown
