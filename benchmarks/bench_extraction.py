@@ -217,7 +217,7 @@ def limit(images: Path, args: argparse.Namespace, *, compiled: bool) -> tuple[fl
     if args.device == "cpu":
         forward = median_seconds(lambda: [network(batch) for _ in range(8)]) / 8 / network.batch_size
         return decoding * 1e3, forward * 1e3
-    batch = batch.repeat(network.batch_size // len(batch), 1, 1, 1).to(network.device)
+    batch = batch.repeat(network.batch_size // len(batch), 1, 1, 1).to(network.plan.devices[0])
 
     def forwards() -> None:
         with torch.inference_mode():

@@ -45,7 +45,7 @@ def shipped_network_is_read_once() -> Iterator[None]:
 def auto_precision() -> Iterator[None]:
     """Let ``auto`` be float32 on every processor, as it is on most; modules that test the choice replace this."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnncodes.runtime.frozen_network.has_fast_bf16", lambda device: False)
+        patch.setattr("cnncodes.runtime.tuning.has_fast_bf16", lambda device: False)
         yield
 
 

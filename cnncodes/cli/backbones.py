@@ -16,11 +16,11 @@ def backbones(pattern: str | None, as_json: bool) -> None:
     """List the networks that can be used; PATTERN takes * and ?."""
     from dataclasses import asdict
 
-    from cnncodes.networks.backbone import backbone_table
+    from cnncodes.networks.backbone import list_backbones
 
-    table = [asdict(row) for row in backbone_table(pattern)]
+    table = [asdict(row) for row in list_backbones(pattern)]
     if pattern and not table:
-        every = [row.name for row in backbone_table("timm:*" if pattern.startswith("timm:") else None)]
+        every = [row.name for row in list_backbones("timm:*" if pattern.startswith("timm:") else None)]
         raise CnnCodesError(
             f"no network is called {pattern!r}.{nearest(pattern, every)} `cnncodes backbones` lists all"
         )

@@ -34,12 +34,11 @@ from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.system.process import inference_settings
+from cnncodes.runtime.tuning import Workload
 
 __all__ = ["Extraction", "describe_images", "extract", "fill"]
 
 SYNC_SECONDS = 30.0
-SHARD_COMPILED = 5000  # images of each part, from which networks are compiled
 
 
 @dataclass
@@ -154,14 +153,10 @@ def extract(
         held = held if plan.same_set or prune or add else None
     plan = plan or Reuse(image_set, image_table(image_set))
     asked = fill_in(Settings(**settings), held)
-    network = build_network(asked)
-    if asked.compile is None and shard is None:
-        network.compile_where_it_pays(n_all, workers or joblib.cpu_count())
-    elif asked.compile is None and shard is not None:  # without a clock: parts that differ could not be merged
-        network.compiled = network.can_be_compiled and not network.fused and n_all // shard[1] >= SHARD_COMPILED
+    workload = Workload(n_all, workers or joblib.cpu_count(), parts=shard and shard[1])
+    network = build_network(asked, workload)
     if held is None:
-        with inference_settings():
-            network.warm_up()  # so that the file says truly whether it could be compiled
+        network.warm_up()  # so that the file says truly whether it could be compiled
     _prepare(out, plan, {**describe_network(network), **about_shard}, held)
     options: dict[str, Any] = {
         "workers": workers,

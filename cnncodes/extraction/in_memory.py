@@ -15,6 +15,7 @@ from cnncodes.extraction.settings import Settings, build_network, differences, f
 from cnncodes.extraction.workers import Progress, run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.tuning import Workload
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
 
@@ -75,8 +76,8 @@ def compute_codes(
         The weights that are found here are not those described, or images are prepared otherwise here.
     """
     asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), description)
-    network = build_network(replace(asked, compile=False))  # it would take longer than a few images do
-    network.compile_where_it_pays(len(images), workers or joblib.cpu_count())
+    # however the codes of the description were made: for a few images, compiling would take longer than they do
+    network = build_network(replace(asked, compile=None), Workload(len(images), workers or joblib.cpu_count()))
     if network.backbone.weights_sha256 != description["weights_sha256"]:
         raise MismatchError(
             f"the weights {description['weights']!r} of {description['backbone']} found here have SHA-256 "

@@ -14,6 +14,7 @@ from cnncodes.images.views import NO_VIEWS
 from cnncodes.networks.backbone import default_settings, load_backbone
 from cnncodes.networks.preprocessing import RESIZED_BY
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.tuning import Workload, tuned_network
 from cnncodes.system.process import inference_settings
 
 __all__ = [
@@ -164,7 +165,7 @@ def inherited(out: Path, asked: Settings, held: Mapping[str, Any] | None, networ
     return [f"as {out} was made: {' '.join(words)}"] if words else []
 
 
-def build_network(settings: Settings) -> FrozenNetwork:
+def build_network(settings: Settings, workload: Workload | None = None) -> FrozenNetwork:
     with inference_settings():
         backbone = load_backbone(
             settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
@@ -172,7 +173,7 @@ def build_network(settings: Settings) -> FrozenNetwork:
         preprocessing = backbone.preprocessing.override(
             settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
         )
-        return FrozenNetwork(
+        return tuned_network(
             replace(backbone, preprocessing=preprocessing),
             settings.layers or backbone.default_layers,
             settings.pooling or DEFAULT_POOLING,
@@ -180,7 +181,8 @@ def build_network(settings: Settings) -> FrozenNetwork:
             precision=settings.precision or "auto",
             batch_size=settings.batch_size,
             dtype=settings.dtype or "auto",
-            compiled=bool(settings.compile),
+            compiled=settings.compile,
+            workload=workload,
         )
 
 

@@ -2,6 +2,7 @@
 
 Examples
 --------
+>>> import torch
 >>> backbone = load_backbone("mobilenet_v2")
 >>> backbone.resolve("layer3")
 'features.13'
@@ -13,49 +14,36 @@ Examples
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import os
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from cnncodes.errors import BackboneError, SettingError, WeightsError, first_line, nearest
-from cnncodes.networks.checkpoint import digest_of, fit_state, read_state
+from cnncodes.errors import BackboneError, SettingError, first_line, nearest
+from cnncodes.networks.checkpoint import digest_of
 from cnncodes.networks.extractor import Tap, build_extractor
 from cnncodes.networks.facts import Facts, is_non_commercial
 from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Survey, find_stages, survey
+from cnncodes.networks.network import RANDOM, USER
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.networks.registry import (
-    BUILT_IN,
-    USER,
-    BackboneInfo,
-    Network,
-    backbone_table,
-    find_network,
-    register_backbone,
-)
-from cnncodes.networks.weights import WeightsEntry, file_digest, locate
+from cnncodes.networks.registry import BackboneInfo, find_network, list_backbones, register_backbone
 
 __all__ = [
     "Backbone",
     "BackboneInfo",
     "LayerInfo",
-    "backbone_table",
-    "layer_table",
+    "default_settings",
+    "list_backbones",
+    "list_layers",
     "load_backbone",
     "register_backbone",
 ]
 
-RANDOM = "random"
 PENULTIMATE = "penultimate"
-SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,24 +217,8 @@ def load_backbone(
     'b0353104'
     """
     network = find_network(name)
-    choice = _choose(network, weights)
-    notes: list[str] = []
-    head_loaded = True
-    with _own_random_state():
-        if choice.path is None:
-            module = network.build(choice.entry)
-        elif choice.published and network.loads_itself:
-            module = network.build(choice.entry, read_state(choice.path))
-        else:
-            module = network.build(choice.entry)
-            notes, head_loaded = fit_state(
-                module,
-                read_state(choice.path),
-                head=network.head(module),
-                rules=network.facts.keys,
-                allow_partial=allow_partial,
-                source=choice.path.name,
-            )
+    choice = network.choose_weights(weights)
+    module, notes, head_loaded = network.load(choice, allow_partial=allow_partial)
     entry = choice.entry
     licence = entry.licence if choice.published else None
     if is_non_commercial(licence):
@@ -268,17 +240,6 @@ def load_backbone(
     )
 
 
-_building = threading.RLock()  # a builder may load another backbone
-
-
-@contextlib.contextmanager
-def _own_random_state() -> Iterator[None]:
-    """Let random parameters be those of our seed, one network at a time; the caller's random state stays."""
-    with _building, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(SEED)  # torch.manual_seed would seed GPUs, too
-        yield
-
-
 def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -> tuple[str, Preprocessing]:
     """Return which weights a backbone gets and their preprocessing, without loading it.
 
@@ -287,42 +248,8 @@ def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -
     name, weights
         As for `load_backbone`.
     """
-    choice = _choose(find_network(name), weights)
+    choice = find_network(name).choose_weights(weights)
     return choice.name, choice.entry.preprocessing
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The weights that were chosen: their entry gives the preprocessing, no path means what the builder gives."""
-
-    entry: WeightsEntry
-    name: str
-    path: Path | None = None
-    sha256: str = ""
-    published: bool = False
-
-
-def _choose(network: Network, weights: str | os.PathLike[str] | None) -> _Choice:
-    name = network.default if weights is None else os.fspath(weights)
-    if name in network.weights:
-        entry = network.weights[name]
-        if name == BUILT_IN:
-            return _Choice(entry, name, published=True)
-        return _Choice(entry, name, *locate(entry), published=True)
-    default = network.weights[network.default]
-    if name == RANDOM:
-        return _Choice(default, name)
-    path = Path(name)
-    if not path.is_file():
-        raise WeightsError(
-            f"{network.name} has no weights {name!r}, and there is no such file.{nearest(name, network.weights)} "
-            f"There are {', '.join(network.weights)}; a file that has moved is named with --weights"
-        )
-    sha256 = file_digest(path)
-    for entry in network.weights.values():  # a copy of a published file is what it is, wherever it lies
-        if entry.digest_prefix and sha256.startswith(entry.digest_prefix) and not network.loads_itself:
-            return _Choice(entry, str(path.resolve()), path, sha256, published=True)
-    return _Choice(default, str(path.resolve()), path, sha256)
 
 
 def _freeze(module: nn.Module) -> nn.Module:
@@ -336,6 +263,29 @@ def _version(library: str) -> str:
     return importlib.metadata.version(library)
 
 
-def layer_table(name: str, image_size: int | None = None) -> list[LayerInfo]:
-    """Return the layers of a backbone without its weights: nothing is fetched. As `Backbone.layer_table`."""
+def list_layers(name: str = "mobilenet_v2", image_size: int | None = None) -> list[LayerInfo]:
+    """List the layers of a network; its weights are not needed, and nothing is fetched.
+
+    Parameters
+    ----------
+    name : str, default "mobilenet_v2"
+        As for `load_backbone`.
+    image_size : int, optional
+        Side of the image in pixels; by default what the weights expect.
+
+    Returns
+    -------
+    list of LayerInfo
+        In the order of computation.
+
+    Raises
+    ------
+    BackboneError
+        There is no such backbone, or it cannot take images of this size.
+
+    Examples
+    --------
+    >>> [(row.name, row.map_shape) for row in list_layers("mobilenet_v2") if row.name.startswith("layer")]
+    [('layer1', (24, 56, 56)), ('layer2', (32, 28, 28)), ('layer3', (96, 14, 14)), ('layer4', (1280, 7, 7))]
+    """
     return load_backbone(name, RANDOM).layer_table(image_size)

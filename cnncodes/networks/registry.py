@@ -1,45 +1,48 @@
-"""Which networks there are: torchvision's, timm's, and the user's own."""
+"""Which networks there are: those of torchvision and timm, and the user's own."""
 
 from __future__ import annotations
 
-import functools
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from cnncodes.errors import BackboneError, nearest
-from cnncodes.networks.checkpoint import KeyRules, State
-from cnncodes.networks.facts import (
-    FIRST_CHOICE,
-    LICENCES,
-    TIMM_FACTS,
-    TORCHVISION_FACTS,
-    TORCHVISION_LICENCE,
-    Facts,
-    facts_of,
-)
+from cnncodes.networks.checkpoint import KeyRules
+from cnncodes.networks.facts import Facts
+from cnncodes.networks.network import BUILT_IN, USER, Network
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.networks.quick_import import torchvision_models
+from cnncodes.networks.timm_zoo import TIMM, timm_names, timm_network
+from cnncodes.networks.torchvision_zoo import torchvision_names, torchvision_network
 from cnncodes.networks.weights import WeightsEntry
-from cnncodes.system.optional import require
 
-__all__ = ["BUILT_IN", "USER", "BackboneInfo", "Network", "backbone_table", "find_network", "register_backbone"]
+__all__ = ["BackboneInfo", "find_network", "list_backbones", "register_backbone"]
 
-TIMM = "timm:"
-USER = "user"  # the library of networks that a user registered
-BUILT_IN = "builder"  # weights that a user's own builder gives its network
 _user_networks: dict[str, Network] = {}
 
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """One row of the table of backbones. `top1` is ImageNet-1K accuracy in percent as published."""
+    """One row of the table of backbones.
+
+    Attributes
+    ----------
+    name : str
+        What `load_backbone` takes.
+    source : str
+        ``torchvision``, ``timm`` or ``user``.
+    weights : str
+        Name of the weights that are taken unless others are named.
+    n_params : int or None
+        Number of parameters, where the library tells.
+    top1 : float or None
+        Accuracy on ImageNet-1K in percent, as published.
+    licence : str or None
+        Licence of the weights.
+    """
 
     name: str
     source: str
@@ -47,175 +50,6 @@ class BackboneInfo:
     n_params: int | None
     top1: float | None
     licence: str | None
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that can be built, and the weights published for it.
-
-    Attributes
-    ----------
-    name : str
-    library : str
-        ``torchvision``, ``timm`` or ``user``.
-    build : callable
-        ``build(entry)`` gives the module with random parameters, ``build(entry, state)`` with those of the entry's own
-        file where `loads_itself`.
-    weights : mapping of str to WeightsEntry
-    default : str
-        Name of the weights that are taken unless others are named.
-    facts : Facts
-    loads_itself : bool
-        The library converts its published files in ways of its own.
-    """
-
-    name: str
-    library: str
-    build: Callable[..., nn.Module]
-    weights: Mapping[str, WeightsEntry]
-    default: str
-    facts: Facts
-    loads_itself: bool = False
-
-    def head(self, module: nn.Module) -> str:
-        """Return the module path of the classification head."""
-        linear = [path for path, part in module.named_modules() if isinstance(part, nn.Linear)]
-        head = self.facts.head or (linear[-1] if linear else None)
-        if head is None or head not in dict(module.named_modules()):
-            raise BackboneError(
-                f"{self.name}: the head {head!r} is no module of the network; "
-                "say which one classifies: register_backbone(..., head=PATH)"
-            )
-        return head
-
-
-# ---------------------------------------------------------------------------------------------------- torchvision
-
-
-@functools.cache
-def torchvision_names() -> list[str]:
-    """Return the names of torchvision's classification networks."""
-    models = torchvision_models()
-    return models.list_models(module=models)
-
-
-@functools.cache
-def torchvision_network(name: str) -> Network:
-    """Return the network of this name, one of `torchvision_names`."""
-    models = torchvision_models()
-    facts = facts_of(TORCHVISION_FACTS, name)
-    published = models.get_model_weights(name)
-    names = [weights.name for weights in published]  # without the alias DEFAULT
-
-    def build(entry: WeightsEntry) -> nn.Module:
-        size = {facts.size_option: entry.preprocessing.image_size} if facts.size_option else {}
-        return models.get_model(name, weights=None, **facts.options, **size)
-
-    return Network(
-        name=name,
-        library="torchvision",
-        build=build,
-        weights={key: _torchvision_entry(published[key]) for key in names},
-        default=FIRST_CHOICE if FIRST_CHOICE in names else published.DEFAULT.name,
-        facts=facts,
-    )
-
-
-def _torchvision_entry(weights: Any) -> WeightsEntry:
-    transforms, meta = weights.transforms(), weights.meta
-    licence = meta.get("license")
-    return WeightsEntry(
-        name=weights.name,
-        preprocessing=Preprocessing(
-            resize=transforms.resize_size[0],
-            image_size=transforms.crop_size[0],
-            interpolation=transforms.interpolation.value,
-            mean=tuple(transforms.mean),
-            std=tuple(transforms.std),
-        ),
-        url=weights.url,
-        licence=LICENCES.get(licence, licence) or TORCHVISION_LICENCE,
-        categories=tuple(meta["categories"]) if meta.get("categories") else None,
-        top1=meta["_metrics"].get("ImageNet-1K", {}).get("acc@1"),
-        n_params=meta["num_params"],
-    )
-
-
-# ----------------------------------------------------------------------------------------------------------- timm
-
-
-def _timm() -> Any:
-    return require("timm", f"a network called {TIMM}NAME")
-
-
-def timm_names() -> list[str]:
-    """Return the names of timm's networks, each with ``timm:`` before it."""
-    return [TIMM + name for name in _timm().list_models()]
-
-
-@functools.cache
-def timm_network(name: str) -> Network:
-    """Return the network ``timm:ARCHITECTURE`` or ``timm:ARCHITECTURE.TAG``.
-
-    Raises
-    ------
-    MissingLibraryError
-        timm is not installed.
-    BackboneError
-        It has no such network.
-    """
-    timm = _timm()
-    architecture, _, tag = name.removeprefix(TIMM).partition(".")
-    if not timm.is_model(architecture):
-        close = nearest(name, timm_names())
-        raise BackboneError(f"no backbone {name!r}.{close} `cnncodes backbones timm:*` lists them")
-    facts = facts_of(TIMM_FACTS, architecture)
-    default = timm.get_pretrained_cfg(architecture)
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    entries = {key: _timm_entry(timm.get_pretrained_cfg(f"{architecture}.{key}")) for key in tags}
-    if not entries:  # an architecture without published weights, for files of one's own
-        entries = {default.tag or "none": _timm_entry(default)}
-    wanted = tag or (default.tag if default.tag in entries else next(iter(entries)))
-    if wanted not in entries:
-        raise BackboneError(f"{TIMM}{architecture} has no weights {wanted!r}.{nearest(wanted, entries)}")
-
-    def build(entry: WeightsEntry, state: State | None = None) -> nn.Module:
-        overlay = {"pretrained_cfg_overlay": {"state_dict": state}} if state is not None else {}
-        full = f"{architecture}.{entry.name}" if entry.name in tags else architecture
-        return timm.create_model(full, pretrained=state is not None, **overlay)
-
-    head = default.classifier if isinstance(default.classifier, str | None) else default.classifier[0]
-    return Network(
-        name=name,
-        library="timm",
-        build=build,
-        weights=entries,
-        default=wanted,
-        facts=Facts(facts.pattern, head=facts.head or head, stages=facts.stages, keys=facts.keys),
-        loads_itself=True,
-    )
-
-
-def _timm_entry(cfg: Any) -> WeightsEntry:
-    data = _timm().data.resolve_data_config({}, pretrained_cfg=cfg.to_dict())
-    size = data["input_size"][-1]
-    return WeightsEntry(
-        name=cfg.tag,
-        preprocessing=Preprocessing(
-            resize=math.floor(size / data["crop_pct"]),
-            image_size=size,
-            interpolation=data["interpolation"],
-            mean=tuple(data["mean"]),
-            std=tuple(data["std"]),
-            mode="squash" if data["crop_mode"] == "squash" else "crop",
-        ),
-        hub=cfg.hf_hub_id,
-        url=cfg.url or None,
-        licence=cfg.license,
-    )
-
-
-# ------------------------------------------------------------------------------------------------- the whole list
 
 
 def find_network(name: str) -> Network:
@@ -305,10 +139,29 @@ def register_backbone(
     )
 
 
-def backbone_table(pattern: str | None = None) -> list[BackboneInfo]:
-    """List the backbones whose name holds or matches `pattern` (``resnet``, ``vgg*_bn``, ``timm:vit*``).
+def list_backbones(pattern: str | None = None) -> list[BackboneInfo]:
+    """List the networks that `load_backbone` can build, by their names.
 
-    Those of timm, more than a thousand, are listed only where the pattern begins with ``timm:``.
+    Parameters
+    ----------
+    pattern : str, optional
+        A part of the name (``resnet``), or a pattern with ``*`` and ``?`` for all of it (``vgg*_bn``). The networks of
+        timm, more than a thousand, are listed only for a pattern that begins with ``timm:``.
+
+    Returns
+    -------
+    list of BackboneInfo
+        Those of torchvision by name, then those that were registered.
+
+    Raises
+    ------
+    MissingLibraryError
+        The pattern is for networks of timm, which is not installed.
+
+    Examples
+    --------
+    >>> [row.name for row in list_backbones("vgg1?_bn")]
+    ['vgg11_bn', 'vgg13_bn', 'vgg16_bn', 'vgg19_bn']
     """
     wanted = pattern or ""
     if wanted.startswith(TIMM):

@@ -189,7 +189,7 @@ def own_process() -> None:
     """Let cnncodes change what only a program may change that has its process to itself, as the command line does.
 
     From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries), and torchvision
-    is imported without torch's compiler (`cnncodes.networks.quick_import`). The codes are the same.
+    is imported without torch's compiler (`cnncodes.networks.torchvision_zoo`). The codes are the same.
     """
     global _owned
     _owned = True

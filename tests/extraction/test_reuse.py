@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from cnncodes.codes.file import CodesFile, load_codes
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.reuse import image_table
-from cnncodes.extraction.settings import Settings
 from cnncodes.images.loading import load_images
 from cnncodes.runtime.frozen_network import FrozenNetwork
 
@@ -299,10 +299,10 @@ def test_a_file_that_changes_in_the_meantime_is_not_replaced(
     build = cnncodes.extraction.extract.build_network
     late = codes.with_name("late.h5")
 
-    def build_while_others_write(settings: Settings) -> FrozenNetwork:
+    def build_while_others_write(*arguments: Any) -> FrozenNetwork:
         monkeypatch.setattr("cnncodes.extraction.extract.build_network", build)
         extract(more, target, add=target == codes, **SMALL)
-        return build(settings)
+        return build(*arguments)
 
     for target in (codes, late):
         monkeypatch.setattr("cnncodes.extraction.extract.build_network", build_while_others_write)

@@ -17,10 +17,11 @@ from torch import nn
 from torchvision import models
 
 from cnncodes.errors import BackboneError, MissingLibraryError, WeightsError
-from cnncodes.networks.backbone import Backbone, backbone_table, layer_table, load_backbone, register_backbone
+from cnncodes.networks.backbone import Backbone, list_backbones, list_layers, load_backbone, register_backbone
 from cnncodes.networks.facts import FIRST_CHOICE, TIMM_FACTS, facts_of, is_non_commercial
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.networks.registry import find_network, torchvision_names
+from cnncodes.networks.registry import find_network
+from cnncodes.networks.torchvision_zoo import torchvision_names
 from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
 
 EMBEDDED_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
@@ -275,14 +276,14 @@ def test_unknown_weights_get_the_nearest_ones() -> None:
 
 
 def test_the_table_of_backbones() -> None:
-    rows = {row.name: row for row in backbone_table()}
+    rows = {row.name: row for row in list_backbones()}
     assert set(torchvision_names()) <= set(rows)
     row = rows["resnet50"]
     assert (row.source, row.weights, row.n_params, row.top1) == ("torchvision", "IMAGENET1K_V1", 25557032, 76.13)
     assert rows["vit_h_14"].licence == "CC-BY-NC-4.0"
-    assert [row.name for row in backbone_table("vgg1?_bn")] == ["vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]
-    assert {row.name for row in backbone_table("squeeze")} == {"squeezenet1_0", "squeezenet1_1"}
-    assert backbone_table("no such thing") == []
+    assert [row.name for row in list_backbones("vgg1?_bn")] == ["vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]
+    assert {row.name for row in list_backbones("squeeze")} == {"squeezenet1_0", "squeezenet1_1"}
+    assert list_backbones("no such thing") == []
 
 
 # --------------------------------------------------------------------------------------------------------- one's own
@@ -304,8 +305,8 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
             expected = backbone.module.conv(x).relu()
         torch.testing.assert_close(maps["layer1"], expected)
         torch.testing.assert_close(maps["penultimate"], expected.mean(dim=(2, 3)) * 2)
-        assert [row.name for row in backbone_table("tiny_own")] == ["tiny_own"]
-        assert layer_table("tiny_own")[0].path == "conv"
+        assert [row.name for row in list_backbones("tiny_own")] == ["tiny_own"]
+        assert list_layers("tiny_own")[0].path == "conv"
 
         state = {key.replace("conv", "stem"): value * 2 for key, value in backbone.module.state_dict().items()}
         torch.save(state, tmp_path / "w.pth")
@@ -395,8 +396,8 @@ def test_a_tag_chooses_the_weights() -> None:
 
 def test_timm_is_listed_only_where_it_is_asked_for() -> None:
     pytest.importorskip("timm")
-    assert not any(row.source == "timm" for row in backbone_table("resnet*"))
-    rows = backbone_table("timm:test_*")
+    assert not any(row.source == "timm" for row in list_backbones("resnet*"))
+    rows = list_backbones("timm:test_*")
     assert {"timm:test_resnet", "timm:test_vit"} <= {row.name for row in rows}
 
 

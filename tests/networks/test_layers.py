@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from cnncodes.errors import BackboneError
-from cnncodes.networks.backbone import Backbone, layer_table, load_backbone
+from cnncodes.networks.backbone import Backbone, list_layers, load_backbone
 from cnncodes.networks.layers import find_stages, survey
 
 NAMES = models.list_models(module=models)
@@ -185,17 +185,17 @@ def test_every_torchvision_network_has_its_layers(structure: Backbone) -> None:
 
 def test_the_head_of_no_network_fixes_the_size_but_transformers_refuse_another() -> None:
     """AlexNet and VGG pool adaptively: their penultimate takes any image that leaves a map."""
-    rows = {row.name: row for row in layer_table("alexnet", 448)}
+    rows = {row.name: row for row in list_layers("alexnet", 448)}
     assert rows["penultimate"].map_shape == (4096,)
     assert rows["layer4"].map_shape == (256, 13, 13)
     with pytest.raises(BackboneError, match=r"alexnet cannot take images of 32 × 32 px .*its weights expect 224"):
-        layer_table("alexnet", 32)
+        list_layers("alexnet", 32)
     with pytest.raises(BackboneError, match=r"vit_b_16 cannot take images of 256 × 256 px .*its weights expect 224"):
-        layer_table("vit_b_16", 256)
+        list_layers("vit_b_16", 256)
 
 
 def test_strides_at_another_size_are_the_native_ones() -> None:
-    assert {row.name: row.stride for row in layer_table("mobilenet_v2", 100) if row.name in STAGES} == {
+    assert {row.name: row.stride for row in list_layers("mobilenet_v2", 100) if row.name in STAGES} == {
         "layer1": 4,
         "layer2": 8,
         "layer3": 16,

@@ -16,7 +16,8 @@ from PIL import Image
 from cnncodes.errors import MismatchError, SettingError
 from cnncodes.images.decoding import decode
 from cnncodes.networks.preprocessing import MODES, Preprocessing
-from cnncodes.networks.registry import find_network, torchvision_names
+from cnncodes.networks.registry import find_network
+from cnncodes.networks.torchvision_zoo import torchvision_names
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PLAIN = Preprocessing(256, 224, "bilinear", **IMAGENET)
@@ -158,7 +159,7 @@ def test_exact_is_bit_for_bit_what_timm_makes_of_pil_images(step):
     timm = pytest.importorskip("timm")
     from timm.data import create_transform, resolve_data_config
 
-    from cnncodes.networks.registry import _timm_entry
+    from cnncodes.networks.timm_zoo import timm_entry
 
     configurations = [timm.get_pretrained_cfg(name) for name in timm.list_pretrained()]
     otherwise = dict.fromkeys(OTHERWISE_IN_TIMM, 0)
@@ -175,7 +176,7 @@ def test_exact_is_bit_for_bit_what_timm_makes_of_pil_images(step):
             distinct.setdefault(repr(data), (cfg, data))
     assert sum(otherwise.values()) < 0.02 * len(configurations)
     for cfg, data in list(distinct.values())[::step]:
-        ours, theirs = _timm_entry(cfg).preprocessing.override(exact=True), create_transform(**data, is_training=False)
+        ours, theirs = timm_entry(cfg).preprocessing.override(exact=True), create_transform(**data, is_training=False)
         for shape in ((75, 100), (300, 211)):
             pixels = random_pixels(*shape)
             got = ours.normalise(ours.geometry(pixels)[None])[0]

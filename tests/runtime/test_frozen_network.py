@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-import cnncodes.extraction.extract
 import cnncodes.runtime.forward
 import cnncodes.runtime.frozen_network
+import cnncodes.runtime.tuning
 from cnncodes import extract, load_codes
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import DeviceError, MismatchError
@@ -99,7 +100,7 @@ def test_a_compiled_network_goes_on_uncompiled_with_smaller_batches(memory: dict
             assert len(batch) == 8, "this would have been compiled again"
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    network._forwards, network.compiled = [Compiled()], True
+    network._forwards, network.plan = [Compiled()], replace(network.plan, compiled=True)
     np.testing.assert_allclose(network(photos)["penultimate"], expected, rtol=1e-4, atol=1e-5)
     assert network.batch_size == 4
     assert network.describe()["runtime"]["compiled"] is False
@@ -115,7 +116,7 @@ def test_all_devices_are_used_and_give_the_same_codes(
     small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(small_sample, tmp_path / "one.h5", layers=["layer3"], workers=1)
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "devices_of", lambda device: [device, device])
+    monkeypatch.setattr(cnncodes.runtime.tuning, "devices_of", lambda device: [device, device])
     used: Counter[int] = Counter()
     plain = FrozenNetwork._batch
 
@@ -140,7 +141,7 @@ def test_a_file_says_that_its_network_could_not_be_compiled(
     def fail(*arguments: object) -> None:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compiled", fail)
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", fail)
     done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=True)
     assert any("could not be compiled, and runs as it is (no compiler)" in note for note in done.notes)
     with CodesFile.open(tmp_path / "codes.h5") as file:
@@ -177,14 +178,16 @@ def test_what_is_called_twice_or_hooked_is_not_folded(kind: str) -> None:
 def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
     small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FrozenNetwork, "compile_where_it_pays", lambda *arguments: pytest.fail("asked the clock"))
+    monkeypatch.setattr(
+        cnncodes.runtime.tuning, "seconds_saved", lambda *arguments, **options: pytest.fail("asked the clock")
+    )
     monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: None)
     fusible = cnncodes.runtime.frozen_network.can_be_fused
     for fewest, fused, expected in ((22, False, True), (23, False, False), (22, True, False)):  # parts of 23 and 22
         monkeypatch.setattr(
             cnncodes.runtime.frozen_network, "can_be_fused", lambda *about, fused=fused: fused and fusible(*about)
         )
-        monkeypatch.setattr(cnncodes.extraction.extract, "SHARD_COMPILED", fewest)
+        monkeypatch.setattr(cnncodes.runtime.tuning, "MIN_IMAGES_TO_COMPILE_A_PART", fewest)
         for part in (1, 2):
             out = tmp_path / f"{fewest}-{fused}-{part}.h5"
             extract(small_sample, out, layers=["layer1"], shard=(part, 2))

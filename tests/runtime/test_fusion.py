@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 import cnncodes.runtime.frozen_network
+import cnncodes.runtime.tuning
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.extract import extract
@@ -173,7 +174,7 @@ def test_a_layer_that_is_wanted_is_not_fused_away() -> None:
     taps = build_network(
         Settings(layers=["features.3.conv.1", "features.3.conv.0", "features.2"], precision="fp32", dtype="float32")
     )
-    assert taps.fused
+    assert taps.plan.fused
     photos = reference_photos(taps.backbone.preprocessing)
     with torch.inference_mode():
         expected = taps._unfused(photos)
@@ -210,8 +211,8 @@ def test_where_fused_operations_fail_it_runs_unfused(
     monkeypatch.setattr("cnncodes.runtime.fusion._FusedConvolution", Failing)
     for precision in ("auto", "fp32"):
         network = build_network(Settings(layers=["layer1"], precision=precision))
-        assert not network.fused
-        assert network.precision == ("fp32" if precision == "fp32" else plain.precision)
+        assert not network.plan.fused
+        assert network.plan.precision == ("fp32" if precision == "fp32" else plain.plan.precision)
         assert "convolutions run by themselves" in network.notes[0]
     done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"])
     assert done.ok == done.n
@@ -224,7 +225,7 @@ def test_batches_are_smaller_where_maps_are_large(monkeypatch: pytest.MonkeyPatc
     }
     assert sizes == {32: 8, 224: 4, 448: 1}
     assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=448, batch_size=8)).batch_size == 8
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "LARGEST_MAP", 1)
+    monkeypatch.setattr(cnncodes.runtime.tuning, "LARGEST_MAP", 1)
     assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=32)).batch_size == 1
 
 

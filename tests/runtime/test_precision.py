@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torchvision
 from PIL import Image
 
 import cnncodes.runtime.frozen_network
+import cnncodes.runtime.tuning
 from cnncodes import extract, load_codes
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import CodesRangeError, MismatchError, SettingError
@@ -22,6 +24,7 @@ from cnncodes.images.decoding import decode
 from cnncodes.images.loading import load_images
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.runtime.precision import MIN_COSINE, fits_float16, largest_difference, lowest_cosine, reference_photos
+from cnncodes.runtime.tuning import Workload
 from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
 
 FULL = {"precision": "fp32", "dtype": "float32"}
@@ -80,7 +83,7 @@ def test_every_path_agrees_with_plain_torchvision(
 ) -> None:
     network = build_network(Settings(layers="penultimate", **settings))
     codes = in_memory(load_images(crops), network).codes["penultimate"]
-    least = 0.99995 if network.precision == "fp32" else 0.998
+    least = 0.99995 if network.plan.precision == "fp32" else 0.998
     assert cosines(codes, plain_torchvision).min() >= least
 
 
@@ -105,17 +108,17 @@ def test_bfloat16_needs_the_first_layers_in_float32(crops: list[Path], monkeypat
     images = load_images(crops)
     wanted = in_memory(images, build_network(Settings(layers="penultimate", **FULL))).codes["penultimate"]
     network = build_network(Settings(layers="penultimate", precision="bf16"))
-    assert network.leading == 2
+    assert network.plan.leading == 2
     kept = cosines(in_memory(images, network).codes["penultimate"], wanted).min()
-    network._lower("bf16", 0)
+    network.apply(replace(network.plan, leading=0))
     assert cosines(in_memory(images, network).codes["penultimate"], wanted).min() < kept - 0.001
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "LEADING", (0,))
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "has_fast_bf16", lambda device: True)
+    monkeypatch.setattr(cnncodes.runtime.tuning, "LEADING", (0,))
+    monkeypatch.setattr(cnncodes.runtime.tuning, "has_fast_bf16", lambda device: True)
     auto = build_network(Settings(layers="penultimate"))
-    assert auto.precision == "fp32"
+    assert auto.plan.precision == "fp32"
     assert "the codes in bf16 agree with float32 to cosine 0.99" in auto.notes[0]
     forced = build_network(Settings(layers="penultimate", precision="bf16"))
-    assert (forced.precision, len(forced.notes)) == ("bf16", 1)
+    assert (forced.plan.precision, len(forced.notes)) == ("bf16", 1)
 
 
 def test_precision_does_not_depend_on_the_layers_that_are_wanted() -> None:
@@ -199,18 +202,18 @@ def test_codes_too_large_for_float16_are_not_kept_wrong(
     small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The codes of the photographs fit, those of the images do not: the file goes over to float32 and is complete."""
-    plain = cnncodes.runtime.frozen_network.FrozenNetwork._codes
+    plain = cnncodes.runtime.frozen_network.FrozenNetwork.unrounded
     scale = {"": 1.0}
 
     def larger(self: cnncodes.runtime.frozen_network.FrozenNetwork, *about: Any) -> dict[str, np.ndarray]:
         return {name: codes * np.float32(scale[""]) for name, codes in plain(self, *about).items()}
 
-    monkeypatch.setattr(cnncodes.runtime.frozen_network.FrozenNetwork, "_codes", larger)
+    monkeypatch.setattr(cnncodes.runtime.frozen_network.FrozenNetwork, "unrounded", larger)
     build = cnncodes.extraction.extract.build_network
 
-    def build_then_scale(settings: Settings) -> cnncodes.runtime.frozen_network.FrozenNetwork:
+    def build_then_scale(*arguments: Any) -> cnncodes.runtime.frozen_network.FrozenNetwork:
         scale[""] = 1.0
-        network = build(settings)
+        network = build(*arguments)
         scale[""] = 1e6
         return network
 
@@ -269,7 +272,7 @@ def test_where_it_cannot_be_compiled_it_runs_as_it_is(
     def fail(*_: object) -> None:
         raise RuntimeError("no C++ compiler\nand much more")
 
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compiled", fail)
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", fail)
     done = extract(small_sample, tmp_path / "a.h5", layers=["layer3"], compile=True)
     assert "the network could not be compiled, and runs as it is (no C++ compiler)" in done.notes
     extract(small_sample, tmp_path / "b.h5", layers=["layer3"])
@@ -282,17 +285,14 @@ def test_code_that_computes_something_else_is_not_used(
     def wrong(forward: torch.nn.Module, batch: torch.Tensor) -> object:
         return lambda batch: {name: codes.flip(1) for name, codes in forward(batch).items()}
 
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compiled", wrong)
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", wrong)
     done = extract(small_sample, tmp_path / "a.h5", layers=["layer3"], compile=True)
     assert "its codes agree with the uncompiled ones only to cosine" in done.notes[-1]
 
 
 def test_compiling_is_for_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = build_network(Settings(layers=["layer1"]))
-    network.compile_where_it_pays(900, 2)
-    assert not network.compiled
-    network.compile_where_it_pays(10_000_000, 2)
-    assert network.compiled
-    assert network.describe()["runtime"]["compiled"]
-    network.compile_where_it_pays(10_000, 1_000_000)
-    assert not network.compiled
+    for n_images, workers, compiled in ((900, 2, False), (10_000_000, 2, True), (10_000, 1_000_000, False)):
+        network = build_network(Settings(layers=["layer1"]), Workload(n_images, workers))
+        assert network.plan.compiled is compiled
+        assert network.describe()["runtime"]["compiled"] is compiled
+        assert ("fewer than 1000 images" if n_images == 900 else "would save") in network.plan.reason

@@ -27,7 +27,7 @@ from cnncodes.insight.audit import Audit
 from cnncodes.insight.comparison import Comparison
 from cnncodes.insight.learning_curve import LearningCurve
 from cnncodes.models.evaluation import EvaluationResult
-from cnncodes.networks.backbone import backbone_table, load_backbone
+from cnncodes.networks.backbone import list_backbones, load_backbone
 from cnncodes.pages.montage import montage
 from cnncodes.pages.report import report
 from cnncodes.system.optional import EXTRAS, require
@@ -56,7 +56,7 @@ USES: dict[str, tuple[str, Callable[[], Any]]] = {
     "report, its page": ("jinja2", lambda: report("no.h5")),
     "montage": ("jinja2", lambda: montage("no.png", [], "no")),
     "load_backbone": ("timm", lambda: load_backbone("timm:never_asked_before")),
-    "backbone_table": ("timm", lambda: backbone_table("timm:*")),
+    "list_backbones": ("timm", lambda: list_backbones("timm:*")),
 }
 COMMANDS = {
     "compare --plot plot.png": "matplotlib",

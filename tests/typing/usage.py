@@ -29,6 +29,8 @@ from cnncodes import (
     evaluate,
     extract,
     fit,
+    list_backbones,
+    list_layers,
     load_backbone,
     load_codes,
     load_images,
@@ -47,7 +49,7 @@ from cnncodes.insight.comparison import Comparison
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.prediction import Prediction
 from cnncodes.neighbours.similar import Neighbour
-from cnncodes.networks.backbone import Backbone, LayerInfo
+from cnncodes.networks.backbone import Backbone, BackboneInfo, LayerInfo
 from cnncodes.pages.report import Report
 
 
@@ -166,6 +168,10 @@ def networks() -> None:
     assert_type(backbone, Backbone)
     assert_type(backbone.default_layers, list[str])
     assert_type(backbone.layer_table(), list[LayerInfo])
+    assert_type(list_layers("resnet50")[0].name, str)
+    rows = list_backbones("resnet*")
+    assert_type(rows, list[BackboneInfo])
+    assert_type(rows[0].name, str)
 
 
 def errors() -> None:

@@ -8,7 +8,7 @@ import sys
 SCRIPT = """
 import sys
 from cnncodes.system.process import own_process
-from cnncodes.networks.quick_import import torchvision_models
+from cnncodes.networks.torchvision_zoo import torchvision_models
 own_process()
 models = torchvision_models()
 assert not [name for name in sys.modules if name.startswith("torch._dynamo")], "the compiler was imported"

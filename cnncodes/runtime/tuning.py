@@ -1,0 +1,335 @@
+"""Chooses how a frozen network is run on this device: layers, batch size, precision, fusion, and whether to compile.
+
+Each choice is tried on photographs and compared with float32, so that a faster network never gives other codes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from cnncodes.errors import SettingError, nearest
+from cnncodes.networks.pooling import POOLINGS
+from cnncodes.runtime.compilation import COMPILE_SECONDS, seconds_saved
+from cnncodes.runtime.devices import devices_of, resolve_device
+from cnncodes.runtime.first_pass import FirstPass, first_pass
+from cnncodes.runtime.frozen_network import FrozenNetwork, too_little_memory
+from cnncodes.runtime.plan import Plan
+from cnncodes.runtime.precision import (
+    LEADING,
+    MIN_COSINE,
+    PRECISIONS,
+    fits_float16,
+    has_fast_bf16,
+    largest_difference,
+    lowest_cosine,
+    reference_photos,
+)
+
+if TYPE_CHECKING:
+    from cnncodes.networks.backbone import Backbone
+
+__all__ = ["Workload", "choose_plan", "tuned_network"]
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+DTYPES = (AUTO, "float16", "float32")
+DECISIVE = ("penultimate",)  # the layer whose codes decide on the precision, whatever layers are wanted
+BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
+# Bytes. In a worker thread, glibc takes new memory from the system for each map that is larger, all of it zeroed first.
+LARGEST_MAP = 32 << 20
+# By how much fused codes may differ, relative to the largest: in float32 they are only summed in another order.
+FUSED_TOLERANCE = {"fp32": 1e-3, "bf16": 0.25}
+MIN_IMAGES_TO_COMPILE = 1000  # fewer never repay the time
+MIN_IMAGES_TO_COMPILE_A_PART = 5000
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a network is to be run for: it decides whether compiling pays.
+
+    Attributes
+    ----------
+    n_images : int, default 0
+    workers : int, default 1
+        Threads that run batches at the same time.
+    parts : int, optional
+        The images are one of so many parts, computed by themselves and merged later.
+    """
+
+    n_images: int = 0
+    workers: int = 1
+    parts: int | None = None
+
+
+def tuned_network(
+    backbone: Backbone,
+    layers: Sequence[str],
+    pooling: str = "avg",
+    *,
+    device: str = AUTO,
+    precision: str = AUTO,
+    batch_size: int | None = None,
+    dtype: str = AUTO,
+    compiled: bool | None = None,
+    workload: Workload | None = None,
+) -> FrozenNetwork:
+    """Return a network that runs by the plan that is best for this device.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    layers : sequence of str
+        Layers whose codes are wanted.
+    pooling : str, default "avg"
+        One of `POOLINGS`, for all layers.
+    device : str, default "auto"
+        ``cuda`` without an index uses every GPU; ``cuda:1`` uses that one.
+    precision : {"auto", "fp32", "bf16", "fp16"}, default "auto"
+        ``auto`` is bfloat16 where the device is fast at it and the codes agree with those in float32.
+    batch_size : int, optional
+        By default 8 on a CPU, or fewer where the maps are large; 64 on a GPU. It is halved until a batch fits into the
+        memory.
+    dtype : {"auto", "float16", "float32"}, default "auto"
+        Type of the codes; ``auto`` is float16 for each layer whose codes it holds.
+    compiled : bool, optional
+        Whether to compile; by default, if that saves more time for the workload than it takes.
+    workload : Workload, optional
+        By default there are no images, and nothing is compiled unless `compiled` says so.
+
+    Returns
+    -------
+    FrozenNetwork
+        Not compiled yet: that is left to its `warm_up`.
+
+    Raises
+    ------
+    SettingError
+        There is no such pooling, precision, type of codes or layer.
+    DeviceError
+        The device is not there, or its memory does not hold one image.
+
+    Examples
+    --------
+    >>> from cnncodes.networks.backbone import load_backbone
+    >>> network = tuned_network(load_backbone("mobilenet_v2"), ["penultimate"], device="cpu", precision="fp32")
+    >>> network(torch.zeros(2, 3, 224, 224, dtype=torch.uint8))["penultimate"].shape
+    (2, 1280)
+    """
+    for value, values, what in (
+        (pooling, POOLINGS, "pooling"),
+        (precision, (AUTO, *PRECISIONS), "precision"),
+        (dtype, DTYPES, "type of codes"),
+    ):
+        if value not in values:
+            raise SettingError(f"no {what} {value!r}.{nearest(value, values)} There are {', '.join(values)}")
+    devices = tuple(devices_of(resolve_device(device)))
+    plan = Plan(devices, tuple(layers), pooling, batch_size or BATCH_SIZES[devices[0].type], dtype=dtype)
+    network = FrozenNetwork(backbone, plan)
+    plan = choose_plan(network, precision, adapt_batch_size=batch_size is None and devices[0].type == "cpu")
+    network.apply(plan)
+    compile_it, reason = choose_compiling(network, compiled, workload or Workload())
+    logger.info("%s: %s", "to be compiled" if compile_it else "not compiled", reason)
+    network.plan = replace(network.plan, compiled=compile_it, reason=reason)
+    return network
+
+
+# ------------------------------------------------------------------------------------ layers, precision and fusion
+
+
+@dataclass
+class _Trial:
+    """A network that runs photographs by one plan after another."""
+
+    network: FrozenNetwork
+    photos: torch.Tensor
+    batch_sizes: Mapping[str, int]  # by precision; empty where the size does not depend on it
+    reference: Mapping[str, np.ndarray]  # codes in float32, of the layers that are computed
+
+    def run(self, precision: str, leading: int = 0, *, fused: bool) -> None:
+        """Let the network run in this precision from now on."""
+        self.network.apply(self.plan(self.network.plan.computed, precision, leading, fused=fused))
+
+    def plan(self, computed: Sequence[str], precision: str = "fp32", leading: int = 0, *, fused: bool = False) -> Plan:
+        """Return a plan for these layers, with a batch size that suits the precision."""
+        now = self.network.plan
+        size = self.batch_sizes.get(precision, now.batch_size)
+        changes: dict[str, Any] = {"precision": precision, "leading": leading, "fused": fused, "batch_size": size}
+        return replace(now, computed=tuple(computed), **changes)
+
+    def measure_reference(self, computed: Sequence[str]) -> None:
+        """Let the network compute these layers in float32, and compare with their codes from now on."""
+        self.network.apply(self.plan(computed))
+        self.reference = self.network.unrounded(self.photos)
+
+    def agreement(self) -> float:
+        """Return the lowest cosine to the codes in float32; 0 where fusing has gone wrong."""
+        plan = self.network.plan
+        try:
+            codes = self.network.unrounded(self.photos)
+        except RuntimeError as error:  # raised by an operation of oneDNN
+            if not plan.fused:
+                raise
+            logger.info("fused convolutions do not run: %s", error)
+            return 0.0
+        if plan.fused and not largest_difference(self.reference, codes) <= FUSED_TOLERANCE[plan.precision]:
+            return 0.0
+        return lowest_cosine(self.reference, codes)
+
+
+def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_size: bool = False) -> Plan:
+    """Choose layers to compute, batch size, types of codes, precision and fusion.
+
+    Parameters
+    ----------
+    network : FrozenNetwork
+        Runs the wanted layers in float32. It is left with some plan that was tried.
+    precision : {"auto", "fp32", "bf16", "fp16"}, default "auto"
+    adapt_batch_size : bool, default False
+        Take smaller batches where maps are large.
+
+    Returns
+    -------
+    Plan
+    """
+    first = _first_pass(network)
+    sizes = {name: _cached_batch(first.largest_map, name) for name in PRECISIONS} if adapt_batch_size else {}
+    trial = _Trial(network, reference_photos(network.backbone.preprocessing), sizes, {})
+    computed = [name for name in first.layers if name not in first.links]
+    trial.measure_reference(computed)
+    layers, type_notes = choose_dtypes(first, network.plan.dtype, trial.reference)
+    precision, leading, fused, precision_notes = _choose_precision(trial, precision)
+    plan = trial.plan(computed, precision, leading, fused=fused)
+    return replace(plan, layers=layers, links=first.links, notes=(*plan.notes, *type_notes, *precision_notes))
+
+
+def _first_pass(network: FrozenNetwork) -> FirstPass:
+    plan, preprocessing = network.plan, network.backbone.preprocessing
+    try:  # in float32: rounding must not tell equal layers apart
+        return first_pass(network.extractor, preprocessing, plan.pooling, plan.devices[0])
+    except torch.OutOfMemoryError as error:
+        raise too_little_memory(plan.devices[0], network.backbone) from error
+
+
+def _cached_batch(largest_map: int, precision: str) -> int:
+    """Return how many images a CPU computes at once: a power of two, so few that `LARGEST_MAP` holds each map."""
+    fitting = LARGEST_MAP // max(1, largest_map * PRECISIONS[precision].itemsize)
+    return min(BATCH_SIZES["cpu"], 2 ** int(math.log2(max(1, fitting))))
+
+
+def choose_dtypes(
+    first: FirstPass, dtype: str, reference: Mapping[str, np.ndarray]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the layers with the type that their codes are kept in, and notes.
+
+    Parameters
+    ----------
+    first : FirstPass
+    dtype : {"auto", "float16", "float32"}
+        ``auto`` is float16 for each layer whose codes it holds.
+    reference : mapping of str to ndarray of float32
+        Codes of photographs, for each layer that is no link.
+    """
+    types = {
+        name: ("float16" if fits_float16(reference[first.links.get(name, name)]) else "float32")
+        if dtype == AUTO
+        else dtype
+        for name in first.layers
+    }
+    notes = [
+        f"the codes of {name} are kept in float32: float16 does not hold their range"
+        for name in first.layers
+        if dtype == AUTO and types[name] == "float32"
+    ]
+    return {name: {**layer, "dtype": types[name]} for name, layer in first.layers.items()}, notes
+
+
+def _choose_precision(trial: _Trial, precision: str) -> tuple[str, int, bool, list[str]]:
+    """Return precision, how many of the first layers need float32 if the rest runs in fewer bits, fusion, and notes.
+
+    The `penultimate` codes decide, whatever layers are wanted, so that those of all files agree.
+    """
+    device = trial.network.plan.devices[0]
+    if precision == "fp32" or (precision == AUTO and not has_fast_bf16(device)):
+        logger.info("fp32: %s", "as asked" if precision == "fp32" else f"{device} is not fast at bf16")
+        fused, notes = _may_fuse(trial)
+        return "fp32", 0, fused, notes
+    lower = "bf16" if precision == AUTO else precision
+    if trial.network.plan.computed != DECISIVE:
+        trial.measure_reference(DECISIVE)
+    fused, notes = True, list[str]()
+    leading, agreement = _lower_until_agreed(trial, lower, fused=True)
+    if not agreement >= MIN_COSINE:
+        fused, notes = _may_fuse(trial)
+        if not fused or not agreement:  # that may have been the reason
+            fused = False
+            leading, agreement = _lower_until_agreed(trial, lower, fused=False)
+    agrees = agreement >= MIN_COSINE
+    chosen, leading = (lower, leading) if agrees or precision != AUTO else ("fp32", 0)
+    if not agrees:
+        lost = f"the codes in {lower} agree with float32 to cosine {agreement:.4f} only"
+        notes.append(f"computed in {chosen}; {lost}")
+    return chosen, leading, fused, notes
+
+
+def _lower_until_agreed(trial: _Trial, precision: str, *, fused: bool) -> tuple[int, float]:
+    """Keep more and more of the first layers in float32 until codes agree; return how many, and the cosine."""
+    for leading in LEADING:
+        trial.run(precision, leading, fused=fused)
+        agreement = trial.agreement()
+        logger.info("%s, %d first layers in float32: lowest cosine %.5f", precision, leading, agreement)
+        if agreement >= MIN_COSINE:
+            break
+    return leading, agreement
+
+
+def _may_fuse(trial: _Trial) -> tuple[bool, list[str]]:
+    """Whether fusing in float32 changes the codes by no more than another order of summation does; and notes."""
+    trial.run("fp32", fused=True)
+    if not trial.network.plan.fused or trial.agreement():
+        return True, []
+    return False, ["convolutions run by themselves: fused with what follows them, the codes would be others"]
+
+
+# ------------------------------------------------------------------------------------------------------ compilation
+
+
+def choose_compiling(network: FrozenNetwork, wanted: bool | None, workload: Workload) -> tuple[bool, str]:
+    """Return whether to compile, and why.
+
+    Parameters
+    ----------
+    network : FrozenNetwork
+        Runs by the plan that was chosen.
+    wanted : bool or None
+        None leaves the choice to the workload. Of one that is split into parts, only the number of images counts: parts
+        that a clock had decided about could not be merged.
+    workload : Workload
+    """
+    n_images, parts = workload.n_images, workload.parts
+    if wanted is not None:
+        return wanted, "as asked"
+    if not isinstance(network.extractor, fx.GraphModule):  # the compiler stops at the hooks of such a network
+        return False, "the network cannot be traced"
+    if parts is not None:
+        if network.plan.fused:
+            return False, "its convolutions are fused already"
+        pays = n_images // parts >= MIN_IMAGES_TO_COMPILE_A_PART
+        return pays, f"{n_images // parts} images a part, worth it from {MIN_IMAGES_TO_COMPILE_A_PART}"
+    preprocessing, plan = network.backbone.preprocessing, network.plan
+    n_squares = n_images * math.prod(preprocessing.middle_axis)
+    if n_squares < MIN_IMAGES_TO_COMPILE:
+        return False, f"fewer than {MIN_IMAGES_TO_COMPILE} images"
+    size = preprocessing.image_size
+    blank = torch.zeros((plan.batch_size, 3, size, size), dtype=torch.uint8)
+    at_once = workload.workers if plan.devices[0].type == "cpu" else len(plan.devices)
+    saved = seconds_saved(lambda: network.unrounded(blank), n_squares / plan.batch_size, at_once, fused=plan.fused)
+    return saved > COMPILE_SECONDS, f"it would save about {saved:.0f} s, and take about {COMPILE_SECONDS:.0f} s"
