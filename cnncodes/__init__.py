@@ -24,6 +24,8 @@ _HOMES = {
     "evaluate": "models.evaluate",
     "extract": "extraction.extract",
     "fit": "models.fit",
+    "list_backbones": "networks.backbone",
+    "list_layers": "networks.backbone",
     "load_backbone": "networks.backbone",
     "load_codes": "codes.load_codes",
     "load_images": "images.loading",
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from cnncodes.models.model import ProbeModel as ProbeModel
     from cnncodes.models.predict import predict as predict
     from cnncodes.neighbours.similar import similar as similar
+    from cnncodes.networks.backbone import list_backbones as list_backbones
+    from cnncodes.networks.backbone import list_layers as list_layers
     from cnncodes.networks.backbone import load_backbone as load_backbone
     from cnncodes.networks.backbone import register_backbone as register_backbone
     from cnncodes.networks.preprocessing import Preprocessing as Preprocessing

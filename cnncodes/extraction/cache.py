@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -140,10 +141,11 @@ def _extend(
                 CodesWriter.create(cache, table, provenance, fill=lambda new: copy_rows(old, new, same))
     with CodesWriter(cache) as file:
         known = _rows_by_digest(file)
-        here = {known[digest]: source for digest, source in sources.items()}
+        here: dict[int, Any] = {known[digest]: source for digest, source in sources.items()}
         todo, missing = file.todo()
         network.restrict(missing)
-        every = ImageSet(ids=file.ids.tolist(), sources=[here.get(row) for row in range(file.n)])
+        every_source: list[Any] = [here.get(row) for row in range(file.n)]  # None where another run has the image
+        every = ImageSet(ids=file.ids.tolist(), sources=every_source)
         fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers=workers)
 
 

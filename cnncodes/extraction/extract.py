@@ -30,6 +30,7 @@ from cnncodes.extraction.settings import (
 from cnncodes.extraction.shards import refuse_other_part, shard_of
 from cnncodes.extraction.workers import IMAGE_TIMEOUT
 from cnncodes.images.decoding import MAX_PIXELS
+from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.runtime.tuning import Workload
 from cnncodes.system.progress import Progress
@@ -70,7 +71,7 @@ class Extraction:
 
 
 def extract(
-    images: Any,
+    images: Images,
     out: str | os.PathLike[str] = "codes.h5",
     *,
     labels: Sequence[str] | None = None,

@@ -194,7 +194,7 @@ def _with_kept(images: ImageSet, table: ImageTable, held: _Held, twins: Mapping[
         return [old[row] if at is None else new[at] for row, at in rows]
 
     joined = ImageTable(**{name: column(name) for name in ("ids", "labels", "groups", "splits", "sizes", "changed")})
-    sources = [None if at is None else images.sources[at] for _, at in rows]
+    sources: list[Any] = [None if at is None else images.sources[at] for _, at in rows]
     every = ImageSet(joined.ids, sources, root=images.root, failures=images.failures, notes=images.notes)
     plan = Reuse(every, joined)
     for place, (row, at) in enumerate(rows):

@@ -11,6 +11,7 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
 from cnncodes.extraction.in_memory import compute_codes
+from cnncodes.images.image_set import Images
 from cnncodes.images.loading import load_images
 from cnncodes.system.progress import Progress
 
@@ -65,7 +66,7 @@ class Verification:
 
 def verify(
     path: str | os.PathLike[str],
-    images: Any = None,
+    images: Images | None = None,
     *,
     sample: int = 64,
     seed: int = 0,

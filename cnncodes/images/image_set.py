@@ -37,7 +37,7 @@ class ImageSet:
     ids : list of str
         Unique and storable as UTF-8: relative POSIX paths, or zero-padded numbers for arrays. In file names, bytes
         that are not UTF-8 are written ``\\xNN``, and then each backslash twice.
-    sources : list of Path, ndarray or PIL.Image.Image
+    sources : sequence of Path, ndarray or PIL.Image.Image
         What is to be decoded.
     labels, groups, splits : list of str or None
         An empty string where an image has none; it stands for whatever means a missing value, as NaN from pandas.
@@ -51,7 +51,7 @@ class ImageSet:
     """
 
     ids: list[str]
-    sources: list[Any]
+    sources: Sequence[ImageSource]
     labels: list[str] | None = None
     groups: list[str] | None = None
     splits: list[str] | None = None
@@ -75,7 +75,7 @@ class ImageSet:
     def take(self, rows: Sequence[int]) -> ImageSet:
         """Return the images of some rows, in that order."""
 
-        def pick(values: list[Any] | None) -> Any:
+        def pick(values: Sequence[Any] | None) -> Any:
             return None if values is None else [values[row] for row in rows]
 
         ids = pick(self.ids)

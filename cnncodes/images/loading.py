@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.arrays import ARRAYS, from_numpy, from_sequence
 from cnncodes.images.files import IMAGE_SUFFIXES, as_text, failures_of
 from cnncodes.images.folders import from_folder
-from cnncodes.images.image_set import EXPECTED, ImageSet
+from cnncodes.images.image_set import EXPECTED, Images, ImageSet
 from cnncodes.images.manifests import MANIFESTS, from_manifest
 
 __all__ = ["IMAGE_SUFFIXES", "ImageSet", "load_images"]
 
 
 def load_images(
-    source: Any, *, labels: Sequence[str] | None = None, labelled: bool = True, allow_outside: bool = False
+    source: Images, *, labels: Sequence[str] | None = None, labelled: bool = True, allow_outside: bool = False
 ) -> ImageSet:
     """Find images and their labels.
 

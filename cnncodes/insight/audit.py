@@ -15,6 +15,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
 from cnncodes.display import html_table
 from cnncodes.errors import ProbeError
+from cnncodes.images.image_set import Images
 from cnncodes.insight.label_errors import find_label_errors
 from cnncodes.neighbours.duplicates import MOST, NEIGHBOURS, Duplicates, find_duplicates, join_groups
 from cnncodes.neighbours.nearest import nearest_rows, standardised
@@ -146,7 +147,7 @@ class Audit:
 
 def audit(
     codes: str | os.PathLike[str] | CodesFile = "codes.h5",
-    images: Any = None,
+    images: Images | None = None,
     *,
     layers: str | Sequence[str] = ("penultimate",),
     clf: str = "svm",

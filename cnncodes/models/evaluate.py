@@ -14,6 +14,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import is_hdf5
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError
+from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
@@ -27,7 +28,7 @@ __all__ = ["evaluate", "predict_rows"]
 
 
 def evaluate(
-    data: Any = "codes.h5",
+    data: Images | CodesFile = "codes.h5",
     model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
     *,
     guard: bool = True,

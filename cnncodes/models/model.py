@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
 from cnncodes.errors import MismatchError, SettingError, ShapeError
+from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.models.prediction import Prediction
@@ -138,7 +139,7 @@ class ProbeModel:
 
     def predict_images(
         self,
-        images: Any,
+        images: Images,
         *,
         min_confidence: float = 0.0,
         allow_outside: bool = False,

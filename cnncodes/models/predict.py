@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
+from cnncodes.images.image_set import Images
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.prediction import Prediction
 
@@ -13,7 +13,7 @@ __all__ = ["predict"]
 
 
 def predict(
-    images: Any,
+    images: Images,
     model: str | os.PathLike[str] | ProbeModel = "model.safetensors",
     *,
     min_confidence: float = 0.0,

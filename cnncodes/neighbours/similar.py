@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
 from cnncodes.errors import CodesFileError, ImagesError
 from cnncodes.extraction.in_memory import compute_codes
+from cnncodes.images.image_set import ImageSource
 from cnncodes.images.loading import load_images
 from cnncodes.vocabulary import CODES_FILE, PENULTIMATE
 
@@ -42,7 +42,7 @@ class Neighbour:
 
 
 def similar(
-    query: Any,
+    query: ImageSource,
     codes: str | os.PathLike[str] = CODES_FILE,
     *,
     k: int = 9,

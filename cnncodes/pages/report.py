@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
+from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
 from cnncodes.insight import audit as auditing
@@ -89,7 +90,7 @@ def report(
     codes: str | os.PathLike[str] = "codes.h5",
     *,
     model: str | os.PathLike[str] | ProbeModel | None = None,
-    images: Any = None,
+    images: Images | None = None,
     advice: Advice | bool | None = None,
     audit: auditing.Audit | bool | None = None,
     points: int = 2000,
