@@ -261,9 +261,9 @@ def _add_suspects(
         found.notes.append(f"suspect labels are not looked for: {error}")
         return
     found.notes += search.notes
-    figures = score(labels[at], search.predictions, out_of_fold=True)
-    found.accuracy, found.baseline_accuracy = figures["accuracy"], majority_accuracy(labels[at])
-    if figures["interval"][0] <= found.baseline_accuracy:
+    accuracy = score(labels[at], search.predictions, out_of_fold=True).accuracy
+    found.accuracy, found.baseline_accuracy = accuracy.value, majority_accuracy(labels[at])
+    if accuracy.low <= found.baseline_accuracy:
         found.notes.append(
             f"suspect labels are not listed: {found.accuracy:.1%} right out of fold is not significantly more than the "
             f"{found.baseline_accuracy:.1%} of the most frequent class, so the classifier cannot tell; add images, or "

@@ -171,7 +171,7 @@ def _cross_validate(
         "clf": candidate.clf,
         "scale": candidate.scale,
         "C": float(np.exp(np.mean(np.log([search.C for search in searches])))),
-        **{f"cv_{name}": value for name, value in score_shares(y, share, out_of_fold=True).items()},
+        **score_shares(y, share, out_of_fold=True).to_dict("cv_"),
         "cv_log_loss": float(np.mean([log_loss(search.decision, truth, search.temperature) for search in searches])),
         "repeats": len(seeds),
         "seconds": time.perf_counter() - started,
@@ -203,9 +203,7 @@ def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) ->
     started = time.perf_counter()
     X, y, about = _training_codes(candidate)
     accuracy = neighbour_accuracy(X, y, make_folds(y, groups, cv=cv, seed=seed)[0], scale=candidate.scale)
-    scores = {
-        f"cv_{name}": value for name, value in score_shares(y, np.full(len(y), accuracy), out_of_fold=True).items()
-    }
+    scores = score_shares(y, np.full(len(y), accuracy), out_of_fold=True).to_dict("cv_")
     return {
         **about,
         "layers": [],
@@ -222,7 +220,7 @@ def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) ->
 
 def _majority(row: dict[str, Any], y: np.ndarray) -> dict[str, Any]:
     labels, counts = np.unique(y, return_counts=True)
-    scores = {f"cv_{name}": value for name, value in score_shares(y, y == labels[counts.argmax()]).items()}
+    scores = score_shares(y, y == labels[counts.argmax()]).to_dict("cv_")
     nothing: dict[str, Any] = {"layers": [], "clf": "majority", "scale": "", "C": None, "n_features": 0}
     return {**row, **nothing, **scores, "cv_log_loss": None, "seconds": 0.0}
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
+from cnncodes.display import percent
 from cnncodes.errors import FoldsError, SettingError
 from cnncodes.models.evaluate import predict_rows
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.model_file import digests_of
+from cnncodes.models.scores import Scores
 from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.novelty import learn_familiarity
 from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
@@ -90,18 +93,7 @@ def fit(
     Returns
     -------
     ProbeModel
-        Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``class_weight``, ``cv``, ``seed``,
-        ``cv_accuracy``, ``cv_interval``,
-        ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
-        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``n_cv`` (images that these figures
-        are of), ``protocol``, ``seconds``; the same four with ``nested_`` if asked; and with a split ``n_test`` and the
-        same four with ``test_``. With `guard`, ``n_duplicates`` of them have a near-duplicate; where there are any,
-        ``unguarded_accuracy`` is what ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images
-        were left out, and ``unguarded_test_accuracy`` is what ``test_accuracy`` would have been with them;
-        ``duplicates_by_codes`` says whether near ones were looked for, or exact copies only. ``n_test_grouped``
-        held-out images were left out, with `guard` and without, because their group has training images;
-        ``ungrouped_test_accuracy`` is what ``test_accuracy`` would have been with them. ``C_searched`` says whether `C`
-        was chosen.
+        Its `scores` say how good it is, and by what protocol that was found; see `Scores`.
 
     Raises
     ------
@@ -115,7 +107,8 @@ def fit(
     Examples
     --------
     >>> model = fit("codes.h5", clf="svm", layers="layer3")  # doctest: +SKIP
-    >>> model.scores["cv_accuracy"]  # doctest: +SKIP
+    >>> print(model.scores.cross_validated.accuracy)  # doctest: +SKIP
+    83.3 % (62.0 to 93.9 %)
     """
     started = time.perf_counter()
     names = _names(layers)
@@ -125,7 +118,7 @@ def fit(
     options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs if device in (None, "cpu") else None}
     with computing_on(device), nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
         model = _fit_file(file, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
-    model.scores["seconds"] = time.perf_counter() - started
+    model.scores = replace(model.scores, seconds=time.perf_counter() - started)
     return model
 
 
@@ -154,36 +147,39 @@ def _fit_file(
             raise
         raise FoldsError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     y, groups = every[kept], groups[kept]
-    model = _model_of(file, train, probe, search, layers=names, clf=options["clf"], scale=options["scale"])
+    searched = options["C"] == "auto"
+    scores = Scores(
+        n=len(every),
+        n_cv=len(y),
+        classes=[str(label) for label in probe.classes_],
+        clf=options["clf"],
+        layers=names,
+        n_features=X.shape[-1],
+        scale=options["scale"],
+        C=search.C,
+        class_weight=options["class_weight"],
+        cv=options["cv"],
+        seed=options["seed"],
+        C_searched=searched,
+        cross_validated=score(y, search.predictions, out_of_fold=True),
+        protocol=PROTOCOL.format(choice=CHOSEN if searched else GIVEN),
+        baseline_accuracy=majority_accuracy(every),
+        neighbour_accuracy=neighbour_accuracy(X, y, search.folds, scale=options["scale"]),
+        seconds=0.0,
+    )
+    model = _model_of(file, train, probe, search, scores)
     model.notes = notes + search.notes
     model.class_means, model.familiarity = learn_familiarity(
         lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
     )
-    model.scores = {
-        "n": len(every),
-        "n_cv": len(y),
-        "classes": model.classes,
-        "clf": model.clf,
-        "layers": names,
-        "n_features": X.shape[-1],
-        "scale": model.scale,
-        "C": search.C,
-        **{name: options[name] for name in ("class_weight", "cv", "seed")},
-        "C_searched": options["C"] == "auto",
-        **_cv_scores(search, y),
-        "protocol": PROTOCOL.format(choice=CHOSEN if options["C"] == "auto" else GIVEN),
-        "baseline_accuracy": majority_accuracy(every),
-        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=model.scale),
-    }
     if guarded is not None:
         known = {name: options[name] for name in options if name != "C"}
         figures, found = guarded.take(kept).measure(X, y, search, **known)
-        model.scores |= figures
+        model.scores = replace(model.scores, **figures)
         model.notes += found
     if nested:
         predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
-        figures = score(y, predicted, out_of_fold=True)
-        model.scores |= {f"nested_{name}": value for name, value in figures.items()}
+        model.scores = replace(model.scores, nested=score(y, predicted, out_of_fold=True))
     _score_held_out(file, model, test, leaked, grouped)
     return model
 
@@ -204,42 +200,40 @@ def _score_held_out(
     if len(test):
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
-        figures = score(y_test, predicted)
-        model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
+        model.scores = replace(model.scores, n_test=len(test), held_out=score(y_test, predicted))
     if len(test) + len(leaked) + len(grouped):
-        model.scores["n_test_grouped"] = len(grouped)
+        model.scores = replace(model.scores, n_test_grouped=len(grouped))
     for rows, key, what in (
         (leaked, "unguarded_test_accuracy", "near-duplicates of training images"),
         (grouped, "ungrouped_test_accuracy", "images that share a group with training images"),
     ):
         if len(rows):
             right = np.concatenate([predicted == y_test, predict_rows(file, model, rows) == file.labels[rows]])
-            model.scores[key] = flattered = float(np.mean(right))
+            flattered: dict[str, Any] = {key: float(np.mean(right))}
+            model.scores = replace(model.scores, **flattered)
             model.notes.append(
-                f"with the held-out {what}, the held-out accuracy would look like {100 * flattered:.1f} %"
-                + (
-                    f", and not {100 * np.mean(right[: len(test)]):.1f} %"
-                    if len(test)
-                    else "; without them, none is left"
-                )
+                f"with the held-out {what}, the held-out accuracy would look like {percent(flattered[key])}"
+                + (f", and not {percent(np.mean(right[: len(test)]))}" if len(test) else "; without them, none is left")
             )
 
 
-def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, **about: Any) -> ProbeModel:
-    """Return a fitted probe with all that new images need, but without scores."""
+def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, scores: Scores) -> ProbeModel:
+    """Return a fitted probe with all that new images need."""
     scaler, classifier = probe[0], probe[-1]
     d = classifier.coef_.shape[1]
-    learned = about["scale"] == "standard"
+    learned = scores.scale == "standard"
     return ProbeModel(
-        **about,
-        classes=[str(label) for label in classifier.classes_],
-        C=search.C,
+        clf=scores.clf,
+        layers=scores.layers,
+        scale=scores.scale,
+        classes=scores.classes,
+        C=scores.C,
         mean=scaler.mean_ if learned else np.zeros(d),
         deviation=scaler.scale_ if learned else np.ones(d),
         coef=classifier.coef_,
         intercept=classifier.intercept_,
         temperature=search.temperature,
-        scores={},
+        scores=scores,
         description={name: value for name, value in file.description.items() if name != "shard"},
         trained_on=digests_of(file.sha256[train]),
     )
@@ -247,7 +241,3 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
 
 def _names(layers: str | Sequence[str]) -> list[str]:
     return [layers] if isinstance(layers, str) else list(layers)
-
-
-def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
-    return {f"cv_{name}": value for name, value in score(y, search.predictions, out_of_fold=True).items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.probes.calibration import softmax
+from cnncodes.probes.estimate import Accuracies
 from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.probe import winner
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score
@@ -47,8 +47,8 @@ class Answers:
     notes: list[str]
 
     @cached_property
-    def figures(self) -> dict[str, Any]:
-        """Accuracy and balanced accuracy, with intervals."""
+    def accuracies(self) -> Accuracies:
+        """Accuracy and balanced accuracy, with 95 % intervals."""
         return score(self.result.y, self.result.predicted, out_of_fold=not self.held_out)
 
     @property
@@ -100,7 +100,7 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
     else:
         rows, groups = train, guarded.groups
         X, y = file.codes(model.layers, rows), file.labels[rows]
-        known = {"class_weight": model.scores.get("class_weight"), "cv": model.scores.get("cv", 5)}
+        known = {"class_weight": model.scores.class_weight, "cv": model.scores.cv}
         search = search_C(X, y, clf=model.clf, Cs=[model.C], scale=model.scale, groups=groups, seed=seed, **known)
         decision, temperature = search.decision, search.temperature
         neighbour = neighbour_accuracy(X, y, search.folds, scale=model.scale)

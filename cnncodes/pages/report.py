@@ -171,7 +171,7 @@ def report(
             "sheet": sheet,
             "data": sections.script_data(file, answers, chosen, places, sheet, COLOURS),
         }
-    figures = {"n": len(answers.rows), **answers.figures, "held_out": answers.held_out}
+    figures = {"n": len(answers.rows), **answers.accuracies.to_dict(), "held_out": answers.held_out}
     figures["baseline_accuracy"] = answers.result.baseline_accuracy
     figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
     page = write_page(TEMPLATE, scripts=("pictures.js", "map.js"), **values)
