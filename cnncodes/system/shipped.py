@@ -24,7 +24,7 @@ def shipped_path(name: str) -> Path:
     FileNotFoundError
         Neither place has it: the installation is incomplete.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for data in (package / "data", package.parent / "data"):
         if (data / name).exists():
             return data / name
