@@ -69,6 +69,8 @@ class CodesFile:
         self.stored_layers = [name for name in self.layers if name not in self.links]
         self.n = len(self._columns["images/id"])
         self.views = middle_axis(self.description.get("preprocessing", {}))
+        # Checksums that rows were found to match, by stored layer
+        self._matched: dict[str, np.ndarray] | None = None if writable else {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], images: Any = None) -> CodesFile:
@@ -236,7 +238,7 @@ class CodesFile:
         return (self._columns["images/crc32"][:][:, column] != 0) & ~self.failed
 
     def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None, *, check: bool = True) -> np.ndarray:
-        """Read codes, each row checked against its checksum.
+        """Read codes, each row checked against its checksum when it is first read.
 
         Parameters
         ----------
@@ -263,7 +265,7 @@ class CodesFile:
         out = np.empty((len(rows), *self.views, sum(widths)), np.float32)
         start = 0
         for name, width in zip(names, widths, strict=True):
-            for at, block, good in self._checked(name, rows) if check else self._read(name, rows):
+            for at, block, good in self._checked(name, rows, self._matched) if check else self._read(name, rows):
                 if not good.all():
                     bad = rows[at][~good]
                     raise CodesFileError(
@@ -296,24 +298,38 @@ class CodesFile:
         good = np.zeros_like(written)
         for column, name in enumerate(self.stored_layers):
             rows = np.flatnonzero(written[:, column])
-            for at, _, matches in self._checked(name, rows, allowed=(OK, FAILED)):
+            for at, _, matches in self._checked(name, rows, None, allowed=(OK, FAILED)):
                 good[rows[at], column] = matches
         return good
 
     def _checked(
-        self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
+        self,
+        layer: str,
+        rows: np.ndarray,
+        matched: dict[str, np.ndarray] | None,
+        allowed: tuple[int, ...] = (OK,),
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time."""
-        column = self.stored_layers.index(self.links.get(layer, layer))
+        """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time.
+
+        A row whose stored checksum is still the one in `matched` was compared with it before, and is good.
+        """
+        stored = self.links.get(layer, layer)
+        column = self.stored_layers.index(stored)
+        before = np.zeros(self.n, np.uint32)  # 0 is the checksum of no row
+        if matched is not None:
+            before = matched.setdefault(stored, before)
         for at, block, good in self._read(layer, rows):
             wanted = rows[at]
             span = slice(int(wanted[0]), int(wanted[-1]) + 1)
             columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
             state, digests, errors, sums = (values[wanted - wanted[0]] for values in columns)
-            for i, row in enumerate(wanted):
+            good &= np.isin(state, allowed) & (sums[:, column] != 0)
+            for i in np.flatnonzero(good & (sums[:, column] != before[wanted])):
+                row = wanted[i]
                 error = bytes(errors[i]) if state[i] == FAILED else b""
                 expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, block[i])
-                good[i] = state[i] in allowed and sums[i, column] == expected
+                good[i] = sums[i, column] == expected
+            before[wanted[good]] = sums[good, column]
             yield at, block, good
 
     def _read(self, layer: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

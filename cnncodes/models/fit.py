@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +18,11 @@ from cnncodes.models.evaluate import predict_rows
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.model_file import digests_of
 from cnncodes.models.scores import Scores
-from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.novelty import learn_familiarity
 from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
+from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
-from cnncodes.probes.search import AUTO, Search, fit_probe
-from cnncodes.probes.split import split_rows
+from cnncodes.probes.search import AUTO, Search, fit_chosen, grid_of
 from cnncodes.solvers.device import computing_on
 
 __all__ = ["fit"]
@@ -40,7 +37,7 @@ GIVEN = "C was given"
 
 
 def fit(
-    codes: str | os.PathLike[str] | CodesFile = "codes.h5",
+    codes: Codes = "codes.h5",
     *,
     clf: str = "svm",
     layers: str | Sequence[str] = ("penultimate",),
@@ -64,7 +61,8 @@ def fit(
 
     Parameters
     ----------
-    codes : path or CodesFile
+    codes : path, CodesFile or TrainingData
+        What was cross-validated before with the same `TrainingData` is not cross-validated again.
     clf : {"svm", "logreg"}
     layers : str or sequence of str
         Several are concatenated.
@@ -116,28 +114,36 @@ def fit(
         raise SettingError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
     options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs if device in (None, "cpu") else None}
-    with computing_on(device), nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
-        model = _fit_file(file, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
+    with computing_on(device), TrainingData.open(codes) as data:
+        model = _fit_data(data, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
     model.scores = replace(model.scores, seconds=time.perf_counter() - started)
     return model
 
 
-def _fit_file(
-    file: CodesFile, names: list[str], options: dict[str, Any], *, nested: bool, guard: bool, memory_limit: int | None
+def _fit_data(
+    data: TrainingData,
+    names: list[str],
+    options: dict[str, Any],
+    *,
+    nested: bool,
+    guard: bool,
+    memory_limit: int | None,
 ) -> ProbeModel:
-    train, test, grouped, notes = split_rows(file)
-    every, groups = file.labels[train], file.groups[train]
+    file, train, every, notes = data.file, data.train, data.labels, list(data.split.notes)
+    test, leaked, groups = data.held_out, data.held_out[:0], data.groups(guard=False)
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
     m, options["n_jobs"] = sample_that_fits(file, names, len(train), len(set(every)), **limits)
-    guarded = guard_splits(file, train, test, near=m == len(train)) if guard else None
-    leaked = test[:0]
+    whole = m == len(train)
+    guarded = data.guard(near=whole) if guard else None
     if guarded is not None:
         leaked, test = test[guarded.leaked], test[~guarded.leaked]
         groups, notes = guarded.groups, notes + guarded.notes
     try:
-        if m == len(train):
-            X, kept = file.codes(names, train), np.arange(m)
-            probe, search = fit_probe(X, every, groups=groups, **options)
+        if whole:
+            rest = {name: value for name, value in options.items() if name != "C"}
+            search = data.search(names, Cs=grid_of(options["C"]), groups=groups, **rest)
+            X, kept = data.codes(names), np.arange(m)
+            probe = fit_chosen(X, every, search, **{name: options[name] for name in ("clf", "scale", "class_weight")})
         else:
             probe, search, X, kept = fit_large_probe(
                 file, names, train, m, memory_limit=memory_limit, groups=groups, **options
@@ -147,7 +153,7 @@ def _fit_file(
             raise
         raise FoldsError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     y, groups = every[kept], groups[kept]
-    searched = options["C"] == "auto"
+    searched, folding = options["C"] == "auto", {name: options[name] for name in ("scale", "cv", "seed")}
     scores = Scores(
         n=len(every),
         n_cv=len(y),
@@ -164,7 +170,9 @@ def _fit_file(
         cross_validated=score(y, search.predictions, out_of_fold=True),
         protocol=PROTOCOL.format(choice=CHOSEN if searched else GIVEN),
         baseline_accuracy=majority_accuracy(every),
-        neighbour_accuracy=neighbour_accuracy(X, y, search.folds, scale=options["scale"]),
+        neighbour_accuracy=data.neighbour_accuracy(names, groups=groups, **folding)
+        if whole
+        else neighbour_accuracy(X, y, search.folds, scale=options["scale"]),
         seconds=0.0,
     )
     model = _model_of(file, train, probe, search, scores)
@@ -180,7 +188,7 @@ def _fit_file(
     if nested:
         predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
         model.scores = replace(model.scores, nested=score(y, predicted, out_of_fold=True))
-    _score_held_out(file, model, test, leaked, grouped)
+    _score_held_out(file, model, test, leaked, data.split.grouped)
     return model
 
 

@@ -16,7 +16,7 @@ from cnncodes import audit, compare, evaluate, extract, fit
 from cnncodes.cli.main import main
 from cnncodes.codes.file import CodesFile, ImageTable
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import ProbeError
+from cnncodes.errors import ProbeError, SettingError
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.answers import Answers, ask
@@ -168,7 +168,7 @@ def test_notes_of_the_search_without_the_guard_are_handed_on(doubled: Path, monk
 
 def test_only_errors_about_folds_speak_of_near_duplicates(doubled: Path) -> None:
     for C, message in ((np.inf, "finite"), (1e300, "from 1e-12 to 1e\\+12")):
-        with pytest.raises(ProbeError, match=message) as caught:
+        with pytest.raises(SettingError, match=message) as caught:
             fit(doubled, C=C)
         assert "near-duplicates" not in str(caught.value)
 
