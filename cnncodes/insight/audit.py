@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
 from cnncodes.display import html_table
 from cnncodes.errors import ProbeError
 from cnncodes.images.image_set import Images
 from cnncodes.insight.label_errors import find_label_errors
-from cnncodes.neighbours.duplicates import MOST, NEIGHBOURS, Duplicates, find_duplicates, join_groups
+from cnncodes.neighbours.duplicates import MOST, NEIGHBOURS, Duplicates, join_groups
 from cnncodes.neighbours.nearest import nearest_rows, standardised
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.out_of_core import stratified_sample
+from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score
 from cnncodes.probes.search import C_GRID, Search, search_C
 from cnncodes.probes.split import groups_in_both
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, CODES_FILE
 
 __all__ = ["Audit", "audit", "out_of_fold"]
 
@@ -146,7 +144,7 @@ class Audit:
 
 
 def audit(
-    codes: str | os.PathLike[str] | CodesFile = "codes.h5",
+    codes: Codes = CODES_FILE,
     images: Images | None = None,
     *,
     layers: str | Sequence[str] = ("penultimate",),
@@ -160,7 +158,7 @@ def audit(
 
     Parameters
     ----------
-    codes : path or CodesFile
+    codes : path, CodesFile or TrainingData
         All its images count, whatever their split.
     images : path, sequence, ndarray or ImageSet, optional
         What the file was made from: with the pictures at hand, more of the near-duplicates are found.
@@ -187,25 +185,33 @@ def audit(
     >>> found = audit("codes.h5", "photos/")  # doctest: +SKIP
     >>> found.to_frame().to_csv("audit.csv")  # doctest: +SKIP
     """
-    with nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
-        rows = file.rows(labelled=False)
-        columns = (getattr(file, name)[rows].tolist() for name in ("ids", "labels", "splits"))
-        records = [dict(zip(("id", "label", "split"), row, strict=True)) for row in zip(*columns, strict=True)]
-        labels, groups = file.labels[rows], file.groups[rows]
-        unreadable = [
-            {"id": str(file.ids[row]), "label": str(file.labels[row]), "reason": str(file.errors[row])}
-            for row in np.flatnonzero(file.failed)
-        ]
-        pending, splits = file.counts["pending"], file.splits[rows]
-        duplicates = find_duplicates(file, rows, images, progress=progress)
-        X = file.codes(layers, rows)
+    with TrainingData.open(codes) as data:
+        return _audit(data, images, layers, progress, clf=clf, cv=cv, seed=seed, n_jobs=n_jobs)
+
+
+def _audit(
+    data: TrainingData,
+    images: Any,
+    layers: str | Sequence[str],
+    progress: Callable[[int, int, int], None] | None,
+    **options: Any,
+) -> Audit:
+    file = data.file
+    rows = file.rows(labelled=False)
+    columns = (getattr(file, name)[rows].tolist() for name in ("ids", "labels", "splits"))
+    records = [dict(zip(("id", "label", "split"), row, strict=True)) for row in zip(*columns, strict=True)]
+    labels, groups, splits = file.labels[rows], file.groups[rows], file.splits[rows]
+    duplicates = data.duplicates(rows, images, progress=progress)
     names, counts = np.unique(labels[labels != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     found = Audit(len(rows), dict(zip(names[order].tolist(), counts[order].tolist(), strict=True)))
-    found.layers, found.clf = [layers] if isinstance(layers, str) else list(layers), clf
-    found.unreadable = unreadable
+    found.layers, found.clf = [layers] if isinstance(layers, str) else list(layers), options["clf"]
+    found.unreadable = [
+        {"id": str(file.ids[row]), "label": str(file.labels[row]), "reason": str(file.errors[row])}
+        for row in np.flatnonzero(file.failed)
+    ]
     found.notes = list(duplicates.notes)
-    if pending:
+    if pending := file.counts["pending"]:
         found.notes.append(
             f"{pending} images are not extracted yet; run the same `cnncodes extract` again to finish it"
         )
@@ -220,8 +226,8 @@ def audit(
             "look at the balanced accuracy, and try --class-weight balanced"
         )
     found.duplicates = _pairs(records, duplicates)
-    found.outliers = _outliers(records, X)
-    _add_suspects(found, records, X, labels, join_groups(groups, duplicates), clf=clf, cv=cv, seed=seed, n_jobs=n_jobs)
+    found.outliers = _outliers(records, data.codes(layers, rows))
+    _add_suspects(found, records, data, rows, join_groups(groups, duplicates), **options)
     return found
 
 
@@ -254,19 +260,28 @@ def _outliers(records: list[dict[str, Any]], X: np.ndarray) -> list[dict[str, An
 
 
 def _add_suspects(
-    found: Audit, records: list[dict[str, Any]], X: np.ndarray, labels: np.ndarray, groups: np.ndarray, **options: Any
+    found: Audit,
+    records: list[dict[str, Any]],
+    data: TrainingData,
+    rows: np.ndarray,
+    groups: np.ndarray,
+    **options: Any,
 ) -> None:
     """Say which labels are probably wrong, by probabilities from folds that keep duplicates together."""
+    labels = data.file.labels[rows]
     at = np.flatnonzero(labels != "")
     try:
-        search = out_of_fold(X[at], labels[at], groups[at], **options)
+        if len(at) <= sample_size(labels[at], options["cv"]):
+            search = data.search(found.layers, rows=rows[at], groups=groups[at], **options)
+        else:
+            search = out_of_fold(data.codes(found.layers, rows[at]), labels[at], groups[at], **options)
     except ProbeError as error:
         found.notes.append(f"suspect labels are not looked for: {error}")
         return
     found.notes += search.notes
-    figures = score(labels[at], search.predictions, out_of_fold=True)
-    found.accuracy, found.baseline_accuracy = figures["accuracy"], majority_accuracy(labels[at])
-    if figures["interval"][0] <= found.baseline_accuracy:
+    accuracy = score(labels[at], search.predictions, out_of_fold=True).accuracy
+    found.accuracy, found.baseline_accuracy = accuracy.value, majority_accuracy(labels[at])
+    if accuracy.low <= found.baseline_accuracy:
         found.notes.append(
             f"suspect labels are not listed: {found.accuracy:.1%} right out of fold is not significantly more than the "
             f"{found.baseline_accuracy:.1%} of the most frequent class, so the classifier cannot tell; add images, or "
@@ -288,6 +303,11 @@ def _add_suspects(
         )
 
 
+def sample_size(y: np.ndarray, cv: int) -> int:
+    """Return the number of images on which all C are tried: enough to have some of each class in each fold."""
+    return max(SAMPLE_ROWS, 2 * cv * len(np.unique(y)))
+
+
 def out_of_fold(
     X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None, *, cv: int = 5, seed: int = 0, **options: Any
 ) -> Search:
@@ -299,11 +319,10 @@ def out_of_fold(
         As for `search_C`.
     """
     options |= {"cv": cv, "seed": seed}
-    classes, of_row = np.unique(y, return_inverse=True)
-    m = max(SAMPLE_ROWS, 2 * cv * len(classes))  # some of each class in each fold
+    m = sample_size(y, cv)
     if len(y) <= m:
         return search_C(X, y, groups=groups, **options)
-    kept = stratified_sample(of_row, m, cv, seed)
+    kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, cv, seed)
     kept_groups = None if groups is None else groups[kept]
     try:
         sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, **options)

@@ -111,7 +111,7 @@ def test_without_a_split_the_figures_are_those_of_the_cross_validation(hostile: 
     np.testing.assert_allclose(answers.confidence, expected, rtol=0.01)
     assert not answers.held_out
     assert len(answers.rows) == 30
-    assert answers.figures["accuracy"] == model.scores["cv_accuracy"]
+    assert answers.accuracies.accuracy.value == model.scores["cv_accuracy"]
     assert answers.result.neighbour_accuracy == model.scores["neighbour_accuracy"]
     assert ((answers.confidence > 1 / 3) & (answers.confidence <= 1)).all()
 
