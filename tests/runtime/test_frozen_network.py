@@ -181,7 +181,7 @@ def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
     monkeypatch.setattr(
         cnncodes.runtime.tuning, "seconds_saved", lambda *arguments, **options: pytest.fail("asked the clock")
     )
-    monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: None)
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", lambda forward, batch: forward)
     fusible = cnncodes.runtime.frozen_network.can_be_fused
     for fewest, fused, expected in ((22, False, True), (23, False, False), (22, True, False)):  # parts of 23 and 22
         monkeypatch.setattr(
@@ -217,7 +217,7 @@ def test_new_images_are_not_worth_a_compilation(
 ) -> None:
     with CodesFile.open(sample_codes) as file:
         description = {**file.description, "runtime": {**file.description["runtime"], "compiled": True}}
-    monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: pytest.fail("compiled"))
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", lambda *_: pytest.fail("compiled"))
     computed = compute_codes(load_images(small_sample / "test"), description)
     np.testing.assert_array_equal(computed.codes["layer3"], load_codes(sample_codes, "layer3", split="test"))
 
