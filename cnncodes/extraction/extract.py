@@ -32,8 +32,8 @@ from cnncodes.extraction.settings import (
 from cnncodes.extraction.workers import IMAGE_TIMEOUT, Progress, run_batches
 from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.runtime.tuning import Workload
 
 __all__ = ["Extraction", "describe_images", "extract", "fill"]
 

@@ -13,8 +13,9 @@ from cnncodes.errors import MismatchError
 from cnncodes.images.views import NO_VIEWS
 from cnncodes.networks.backbone import default_settings, load_backbone
 from cnncodes.networks.preprocessing import RESIZED_BY
+from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.runtime.tuning import Workload, tuned_network
+from cnncodes.runtime.tuning import tuned_network
 from cnncodes.system.process import inference_settings
 
 __all__ = [

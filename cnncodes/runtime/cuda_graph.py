@@ -58,7 +58,7 @@ class CapturedForward:
             self._is_read = torch.cuda.Event()
 
     def __call__(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        with self._replaying, torch.cuda.device(self._device):
+        with self._replaying, torch.inference_mode(), torch.cuda.device(self._device):
             stream = torch.cuda.current_stream()
             stream.wait_event(self._is_read)  # another thread may have a stream of its own
             self._batch.copy_(batch)
