@@ -57,7 +57,19 @@ class Forward(nn.Module):
 
 
 def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
-    """Copy it, with each batch normalisation folded into the convolution before it where the traced graph allows."""
+    """Copy a network, with each batch normalisation folded into the convolution before it, if the graph allows that.
+
+    Parameters
+    ----------
+    extractor : Module
+        In eval mode.
+
+    Returns
+    -------
+    copy : Module
+    is_folded : bool
+        False for a network that is not traced, has hooks, or calls a convolution or a normalisation twice.
+    """
     if isinstance(extractor, torch.fx.GraphModule) and not _is_shared_or_hooked(extractor):
         from torch.fx.experimental.optimization import fuse
 
