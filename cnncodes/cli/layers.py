@@ -16,9 +16,9 @@ def layers(backbone: str, image_size: int | None, as_json: bool) -> None:
     """List the layers of a network: name, map shape (channels, height, width), code length and stride."""
     from dataclasses import asdict
 
-    from cnncodes.networks.backbone import load_backbone
+    from cnncodes.networks.backbone import list_layers
 
-    table = [asdict(row) for row in load_backbone(backbone, "random").layer_table(image_size)]
+    table = [asdict(row) for row in list_layers(backbone, image_size)]
     if as_json:
         print_json(table)
         return

@@ -32,7 +32,7 @@ from cnncodes.extraction.workers import IMAGE_TIMEOUT
 from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.runtime.tuning import Workload
+from cnncodes.runtime.compilation import Workload
 from cnncodes.system.progress import Progress
 
 __all__ = ["Extraction", "extract"]

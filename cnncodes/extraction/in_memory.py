@@ -14,8 +14,8 @@ from cnncodes.errors import MismatchError
 from cnncodes.extraction.settings import Settings, build_network, fill_in
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
+from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.runtime.tuning import Workload
 from cnncodes.system.progress import Progress
 
 __all__ = ["Computed", "compute_codes", "in_memory"]

@@ -55,9 +55,9 @@ class Backbone:
     weights : str
         Name of the weights, path of their file, or ``random``.
     weights_sha256 : str
-        Of the file's bytes; of names and values where there is no file.
+        Digest of the bytes of the file; without a file, of names and values of the parameters.
     licence : str or None
-        Of the weights.
+        Licence of the weights.
     preprocessing : Preprocessing
     categories : tuple of str or None
         Classes of the head, where they are known.
@@ -65,7 +65,7 @@ class Backbone:
     head : str
         Module path of the classification head.
     notes : list of str
-        What a user should know: parts that were not loaded, a licence that restricts.
+        What a user should know: parts that were not loaded, a licence that forbids commercial use.
     library : str
         Which package the network is from, with its version.
     native_size : int
@@ -109,7 +109,7 @@ class Backbone:
         """What is kept unless layers are named: ``layer1`` … ``layer4`` where there are feature maps, `penultimate`."""
         return list(self.aliases)
 
-    def layer_table(self, image_size: int | None = None) -> list[LayerInfo]:
+    def list_layers(self, image_size: int | None = None) -> list[LayerInfo]:
         """Return a row for each layer, in the order of computation.
 
         Parameters
@@ -200,7 +200,7 @@ def load_backbone(
         A name of published weights (``IMAGENET1K_V1``), a ``.pth``, ``.pt`` or ``.safetensors`` file, or ``random``
         (seeded, for tests). By default the V1 recipe where there is one; for ``mobilenet_v2`` it ships with
         the package. Others are fetched once into torch's hub cache.
-    allow_partial : bool
+    allow_partial : bool, default False
         Accept a file that lacks parameters; they stay random, and the notes say so.
 
     Raises
@@ -287,4 +287,4 @@ def list_layers(name: str = "mobilenet_v2", image_size: int | None = None) -> li
     >>> [(row.name, row.map_shape) for row in list_layers("mobilenet_v2") if row.name.startswith("layer")]
     [('layer1', (24, 56, 56)), ('layer2', (32, 28, 28)), ('layer3', (96, 14, 14)), ('layer4', (1280, 7, 7))]
     """
-    return load_backbone(name, RANDOM).layer_table(image_size)
+    return load_backbone(name, RANDOM).list_layers(image_size)

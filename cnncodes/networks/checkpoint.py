@@ -113,9 +113,9 @@ def fit_state(
     head : str
         Module path of the classification head: it may differ or be absent.
     rules : KeyRules
-    allow_partial : bool
+    allow_partial : bool, default False
         Leave what is missing or has another shape as it is, and note it.
-    source : str
+    source : str, default "file"
         What to call the file in messages.
 
     Returns
@@ -179,12 +179,12 @@ def _match_keys(state: State, own: Mapping[str, Any], rules: KeyRules, source: s
 
 
 def _stripped(keys: dict[str, str], depth: int) -> list[dict[str, str]]:
-    found = [keys]
+    candidates = [keys]
     for prefix in PREFIXES:
         inner = {new.removeprefix(prefix): old for new, old in keys.items() if new.startswith(prefix)}
         if inner and depth:
-            found += _stripped(inner, depth - 1)
-    return found
+            candidates += _stripped(inner, depth - 1)
+    return candidates
 
 
 def _named(keys: Iterable[str]) -> str:

@@ -24,8 +24,8 @@ STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}  # alias: stride
 # Their maps are no feature maps of their own: the size does not follow the image's, or nothing is computed.
 NOT_FEATURE_MAPS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
 SURVEY_BATCH = 2  # distinguishes a batch axis from an axis of length 1
-# Parameters times pixels of an image up to which a run takes less than torch's support of meta tensors takes to import
-SMALL = 30_000_000 * 256**2
+# Parameters times pixels of an image: with more, a run takes longer than torch's meta tensors take to import.
+MAX_RUN_ON_ZEROS = 30_000_000 * 256**2
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ def survey(network: nn.Module, image_size: int, native: Survey | None = None) ->
         Whatever the network raises for images of this size.
     """
     n_params = sum(parameter.numel() for parameter in network.parameters())
-    device = "cpu" if n_params * image_size**2 <= SMALL else "meta"
+    device = "cpu" if n_params * image_size**2 <= MAX_RUN_ON_ZEROS else "meta"
     x = torch.zeros(SURVEY_BATCH, 3, image_size, image_size, device=device)
     try:
         shapes, calls = _watch(_shadow(network, device), x)
     except Exception:  # it cannot be copied, or computes with tensors of its own
         shapes, calls = _watch(network, torch.zeros_like(x, device="cpu"))
-    known = native.outputs if native else {}
-    outputs = {node: _output(shape, image_size, known.get(node)) for node, shape in shapes.items()}
+    native_outputs = native.outputs if native else {}
+    outputs = {node: _output(shape, image_size, native_outputs.get(node)) for node, shape in shapes.items()}
     return Survey(image_size, {node: output for node, output in outputs.items() if output is not None}, calls)
 
 
@@ -182,7 +182,7 @@ def _stride(image_size: int, side: int) -> int | None:
     return exact if not rest and abs(exact - nominal) > nominal / 10 else nominal
 
 
-def find_stages(network: nn.Module, found: Survey, head: str) -> dict[str, str]:
+def find_stages(network: nn.Module, native: Survey, head: str) -> dict[str, str]:
     """Find the last feature map at stride 4, 8, 16 and 32: the nodes of `STAGES`.
 
     A module of the network that has the very name of a stage is that stage. Inside a module that keeps or doubles the
@@ -190,17 +190,17 @@ def find_stages(network: nn.Module, found: Survey, head: str) -> dict[str, str]:
     A network whose maps start at a larger stride than 4 (a vision transformer) has no stages.
     """
     modules = dict(network.named_modules())
-    order = list(found.outputs)
-    before_head = order[: order.index(head + INPUT)] if head + INPUT in found.outputs else order
+    order = list(native.outputs)
+    before_head = order[: order.index(head + INPUT)] if head + INPUT in native.outputs else order
     last: dict[int, str] = {}
     for node in before_head:
-        stride = found.outputs[node].stride
+        stride = native.outputs[node].stride
         if stride is None or node.endswith(INPUT) or isinstance(modules[node], NOT_FEATURE_MAPS):
             continue
-        if all(_counts(found, ancestor, stride) for ancestor in _ancestors(node)):
+        if all(_counts(native, ancestor, stride) for ancestor in _ancestors(node)):
             last[stride] = node
     stages = {name: last[stride] for name, stride in STAGES.items() if stride in last} if 4 in last else {}
-    named = {name: name for name in STAGES if name in found.outputs}
+    named = {name: name for name in STAGES if name in native.outputs}
     return {name: (stages | named)[name] for name in STAGES if name in stages | named}
 
 
@@ -209,9 +209,9 @@ def _ancestors(path: str) -> list[str]:
     return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
-def _counts(found: Survey, path: str, stride: int) -> bool:
+def _counts(native: Survey, path: str, stride: int) -> bool:
     """Tell whether a map of this stride inside the module is more than a step on the way to the module's output."""
-    before, after = found.outputs.get(path + INPUT), found.outputs.get(path)
+    before, after = native.outputs.get(path + INPUT), native.outputs.get(path)
     if before is None or after is None or before.stride is None or after.stride is None:
         return True
     return after.stride not in (before.stride, 2 * before.stride) or stride == after.stride

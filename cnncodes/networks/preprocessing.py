@@ -18,9 +18,9 @@ __all__ = ["Preprocessing"]
 
 MAX_SIZE = 16_384  # pixels that enter a network, each way
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-ENOUGH = 2  # times the size that it is resized to: what an image must at least be decoded to
-PARTS = (8, 4, 2)  # of its size, that a JPEG can be decoded to
-LONGEST = 16  # times the short side: of a longer image, only the centre is resized for a crop
+DECODE_OVERSAMPLING = 2  # decode a JPEG to at least twice the size that it is resized to
+JPEG_DIVISORS = (8, 4, 2)  # a JPEG can be decoded to its size divided by one of them
+MAX_ASPECT = 16  # only the centre of an image whose sides differ more is resized for a crop
 RESIZED_PIXELS = 2**25  # an image resized to more is cut before that in exact mode: Pillow takes 128 MiB for them
 RESIZED_BY = "torch"  # unless a description says otherwise
 
@@ -37,16 +37,16 @@ class Preprocessing:
         Side in pixels of the square that enters the network.
     interpolation : {"bilinear", "bicubic"}
     mean, std : tuple of float
-        Of each channel, for pixels in [0, 1].
-    mode : {"crop", "pad", "squash"}
+        Mean and standard deviation of each channel, for pixels in [0, 1].
+    mode : {"crop", "pad", "squash"}, default="crop"
         Resize the short side and cut out the centre, as the weights were evaluated; or fit the whole image in and pad
         it with the mean colour, which is zero for the network; or resize both sides.
     exact : bool, default=False
         Decode at full size and resize with Pillow: bit for bit the pixels that the transforms of the weights make of an
         RGB PIL image. Otherwise torch resizes bilinearly, now and then one grey level off, and a JPEG file may be
         decoded at reduced scale. Bicubic resizing is always Pillow's.
-    views : {"none", "flip", "10crop"}
-        What enters the network of each image: the image; or also its mirror image; or the four corners and the centre
+    views : {"none", "flip", "10crop"}, default="none"
+        What enters the network for each image: the image; or also its mirror image; or the four corners and the centre
         of the image resized to `resize` (its short side, both sides for ``pad`` and ``squash``), and those of its
         mirror image.
 
@@ -102,7 +102,23 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
-        """Make it from what `to_dict` returned."""
+        """Make it from what `to_dict` returned.
+
+        Parameters
+        ----------
+        fields : mapping
+
+        Returns
+        -------
+        Preprocessing
+
+        Raises
+        ------
+        SettingError
+            A field is missing, or has a value that no network can have.
+        MismatchError
+            Images were resized by another library than by this version.
+        """
         own = {name: value for name, value in fields.items() if name != "resized_by"}
         try:
             made = cls(**{**own, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
@@ -120,7 +136,25 @@ class Preprocessing:
         exact: bool | None = None,
         views: str | None = None,
     ) -> Preprocessing:
-        """Return a copy for another size, with the same ratio of `resize` to `image_size`, another mode, or views."""
+        """Return a copy with other settings; a setting that is not given stays.
+
+        Parameters
+        ----------
+        image_size : int, optional
+            Side in pixels; `resize` keeps its ratio to it.
+        mode : {"crop", "pad", "squash"}, optional
+        exact : bool, optional
+        views : {"none", "flip", "10crop"}, optional
+
+        Returns
+        -------
+        Preprocessing
+
+        Raises
+        ------
+        SettingError
+            A value that no network can have.
+        """
         size = self.image_size if image_size is None else image_size
         return replace(
             self,
@@ -143,7 +177,7 @@ class Preprocessing:
 
     @property
     def _side(self) -> int:
-        """Of the square, in pixels, that an image is padded or squashed to."""
+        """Side, in pixels, of the square that an image is padded or squashed to."""
         return self.resize if self.views == "10crop" else self.image_size
 
     def enough(self, width: int, height: int) -> tuple[int, int]:
@@ -157,13 +191,13 @@ class Preprocessing:
         if self.exact:
             return width, height
         if self.mode == "squash":
-            return ENOUGH * self._side, ENOUGH * self._side
+            return DECODE_OVERSAMPLING * self._side, DECODE_OVERSAMPLING * self._side
         if self.mode == "crop":
             scale = self.resize / min(width, height)
-            return math.ceil(ENOUGH * scale * width), math.ceil(ENOUGH * scale * height)
-        for part in PARTS:  # the first that keeps the shape of the image inside the square
+            return math.ceil(DECODE_OVERSAMPLING * scale * width), math.ceil(DECODE_OVERSAMPLING * scale * height)
+        for part in JPEG_DIVISORS:  # the first that keeps the shape of the image inside the square
             reduced = max(1, round(width / part)), max(1, round(height / part))
-            large_enough = max(width, height) // part >= ENOUGH * self._side
+            large_enough = max(width, height) // part >= DECODE_OVERSAMPLING * self._side
             if large_enough and self._inner(*reduced) == self._inner(width, height):
                 return max(1, width // part), max(1, height // part)
         return width, height
@@ -225,7 +259,7 @@ class Preprocessing:
             square[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner
             return square
         short, long = sorted((height, width))
-        ratio = max(LONGEST, RESIZED_PIXELS // self.resize**2) if self.exact else LONGEST
+        ratio = max(MAX_ASPECT, RESIZED_PIXELS // self.resize**2) if self.exact else MAX_ASPECT
         if long > ratio * short:
             long = ratio * short + (long - ratio * short) % 2  # an even number is cut off: the centre stays
             pixels = _centre(pixels, min(height, long), min(width, long))
@@ -233,15 +267,27 @@ class Preprocessing:
         new = (self.resize, scaled) if height <= width else (scaled, self.resize)
         return self._resized(pixels, *new)
 
-    def normalise(self, batch: torch.Tensor) -> torch.Tensor:
+    def constants(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and standard deviation, each of shape (1, 3, 1, 1), for `normalise`."""
+        mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return mean, std
+
+    def normalise(
+        self, batch: torch.Tensor, constants: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """Return ``(batch / 255 - mean) / std`` in float32, on the batch's device.
 
         Parameters
         ----------
         batch : Tensor of uint8, shape (n, 3, S, S)
+        constants : (Tensor, Tensor), optional
+            What the method `constants` gives for the device; by default, it is called here.
+
+        Returns
+        -------
+        Tensor of float32, shape (n, 3, S, S)
         """
-        mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
+        mean, std = constants or self.constants(batch.device)
         return (batch.to(torch.float32) / 255).sub_(mean).div_(std)
 
     def _resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

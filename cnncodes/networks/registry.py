@@ -87,8 +87,9 @@ def register_backbone(
     Parameters
     ----------
     name : str
+        What `load_backbone` takes from now on. Names that begin with ``timm:`` belong to timm.
     builder : callable
-        Gives the module; called once for each `load_backbone`.
+        Returns the module; called once for each `load_backbone`.
     preprocessing : Preprocessing
         What the network expects.
     weights : path, optional
@@ -96,12 +97,13 @@ def register_backbone(
     head : str, optional
         Module path of the classification head, whose input is `penultimate`; by default the last `nn.Linear`.
     renames : sequence of (pattern, replacement)
-        Regular expressions that turn the keys of a file into those of the network.
+        Regular expressions that turn the keys of the file into those of the network; none by default.
     licence : str, optional
+        Licence of the weights.
     categories : sequence of str, optional
         Names of the classes of the head.
-    overwrite : bool
-        Replace what has this name.
+    overwrite : bool, default False
+        Replace a network that has this name.
 
     Raises
     ------

@@ -48,7 +48,7 @@ def timm_network(name: str) -> Network:
         raise BackboneError(f"no backbone {name!r}.{close} `cnncodes backbones timm:*` lists them")
     facts = facts_of(TIMM_FACTS, architecture)
     default = timm.get_pretrained_cfg(architecture)
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    tags = [full_name.partition(".")[2] for full_name in timm.list_pretrained(f"{architecture}.*")]
     entries = {key: timm_entry(timm.get_pretrained_cfg(f"{architecture}.{key}")) for key in tags}
     if not entries:  # an architecture without published weights, for files of one's own
         entries = {default.tag or "none": timm_entry(default)}

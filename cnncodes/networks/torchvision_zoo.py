@@ -20,8 +20,8 @@ from cnncodes.system.process import is_own_process
 __all__ = ["torchvision_models", "torchvision_names", "torchvision_network"]
 
 COMPILER = "torch._dynamo"
-# Versions of torchvision whose import asks no more of the compiler than the one function below. Others get all of it.
-TRIED = ("0.26.", "0.29.")
+# Their import asks no more of the compiler than the one function below. Other versions get all of the compiler.
+TRIED_VERSIONS = ("0.26.", "0.29.")
 
 
 @functools.cache
@@ -85,7 +85,7 @@ def torchvision_models() -> ModuleType:
         is_own_process()
         and "torchvision" not in sys.modules
         and COMPILER not in sys.modules
-        and version("torchvision").startswith(TRIED)
+        and version("torchvision").startswith(TRIED_VERSIONS)
     ):
         package, functions = ModuleType(COMPILER), ModuleType(f"{COMPILER}.utils")
         functions.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]

@@ -86,7 +86,7 @@ def locate(entry: WeightsEntry) -> tuple[Path, str]:
     -------
     path : Path
     sha256 : str
-        Checked against what is known of it.
+        Digest of the file, checked against the one in its name.
 
     Raises
     ------
@@ -104,13 +104,13 @@ def locate(entry: WeightsEntry) -> tuple[Path, str]:
     path = shipped_path(shipped) if shipped else _hub_folder() / entry.filename
     if not path.exists():
         _fetch(entry.url, path, expected)
-    found = file_digest(path)
-    if not found.startswith(expected):
+    sha256 = file_digest(path)
+    if not sha256.startswith(expected):
         raise WeightsError(
-            f"{path}: damaged, or not the file it is named after: its SHA-256 is {found[:16]}…, "
+            f"{path}: damaged, or not the file it is named after: its SHA-256 is {sha256[:16]}…, "
             f"expected {expected[:16]}…; " + ("reinstall cnncodes" if shipped else "delete it, and it is fetched again")
         )
-    return path, found
+    return path, sha256
 
 
 def _hub_folder() -> Path:

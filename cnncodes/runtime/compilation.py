@@ -1,24 +1,82 @@
-"""Compiles a forward pass, and estimates what that would save."""
+"""Compiles a forward pass where that pays."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from cnncodes.system.process import inference_settings
 
-__all__ = ["COMPILE_SECONDS", "compile_forward", "seconds_saved"]
+if TYPE_CHECKING:
+    from cnncodes.runtime.frozen_network import FrozenNetwork
+
+__all__ = ["Workload", "choose_compiling", "compile_forward", "seconds_saved"]
 
 COMPILE_SECONDS = 40.0  # what the first compilation of a network takes; later runs find it in torch's own cache
 SAVED = 0.4  # part of the time of the uncompiled forward pass
 SAVED_FUSED = 0.05  # the same, where convolutions do what follows them already
+MIN_IMAGES_TO_COMPILE = 1000  # fewer never repay the time
+MIN_IMAGES_TO_COMPILE_A_PART = 5000
 RECOMPILE_LIMIT = 1000  # torch's default, 8, silently runs every further network uncompiled
 _compiling = threading.Lock()  # the options of the compiler are those of the whole process
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a network is to be run for: it decides whether compiling pays.
+
+    Attributes
+    ----------
+    n_images : int, default 0
+    workers : int, default 1
+        Threads that run batches at the same time.
+    parts : int, optional
+        The images are one of so many parts, computed by themselves and merged later.
+    """
+
+    n_images: int = 0
+    workers: int = 1
+    parts: int | None = None
+
+
+def choose_compiling(network: FrozenNetwork, wanted: bool | None, workload: Workload) -> tuple[bool, str]:
+    """Return whether to compile, and why.
+
+    Parameters
+    ----------
+    network : FrozenNetwork
+        Runs by the plan that was chosen.
+    wanted : bool or None
+        None leaves the choice to the workload. Of one that is split into parts, only the number of images counts: parts
+        that a clock had decided about could not be merged.
+    workload : Workload
+    """
+    n_images, parts = workload.n_images, workload.parts
+    if wanted is not None:
+        return wanted, "as asked"
+    if not isinstance(network.extractor, fx.GraphModule):  # the compiler stops at the hooks of such a network
+        return False, "the network cannot be traced"
+    if parts is not None:
+        if network.plan.fused:
+            return False, "its convolutions are fused already"
+        pays = n_images // parts >= MIN_IMAGES_TO_COMPILE_A_PART
+        return pays, f"{n_images // parts} images a part, worth it from {MIN_IMAGES_TO_COMPILE_A_PART}"
+    preprocessing, plan = network.backbone.preprocessing, network.plan
+    n_squares = n_images * math.prod(preprocessing.middle_axis)
+    if n_squares < MIN_IMAGES_TO_COMPILE:
+        return False, f"fewer than {MIN_IMAGES_TO_COMPILE} images"
+    size = preprocessing.image_size
+    blank = torch.zeros((plan.batch_size, 3, size, size), dtype=torch.uint8)
+    at_once = workload.workers if plan.devices[0].type == "cpu" else len(plan.devices)
+    saved = seconds_saved(lambda: network.unrounded(blank), n_squares / plan.batch_size, at_once, fused=plan.fused)
+    return saved > COMPILE_SECONDS, f"it would save about {saved:.0f} s, and take about {COMPILE_SECONDS:.0f} s"
 
 
 def seconds_saved(run: Callable[[], Any], n_batches: float, workers: int, *, fused: bool) -> float:

@@ -10,7 +10,16 @@ __all__ = ["devices_of", "resolve_device"]
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; never another than was named.
+    """Return the torch device of a name; it is never another one than was named.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
+        ``auto`` is ``cuda`` where there is a CUDA device, otherwise ``cpu``.
+
+    Returns
+    -------
+    torch.device
 
     Raises
     ------

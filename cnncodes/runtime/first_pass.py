@@ -1,4 +1,4 @@
-"""What one pass of noise tells of a network: how long codes are, which layers hold the same, how large maps get."""
+"""Measures a network with one pass of noise: lengths of codes, layers that hold the same, the largest map."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class _MapSizes(fx.Interpreter):
     largest = 0
 
     def run_node(self, n: fx.Node) -> Any:
-        found = super().run_node(n)
-        if isinstance(found, torch.Tensor):
-            self.largest = max(self.largest, found.numel())
-        return found
+        output = super().run_node(n)
+        if isinstance(output, torch.Tensor):
+            self.largest = max(self.largest, output.numel())
+        return output

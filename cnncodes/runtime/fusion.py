@@ -16,7 +16,7 @@ __all__ = ["can_be_fused", "fused", "is_hooked"]
 
 CONVOLUTIONS = (nn.Conv2d, IN_FLOAT32[nn.Conv2d])
 DTYPES = (torch.float32, torch.bfloat16)
-TRIED = ("x86_64", "amd64")  # processors
+TRIED_PROCESSORS = ("x86_64", "amd64")
 # What oneDNN calls an activation, and its numbers; by the type of a module, or by a function.
 ACTIVATIONS: dict[Any, tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -28,7 +28,7 @@ ACTIVATIONS: dict[Any, tuple[str, list[float]]] = {
     nn.functional.relu: ("relu", []),
     torch.relu: ("relu", []),
 }
-NONE: tuple[str, list[float]] = ("none", [])
+NO_ACTIVATION: tuple[str, list[float]] = ("none", [])
 ADDITIONS = (operator.add, torch.add)
 
 
@@ -36,7 +36,7 @@ def can_be_fused(network: nn.Module, device: torch.device, dtype: torch.dtype) -
     """Whether `fused` is of use: a traced network, on a processor for which oneDNN has convolutions in this type."""
     return (
         device.type == "cpu"
-        and platform.machine().lower() in TRIED
+        and platform.machine().lower() in TRIED_PROCESSORS
         and torch.backends.mkldnn.is_available()
         and isinstance(network, fx.GraphModule)
         and any(type(module) in CONVOLUTIONS for module in network.modules())
@@ -70,8 +70,8 @@ def fused(network: nn.Module) -> nn.Module:
 
 def _is_plain(convolution: nn.Conv2d) -> bool:
     padded = not isinstance(convolution.padding, str) and convolution.padding_mode == "zeros"
-    known = type(convolution) in CONVOLUTIONS and convolution.weight.dtype in DTYPES
-    return padded and known and not is_hooked(convolution)
+    is_supported = type(convolution) in CONVOLUTIONS and convolution.weight.dtype in DTYPES
+    return padded and is_supported and not is_hooked(convolution)
 
 
 def is_hooked(module: nn.Module) -> bool:
@@ -95,7 +95,7 @@ def _what_follows(
             follower = _only_user(node)
     activation = _activation(follower, modules)
     if activation is None or follower is None or (shortcut and activation[0] != "relu"):
-        return node, shortcut, NONE
+        return node, shortcut, NO_ACTIVATION
     return follower, shortcut, activation
 
 
@@ -131,15 +131,15 @@ class _FusedConvolution(nn.Module):
         x = x.to(self.weight.dtype)  # as autocast does
         if self.packed is None:
             self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.geometry, list(x.shape))
-        about = (x, self.packed, self.bias, *self.geometry)
+        operands = (x, self.packed, self.bias, *self.geometry)
         if shortcut is None:
-            return torch.ops.mkldnn._convolution_pointwise(*about, self.activation, self.numbers, "")
+            return torch.ops.mkldnn._convolution_pointwise(*operands, self.activation, self.numbers, "")
         if isinstance(shortcut, torch.Tensor) and shortcut.dtype == x.dtype and shortcut.shape == self._addable(x):
             after = None if self.activation == "none" else self.activation
             return torch.ops.mkldnn._convolution_pointwise.binary(
-                about[0], shortcut, *about[1:], "add", 1.0, after, self.numbers, ""
+                x, shortcut, *operands[1:], "add", 1.0, after, self.numbers, ""
             )
-        summed = torch.ops.mkldnn._convolution_pointwise(*about, *NONE, "") + shortcut
+        summed = torch.ops.mkldnn._convolution_pointwise(*operands, *NO_ACTIVATION, "") + shortcut
         return summed if self.activation == "none" else summed.relu()
 
     def _addable(self, x: torch.Tensor) -> tuple[int, ...] | None:

@@ -28,8 +28,9 @@ __all__ = [
 ]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Of the first layers, that many are tried to be kept in float32, until the codes agree. In mobilenet_v2 nearly all that
-# bfloat16 loses is lost in the first depthwise convolution, whose folded weights are large and cancel against its bias.
+# How many of the first layers are kept in float32, tried in this order until the codes agree. In mobilenet_v2 nearly
+# all that bfloat16 loses is lost in the first depthwise convolution: its folded weights are large, and its bias cancels
+# them.
 LEADING = (0, 2, 3, 5, 8)
 MIN_COSINE = 0.9985  # of the codes of an image, against those in float32
 # Left, top, right and bottom of what is cut out of each photograph, in parts of its size.
@@ -70,9 +71,13 @@ def lowered(network: nn.Module, dtype: torch.dtype, leading: int) -> nn.Module:
     ----------
     network : Module
     dtype : torch.dtype
-        Of the convolutions and linear layers; autocast keeps normalisations and softmax in float32.
+        Type of convolutions and linear layers; autocast keeps normalisations and softmax in float32.
     leading : int
-        How many of them, counted from the first, compute in float32.
+        How many convolutions and linear layers, counted from the first, compute in float32.
+
+    Returns
+    -------
+    Module
     """
     network = copy.deepcopy(network)
     layers = [module for module in network.modules() if type(module) in IN_FLOAT32]
@@ -88,13 +93,18 @@ def lowered(network: nn.Module, dtype: torch.dtype, leading: int) -> nn.Module:
 def reference_photos(preprocessing: Preprocessing) -> torch.Tensor:
     """Return crops of the two photographs that come with scikit-learn, on which numbers are compared.
 
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        Makes squares of the crops.
+
     Returns
     -------
     Tensor of uint8, shape (8, 3, S, S)
         Not to be changed.
     """
-    found = find_spec("sklearn")  # without the seconds that its import takes
-    folder = Path(str(found and found.origin)).parent / "datasets" / "images"
+    package = find_spec("sklearn")  # without the seconds that its import takes
+    folder = Path(str(package and package.origin)).parent / "datasets" / "images"
     squares = []
     for name in ("china.jpg", "flower.jpg"):
         photo = torch.from_numpy(decode((folder / name).read_bytes()))
@@ -105,28 +115,60 @@ def reference_photos(preprocessing: Preprocessing) -> torch.Tensor:
     return torch.stack(squares)
 
 
-def lowest_cosine(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
-    """Return the smallest cosine between the codes of an image in one and the other, over all layers."""
+def lowest_cosine(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray]) -> float:
+    """Return the smallest cosine between two codes of the same image, over all images and layers.
+
+    Parameters
+    ----------
+    expected, actual : mapping of str to ndarray, shape (n, n_features)
+        Codes of the same images by layer; `actual` may have more layers.
+
+    Returns
+    -------
+    float
+        1 for equal codes; not a number if a code is none.
+    """
     lowest = np.float64(1)
     for name, codes in expected.items():
-        a, b = codes.astype(np.float64), found[name].astype(np.float64)
+        a, b = codes.astype(np.float64), actual[name].astype(np.float64)
         product = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         cosine = np.where((a == b).all(axis=1), 1.0, (a * b).sum(axis=1) / np.maximum(product, 1e-300))
         lowest = np.minimum(lowest, cosine.min())  # keeps what is not a number
     return float(lowest)
 
 
-def largest_difference(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
-    """Return by how much a number of the codes differs at most, relative to the largest of its layer."""
+def largest_difference(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray]) -> float:
+    """Return by how much a number of the codes differs at most, relative to the largest of its layer.
+
+    Parameters
+    ----------
+    expected, actual : mapping of str to ndarray, shape (n, n_features)
+        Codes of the same images by layer; `actual` may have more layers.
+
+    Returns
+    -------
+    float
+        0 for equal codes; not a number if a code is none.
+    """
     differences = [
-        np.abs(codes - found[name].astype(np.float32)).max() / max(float(np.abs(codes).max()), 1e-30)
+        np.abs(codes - actual[name].astype(np.float32)).max() / max(float(np.abs(codes).max()), 1e-30)
         for name, codes in expected.items()
     ]
     return float(np.max(differences, initial=0.0))  # is not a number where one is not
 
 
 def fits_float16(codes: np.ndarray) -> bool:
-    """Whether float16 holds codes like these: no overflow, with room to spare, and no loss in the small."""
+    """Whether float16 holds codes like these: no overflow, with room to spare, and no loss of small numbers.
+
+    Parameters
+    ----------
+    codes : ndarray of float32, shape (n, n_features)
+        Codes of photographs; those of other images may be `FLOAT16_MARGIN` times as large.
+
+    Returns
+    -------
+    bool
+    """
     largest = float(np.abs(codes).max())
     with np.errstate(over="ignore"):
         error = float(np.abs(codes - codes.astype(np.float16).astype(np.float32)).max())

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import fx
 
 from cnncodes.errors import SettingError, nearest
 from cnncodes.networks.pooling import POOLINGS
-from cnncodes.runtime.compilation import COMPILE_SECONDS, seconds_saved
+from cnncodes.runtime.compilation import Workload, choose_compiling
 from cnncodes.runtime.devices import devices_of, resolve_device
 from cnncodes.runtime.first_pass import FirstPass, first_pass
 from cnncodes.runtime.frozen_network import FrozenNetwork, too_little_memory
@@ -36,7 +35,7 @@ from cnncodes.runtime.precision import (
 if TYPE_CHECKING:
     from cnncodes.networks.backbone import Backbone
 
-__all__ = ["Workload", "choose_plan", "tuned_network"]
+__all__ = ["choose_plan", "tuned_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,26 +47,6 @@ BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps s
 LARGEST_MAP = 32 << 20
 # By how much fused codes may differ, relative to the largest: in float32 they are only summed in another order.
 FUSED_TOLERANCE = {"fp32": 1e-3, "bf16": 0.25}
-MIN_IMAGES_TO_COMPILE = 1000  # fewer never repay the time
-MIN_IMAGES_TO_COMPILE_A_PART = 5000
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What a network is to be run for: it decides whether compiling pays.
-
-    Attributes
-    ----------
-    n_images : int, default 0
-    workers : int, default 1
-        Threads that run batches at the same time.
-    parts : int, optional
-        The images are one of so many parts, computed by themselves and merged later.
-    """
-
-    n_images: int = 0
-    workers: int = 1
-    parts: int | None = None
 
 
 def tuned_network(
@@ -113,7 +92,9 @@ def tuned_network(
     Raises
     ------
     SettingError
-        There is no such pooling, precision, type of codes or layer.
+        There is no such pooling, precision or type of codes, or no layer is given.
+    BackboneError
+        The backbone has no such layer.
     DeviceError
         The device is not there, or its memory does not hold one image.
 
@@ -297,39 +278,3 @@ def _may_fuse(trial: _Trial) -> tuple[bool, list[str]]:
     if not trial.network.plan.fused or trial.agreement():
         return True, []
     return False, ["convolutions run by themselves: fused with what follows them, the codes would be others"]
-
-
-# ------------------------------------------------------------------------------------------------------ compilation
-
-
-def choose_compiling(network: FrozenNetwork, wanted: bool | None, workload: Workload) -> tuple[bool, str]:
-    """Return whether to compile, and why.
-
-    Parameters
-    ----------
-    network : FrozenNetwork
-        Runs by the plan that was chosen.
-    wanted : bool or None
-        None leaves the choice to the workload. Of one that is split into parts, only the number of images counts: parts
-        that a clock had decided about could not be merged.
-    workload : Workload
-    """
-    n_images, parts = workload.n_images, workload.parts
-    if wanted is not None:
-        return wanted, "as asked"
-    if not isinstance(network.extractor, fx.GraphModule):  # the compiler stops at the hooks of such a network
-        return False, "the network cannot be traced"
-    if parts is not None:
-        if network.plan.fused:
-            return False, "its convolutions are fused already"
-        pays = n_images // parts >= MIN_IMAGES_TO_COMPILE_A_PART
-        return pays, f"{n_images // parts} images a part, worth it from {MIN_IMAGES_TO_COMPILE_A_PART}"
-    preprocessing, plan = network.backbone.preprocessing, network.plan
-    n_squares = n_images * math.prod(preprocessing.middle_axis)
-    if n_squares < MIN_IMAGES_TO_COMPILE:
-        return False, f"fewer than {MIN_IMAGES_TO_COMPILE} images"
-    size = preprocessing.image_size
-    blank = torch.zeros((plan.batch_size, 3, size, size), dtype=torch.uint8)
-    at_once = workload.workers if plan.devices[0].type == "cpu" else len(plan.devices)
-    saved = seconds_saved(lambda: network.unrounded(blank), n_squares / plan.batch_size, at_once, fused=plan.fused)
-    return saved > COMPILE_SECONDS, f"it would save about {saved:.0f} s, and take about {COMPILE_SECONDS:.0f} s"

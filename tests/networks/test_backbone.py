@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from cnncodes.errors import BackboneError, MissingLibraryError, WeightsError
-from cnncodes.networks.backbone import Backbone, list_backbones, list_layers, load_backbone, register_backbone
-from cnncodes.networks.facts import FIRST_CHOICE, TIMM_FACTS, facts_of, is_non_commercial
+from cnncodes.errors import BackboneError, WeightsError
+from cnncodes.networks.backbone import Backbone, load_backbone
+from cnncodes.networks.facts import FIRST_CHOICE, is_non_commercial
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import find_network
 from cnncodes.networks.torchvision_zoo import torchvision_names
@@ -28,19 +27,6 @@ EMBEDDED_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9
 LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 PLAIN = Preprocessing(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 CATEGORIES = models.MobileNet_V2_Weights.IMAGENET1K_V1.meta["categories"]
-
-
-class Tiny(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 4, stride=4)
-        self.relu = nn.ReLU(inplace=True)
-        self.classify = nn.Linear(6, 2)
-        self.extra = nn.Linear(6, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.relu(self.conv(x)).mean(dim=(2, 3))
-        return torch.cat([self.extra(x), self.classify(x * 2)], dim=1)
 
 
 def photo(name: str) -> torch.Tensor:
@@ -184,38 +170,6 @@ def test_auxiliary_heads_in_a_published_file_are_left_out(name: str, tmp_path: P
     assert not any("aux" in key.lower() for key in backbone.module.state_dict())
 
 
-def test_random_weights_are_seeded_and_leave_the_callers_random_state() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    first = load_backbone("squeezenet1_1", "random")
-    assert torch.equal(torch.rand(3), expected)
-    second = load_backbone("squeezenet1_1", "random")
-    assert first.weights == "random"
-    assert len(first.weights_sha256) == 64
-    assert first.weights_sha256 == second.weights_sha256
-    assert first.weights_sha256 != load_backbone("squeezenet1_0", "random").weights_sha256
-    assert (first.licence, first.categories) == (None, None)
-
-
-def test_random_weights_are_seeded_in_several_threads_too() -> None:
-    expected = load_backbone("squeezenet1_1", "random").weights_sha256
-    torch.manual_seed(5)
-    state = torch.get_rng_state()
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: load_backbone("squeezenet1_1", "random").weights_sha256, range(12)))
-    assert set(found) == {expected}
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_random_state_of_gpus_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds: list[int] = []
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    load_backbone("squeezenet1_1", "random")
-    assert not seeds
-
-
 def test_a_vision_transformer_is_built_for_the_size_of_its_weights() -> None:
     network = find_network("vit_b_16")
     with pytest.MonkeyPatch.context() as patch:
@@ -226,14 +180,14 @@ def test_a_vision_transformer_is_built_for_the_size_of_its_weights() -> None:
 
 def test_another_image_size_is_checked_when_it_is_set(mobilenet: Backbone) -> None:
     larger = replace(mobilenet, preprocessing=mobilenet.preprocessing.override(320))
-    assert next(row for row in larger.layer_table() if row.name == "layer4").map_shape == (1280, 10, 10)
+    assert next(row for row in larger.list_layers() if row.name == "layer4").map_shape == (1280, 10, 10)
     alexnet = load_backbone("alexnet", "random")
     with pytest.raises(BackboneError, match="alexnet cannot take images of 32 × 32 px"):
         replace(alexnet, preprocessing=alexnet.preprocessing.override(32))
 
 
 def test_the_table_of_layers_says_what_the_extractor_gives(mobilenet: Backbone) -> None:
-    rows = mobilenet.layer_table()
+    rows = mobilenet.list_layers()
     named_rows = {alias: row for row in rows for alias in row.aliases}
     assert named_rows["layer3"].path == "features.13"
     assert (named_rows["layer3"].name, named_rows["layer3"].stride, named_rows["layer3"].n_features) == (
@@ -245,178 +199,6 @@ def test_the_table_of_layers_says_what_the_extractor_gives(mobilenet: Backbone) 
     with torch.inference_mode():
         outputs = mobilenet.extractor([row.name for row in rows])(x)
     assert {row.name: row.map_shape for row in rows} == {name: tuple(y.shape[1:]) for name, y in outputs.items()}
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda: load_backbone("resnet51", "random"),
-            r"no backbone 'resnet51'\. Did you mean '.*resnet50'.*cnncodes backbones",
-        ),
-        (
-            lambda: load_backbone().resolve("layr3"),
-            r"no layer 'layr3'\. Did you mean 'layer3'.*cnncodes layers mobilenet_v2",
-        ),
-        (lambda: load_backbone().extractor(["features.99"]), r"no layer 'features\.99'"),
-        (lambda: load_backbone("timm:resnet19"), r"no backbone 'timm:resnet19'\. Did you mean 'timm:resnet"),
-        (lambda: load_backbone("timm:resnet18.nope"), r"timm:resnet18 has no weights 'nope'"),
-    ],
-)
-def test_unknown_names_get_the_nearest_ones(call: object, message: str) -> None:
-    with pytest.raises(BackboneError, match=message):
-        call()  # type: ignore[operator]
-
-
-def test_unknown_weights_get_the_nearest_ones() -> None:
-    with pytest.raises(
-        WeightsError, match=r"no weights 'IMAGENET1K_V3', and there is no such file\. Did you mean 'IMAGENET1K_V"
-    ):
-        load_backbone("resnet50", "IMAGENET1K_V3")
-
-
-def test_the_table_of_backbones() -> None:
-    rows = {row.name: row for row in list_backbones()}
-    assert set(torchvision_names()) <= set(rows)
-    row = rows["resnet50"]
-    assert (row.source, row.weights, row.n_params, row.top1) == ("torchvision", "IMAGENET1K_V1", 25557032, 76.13)
-    assert rows["vit_h_14"].licence == "CC-BY-NC-4.0"
-    assert [row.name for row in list_backbones("vgg1?_bn")] == ["vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]
-    assert {row.name for row in list_backbones("squeeze")} == {"squeezenet1_0", "squeezenet1_1"}
-    assert list_backbones("no such thing") == []
-
-
-# --------------------------------------------------------------------------------------------------------- one's own
-
-
-def test_a_network_of_ones_own(tmp_path: Path) -> None:
-    register_backbone("tiny_own", Tiny, preprocessing=PLAIN, head="classify", licence="MIT", categories=["a", "b"])
-    try:
-        with pytest.raises(BackboneError, match=r"there is a backbone 'tiny_own' already.*overwrite=True"):
-            register_backbone("tiny_own", Tiny, preprocessing=PLAIN)
-        backbone = load_backbone("tiny_own")
-        assert (backbone.weights, backbone.licence, backbone.categories) == ("builder", "MIT", ("a", "b"))
-        assert backbone.default_layers == ["layer1", "penultimate"]
-        assert backbone.resolve("penultimate") == "classify:input"
-        assert backbone.preprocessing == PLAIN
-        x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode():
-            maps = backbone.extractor(["layer1", "penultimate"])(x)
-            expected = backbone.module.conv(x).relu()
-        torch.testing.assert_close(maps["layer1"], expected)
-        torch.testing.assert_close(maps["penultimate"], expected.mean(dim=(2, 3)) * 2)
-        assert [row.name for row in list_backbones("tiny_own")] == ["tiny_own"]
-        assert list_layers("tiny_own")[0].path == "conv"
-
-        state = {key.replace("conv", "stem"): value * 2 for key, value in backbone.module.state_dict().items()}
-        torch.save(state, tmp_path / "w.pth")
-        register_backbone(
-            "tiny_own",
-            Tiny,
-            preprocessing=PLAIN,
-            weights=tmp_path / "w.pth",
-            renames=[(r"^stem\.", "conv.")],
-            overwrite=True,
-        )
-        loaded = load_backbone("tiny_own")
-        assert loaded.weights == str(tmp_path / "w.pth")
-        assert loaded.head == "extra"  # the last linear layer, unless told otherwise
-        assert torch.equal(loaded.module.conv.weight, 2 * backbone.module.conv.weight)
-    finally:
-        from cnncodes.networks import registry as zoo
-
-        zoo._user_networks.pop("tiny_own", None)
-
-
-def test_names_that_are_taken_are_refused() -> None:
-    for name in ("resnet50", "timm:mine"):
-        with pytest.raises(BackboneError, match=name):
-            register_backbone(name, Tiny, preprocessing=PLAIN)
-
-
-def test_a_head_that_is_not_there_is_an_error() -> None:
-    from cnncodes.networks import registry as zoo
-
-    register_backbone("headless", Tiny, preprocessing=PLAIN, head="nothing", overwrite=True)
-    try:
-        with pytest.raises(BackboneError, match=r"headless: the head 'nothing' is no module .*head=PATH"):
-            load_backbone("headless")
-    finally:
-        zoo._user_networks.pop("headless")
-
-
-# -------------------------------------------------------------------------------------------------------------- timm
-
-
-def test_timm_weights_come_with_their_own_preprocessing_and_licence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timm = pytest.importorskip("timm")
-    torch.manual_seed(3)
-    source = timm.create_model("test_resnet").eval()
-    save_file(source.state_dict(), tmp_path / "model.safetensors")
-    monkeypatch.setattr("cnncodes.networks.weights._from_hub", lambda repository: tmp_path / "model.safetensors")
-    backbone = load_backbone("timm:test_resnet")
-    data = timm.data.resolve_model_data_config(source)
-    assert backbone.preprocessing.image_size == data["input_size"][-1] == 160
-    assert backbone.preprocessing.resize == int(160 / data["crop_pct"])
-    assert backbone.preprocessing.interpolation == data["interpolation"]
-    assert backbone.preprocessing.mean == data["mean"]
-    assert backbone.licence == "apache-2.0"
-    assert backbone.weights == "r160_in1k"
-    assert backbone.describe()["library"].startswith("timm 1.")
-    x = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        maps = backbone.extractor(backbone.default_layers)(x)
-        torch.testing.assert_close(maps["layer4"], source.forward_features(x), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(
-            maps["penultimate"], source.forward_head(source.forward_features(x), pre_logits=True), rtol=1e-5, atol=1e-6
-        )
-
-
-def test_a_licence_without_commercial_use_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("timm")
-    network = find_network("timm:test_resnet")
-    entry = replace(network.weights[network.default], licence="cc-by-nc-4.0", file=tmp_path / "w.safetensors", hub=None)
-    save_file(network.build(entry).state_dict(), tmp_path / "w.safetensors")
-    monkeypatch.setattr(
-        "cnncodes.networks.backbone.find_network", lambda name: replace(network, weights={network.default: entry})
-    )
-    assert load_backbone("timm:test_resnet").notes == [
-        "the weights r160_in1k are licensed cc-by-nc-4.0: no commercial use"
-    ]
-
-
-def test_a_tag_chooses_the_weights() -> None:
-    pytest.importorskip("timm")
-    assert find_network("timm:resnet50.a1_in1k").default == "a1_in1k"
-    assert find_network("timm:resnet50.tv_in1k").default == "tv_in1k"
-    assert find_network("timm:resnet50.tv_in1k").weights["tv_in1k"].hub == "timm/resnet50.tv_in1k"
-
-
-def test_timm_is_listed_only_where_it_is_asked_for() -> None:
-    pytest.importorskip("timm")
-    assert not any(row.source == "timm" for row in list_backbones("resnet*"))
-    rows = list_backbones("timm:test_*")
-    assert {"timm:test_resnet", "timm:test_vit"} <= {row.name for row in rows}
-
-
-def test_without_timm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingLibraryError, match=r"pip install 'cnncodes\[timm\]'"):
-        find_network("timm:never_asked_before")
-
-
-def test_the_keys_of_efficientnet_lite_map_one_to_one() -> None:
-    pytest.importorskip("timm")
-    keys = facts_of(TIMM_FACTS, "tf_efficientnet_lite0").keys
-    assert keys.rename("_conv_stem.weight") == "conv_stem.weight"
-    assert keys.rename("_bn1.running_var") == "bn2.running_var"
-    assert keys.rename("_blocks.0._project_conv.weight") == "blocks.0.0.conv_pw.weight"
-    assert keys.rename("_blocks.4._bn0.bias") == "blocks.2.1.bn1.bias"
-    assert keys.rename("_blocks.15._project_conv.weight") == "blocks.6.0.conv_pwl.weight"
-    own = load_backbone("timm:tf_efficientnet_lite0", "random").module.state_dict()
-    assert all(keys.rename(key) == key for key in own)  # timm's own files pass unchanged
 
 
 @pytest.mark.slow

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import copy
-import math
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from tiny_network import Straight, images, own
 from torch import fx, nn
 from torch.nn import functional as F  # noqa: N812
 from torchvision import models
 
 from cnncodes.errors import SettingError
-from cnncodes.networks.backbone import Backbone, load_backbone, register_backbone
-from cnncodes.networks.preprocessing import Preprocessing
-
-PLAIN = Preprocessing(32, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+from cnncodes.networks.backbone import load_backbone
 
 
 class Branches(nn.Module):
@@ -40,30 +36,6 @@ class Branches(nn.Module):
         x.sub_(0.1)
         x = self.relu(x)
         return self.head(self.drop(x).mean(dim=(2, 3)))
-
-
-class Straight(nn.Module):
-    """Traceable; in-place by a function and by a method, which may overwrite what is kept."""
-
-    def __init__(self, method: bool) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 4, stride=4)
-        self.method = method
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv(x)
-        x = x.relu_() if self.method else F.relu(x, True)
-        return self.head(x.mean(dim=(2, 3)))
-
-
-def own(builder: object, name: str = "own") -> Backbone:
-    register_backbone(name, builder, preprocessing=PLAIN, overwrite=True)  # type: ignore[arg-type]
-    return load_backbone(name)
-
-
-def images(size: int = 32, n: int = 2) -> torch.Tensor:
-    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
@@ -119,109 +91,6 @@ def test_in_place_functions_do_not_overwrite_a_kept_layer(method: bool) -> None:
         maps = extractor(images())
     torch.testing.assert_close(maps["conv"], backbone.module.conv(images()))
     torch.testing.assert_close(maps["penultimate"], backbone.module.conv(images()).relu().mean(dim=(2, 3)))
-
-
-def test_a_network_that_keeps_what_it_computes_can_be_traced_again() -> None:
-    class Keeping(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.bias, self.kept = nn.Parameter(torch.randn(3)), {}
-            self.head = nn.Linear(3, 2)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if "bias" not in self.kept:
-                self.kept["bias"] = self.bias * 2
-            return self.head(x.mean(dim=(2, 3)) + self.kept["bias"])
-
-    network = Keeping().eval()
-    register_backbone("keeping", lambda: copy.deepcopy(network), preprocessing=PLAIN)
-    backbone, x = load_backbone("keeping"), torch.randn(2, 3, 32, 32)
-    for _ in range(2):
-        extractor = backbone.extractor(["penultimate"])
-        assert isinstance(extractor, fx.GraphModule)
-        with torch.inference_mode():
-            assert torch.equal(extractor(x)["penultimate"], x.mean(dim=(2, 3)) + network.bias * 2)
-
-
-def scaled(x: torch.Tensor) -> torch.Tensor:
-    return x * (2 if isinstance(x, torch.Tensor) else 1 / 0)
-
-
-fx.wrap("scaled")
-
-
-def through_a_helper(x: torch.Tensor) -> torch.Tensor:
-    return scaled(x) * math.sqrt(x.shape[1])
-
-
-class Wrapping(Straight):
-    """Calls what is recorded and not looked into, and a function of numbers."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(through_a_helper(scaled(self.conv(x))).mean(dim=(2, 3)))
-
-
-def test_functions_that_are_not_looked_into_are_recorded() -> None:
-    backbone = own(lambda: Wrapping(True))
-    extractor = backbone.extractor(["penultimate"])
-    assert isinstance(extractor, fx.GraphModule)
-    assert [node.target for node in extractor.graph.nodes if node.target in (scaled, math.sqrt)] == [
-        scaled,
-        scaled,
-        math.sqrt,
-    ]
-    with torch.inference_mode():
-        expected = backbone.module.conv(images()).mul(4 * math.sqrt(8)).mean(dim=(2, 3))
-        torch.testing.assert_close(extractor(images())["penultimate"], expected)
-
-
-def test_a_network_that_makes_tensors_as_it_runs_or_is_compiled_in_part_runs_with_hooks() -> None:
-    class Making(Straight):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head((self.conv(x) * torch.full((1,), 3.0)).mean(dim=(2, 3)))
-
-    backbone = own(lambda: Making(True))
-    with torch.inference_mode():
-        expected = backbone.module.conv(images()).mul(3).mean(dim=(2, 3))
-        torch.testing.assert_close(backbone.extractor(["penultimate"])(images())["penultimate"], expected)
-
-
-def test_other_threads_run_networks_while_some_are_traced() -> None:
-    """The same network, other ones, and the tracing of somebody else; and torch is what it was."""
-    before = nn.Module.__call__, nn.Module.__getattr__, vars(math).copy()
-    backbone, other = own(lambda: Wrapping(True)), nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    mine, x = backbone.extractor(["penultimate"]), images()
-    graph = str(backbone.extractor(["conv", "penultimate"]).graph)
-    traced = threading.Event()
-
-    @torch.inference_mode()
-    def run() -> None:
-        expected = backbone.module(x), other(x), mine(x)["penultimate"]
-        while not traced.is_set():
-            found = backbone.module(x), other(x), mine(x)["penultimate"]
-            assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
-
-    def trace() -> None:
-        for _ in range(40):
-            extractor = backbone.extractor(["conv", "penultimate"])
-            assert isinstance(extractor, fx.GraphModule)
-            assert str(extractor.graph) == graph
-
-    def trace_elsewhere() -> None:
-        for _ in range(40):
-            assert [node.target for node in fx.symbolic_trace(other).graph.nodes][1:-1] == ["0", "1"]
-
-    with ThreadPoolExecutor(3) as pool:
-        running, *tracing = [pool.submit(work) for work in (run, trace, trace)]
-        try:
-            for one in tracing:
-                one.result()
-        finally:
-            traced.set()
-        running.result()
-        for one in [pool.submit(work) for work in (trace, trace, trace_elsewhere)]:
-            one.result()
-    assert (nn.Module.__call__, nn.Module.__getattr__, vars(math).copy()) == before
 
 
 def test_a_network_that_cannot_be_traced_runs_with_hooks() -> None:

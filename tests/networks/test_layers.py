@@ -108,7 +108,7 @@ def make_case(name: str) -> Case:
     backbone = load_backbone(name, "random")
     x = torch.randn(1, 3, *[test_image_size(name)] * 2, generator=torch.Generator().manual_seed(1))
     stages = [backbone.resolve(layer) for layer in backbone.default_layers if layer != "penultimate"]
-    rows = [row.path for row in backbone.layer_table() if row.path in dict(backbone.module.named_modules())]
+    rows = [row.path for row in backbone.list_layers() if row.path in dict(backbone.module.named_modules())]
     paths = sorted({*stages, *rows[:: max(1, len(rows) // 4)]})
     network = plain_twin(backbone)
     return Case(backbone, x, paths, watch(network, x, paths, plain_head(network)))
@@ -121,7 +121,7 @@ def computed(case: Case, layers: list[str]) -> dict[str, torch.Tensor]:
 
 def as_ours(case: Case, path: str, value: torch.Tensor) -> torch.Tensor:
     """Plain torchvision's output with the axes that the table of layers promises."""
-    native = next(row for row in case.backbone.layer_table() if row.path == path)
+    native = next(row for row in case.backbone.list_layers() if row.path == path)
     if value.ndim == 4 and value.shape[1] != native.map_shape[0]:
         return value.movedim(-1, 1)
     return value
@@ -160,7 +160,7 @@ def structure(request: pytest.FixtureRequest) -> Backbone:
 
 
 def test_every_torchvision_network_has_its_layers(structure: Backbone) -> None:
-    rows = {row.name: row for row in structure.layer_table()}
+    rows = {row.name: row for row in structure.list_layers()}
     head = structure.module.get_submodule(plain_head(structure.module))
     assert structure.resolve("penultimate") == plain_head(structure.module) + ":input"
     assert rows["penultimate"].n_features == (head.in_features if isinstance(head, nn.Linear) else head.in_channels)
@@ -253,5 +253,5 @@ def test_weights_of_an_attention_are_no_feature_maps() -> None:
     """49 x 49 weights of the last windows of a Swin transformer look like a map of stride 4."""
     pytest.importorskip("timm")
     backbone = load_backbone("timm:swin_tiny_patch4_window7_224", "random")
-    maps = {row.name: row.map_shape for row in backbone.layer_table() if row.name in STAGES}
+    maps = {row.name: row.map_shape for row in backbone.list_layers() if row.name in STAGES}
     assert maps == {"layer1": (96, 56, 56), "layer2": (192, 28, 28), "layer3": (384, 14, 14), "layer4": (768, 7, 7)}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import cnncodes.runtime.forward
 import cnncodes.runtime.frozen_network
@@ -23,16 +22,10 @@ from cnncodes.errors import DeviceError, MismatchError
 from cnncodes.extraction.in_memory import compute_codes, in_memory
 from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.images.loading import load_images
-from cnncodes.runtime.forward import fold
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.precision import reference_photos
 
 LIMIT = "images that the memory of the device holds"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def auto_precision() -> None:
-    """``auto`` is what this machine makes of it."""
 
 
 @pytest.fixture
@@ -136,66 +129,6 @@ def test_all_devices_are_used_and_give_the_same_codes(
     np.testing.assert_array_equal(load_codes(tmp_path / "two.h5", "layer3"), load_codes(tmp_path / "one.h5", "layer3"))
 
 
-def test_a_file_says_that_its_network_could_not_be_compiled(
-    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object) -> None:
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", fail)
-    done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=True)
-    assert any("could not be compiled, and runs as it is (no compiler)" in note for note in done.notes)
-    with CodesFile.open(tmp_path / "codes.h5") as file:
-        assert file.provenance.runtime.compiled is False
-    again = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=False)
-    assert again.computed == 0
-
-
-@pytest.mark.parametrize("kind", ["convolution", "normalisation", "hook", "plain"])
-def test_what_is_called_twice_or_hooked_is_not_folded(kind: str) -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.a, self.b = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
-            self.norm, self.other = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
-            self.norm.running_var.fill_(9.0)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = torch.relu(self.norm(self.a(x)))
-            x = self.a(x) if kind == "convolution" else self.b(x)
-            return self.norm(x) if kind == "normalisation" else self.other(x)
-
-    network = Twice().eval()
-    if kind == "hook":
-        network.norm.register_forward_hook(lambda module, args, output: output * 2)
-    folded, is_folded = fold(torch.fx.symbolic_trace(network))
-    x = torch.randn(2, 3, 9, 9)
-    with torch.inference_mode():
-        assert torch.allclose(folded(x), network(x), atol=1e-5)
-    assert is_folded == (kind == "plain")
-
-
-def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
-    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        cnncodes.runtime.tuning, "seconds_saved", lambda *arguments, **options: pytest.fail("asked the clock")
-    )
-    monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: None)
-    fusible = cnncodes.runtime.frozen_network.can_be_fused
-    for fewest, fused, expected in ((22, False, True), (23, False, False), (22, True, False)):  # parts of 23 and 22
-        monkeypatch.setattr(
-            cnncodes.runtime.frozen_network, "can_be_fused", lambda *about, fused=fused: fused and fusible(*about)
-        )
-        monkeypatch.setattr(cnncodes.runtime.tuning, "MIN_IMAGES_TO_COMPILE_A_PART", fewest)
-        for part in (1, 2):
-            out = tmp_path / f"{fewest}-{fused}-{part}.h5"
-            extract(small_sample, out, layers=["layer1"], shard=(part, 2))
-            with CodesFile.open(out) as file:
-                assert file.provenance.runtime.compiled is expected
-
-
 def test_codes_that_are_not_finite_are_a_recorded_failure(
     small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,16 +144,6 @@ def test_codes_that_are_not_finite_are_a_recorded_failure(
     assert (done.ok, done.failed) == (42, 3)
     assert set(done.failures) == {load_images(small_sample).ids[row] for row in (0, 16, 32)}
     assert "not finite numbers; extract with --precision fp32" in next(iter(done.failures.values()))
-
-
-def test_new_images_are_not_worth_a_compilation(
-    sample_codes: Path, small_sample: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with CodesFile.open(sample_codes) as file:
-        provenance = replace(file.provenance, runtime=replace(file.provenance.runtime, compiled=True))
-    monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: pytest.fail("compiled"))
-    computed = compute_codes(load_images(small_sample / "test"), provenance)
-    np.testing.assert_array_equal(computed.codes["layer3"], load_codes(sample_codes, "layer3", split="test"))
 
 
 def test_a_provenance_that_lacks_a_setting_is_refused(sample_codes: Path, small_sample: Path) -> None:
@@ -249,15 +172,3 @@ def test_a_batch_too_large_for_a_gpu_is_halved() -> None:
     network = build_network(settings(device="cuda", batch_size=2 ** int(np.log2(memory / 2**20))))
     assert "too many" in network.notes[0]
     network(reference_photos(network.backbone.preprocessing))
-
-
-@pytest.mark.gpu
-@pytest.mark.slow
-def test_a_compiled_network_on_a_gpu_gives_the_same_codes(small_sample: Path) -> None:
-    images = load_images(small_sample)
-    plain, compiled = (
-        in_memory(images, build_network(Settings(layers="penultimate", device="cuda", compile=compile)))
-        for compile in (False, True)
-    )
-    a, b = (found.codes["penultimate"].astype(np.float32) for found in (plain, compiled))
-    assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() >= 0.9995

@@ -13,7 +13,6 @@ from torch import fx, nn
 
 import cnncodes.runtime.frozen_network
 import cnncodes.runtime.tuning
-from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.extract import extract
 from cnncodes.extraction.settings import Settings, build_network
@@ -24,11 +23,6 @@ RELU6 = nn.ReLU6()
 ONE = fx.symbolic_trace(nn.Sequential(nn.Conv2d(1, 1, 1)))
 TYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if can_be_fused(ONE, torch.device("cpu"), dtype)]
 pytestmark = pytest.mark.skipif(not TYPES, reason="oneDNN has no such convolutions here")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def auto_precision() -> None:
-    """``auto`` is what this machine makes of it."""
 
 
 class Net(nn.Module):
@@ -180,53 +174,6 @@ def test_a_layer_that_is_wanted_is_not_fused_away() -> None:
         expected = taps._unfused(photos)
     for name, codes in taps(photos).items():
         assert np.abs(codes - expected[name].numpy()).max() <= 1e-5 * np.abs(codes).max()
-
-
-def test_codes_that_change_when_fused_are_computed_unfused(
-    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = extract(small_sample, tmp_path / "a.h5", layers=["layer1"], precision="fp32")
-
-    class Wrong(_FusedConvolution):
-        def forward(self, *args: torch.Tensor) -> torch.Tensor:
-            return super().forward(*args) + 0.5
-
-    monkeypatch.setattr("cnncodes.runtime.fusion._FusedConvolution", Wrong)
-    done = extract(small_sample, tmp_path / "b.h5", layers=["layer1"], precision="fp32")
-    assert any("convolutions run by themselves" in note for note in done.notes)
-    assert not plain.notes
-    with CodesFile.open(tmp_path / "a.h5") as right, CodesFile.open(tmp_path / "b.h5") as found:
-        assert [file.provenance.runtime.fused for file in (right, found)] == [True, False]
-        assert np.allclose(right.codes("layer1"), found.codes("layer1"), rtol=1e-3, atol=1e-3)
-
-
-def test_where_fused_operations_fail_it_runs_unfused(
-    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Failing(_FusedConvolution):
-        def forward(self, *args: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("could not create a memory")
-
-    plain = build_network(Settings(layers=["layer1"]))
-    monkeypatch.setattr("cnncodes.runtime.fusion._FusedConvolution", Failing)
-    for precision in ("auto", "fp32"):
-        network = build_network(Settings(layers=["layer1"], precision=precision))
-        assert not network.plan.fused
-        assert network.plan.precision == ("fp32" if precision == "fp32" else plain.plan.precision)
-        assert "convolutions run by themselves" in network.notes[0]
-    done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"])
-    assert done.ok == done.n
-
-
-def test_batches_are_smaller_where_maps_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {
-        size: build_network(Settings(layers=["layer1"], precision="fp32", image_size=size)).batch_size
-        for size in (32, 224, 448)
-    }
-    assert sizes == {32: 8, 224: 4, 448: 1}
-    assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=448, batch_size=8)).batch_size == 8
-    monkeypatch.setattr(cnncodes.runtime.tuning, "LARGEST_MAP", 1)
-    assert build_network(Settings(layers=["layer1"], precision="fp32", image_size=32)).batch_size == 1
 
 
 def test_a_file_from_another_machine_is_refused_with_words_that_help(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +10,24 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from photo_crops import cosines, sklearn_photo
 from PIL import Image
 
 import cnncodes.runtime.frozen_network
 import cnncodes.runtime.tuning
 from cnncodes import extract, load_codes
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import CodesRangeError, MismatchError, SettingError
+from cnncodes.errors import CodesRangeError, MismatchError
 from cnncodes.extraction.in_memory import in_memory
 from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.images.decoding import decode
 from cnncodes.images.loading import load_images
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.runtime.precision import MIN_COSINE, fits_float16, largest_difference, lowest_cosine, reference_photos
-from cnncodes.runtime.tuning import Workload
 from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
 
 FULL = {"precision": "fp32", "dtype": "float32"}
 PLAIN = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def auto_precision() -> None:
-    """``auto`` is what this machine makes of it."""
-
-
-@pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Twenty crops of two photographs, as JPEG files of many sizes."""
-    folder, rng = tmp_path_factory.mktemp("crops"), np.random.default_rng(0)
-    paths = []
-    for i in range(20):
-        photo = sklearn_photo(["china.jpg", "flower.jpg"][i % 2])
-        width, height = rng.integers(200, 420, 2).tolist()
-        left, top = int(rng.integers(0, photo.width - width)), int(rng.integers(0, photo.height - height + 1))
-        paths.append(folder / f"{i}.jpg")
-        photo.crop((left, top, left + width, top + height)).save(paths[-1], quality=90)
-    return paths
-
-
-def sklearn_photo(name: str) -> Image.Image:
-    import sklearn
-
-    return Image.open(Path(sklearn.__file__).parent / "datasets" / "images" / name)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +45,6 @@ def codes_by_torchvision(paths: list[Path]) -> np.ndarray:
     with torch.inference_mode():
         codes = [model(weights.transforms()(Image.open(path).convert("RGB"))[None]) for path in paths]
     return torch.cat(codes).numpy()
-
-
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
 @pytest.mark.parametrize("settings", [{"precision": "fp32"}, {"precision": "bf16"}, {}], ids=["fp32", "bf16", "auto"])
@@ -102,29 +72,6 @@ def test_exact_codes_are_those_of_plain_torchvision(
         differences.append(np.linalg.norm(codes - expected, axis=1) / np.linalg.norm(expected, axis=1))
     assert differences[0].max() < 1e-5
     assert differences[1].max() > 1e-3
-
-
-def test_bfloat16_needs_the_first_layers_in_float32(crops: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    images = load_images(crops)
-    wanted = in_memory(images, build_network(Settings(layers="penultimate", **FULL))).codes["penultimate"]
-    network = build_network(Settings(layers="penultimate", precision="bf16"))
-    assert network.plan.leading == 2
-    kept = cosines(in_memory(images, network).codes["penultimate"], wanted).min()
-    network.apply(replace(network.plan, leading=0))
-    assert cosines(in_memory(images, network).codes["penultimate"], wanted).min() < kept - 0.001
-    monkeypatch.setattr(cnncodes.runtime.tuning, "LEADING", (0,))
-    monkeypatch.setattr(cnncodes.runtime.tuning, "has_fast_bf16", lambda device: True)
-    auto = build_network(Settings(layers="penultimate"))
-    assert auto.plan.precision == "fp32"
-    assert "the codes in bf16 agree with float32 to cosine 0.99" in auto.notes[0]
-    forced = build_network(Settings(layers="penultimate", precision="bf16"))
-    assert (forced.plan.precision, len(forced.notes)) == ("bf16", 1)
-
-
-def test_precision_does_not_depend_on_the_layers_that_are_wanted() -> None:
-    described = [build_network(Settings(layers=layers, precision="bf16")).describe() for layers in ("layer1", "layer4")]
-    assert described[0]["runtime"] == described[1]["runtime"]
-    assert described[0]["runtime"]["leading_float32"] == 2
 
 
 def test_large_photographs_are_decoded_at_reduced_scale_and_keep_their_codes() -> None:
@@ -237,62 +184,3 @@ def test_a_writer_refuses_what_its_file_cannot_hold(small_sample: Path, tmp_path
         with pytest.raises(CodesRangeError, match="codes of layer1 exceed 65504"):
             file.write(np.array([3]), {"layer1": before * np.float32(1e6)}, file.sha256[[3]])
         np.testing.assert_array_equal(file.codes("layer1", np.array([3])), before)
-
-
-def test_no_such_type_of_codes() -> None:
-    with pytest.raises(SettingError, match=r"no type of codes 'float61'\. Did you mean 'float16'"):
-        build_network(Settings(dtype="float61"))
-
-
-# Compiled
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_compiled_codes_are_the_codes(crops: list[Path], precision: str) -> None:
-    images = load_images(crops)
-    plain = build_network(Settings(layers=["layer3", "penultimate"], precision=precision, dtype="float32"))
-    fast = build_network(Settings(layers=["layer3", "penultimate"], precision=precision, dtype="float32", compile=True))
-    codes = in_memory(images, plain).codes
-    torch._dynamo.utils.counters.clear()
-    by_one, by_three = (in_memory(images, fast, workers=workers).codes for workers in (1, 3))
-    assert fast.notes == []
-    assert torch._dynamo.utils.counters["frames"]["ok"] == 1, "each worker compiled it again"
-    for name in codes:
-        np.testing.assert_array_equal(by_one[name], by_three[name])
-        assert (codes[name] != by_one[name]).any(), "it did not run compiled"
-        assert cosines(codes[name], by_one[name]).min() >= (0.999999 if precision == "fp32" else 0.9995)
-    alone = in_memory(load_images(crops[:1]), fast).codes["layer3"]
-    np.testing.assert_array_equal(alone, by_one["layer3"][:1])
-
-
-def test_where_it_cannot_be_compiled_it_runs_as_it_is(
-    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("no C++ compiler\nand much more")
-
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", fail)
-    done = extract(small_sample, tmp_path / "a.h5", layers=["layer3"], compile=True)
-    assert "the network could not be compiled, and runs as it is (no C++ compiler)" in done.notes
-    extract(small_sample, tmp_path / "b.h5", layers=["layer3"])
-    np.testing.assert_array_equal(load_codes(tmp_path / "a.h5", "layer3"), load_codes(tmp_path / "b.h5", "layer3"))
-
-
-def test_code_that_computes_something_else_is_not_used(
-    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wrong(forward: torch.nn.Module, batch: torch.Tensor) -> object:
-        return lambda batch: {name: codes.flip(1) for name, codes in forward(batch).items()}
-
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", wrong)
-    done = extract(small_sample, tmp_path / "a.h5", layers=["layer3"], compile=True)
-    assert "its codes agree with the uncompiled ones only to cosine" in done.notes[-1]
-
-
-def test_compiling_is_for_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    for n_images, workers, compiled in ((900, 2, False), (10_000_000, 2, True), (10_000, 1_000_000, False)):
-        network = build_network(Settings(layers=["layer1"]), Workload(n_images, workers))
-        assert network.plan.compiled is compiled
-        assert network.describe()["runtime"]["compiled"] is compiled
-        assert ("fewer than 1000 images" if n_images == 900 else "would save") in network.plan.reason
