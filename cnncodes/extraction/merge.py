@@ -117,12 +117,12 @@ def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -
     except CodesFileError as error:
         raise CodesFileError(f"{error}; it stays as it is: choose another place with -o") from error
     with old:
-        known: set[tuple[str, bytes]] = set()
+        merged: set[tuple[str, bytes]] = set()
         if not old.provenance.differences(provenance, every=True):
-            known = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
+            merged = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
         done = np.flatnonzero(old.good().any(axis=1) & ~old.failed)
         ids, digests = old.ids[done].tolist(), old.sha256[done]
-        lost = [name for name, one in zip(ids, digests, strict=True) if (name, one.tobytes()) not in known]
+        lost = [name for name, one in zip(ids, digests, strict=True) if (name, one.tobytes()) not in merged]
     if lost:
         raise CodesFileError(
             f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "
