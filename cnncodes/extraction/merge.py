@@ -31,7 +31,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
     ----------
     parts : sequence of paths
         Each made by ``extract(images, path, shard=(i, n))``, in any order.
-    out : path
+    out : path, default="codes.h5"
         A codes file that is there is replaced if all its codes are in the parts, too.
 
     Raises
@@ -39,8 +39,8 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
     MismatchError
         The parts were made with different settings, or of different images.
     CodesFileError
-        A part is no part, is there twice, is missing, or is not finished; or `out` holds codes that would go, is no
-        codes file, or cannot be written.
+        A part is no part, is there twice, is missing, or is not finished; or `out` holds codes that would be lost, is
+        no codes file, or cannot be written.
 
     Examples
     --------
