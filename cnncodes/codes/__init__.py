@@ -1,1 +1,7 @@
-"""The codes file: its layout, reading, writing, and the views of an image. Knows no network."""
+"""The codes file: codes, ids, labels and provenance of images in HDF5. Knows no network.
+
+`writer` lays a file out and fills its rows; `file` reads them, each against its checksum; `load_codes` gives arrays.
+`layout` says where each dataset lies and refuses what is damaged or hostile, `columns` reads and writes plain bytes at
+these places. `provenance` says how the codes were made; its parts are in `records`, their checks in `checks`.
+`summary` tells all of it in words, and `views` turns the rows of several views into rows of images.
+"""

@@ -27,6 +27,7 @@ class Place:
 
     @property
     def row_bytes(self) -> int:
+        """Size of a row in bytes."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property

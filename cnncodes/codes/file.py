@@ -15,16 +15,7 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.columns import StoredArray, slice_of
-from cnncodes.codes.layout import (
-    CHUNK_BYTES,
-    FAILED,
-    OK,
-    PENDING,
-    STATES,
-    ImageTable,
-    checksum,
-    open_columns,
-)
+from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, ImageTable, checksum, open_columns
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
 
@@ -180,7 +171,7 @@ class CodesFile:
         return summarise(self)
 
     def n_features(self, layer: str) -> int:
-        """Return the code length of `layer`."""
+        """Return the code length of `layer`; `CodesFileError` if there is no such layer."""
         return self._codes_of(layer).place.shape[-1]
 
     def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
@@ -190,8 +181,13 @@ class CodesFile:
         ----------
         split : str, optional
             Only rows of this split.
-        labelled : bool
+        labelled : bool, default=True
             Only rows with a label.
+
+        Examples
+        --------
+        >>> with CodesFile.open("codes.h5") as file:  # doctest: +SKIP
+        ...     train = file.rows("train")
         """
         keep = self._state() == OK
         if labelled:
@@ -215,8 +211,8 @@ class CodesFile:
             Several layers are concatenated in the order given.
         rows : ndarray of int, shape (k,), optional
             Row numbers; all that are there by default.
-        check : bool
-            False leaves the checksums out, for rows that were read before.
+        check : bool, default=True
+            Compare checksums; False spares the time for rows that were read before.
 
         Returns
         -------

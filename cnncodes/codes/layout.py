@@ -128,8 +128,8 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list
     """Refuse what is no codes file, and what could lead to other files or beyond this one; take down the places."""
     if h5.attrs.get("format") != FORMAT:
         raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
-    if (found := int(h5.attrs["format_version"])) > FORMAT_VERSION:
-        raise CodesFileError(f"{path}: format version {found} is newer than this cnncodes reads; upgrade cnncodes")
+    if (version := int(h5.attrs["format_version"])) > FORMAT_VERSION:
+        raise CodesFileError(f"{path}: format version {version} is newer than this cnncodes reads; upgrade cnncodes")
     provenance, classes = Provenance.from_json(h5.attrs["description"]), json.loads(h5.attrs["classes"])
     if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
         raise ValueError("its classes are no list of names")

@@ -41,10 +41,12 @@ def load_codes(
     Parameters
     ----------
     path : path
-    layer : str or sequence of str
+        The codes file.
+    layer : str or sequence of str, default="penultimate"
+        Several layers are concatenated in the order given.
     split : str, optional
-        Only the images of this split.
-    return_X_y : bool
+        Only the images of this split: ``train``, ``val`` or ``test``.
+    return_X_y : bool, default=False
         Return labels as well, and only labelled images.
 
     Returns
@@ -54,6 +56,11 @@ def load_codes(
         with a row for each image.
     y : ndarray of str, shape (n_images,)
         Only with ``return_X_y``.
+
+    Raises
+    ------
+    CodesFileError
+        There is no such file or layer, or a row is damaged.
 
     Examples
     --------

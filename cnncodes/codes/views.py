@@ -30,7 +30,7 @@ def summed(decision: np.ndarray, X: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     decision : ndarray, shape (..., n * n_views, k)
-        Of the rows of `as_rows`.
+        Decision values of the rows of `as_rows`.
     X : ndarray, shape (m, n_features) or (m, n_views, n_features)
         Codes of these or of other images: it says how many views there are.
 

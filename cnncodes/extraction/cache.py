@@ -71,8 +71,8 @@ def cached_codes(
         if not _has(cache, digests, layers, settings):
             _extend(cache, images, digests, layers, settings, workers)
     with CodesFile.open(cache) as file:
-        known = _rows_by_digest(file)
-        rows = np.array([known[digest] for digest in digests], np.int64)
+        row_of = _rows_by_digest(file)
+        rows = np.array([row_of[digest] for digest in digests], np.int64)
         failed = np.flatnonzero(file.state[rows] == "failed")
         if len(failed):
             raise ImagesError(f"{images.ids[failed[0]]}: {file.errors[rows[failed[0]]]}; leave this image out")
@@ -105,10 +105,10 @@ def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings:
         if item.name != "layers" and value is not None and value != getattr(old, item.name):
             return False
     with CodesFile.open(cache) as file:
-        known = _rows_by_digest(file)
-        if not known.keys() >= set(digests):
+        row_of = _rows_by_digest(file)
+        if not row_of.keys() >= set(digests):
             return False
-        rows = np.array([known[digest] for digest in digests], np.int64)
+        rows = np.array([row_of[digest] for digest in digests], np.int64)
         return all(file.present(layer)[rows].all() for layer in layers)
 
 
@@ -133,15 +133,15 @@ def _extend(
     else:
         refuse_mismatch(cache, old_provenance, provenance)
         with CodesFile.open(cache) as old:
-            known = _rows_by_digest(old)
-            new_ids = [digest.hex() for digest in sources if digest not in known]
+            row_of = _rows_by_digest(old)
+            new_ids = [digest.hex() for digest in sources if digest not in row_of]
             if new_ids or old.layers != list(provenance.layers):
                 same = {row: row for row in range(old.n) if not old.failed[row]}
                 table = _with_more(old.table, new_ids)
                 CodesWriter.create(cache, table, provenance, fill=lambda new: copy_rows(old, new, same))
     with CodesWriter(cache) as file:
-        known = _rows_by_digest(file)
-        here: dict[int, Any] = {known[digest]: source for digest, source in sources.items()}
+        row_of = _rows_by_digest(file)
+        here: dict[int, Any] = {row_of[digest]: source for digest, source in sources.items()}
         todo, missing = file.todo()
         network.restrict(missing)
         every_source: list[Any] = [here.get(row) for row in range(file.n)]  # None where another run has the image

@@ -31,7 +31,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
     ----------
     parts : sequence of paths
         Each made by ``extract(images, path, shard=(i, n))``, in any order.
-    out : path
+    out : path, default="codes.h5"
         A codes file that is there is replaced if all its codes are in the parts, too.
 
     Raises
@@ -39,8 +39,8 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
     MismatchError
         The parts were made with different settings, or of different images.
     CodesFileError
-        A part is no part, is there twice, is missing, or is not finished; or `out` holds codes that would go, is no
-        codes file, or cannot be written.
+        A part is no part, is there twice, is missing, or is not finished; or `out` holds codes that would be lost, is
+        no codes file, or cannot be written.
 
     Examples
     --------
@@ -117,12 +117,12 @@ def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -
     except CodesFileError as error:
         raise CodesFileError(f"{error}; it stays as it is: choose another place with -o") from error
     with old:
-        known: set[tuple[str, bytes]] = set()
+        merged: set[tuple[str, bytes]] = set()
         if not old.provenance.differences(provenance, every=True):
-            known = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
+            merged = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
         done = np.flatnonzero(old.good().any(axis=1) & ~old.failed)
         ids, digests = old.ids[done].tolist(), old.sha256[done]
-        lost = [name for name, one in zip(ids, digests, strict=True) if (name, one.tobytes()) not in known]
+        lost = [name for name, one in zip(ids, digests, strict=True) if (name, one.tobytes()) not in merged]
     if lost:
         raise CodesFileError(
             f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "

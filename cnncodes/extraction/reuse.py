@@ -57,14 +57,15 @@ class Reuse:
 
 
 @dataclass
-class _Held:
+class _OldRows:
     """What the old file has: its table, the digest of each row, and the rows that hold codes."""
 
     table: ImageTable
     digests: list[bytes]
     done: list[int]
 
-    def named(self, rows: Iterable[int]) -> list[str]:
+    def names(self, rows: Iterable[int]) -> list[str]:
+        """Return the ids of some rows."""
         return [self.table.ids[row] for row in rows]
 
 
@@ -78,10 +79,14 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
     ----------
     out : Path
     images : ImageSet
-    prune : bool
+    prune : bool, default=False
         Drop the rows of images that are gone.
-    add : bool
+    add : bool, default=False
         Keep all rows, and add those of new images.
+
+    Returns
+    -------
+    Reuse
 
     Raises
     ------
@@ -94,52 +99,53 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
             return Reuse(images, table, same, unchanged=True, stamp=stamp)
         digests = [digest.tobytes() for digest in old.sha256]
-        held = _Held(old.table, digests, np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist())
-    twins, unread = _twins(images, table, held)
-    gone, changed = _without_place(table, held, twins, unread)
+        old_rows = _OldRows(old.table, digests, np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist())
+    twins, unread = _twins(images, table, old_rows)
+    gone, changed = _without_place(table, old_rows, twins, unread)
     if add:
         if changed:
+            names = _counted(old_rows.names(changed))
             raise CodesFileError(
-                f"{out}: with --add {_counted(held.named(changed))} would stand for two images, as names count from "
+                f"{out}: with --add {names} would stand for two images, as names count from "
                 "the folder that is given. Rename what is new, give one folder that holds both, or choose another "
                 "file with -o"
             )
-        plan = _with_kept(images, table, held, twins)
+        plan = _with_kept(images, table, old_rows, twins)
     else:
         if not twins:  # other images, though some have the same names
             gone, changed = sorted(gone + changed), []
-        lost = f"of images that are not among those given: {by_folder(held.named(gone))}"
+        lost = f"of images that are not among those given: {by_folder(old_rows.names(gone))}"
         if gone and not prune:
             raise CodesFileError(
                 f"{out}: {_rows(len(gone))} with codes would go, {lost}. Choose another file with -o; or keep both "
                 "with --add, or drop what is gone with --prune"
             )
         plan = Reuse(images, table, twins)
-        plan.same_set = bool(twins) or (not held.done and not set(table.ids).isdisjoint(held.table.ids))
+        plan.same_set = bool(twins) or (not old_rows.done and not set(table.ids).isdisjoint(old_rows.table.ids))
         plan.notes += [f"{_rows(len(gone))} with codes dropped, {lost}"] * bool(gone)
         with_codes = {table.ids[row] for row in twins}
-        if new_bytes := [name for name in held.named(changed) if name not in with_codes]:
+        if new_bytes := [name for name in old_rows.names(changed) if name not in with_codes]:
             plan.notes.append(f"{_counted(new_bytes)} changed since the codes were computed: computed anew")
-    plan.unchanged = plan.table == held.table and all(plan.twins.get(row) == row for row in held.done)
+    plan.unchanged = plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
     plan.stamp = stamp
     return plan
 
 
-def _twins(images: ImageSet, table: ImageTable, held: _Held) -> tuple[dict[int, int], set[int]]:
+def _twins(images: ImageSet, table: ImageTable, old_rows: _OldRows) -> tuple[dict[int, int], set[int]]:
     """Find the old row of each new one that has the same bytes; and the new ones that cannot be read."""
-    by_id = dict(zip(held.named(held.done), held.done, strict=True))
-    by_digest = {held.digests[row]: row for row in held.done}
+    by_id = dict(zip(old_rows.names(old_rows.done), old_rows.done, strict=True))
+    by_digest = {old_rows.digests[row]: row for row in old_rows.done}
     twins: dict[int, int] = {}
     unread = set()
     for row, name in enumerate(table.ids):
         twin = by_id.get(name)
-        if twin is None or table.stamp(row) == NO_STAMP or held.table.stamp(twin) != table.stamp(row):
+        if twin is None or table.stamp(row) == NO_STAMP or old_rows.table.stamp(twin) != table.stamp(row):
             try:
                 digest = read_source(images, row)[1].tobytes()
             except DecodeError:
                 unread.add(row)
                 continue
-            if twin is None or held.digests[twin] != digest:
+            if twin is None or old_rows.digests[twin] != digest:
                 twin = by_digest.get(digest)
         if twin is not None:
             twins[row] = twin
@@ -147,40 +153,40 @@ def _twins(images: ImageSet, table: ImageTable, held: _Held) -> tuple[dict[int, 
 
 
 def _without_place(
-    table: ImageTable, held: _Held, twins: Mapping[int, int], unread: set[int]
+    table: ImageTable, old_rows: _OldRows, twins: Mapping[int, int], unread: set[int]
 ) -> tuple[list[int], list[int]]:
     """Return the old rows with codes whose images are gone, and those whose names stand for other bytes now.
 
     As many rows of the same bytes are taken to be renamed as there are new names with these bytes.
     """
     here = {name: row for row, name in enumerate(table.ids)}
-    new_places = Counter(held.digests[twin] for twin in twins.values())
+    new_places = Counter(old_rows.digests[twin] for twin in twins.values())
     gone, changed = [], []
-    for row, name in zip(held.done, held.named(held.done), strict=True):
+    for row, name in zip(old_rows.done, old_rows.names(old_rows.done), strict=True):
         twin = twins.get(here.get(name, -1))
-        if twin is not None and held.digests[twin] == held.digests[row]:
-            new_places[held.digests[row]] -= 1
+        if twin is not None and old_rows.digests[twin] == old_rows.digests[row]:
+            new_places[old_rows.digests[row]] -= 1
         elif name in here and here[name] not in unread:
             changed.append(row)
         else:
             gone.append(row)
     renamed = []
     for row in gone:
-        if new_places[held.digests[row]] > 0:
-            new_places[held.digests[row]] -= 1
+        if new_places[old_rows.digests[row]] > 0:
+            new_places[old_rows.digests[row]] -= 1
             renamed.append(row)
     return [row for row in gone if row not in set(renamed)], changed
 
 
-def _with_kept(images: ImageSet, table: ImageTable, held: _Held, twins: Mapping[int, int]) -> Reuse:
+def _with_kept(images: ImageSet, table: ImageTable, old_rows: _OldRows, twins: Mapping[int, int]) -> Reuse:
     """Put the old rows that hold codes first, in their order, and the new images behind them.
 
     What is given says what its labels, groups and splits are; the other rows stay as they are.
     """
     here = {name: row for row, name in enumerate(table.ids)}
-    done = set(held.done)
+    done = set(old_rows.done)
     rows: list[tuple[int, int | None]] = []  # of the old table, else -1; of the images, where the row is not only kept
-    for row, name in enumerate(held.table.ids):
+    for row, name in enumerate(old_rows.table.ids):
         at = here.pop(name, None)
         if row in done:
             rows.append((row, at if at in twins else None))
@@ -189,8 +195,8 @@ def _with_kept(images: ImageSet, table: ImageTable, held: _Held, twins: Mapping[
     rows += [(-1, at) for at in here.values()]
 
     def column(name: str) -> list[Any]:
-        old, new = getattr(held.table, name), getattr(table, name)
-        old, new = old or [""] * len(held.table), new or [""] * len(table)
+        old, new = getattr(old_rows.table, name), getattr(table, name)
+        old, new = old or [""] * len(old_rows.table), new or [""] * len(table)
         return [old[row] if at is None else new[at] for row, at in rows]
 
     joined = ImageTable(**{name: column(name) for name in ("ids", "labels", "groups", "splits", "sizes", "changed")})
@@ -201,11 +207,12 @@ def _with_kept(images: ImageSet, table: ImageTable, held: _Held, twins: Mapping[
         if at is None or at in twins:
             plan.twins[place] = row if at is None else twins[at]
     if kept := [row for row, at in rows if at is None]:
-        plan.notes.append(f"{_rows(len(kept))} of other images kept: {by_folder(held.named(kept))}")
+        plan.notes.append(f"{_rows(len(kept))} of other images kept: {by_folder(old_rows.names(kept))}")
     return plan
 
 
 def image_table(images: ImageSet) -> ImageTable:
+    """Return what a codes file holds about these images, with size and time of their files."""
     stats = [_stat(source) for source in images.sources]
     return ImageTable(
         images.ids,

@@ -52,7 +52,7 @@ class Settings:
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
     batch_size : int, optional
     dtype : {"auto", "float16", "float32"}
-        Of the codes in the file; ``auto`` is float16 for each layer whose codes it holds.
+        Storage type of the codes; ``auto`` is float16 for each layer whose codes it holds.
     views : {"none", "flip", "10crop"}
         What is kept of each image: its codes; or also those of its mirror image; or those of its four corners and its
         centre, and of the same of its mirror image.

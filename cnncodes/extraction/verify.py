@@ -10,7 +10,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
-from cnncodes.extraction.in_memory import compute_codes
+from cnncodes.extraction.in_memory import Computed, compute_codes
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import load_images
 from cnncodes.system.progress import Progress
@@ -82,14 +82,16 @@ def verify(
         The codes file.
     images : path, sequence, ndarray or ImageSet, optional
         What it was made from, or a part of that.
-    sample : int
+    sample : int, default=64
         Rows that are computed again, chosen at random among those of `images`.
-    seed : int
-        Of that choice.
-    device : str
+    seed : int, default=0
+        Seed of that choice; the same seed chooses the same rows.
+    device : str, default="auto"
+        Where they are computed: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     workers : int, optional
+        Threads; one a core by default.
     progress : callable, optional
-        Called with (done, total, failed).
+        Called with (done, total, failed) after each batch.
 
     Returns
     -------
@@ -97,42 +99,48 @@ def verify(
 
     Raises
     ------
+    CodesFileError
+        There is no such file, or it is no codes file.
     ImagesError
         None of the images belongs to the file.
+    MismatchError
+        The network, its weights or the preprocessing are not those of the file.
+
+    Examples
+    --------
+    >>> verify("codes.h5", "photos/").good  # doctest: +SKIP
     """
     with CodesFile.open(path) as file:
         damaged = file.verify()
-        found = Verification(file.n, file.counts["pending"], file.ids[damaged].tolist())
+        verification = Verification(file.n, file.counts["pending"], file.ids[damaged].tolist())
         if images is None:
-            return found
+            return verification
         image_set = load_images(images)
-        there = {name: row for row, name in enumerate(image_set.ids)}
+        row_of = {name: row for row, name in enumerate(image_set.ids)}
         done = np.setdiff1d(file.rows(labelled=False), damaged)
-        given = np.array([name in there for name in file.ids[done].tolist()], bool)
+        given = np.array([name in row_of for name in file.ids[done].tolist()], bool)
         if len(done) and not given.any():
             raise ImagesError(f"{images}: holds none of the images of {path}; give the folder that it was made from")
-        found.absent = file.ids[done[~given]].tolist()
+        verification.absent = file.ids[done[~given]].tolist()
         rows = np.sort(np.random.default_rng(seed).permutation(done[given])[:sample])
-        names = file.ids[rows].tolist()
-        computed = compute_codes(
-            image_set.take([there[name] for name in names]),
-            file.provenance,
-            device=device,
-            workers=workers,
-            progress=progress,
-        )
-        again = rows[computed.rows]
-        same = (computed.sha256 == file.sha256[again]).all(axis=1) if len(again) else np.empty(0, bool)
-        kept = {names[i] for i, equal in zip(computed.rows.tolist(), same.tolist(), strict=True) if equal}
-        found.changed = [name for name in names if name not in kept]
-        found.recomputed = int(same.sum())
-        errors = np.zeros(found.recomputed)
-        for name in file.layers:
-            codes, expected = computed.codes[name][same], file.codes(name, again[same])
-            length = np.maximum(np.linalg.norm(expected, axis=-1), np.finfo(np.float32).tiny)
-            of_views = np.linalg.norm(codes - expected, axis=-1) / length
-            errors = np.maximum(errors, of_views.max(axis=1) if file.views else of_views)
-        found.largest_error = float(errors.max(initial=0.0))
-        bad = errors > TOLERANCE[file.provenance.precision]
-        found.wrong = file.ids[again[same][bad]].tolist()
-    return found
+        sampled = image_set.take([row_of[name] for name in file.ids[rows].tolist()])
+        computed = compute_codes(sampled, file.provenance, device=device, workers=workers, progress=progress)
+        _compare(file, rows, computed, verification)
+    return verification
+
+
+def _compare(file: CodesFile, rows: np.ndarray, computed: Computed, verification: Verification) -> None:
+    """Take down which of some rows differ from what was computed again."""
+    again = rows[computed.rows]
+    same_bytes = (computed.sha256 == file.sha256[again]).all(axis=1) if len(again) else np.empty(0, bool)
+    unchanged = again[same_bytes]
+    errors = np.zeros(len(unchanged))
+    for name in file.layers:
+        codes, expected = computed.codes[name][same_bytes], file.codes(name, unchanged)
+        length = np.maximum(np.linalg.norm(expected, axis=-1), np.finfo(np.float32).tiny)
+        relative = np.linalg.norm(codes - expected, axis=-1) / length
+        errors = np.maximum(errors, relative.max(axis=1) if file.views else relative)
+    verification.changed = file.ids[np.setdiff1d(rows, unchanged)].tolist()
+    verification.recomputed = len(unchanged)
+    verification.largest_error = float(errors.max(initial=0.0))
+    verification.wrong = file.ids[unchanged[errors > TOLERANCE[file.provenance.precision]]].tolist()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +151,6 @@ def test_defaults_keep_five_layers_and_store_equal_ones_once(sample_codes: Path)
     X, y = load_codes(sample_codes, "layer3", return_X_y=True)
     assert X.shape == (45, 96)
     assert set(y) == {"Bag", "Sandal", "Trouser"}
-
-
-def test_compute_codes_by_a_provenance_equals_the_file(small_sample: Path, sample_codes: Path) -> None:
-    with CodesFile.open(sample_codes) as file:
-        computed = compute_codes(load_images(small_sample), file.provenance)
-        for name in file.layers:
-            np.testing.assert_array_equal(computed.codes[name], file.codes(name))
-        np.testing.assert_array_equal(computed.sha256, file.sha256)
 
 
 def test_a_repeated_command_computes_nothing_and_changes_nothing(small_sample: Path, sample_codes: Path) -> None:
@@ -315,11 +306,3 @@ def test_unknown_names_are_refused_with_the_nearest(small_sample: Path, tmp_path
     with pytest.raises(DeviceError, match=r"cuda:77.*--device auto"):
         extract(small_sample, out, device="cuda:77")
     assert not out.exists()
-
-
-def test_another_preprocessing_than_that_of_the_weights_is_refused(small_sample: Path, sample_codes: Path) -> None:
-    with CodesFile.open(sample_codes) as file:
-        preprocessing = replace(file.provenance.preprocessing, mean=(0.5, 0.5, 0.5))
-        provenance = replace(file.provenance, preprocessing=preprocessing)
-    with pytest.raises(MismatchError, match="preprocessing"):
-        compute_codes(load_images(small_sample), provenance)

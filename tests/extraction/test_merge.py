@@ -12,7 +12,7 @@ import pytest
 
 from cnncodes import extract, fit, merge
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import CodesFileError, ImagesError, MismatchError
+from cnncodes.errors import CodesFileError, MismatchError
 
 LAYERS = ["layer1", "layer2"]
 
@@ -122,14 +122,6 @@ def test_a_part_stays_that_part(images: Path, parts: list[Path]) -> None:
         extract(images, parts[0])
     assert extract(images, parts[0], shard=(1, 3)).computed == 0
     assert digest(parts[0]) == before
-
-
-def test_parts_that_cannot_be_are_refused(images: Path, tmp_path: Path) -> None:
-    for shard in ((0, 3), (4, 3)):
-        with pytest.raises(ImagesError, match="parts are counted from 1"):
-            extract(images, tmp_path / "x.h5", shard=shard)
-    with pytest.raises(ImagesError, match="47 images do not make 48 parts"):
-        extract(images, tmp_path / "x.h5", shard=(1, 48))
 
 
 def test_a_fit_on_a_part_says_so(parts: list[Path]) -> None:

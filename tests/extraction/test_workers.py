@@ -112,17 +112,3 @@ def test_a_killed_run_costs_no_image_that_can_be_read(photos: Path, tmp_path: Pa
     assert extract(tmp_path).returncode == 0
     with CodesFile.open(codes) as file:
         assert file.counts["ok"] == 9
-
-
-def test_suspects_stay_until_they_were_tried(tmp_path: Path) -> None:
-    codes = tmp_path / "codes.h5"
-    digests = [bytes([i]) * 32 for i in (1, 2)]
-    left = tmp_path / ".codes.h5.decoding"
-    left.write_bytes(b"".join(digests) + b"\1cut short")
-    with Journal(codes, 2) as journal:
-        journal.enter(0, bytes([3]) * 32)
-        journal.try_suspect(b"P3 1 1 255 1 2 3", digests[0], 60.0)
-        journal.leave(1)
-        seen = left.read_bytes()
-    assert [seen[i] for i in range(0, len(seen), 32)] == [3, 0, 0, 2]
-    assert not left.exists()

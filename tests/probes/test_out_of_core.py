@@ -91,7 +91,7 @@ def test_views_of_an_image_are_all_trained_on(tmp_path, small_memory):
     labels = names(rows)
     views = {**DESCRIPTION, "preprocessing": {**DESCRIPTION["preprocessing"], "views": "flip"}}
     path = tmp_path / "codes.h5"
-    CodesWriter.create(path, ImageTable([f"{row}.png" for row in rows], labels), views)
+    CodesWriter.create(path, ImageTable([f"{row}.png" for row in rows], labels), Provenance.from_dict(views))
     codes = np.stack([X_DIGITS[rows], X_DIGITS[rows].reshape(-1, 8, 8)[:, :, ::-1].reshape(-1, 64)], axis=1)
     with CodesWriter(path) as file:
         file.write(

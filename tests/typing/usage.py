@@ -167,7 +167,7 @@ def networks() -> None:
     backbone = load_backbone("mine")
     assert_type(backbone, Backbone)
     assert_type(backbone.default_layers, list[str])
-    assert_type(backbone.layer_table(), list[LayerInfo])
+    assert_type(backbone.list_layers(), list[LayerInfo])
     assert_type(list_layers("resnet50")[0].name, str)
     rows = list_backbones("resnet*")
     assert_type(rows, list[BackboneInfo])

@@ -1,0 +1,51 @@
+"""A cache finds rows by the bytes of their images, and computes only what it lacks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.errors import ImagesError, MismatchError
+from cnncodes.extraction import cache as module
+from cnncodes.extraction.cache import cached_codes
+from cnncodes.extraction.settings import Settings
+from cnncodes.images.loading import load_images
+
+
+@pytest.fixture
+def cache(sample_codes: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(sample_codes, tmp_path / "cache.h5"))
+
+
+def test_rows_are_found_by_their_bytes_without_a_network(
+    cache: Path, small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "build_network", lambda *_: pytest.fail("a network was built"))
+    with CodesFile.open(cache) as file:
+        rows = [30, 2, 2]
+        expected = file.codes(["layer1", "penultimate"], np.array(rows))
+        paths = [small_sample / file.ids[row] for row in rows]
+    renamed = [Path(shutil.copy(path, tmp_path / f"{i}.png")) for i, path in enumerate(paths)]
+    before = cache.read_bytes()
+    codes = cached_codes(cache, load_images(renamed), ["layer1", "penultimate"], Settings())
+    np.testing.assert_array_equal(codes, expected)
+    assert cache.read_bytes() == before
+
+
+def test_other_settings_are_refused_and_the_cache_stays(cache: Path, small_sample: Path) -> None:
+    before = cache.read_bytes()
+    with pytest.raises(MismatchError, match="pooling is 'avg', asked 'max'"):
+        cached_codes(cache, load_images(small_sample), ["layer1"], Settings(pooling="max"))
+    assert cache.read_bytes() == before
+
+
+def test_an_image_that_cannot_be_read_is_named(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    images = load_images([tmp_path / "broken.png"])
+    for _ in range(2):  # it is recorded the first time
+        with pytest.raises(ImagesError, match=r"leave this image out"):
+            cached_codes(cache, images, ["layer1"], Settings())

@@ -1,0 +1,79 @@
+"""Rows are written as they are computed, and an error of the disk is told in one line."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from plain_codes import CODES, DIGESTS, IDS, PROVENANCE, N
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.writer import CodesWriter
+from cnncodes.errors import CodesFileError
+from cnncodes.extraction import fill as module
+from cnncodes.extraction.fill import fill
+from cnncodes.extraction.workers import Batch
+from cnncodes.images.image_set import ImageSet
+
+IMAGES = ImageSet(IDS, [None] * N)
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file without rows; batches of four rows, of which row 5 fails and row 6 is odd."""
+
+    def run_batches(images: ImageSet, rows: np.ndarray, network: Any, **options: Any) -> Iterator[Batch]:
+        for start in range(0, len(rows), 4):
+            good = np.array([row for row in rows[start : start + 4].tolist() if row != 5])
+            failures = {5: ("it is broken", DIGESTS[5])} if start == 4 else {}
+            remarks = {6: "it is odd"} if start == 4 else {}
+            yield Batch(good, {name: codes[good] for name, codes in CODES.items()}, DIGESTS[good], failures, remarks)
+
+    monkeypatch.setattr(module, "run_batches", run_batches)
+    CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), PROVENANCE)
+    return tmp_path / "codes.h5"
+
+
+def test_batches_are_written_with_failures_and_remarks(path: Path) -> None:
+    with CodesWriter(path) as file:
+        assert fill(file, IMAGES, np.arange(10), None) == {6: "it is odd"}
+    with CodesFile.open(path) as file:
+        assert file.counts == {"pending": 2, "ok": 9, "failed": 1}
+        assert file.errors[5] == "it is broken"
+        rows = file.rows(labelled=False)
+        np.testing.assert_array_equal(file.codes("layer1"), CODES["layer1"][rows])
+        np.testing.assert_array_equal(file.sha256[:10], DIGESTS[:10])
+
+
+@pytest.mark.parametrize(("seconds", "syncs"), [(1e9, 1), (-1.0, 4)])
+def test_it_syncs_now_and_then_and_at_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, syncs: int
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(module, "SYNC_SECONDS", seconds)
+    monkeypatch.setattr(CodesWriter, "sync", lambda self: calls.append(1))
+    with CodesWriter(path) as file:
+        fill(file, IMAGES, np.arange(N), None)
+    assert len(calls) == syncs
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail = CodesWriter.fail
+
+    def full(self: CodesWriter, *rest: Any) -> None:
+        fail(self, *rest)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CodesWriter, "fail", full)
+    with (
+        CodesWriter(path) as file,
+        pytest.raises(CodesFileError, match=r"cannot be written \(No space left.*run the same"),
+    ):
+        fill(file, IMAGES, np.arange(N), None)
+    with CodesFile.open(path) as file:
+        assert file.counts == {"pending": 4, "ok": 7, "failed": 1}

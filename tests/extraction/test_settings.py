@@ -1,0 +1,102 @@
+"""What is not asked for is as it was made, or has its default."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.provenance import Provenance
+from cnncodes.errors import MismatchError
+from cnncodes.extraction.settings import (
+    Settings,
+    build_network,
+    describe_network,
+    fill_in,
+    inherited,
+    provenance_of,
+    settings_of,
+)
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4", "penultimate")
+
+
+@pytest.fixture(scope="module")
+def provenance(sample_codes: Path) -> Provenance:
+    with CodesFile.open(sample_codes) as file:
+        return file.provenance
+
+
+def test_one_layer_is_a_tuple_of_one() -> None:
+    assert Settings(layers="layer1").layers == ("layer1",)
+
+
+def test_the_settings_of_a_file_are_those_that_it_was_made_with(provenance: Provenance) -> None:
+    assert settings_of(provenance) == Settings(
+        backbone="mobilenet_v2",
+        weights="IMAGENET1K_V1",
+        layers=LAYERS,
+        pooling="avg",
+        image_size=224,
+        resize="crop",
+        views="none",
+        precision="fp32",
+        device="cpu",
+        batch_size=provenance.runtime.batch_size,
+        dtype="auto",
+        exact_decode=False,
+        compile=False,
+        allow_partial=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["backbone", "dtype", "preprocessing.mode", "runtime.compiled"])
+def test_a_file_that_lacks_a_setting_is_refused(provenance: Provenance, name: str) -> None:
+    fields = provenance.to_dict()
+    first, _, second = name.partition(".")
+    del (fields[first] if second else fields)[second or first]
+    with pytest.raises(MismatchError, match=f"lacks '{name}'"):
+        settings_of(Provenance.from_dict(fields))
+
+
+def test_what_is_not_asked_for_is_as_it_was_made(provenance: Provenance) -> None:
+    settings = Settings(pooling="max", layers=["features.3", "layer1"])
+    assert fill_in(settings, None) is settings
+    other = Settings(backbone="resnet18")
+    assert fill_in(other, provenance) is other
+    expected = replace(settings_of(provenance), pooling="max", layers=(*LAYERS, "features.3"))
+    assert fill_in(settings, provenance) == expected
+
+
+def test_a_network_that_is_built_by_settings_describes_itself_by_them(provenance: Provenance) -> None:
+    settings = replace(settings_of(provenance), layers=("layer2",), pooling="max", resize="pad", views="flip")
+    network = build_network(settings)
+    description = describe_network(network)
+    assert settings_of(description) == settings
+    assert description.only([]) == replace(
+        provenance.only([]),
+        pooling="max",
+        preprocessing=replace(provenance.preprocessing, mode="pad", views="flip"),
+    )
+
+
+def test_a_note_names_what_was_taken_from_the_file(provenance: Provenance) -> None:
+    network = build_network(Settings())
+    path = Path("codes.h5")
+    assert inherited(path, Settings(), None, network) == []
+    assert inherited(path, Settings(), provenance, network) == []
+    squashed = replace(
+        provenance.only(["layer1"]),
+        pooling="gem",
+        preprocessing=replace(provenance.preprocessing, mode="squash", exact=True),
+    )
+    assert inherited(path, Settings(pooling="gem"), squashed, network) == [
+        "as codes.h5 was made: --layer layer1 --resize squash --exact-decode"
+    ]
+
+
+def test_there_is_no_provenance_without_a_file(tmp_path: Path, sample_codes: Path, provenance: Provenance) -> None:
+    assert provenance_of(tmp_path / "codes.h5") is None
+    assert provenance_of(sample_codes) == provenance
