@@ -22,7 +22,17 @@ from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.probe import decide, winner
 from cnncodes.probes.search import fit_probe
-from cnncodes.vocabulary import AUTO, CLASSIFIERS, NO_VIEWS, POOLINGS, PRECISIONS, RESIZE_MODES, SCALINGS, VIEWS
+from cnncodes.vocabulary import (
+    AUTO,
+    CLASSIFIERS,
+    NO_VIEWS,
+    POOLINGS,
+    PRECISIONS,
+    RESIZE_MODES,
+    SCALINGS,
+    VIEWS,
+    as_names,
+)
 
 __all__ = ["CNNCodes", "CNNCodesClassifier"]
 
@@ -203,7 +213,7 @@ class CNNCodes(TransformerMixin, _ImageEstimator):
         return {name: value for name, value in super().__getstate__().items() if name != "_network"}
 
     def _layers(self) -> tuple[str, ...]:
-        layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+        layers = as_names(self.layer)
         if not layers:
             raise SettingError("layer is empty; name at least one")
         return layers

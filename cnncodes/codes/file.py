@@ -29,7 +29,7 @@ from cnncodes.codes.layout import (
 )
 from cnncodes.codes.page import codes_html
 from cnncodes.errors import CodesFileError, nearest
-from cnncodes.vocabulary import middle_axis
+from cnncodes.vocabulary import as_names, middle_axis
 
 __all__ = ["CodesFile", "ImageTable", "fingerprint", "load_codes"]
 
@@ -257,7 +257,7 @@ class CodesFile:
         CodesFileError
             No such layer; or a row is pending, failed or damaged.
         """
-        names = [layers] if isinstance(layers, str) else list(layers)
+        names = as_names(layers)
         rows = self.rows(labelled=False) if rows is None else np.asarray(rows)
         widths = [self.n_features(name) for name in names]
         out = np.empty((len(rows), *self.views, sum(widths)), np.float32)

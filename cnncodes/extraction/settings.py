@@ -14,7 +14,7 @@ from cnncodes.networks.backbone import default_settings, load_backbone
 from cnncodes.networks.preprocessing import RESIZED_BY
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import inference_settings
-from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING, NO_VIEWS
+from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING, NO_VIEWS, as_names
 
 __all__ = [
     "Settings",
@@ -81,8 +81,7 @@ class Settings:
     allow_partial: bool | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, str):
-            object.__setattr__(self, "layers", (self.layers,))
+        object.__setattr__(self, "layers", self.layers and as_names(self.layers))
 
 
 def held_description(out: Path) -> dict[str, Any] | None:

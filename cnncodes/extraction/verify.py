@@ -105,7 +105,7 @@ def verify(
         if images is None:
             return found
         image_set = load_images(images)
-        there = {name: row for row, name in enumerate(image_set.ids)}
+        there = image_set.row_of
         done = np.setdiff1d(file.rows(labelled=False), damaged)
         given = np.array([name in there for name in file.ids[done].tolist()], bool)
         if len(done) and not given.any():

@@ -24,7 +24,7 @@ from cnncodes.probes.scores import majority_accuracy, score
 from cnncodes.probes.search import C_GRID, Search, search_C
 from cnncodes.probes.split import groups_in_both
 from cnncodes.system.optional import require
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, as_names
 
 __all__ = ["Audit", "audit", "out_of_fold"]
 
@@ -200,7 +200,7 @@ def audit(
     names, counts = np.unique(labels[labels != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     found = Audit(len(rows), dict(zip(names[order].tolist(), counts[order].tolist(), strict=True)))
-    found.layers, found.clf = [layers] if isinstance(layers, str) else list(layers), clf
+    found.layers, found.clf = list(as_names(layers)), clf
     found.unreadable = unreadable
     found.notes = list(duplicates.notes)
     if pending:

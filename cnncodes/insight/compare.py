@@ -19,7 +19,7 @@ from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score_shares
 from cnncodes.probes.search import search_C
 from cnncodes.probes.split import split_rows
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, as_names
 
 __all__ = ["compare"]
 
@@ -87,7 +87,7 @@ def compare(
     """
     paths = [str(codes)] if isinstance(codes, (str, os.PathLike)) else [str(path) for path in codes]
     y, groups, notes = _shared(paths, guard=guard)
-    asked = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    asked = list(dict.fromkeys(as_names(layers)))
     plan = _plan(list(dict.fromkeys(paths)), asked, clfs, scales)
     repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
     options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}

@@ -24,7 +24,7 @@ from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested
 from cnncodes.probes.search import Search, fit_probe
 from cnncodes.probes.split import split_rows
 from cnncodes.solvers.device import computing_on
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, as_names
 
 __all__ = ["fit"]
 
@@ -119,7 +119,7 @@ def fit(
     >>> model.scores["cv_accuracy"]  # doctest: +SKIP
     """
     started = time.perf_counter()
-    names = _names(layers)
+    names = list(as_names(layers))
     if not names or len(set(names)) < len(names):
         raise SettingError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
@@ -244,10 +244,6 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
         description={name: value for name, value in file.description.items() if name != "shard"},
         trained_on=digests_of(file.sha256[train]),
     )
-
-
-def _names(layers: str | Sequence[str]) -> list[str]:
-    return [layers] if isinstance(layers, str) else list(layers)
 
 
 def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:

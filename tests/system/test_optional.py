@@ -91,8 +91,8 @@ def test_a_command_without_its_library_ends_with_one_line_before_the_work(
     monkeypatch.chdir(tmp_path)
     Path("photos").symlink_to(small_sample)
     monkeypatch.setitem(sys.modules, library, None)
-    for module, work in (("comparing", "compare"), ("advice", "advise"), ("similarity", "similar")):
-        monkeypatch.setattr(f"cnncodes.{module}.{work}", lambda *args, work=work, **options: pytest.fail(work))
+    for module, work in (("insight", "compare"), ("insight", "advise"), ("neighbours", "similar")):
+        monkeypatch.setattr(f"cnncodes.{module}.{work}.{work}", lambda *args, work=work, **options: pytest.fail(work))
     result = CliRunner().invoke(main, words.split())
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(f"error: {one_line_about(library)}\n", result.stderr)
