@@ -36,9 +36,11 @@ MAX_PRODUCTS = 200  # with the second derivatives, a step
 # Times tol: what a solution may lie above the optimum, relative, as estimated; the estimate is low by up to ten times.
 OBJECTIVE_GAP = 1e-2
 REDUCTION = 0.1  # of the residual of a step
-LADDER_START = 100.0  # largest decision value after a step of gradient descent from 0, above which a ladder is climbed
-LADDER_RATIO = 10.0  # between the values of C that lead up to the first one asked for
-LADDER_GAP = 1e-2  # relative: how far from the optimum they may stay
+WARM_START_START = (
+    100.0  # largest decision value after a step of gradient descent from 0, above which smaller C come first
+)
+WARM_START_RATIO = 10.0  # between the values of C that lead up to the first one asked for
+WARM_START_GAP = 1e-2  # relative: how far from the optimum they may stay
 ROUNDING_GAP = {False: 1e-9, True: 1e-14}  # relative: a smaller gain is lost in rounding; by whether sums are float64
 SINGLE_TOL = 1e-5  # below it, products of float32 rows are summed in float64 from the start
 REBUILD = 0.4  # products, times classes per column, that a preconditioner is used for before it is made anew
@@ -91,7 +93,7 @@ class LogisticProblem:
         slope = self._sweep(W, dtype, residual)
         return _Point(W, loss, slope, curvature, chances, dtype)
 
-    def curve(self, V: Array, point: _Point) -> Array:
+    def hessian_dot(self, V: Array, point: _Point) -> Array:
         """Return the product of the second derivatives of L at a point with `V`."""
         k = self.k
 
@@ -182,8 +184,8 @@ def solve_logistic_path(
     as its last row.
     """
     descent = _Descent(problem, start, tol < SINGLE_TOL, max_iter)
-    for C in descent.ladder(Cs[0]):
-        descent.solve(C, LADDER_GAP, np.inf)
+    for C in descent.warm_start_path(Cs[0]):
+        descent.solve(C, WARM_START_GAP, np.inf)
     return [descent.solve(C, OBJECTIVE_GAP * tol, tol) for C in Cs]
 
 
@@ -243,7 +245,7 @@ class _Descent:
         self.preconditioner = _Preconditioner(problem)
         self.stretch = np.inf  # how many times the inverse of the preconditioner may fall short of that of the Hessian
 
-    def ladder(self, C: float) -> list[float]:
+    def warm_start_path(self, C: float) -> list[float]:
         """Return smaller values of C, ascending: far from the solution the probabilities change too much in a step."""
         if not self.cold:
             return []
@@ -251,8 +253,8 @@ class _Descent:
         reach = float(np.abs(self.problem.rows.scores(pull)).max())
         if not np.isfinite(C * reach):
             raise RangeError
-        count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
-        return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]
+        count = np.log(max(C * reach / WARM_START_START, 1.0)) / np.log(WARM_START_RATIO)
+        return [C / WARM_START_RATIO**step for step in range(int(count), 0, -1)]
 
     def _at(self, W: Array) -> _Point:
         return self.problem.evaluate(W, self.exact)
@@ -319,7 +321,7 @@ class _Descent:
         kept = FORGET * self.stretch if np.isfinite(self.stretch) else 0.0
         for _ in range(MAX_PRODUCTS):
             self.preconditioner.used += 1
-            Hd = C * self.problem.curve(d, point)
+            Hd = C * self.problem.hessian_dot(d, point)
             Hd[:-1] += d[:-1]
             t = rz / max(float((d * Hd).sum()), np.finfo(float).tiny)
             kept = max(kept, t)  # 1 / t lies within the spectrum of the preconditioned system
