@@ -34,7 +34,7 @@ CURVATURE_BYTES = 512 << 20  # classes are solved together as long as what they 
 ROW_BYTES = 100  # that a row takes for each class that is solved: margins, slack, the change of the line search
 OBJECTIVE_GAP = 1e-7  # relative: what a solution may lie above the optimum
 WARM_START_RATIO = 10.0  # between the values of C that lead up to the first one asked for
-WARM_START_START = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
+WARM_START_FROM = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
 WARM_START_GAP = 0.1  # relative: how far from the optimum they may stay
 ROUNDING_GAP = 1e-13  # relative: an expected gain below this cannot be told from rounding
 # A larger C, times the sum of all squared entries (which no eigenvalue of the products exceeds), is not solved with
@@ -121,7 +121,30 @@ def _join(solutions: tuple[Solution, ...]) -> Solution:
 
 
 class _Descent:
-    """Newton's method on the classes of one problem together."""
+    """Newton's method with an exact line search, on the classes of one problem together.
+
+    `run` calls `_solve` for each C, ascending, after those of `_warm_start_path`. A step is `_evaluate`, `_newton_step`
+    and `_move`; a class that is done leaves the step that the others still take.
+
+    Attributes
+    ----------
+    W : ndarray of shape (p, k)
+        Weights of the moment.
+    margins : ndarray of shape (n, k)
+        s_i w.x_i, kept up to date with `W`.
+    shared : Curvature
+        The system in which all rows are active; classes share it.
+    curvatures : list of Curvature
+        The system of each class.
+    iterative : bool
+        Whether conjugate gradients still pay; after they have failed once, systems are factorised.
+    gradient_bound : ndarray of shape (k,)
+        Norm of the gradient, over C, at which liblinear would stop.
+
+    References
+    ----------
+    Keerthi, DeCoste: A modified finite Newton method for fast solution of large scale linear SVMs. JMLR 6, 2005.
+    """
 
     def __init__(self, problem: HingeProblem, shared: Curvature, tol: float, max_iter: int) -> None:
         self.problem, self.max_iter = problem, max_iter
@@ -152,7 +175,7 @@ class _Descent:
         reach = 2.0 * np.abs(self.problem.rows.scores(self.pull)).max()
         if not np.isfinite(C * reach):
             raise RangeError
-        count = np.log(max(C * reach / WARM_START_START, 1.0)) / np.log(WARM_START_RATIO)
+        count = np.log(max(C * reach / WARM_START_FROM, 1.0)) / np.log(WARM_START_RATIO)
         return [C / WARM_START_RATIO**step for step in range(int(count), 0, -1)]
 
     def _solve(self, C: float, gap: float) -> Solution:
