@@ -28,7 +28,7 @@ import numpy as np
 from cnncodes import CodesFile, ImageSet, extract, load_backbone
 from cnncodes.probes.intervals import wilson_interval
 from cnncodes.probes.probe import CodeScaler, make_probe, winner
-from cnncodes.solvers.classifiers import fit_path
+from cnncodes.solvers.path import fit_path
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 SPLITS = {"train": "train", "test": "t10k"}  # our name: prefix of the files

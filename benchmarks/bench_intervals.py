@@ -30,7 +30,7 @@ from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.probe import LOSSES, SCALINGS, winner
 from cnncodes.probes.scores import nested_predictions, score
 from cnncodes.probes.search import C_GRID, fit_probe
-from cnncodes.solvers.classifiers import fit_path
+from cnncodes.solvers.path import fit_path
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")
 BINS = 15  # of the expected calibration error (Guo et al. 2017)

@@ -47,7 +47,8 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.models.fit import fit
 from cnncodes.probes.out_of_core import fit_large_probe
 from cnncodes.probes.search import search_tol
-from cnncodes.solvers.classifiers import DenseLinearSVC, fit_path
+from cnncodes.solvers.classifiers import DenseLinearSVC
+from cnncodes.solvers.path import fit_path
 
 CS = np.logspace(-6, 5, 45)
 FOLDS = 5

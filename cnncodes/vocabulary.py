@@ -5,7 +5,7 @@ What stands behind a name (a function, a class) lies in the room that it belongs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "SCALINGS",
     "SPLITS",
     "VIEWS",
+    "as_names",
     "explained",
     "middle_axis",
     "split_of",
@@ -74,6 +75,17 @@ SPLITS = {  # how folders and tables may call each
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+
+
+def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one name or several, as the options for layers take them, as several.
+
+    Examples
+    --------
+    >>> as_names("layer3"), as_names(["layer3", "penultimate"])
+    (('layer3',), ('layer3', 'penultimate'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def explained(table: Mapping[str, str]) -> str:

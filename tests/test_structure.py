@@ -182,6 +182,16 @@ def test_a_room_says_what_it_is_for_and_imports_nothing():
         assert len(TREES[room].body) == 1, room
 
 
+def test_solvers_import_nothing_of_ours_but_errors():
+    others = {
+        other.module
+        for module in SOURCES
+        if room_of(module) == "solvers"
+        for other in imports_of(TREES[module], set(SOURCES))
+    }
+    assert {module for module in others if room_of(module) != "solvers"} == {"errors"}
+
+
 def test_package_itself_imports_nothing_of_ours():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     assert not [one for one in imports_of(tree, set(SOURCES)) if not one.type_only]

@@ -18,6 +18,7 @@ from cnncodes.codes.columns import StoredArray, slice_of
 from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, ImageTable, checksum, open_columns
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
+from cnncodes.vocabulary import as_names
 
 __all__ = ["CodesFile"]
 
@@ -224,7 +225,7 @@ class CodesFile:
         CodesFileError
             No such layer; or a row is pending, failed or damaged.
         """
-        names = [layers] if isinstance(layers, str) else list(layers)
+        names = as_names(layers)
         rows = self.rows(labelled=False) if rows is None else np.asarray(rows)
         widths = [self.n_features(name) for name in names]
         out = np.empty((len(rows), *self.views, sum(widths)), np.float32)

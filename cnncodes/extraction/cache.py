@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import CodesFileError, DecodeError, ImagesError
+from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.prepare import copy_rows
 from cnncodes.extraction.settings import (
@@ -29,6 +28,7 @@ from cnncodes.extraction.settings import (
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.backbone import default_settings
+from cnncodes.system.files import waiting_lock
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
 __all__ = ["cached_codes"]
@@ -67,7 +67,7 @@ def cached_codes(
     """
     settings = _explicit(settings)
     digests = [_digest(images, row) for row in range(len(images))]
-    with _one_at_a_time(cache):
+    with waiting_lock(cache):
         if not _has(cache, digests, layers, settings):
             _extend(cache, images, digests, layers, settings, workers)
     with CodesFile.open(cache) as file:
@@ -167,20 +167,3 @@ def _digest(images: ImageSet, row: int) -> bytes:
         return read_source(images, row)[1].tobytes()
     except DecodeError as error:
         raise ImagesError(f"{images.ids[row]}: {error}; leave this image out") from error
-
-
-@contextlib.contextmanager
-def _one_at_a_time(cache: Path) -> Iterator[None]:
-    """Wait for other processes that extend the same cache (the lock file beside it stays, empty)."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        lock = cache.with_name(f".{cache.name}.lock").open("a")
-    except OSError as error:
-        raise CodesFileError(f"{cache}: cannot be written ({error.strerror}); choose another place") from error
-    with lock as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -14,7 +14,7 @@ from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network
 from cnncodes.system.process import inference_settings
-from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
+from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING, as_names
 
 __all__ = [
     "Settings",
@@ -81,8 +81,7 @@ class Settings:
     allow_partial: bool | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, str):
-            object.__setattr__(self, "layers", (self.layers,))
+        object.__setattr__(self, "layers", self.layers and as_names(self.layers))
 
 
 def provenance_of(path: Path) -> Provenance | None:

@@ -116,7 +116,7 @@ def verify(
         if images is None:
             return verification
         image_set = load_images(images)
-        row_of = {name: row for row, name in enumerate(image_set.ids)}
+        row_of = image_set.row_of
         done = np.setdiff1d(file.rows(labelled=False), damaged)
         given = np.array([name in row_of for name in file.ids[done].tolist()], bool)
         if len(done) and not given.any():

@@ -1,1 +1,5 @@
-"""Images and what is known about them: found, labelled, decoded to RGB pixels."""
+"""Images and what is known about them: found, labelled, decoded to RGB pixels.
+
+`loading` takes whatever a user gives and asks `folders`, `manifests` or `arrays`, which find `files` and read `labels`;
+all of them return one `image_set`. Its files are turned into pixels by `decoding`; `sheet` draws many small ones.
+"""

@@ -72,6 +72,11 @@ class ImageSet:
         """The distinct labels, sorted."""
         return sorted(set(self.labels or []) - {""})
 
+    @property
+    def row_of(self) -> dict[str, int]:
+        """The row of each id."""
+        return {name: row for row, name in enumerate(self.ids)}
+
     def take(self, rows: Sequence[int]) -> ImageSet:
         """Return the images of some rows, in that order."""
 

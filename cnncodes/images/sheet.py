@@ -68,7 +68,7 @@ def draw_sheet(images: ImageSet, ids: Sequence[str], side: int, progress: Progre
     ImagesError
         None of the ids is among the images.
     """
-    row_of = {name: row for row, name in enumerate(images.ids)}
+    row_of = images.row_of
     here = [name for name in dict.fromkeys(ids) if name in row_of]
     if ids and not here:
         raise ImagesError(

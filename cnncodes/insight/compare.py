@@ -19,7 +19,7 @@ from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score_shares
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, as_names
 
 __all__ = ["compare"]
 
@@ -89,7 +89,7 @@ def compare(
     with ExitStack() as opened:
         every = [opened.enter_context(TrainingData.open(one)) for one in _distinct(files)]
         y, groups, notes = _shared(every, guard=guard)
-        names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+        names = list(dict.fromkeys(as_names(layers)))
         plan = _plan(every, names, clfs, scales)
         repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
         options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}

@@ -10,6 +10,7 @@ from scipy.stats import t
 from cnncodes.insight.comparison import Comparison
 from cnncodes.insight.learning_curve import LearningCurve
 from cnncodes.insight.pretrained_head import PretrainedHead
+from cnncodes.neighbours.nearest import unit_rows
 
 __all__ = [
     "TOP",
@@ -123,7 +124,7 @@ def of_spread(codes: np.ndarray, head: PretrainedHead) -> Evidence:
 
 def mean_cosine(codes: np.ndarray) -> float:
     """Return the mean over all pairs, without making them: the squared length of a sum holds them all."""
-    unit = codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit = unit_rows(codes)
     n = len(unit)
     return float((np.linalg.norm(unit.sum(axis=0, dtype=np.float64)) ** 2 - n) / max(1, n * (n - 1)))
 

@@ -24,7 +24,7 @@ from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.probes.search import Search, fit_chosen, grid_of
 from cnncodes.solvers.device import computing_on
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, as_names
 
 __all__ = ["fit"]
 
@@ -110,7 +110,7 @@ def fit(
     83.3 % (62.0 to 93.9 %)
     """
     started = time.perf_counter()
-    names = _names(layers)
+    names = list(as_names(layers))
     if not names or len(set(names)) < len(names):
         raise SettingError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
@@ -246,7 +246,3 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
         provenance=file.provenance.with_shard(None),
         trained_on=digests_of(file.sha256[train]),
     )
-
-
-def _names(layers: str | Sequence[str]) -> list[str]:
-    return [layers] if isinstance(layers, str) else list(layers)

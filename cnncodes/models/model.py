@@ -20,6 +20,7 @@ from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.models.prediction import Prediction
 from cnncodes.models.scores import Scores
+from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.probes.probe import CLASSIFIERS, winner
@@ -86,7 +87,7 @@ class ProbeModel:
         """Return codes as the classifier takes them: `X` of shape (n, n_features), scaled, in float64."""
         X = np.asarray(X, np.float64)
         if self.scale == "l2":
-            X = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(float).tiny)
+            X = unit_rows(X)
         return (X - self.mean) / self.deviation
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.models.scores import Scores
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.probes.probe import CLASSIFIERS, SCALINGS
-from cnncodes.system.files import refuse_foreign, sync_folder
+from cnncodes.system.files import refuse_foreign, replacing
 
 __all__ = [
     "ARRAYS",
@@ -89,24 +89,20 @@ def write_model(
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
     # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
     arrays = {name: np.ascontiguousarray(array, "<f8") for name, array in arrays.items()}
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         header["checksum"] = _checksum(header, arrays)
         data = save(arrays, metadata={FORMAT: json.dumps(header, ensure_ascii=False)})
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if not same_model((fields, arrays), read_model(partial)):
-            raise ModelFileError(f"{target}: what was written does not read back as it is; nothing was saved")
-        os.replace(partial, target)
-        sync_folder(target.parent)
+        with replacing(target, error_type=ModelFileError) as partial:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if not same_model((fields, arrays), read_model(partial)):
+                raise ModelFileError(f"{target}: what was written does not read back as it is; nothing was saved")
     except OSError as error:
         raise ModelFileError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from error
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{target}: holds what JSON cannot ({error}); nothing was saved") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -176,16 +176,16 @@ def _same_bytes(digests: np.ndarray) -> np.ndarray:
 def _located(file: CodesFile, rows: np.ndarray, images: Any) -> tuple[ImageSet, np.ndarray]:
     """Return the images of rows, and which of them are not among those given: they cannot be read."""
     given = load_images(images)
-    at = {name: row for row, name in enumerate(given.ids)}
+    row_of = given.row_of
     names = file.ids[rows].tolist()
-    absent = np.array([name not in at for name in names])
+    absent = np.array([name not in row_of for name in names])
     if absent.all():
         raise ImagesError(
             f"{images}: {len(names)} of the {len(rows)} images of {file.path} are not there, the first is "
             f"{names[0]!r}; give the folder or table that it was made from"
         )
-    sources = [given.sources[at[name]] if name in at else Path() for name in names]
-    failures = given.failures | {name: "not among the images given" for name in names if name not in at}
+    sources = [given.sources[row_of[name]] if name in row_of else Path() for name in names]
+    failures = given.failures | {name: "not among the images given" for name in names if name not in row_of}
     return ImageSet(names, sources, failures=failures), absent
 
 

@@ -11,7 +11,6 @@ __all__ = ["nearest_rows", "standardised", "unit_rows", "whitened"]
 BLOCK = 32_000_000  # distances held at once: 128 MB
 RIDGE = 2.0  # added to each variance: this times the mean variance times n_features / n_samples
 MAX_FEATURES = 4096  # with as many images, the eigenvectors of more take longer than the search
-TINY = np.finfo(np.float32).tiny
 
 
 def unit_rows(X: np.ndarray) -> np.ndarray:
@@ -30,7 +29,7 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
-    return X / np.maximum(np.linalg.norm(X, axis=-1, keepdims=True), TINY)
+    return X / np.maximum(np.linalg.norm(X, axis=-1, keepdims=True), np.finfo(X.dtype).tiny)
 
 
 def standardised(X: np.ndarray) -> np.ndarray:
@@ -92,7 +91,7 @@ def _along_directions(Z: np.ndarray) -> np.ndarray:
     else:
         variances, coordinates = np.linalg.eigh((Z.T @ Z).astype(np.float64) / n)
         scale = np.ones(d)
-    ridge = RIDGE * variances.sum() / n + TINY
+    ridge = RIDGE * variances.sum() / n + np.finfo(np.float32).tiny
     coordinates = (coordinates * (scale / np.sqrt(np.maximum(variances, 0) + ridge))).astype(np.float32)
     return coordinates if n < d else Z @ coordinates
 

@@ -13,6 +13,7 @@ from cnncodes.errors import CodesFileError, ImagesError
 from cnncodes.extraction.in_memory import compute_codes
 from cnncodes.images.image_set import ImageSource
 from cnncodes.images.loading import load_images
+from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.vocabulary import CODES_FILE, PENULTIMATE
 
 __all__ = ["Neighbour", "nearest_codes", "similar"]
@@ -120,7 +121,7 @@ def nearest_codes(file: CodesFile, code: np.ndarray, k: int, layer: str) -> tupl
     rows = file.rows(labelled=False)
     if not len(rows):
         raise CodesFileError(f"{file.path}: no image has codes yet; run the same `cnncodes extract` again to finish it")
-    direction = _unit(code.astype(np.float64))
+    direction = unit_rows(code.astype(np.float64))
     near = np.empty(len(rows), np.float32)
     step = max(1, BLOCK_BYTES // (4 * file.n_features(layer) * max((1, *file.views))))
     for start in range(0, len(rows), step):
@@ -128,11 +129,6 @@ def nearest_codes(file: CodesFile, code: np.ndarray, k: int, layer: str) -> tupl
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
         near[start : start + step] = block @ direction.astype(np.float32) / np.maximum(lengths, TINY)
     candidates = rows[np.argsort(-near, kind="stable")[: MORE * k]]  # float32 may have the order of neighbours wrong
-    similarities = _unit(averaged(file.codes(layer, candidates)).astype(np.float64)) @ direction
+    similarities = unit_rows(averaged(file.codes(layer, candidates)).astype(np.float64)) @ direction
     best = np.argsort(-similarities, kind="stable")[:k]
     return candidates[best], similarities[best]
-
-
-def _unit(codes: np.ndarray) -> np.ndarray:
-    """Return codes at length 1; those of length 0 stay so."""
-    return codes / np.maximum(np.linalg.norm(codes, axis=-1, keepdims=True), TINY)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cnncodes.neighbours.nearest import unit_rows
+
 __all__ = ["MAX_REFERENCE", "cosine_to_nearest", "learn_familiarity", "novelty"]
 
 MAX_REFERENCE = 1000  # cosines of training codes that are kept: novelty is then known to 0.001
@@ -29,11 +31,7 @@ def cosine_to_nearest(X: np.ndarray, means: np.ndarray) -> np.ndarray:
         Between -1 and 1; 0 for a code in the middle itself.
     """
     middle = means.mean(axis=0)
-    return (_directions(X - middle) @ _directions(means - middle).T).max(axis=1).clip(-1, 1)
-
-
-def _directions(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(float).tiny)
+    return (unit_rows(X - middle) @ unit_rows(means - middle).T).max(axis=1).clip(-1, 1)
 
 
 def learn_familiarity(

@@ -14,8 +14,8 @@ from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError
 from cnncodes.probes.probe import LOSSES, SCALINGS, make_probe
 from cnncodes.probes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
-from cnncodes.solvers.classifiers import fit_in_passes, fit_path
 from cnncodes.solvers.hinge import CURVATURE_BYTES, ROW_BYTES, SHARED_MATRICES
+from cnncodes.solvers.path import fit_in_passes, fit_path
 from cnncodes.system.memory import available_memory, resident_memory
 
 __all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits", "stratified_sample"]

@@ -18,7 +18,7 @@ from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import brier_score, fit_temperature
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
-from cnncodes.solvers.classifiers import fit_path
+from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import few_threads
 from cnncodes.vocabulary import AUTO
 

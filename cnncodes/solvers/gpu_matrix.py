@@ -68,7 +68,7 @@ class DeviceRows(Rows):
             out += self._rows(block, R.dtype).T @ self._there(R[block])
         return out.cpu().numpy()
 
-    def curve(self, V: Array, weights: NDArray) -> Array:
+    def hessian_dot(self, V: Array, weights: NDArray) -> Array:
         dtype = np.dtype(np.float32 if self.single else np.float64)
         there = self._there(V.astype(dtype))
         out = torch.zeros(V.shape, dtype=torch.float64, device=self.device)

@@ -33,9 +33,9 @@ Array = NDArray[np.float64]
 CURVATURE_BYTES = 512 << 20  # classes are solved together as long as what they take fits in here
 ROW_BYTES = 100  # that a row takes for each class that is solved: margins, slack, the change of the line search
 OBJECTIVE_GAP = 1e-7  # relative: what a solution may lie above the optimum
-LADDER_RATIO = 10.0  # between the values of C that lead up to the first one asked for
-LADDER_START = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
-LADDER_GAP = 0.1  # relative: how far from the optimum they may stay
+WARM_START_RATIO = 10.0  # between the values of C that lead up to the first one asked for
+WARM_START_FROM = 1e4  # times the C at which margins first reach 1; from 0, Newton's method reaches it in few steps
+WARM_START_GAP = 0.1  # relative: how far from the optimum they may stay
 ROUNDING_GAP = 1e-13  # relative: an expected gain below this cannot be told from rounding
 # A larger C, times the sum of all squared entries (which no eigenvalue of the products exceeds), is not solved with
 # products in float32, whose rounding outweighs the penalty: for 10,000 codes it took 33 steps instead of 1 at C = 560.
@@ -121,7 +121,30 @@ def _join(solutions: tuple[Solution, ...]) -> Solution:
 
 
 class _Descent:
-    """Newton's method on the classes of one problem together."""
+    """Newton's method with an exact line search, on the classes of one problem together.
+
+    `run` calls `_solve` for each C, ascending, after those of `_warm_start_path`. A step is `_evaluate`, `_newton_step`
+    and `_move`; a class that is done leaves the step that the others still take.
+
+    Attributes
+    ----------
+    W : ndarray of shape (p, k)
+        Weights of the moment.
+    margins : ndarray of shape (n, k)
+        s_i w.x_i, kept up to date with `W`.
+    shared : Curvature
+        The system in which all rows are active; classes share it.
+    curvatures : list of Curvature
+        The system of each class.
+    iterative : bool
+        Whether conjugate gradients still pay; after they have failed once, systems are factorised.
+    gradient_bound : ndarray of shape (k,)
+        Norm of the gradient, over C, at which liblinear would stop.
+
+    References
+    ----------
+    Keerthi, DeCoste: A modified finite Newton method for fast solution of large scale linear SVMs. JMLR 6, 2005.
+    """
 
     def __init__(self, problem: HingeProblem, shared: Curvature, tol: float, max_iter: int) -> None:
         self.problem, self.max_iter = problem, max_iter
@@ -141,19 +164,19 @@ class _Descent:
         self.gradient_bound = 2.0 * tol * problem.balance() * np.linalg.norm(self.pull, axis=0)
 
     def run(self, Cs: list[float]) -> list[Solution]:
-        for C in self._ladder(Cs[0]):
-            self._solve(C, LADDER_GAP)
+        for C in self._warm_start_path(Cs[0]):
+            self._solve(C, WARM_START_GAP)
         return [self._solve(C, OBJECTIVE_GAP) for C in Cs]
 
-    def _ladder(self, C: float) -> list[float]:
+    def _warm_start_path(self, C: float) -> list[float]:
         """Return smaller values of C, ascending: from w = 0 straight to a large C the active set changes too often."""
         if self.problem.start is not None:
             return []
         reach = 2.0 * np.abs(self.problem.rows.scores(self.pull)).max()
         if not np.isfinite(C * reach):
             raise RangeError
-        count = np.log(max(C * reach / LADDER_START, 1.0)) / np.log(LADDER_RATIO)
-        return [C / LADDER_RATIO**rung for rung in range(int(count), 0, -1)]
+        count = np.log(max(C * reach / WARM_START_FROM, 1.0)) / np.log(WARM_START_RATIO)
+        return [C / WARM_START_RATIO**step for step in range(int(count), 0, -1)]
 
     def _solve(self, C: float, gap: float) -> Solution:
         problem = self.problem
@@ -239,7 +262,7 @@ class _Descent:
         d, rz = z, (r * z).sum(axis=0)
         start = rz.copy()
         for _ in range(3 * self.expected):
-            Hd = d + 2.0 * C * rows.curve(d, active)
+            Hd = d + 2.0 * C * rows.hessian_dot(d, active)
             step = rz / np.maximum((d * Hd).sum(axis=0), np.finfo(float).tiny)
             v, r = v + step * d, r - step * Hd
             z = lapack.dpotrs(factor, r, lower=0)[0]

@@ -93,7 +93,7 @@ class Rows:
             out[self.d] = self.bias * R.sum(axis=0)
         return out
 
-    def curve(self, V: Array, weights: NDArray) -> Array:
+    def hessian_dot(self, V: Array, weights: NDArray) -> Array:
         """Return X^T (weights * (X V)), in float32 where `single` products do; V is (p, k)."""
         dtype = np.dtype(np.float32 if self.single else np.float64)
         V, weights = V.astype(dtype), weights.astype(dtype)

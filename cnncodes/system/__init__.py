@@ -1,1 +1,6 @@
-"""What is asked of the machine: files, memory, the process, libraries that may be missing, shipped files."""
+"""What is asked of the machine.
+
+`files` locks files and replaces them whole; `memory` tells how much is left; `process` sets, and sets back, what a
+network needs of its process; `optional` imports libraries that may be missing; `shipped` finds the files that come with
+the package.
+"""

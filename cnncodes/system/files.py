@@ -10,36 +10,67 @@ from typing import IO, Any
 
 from cnncodes.errors import CnnCodesError, CodesFileError
 
-__all__ = ["head_of", "refuse_foreign", "replacing", "sync_folder", "writer_lock", "writing_text"]
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks, and does not replace a file that is open anyway
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["head_of", "refuse_foreign", "replacing", "waiting_lock", "writer_lock", "writing_text"]
 
 HEAD_BYTES = 1 << 16
 
 
 @contextlib.contextmanager
-def writer_lock(path: Path) -> Iterator[None]:
+def writer_lock(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -> Iterator[None]:
     """Hold the one writer's place at `path`; it is given back when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        A file that exists.
+    error_type : type, default=CodesFileError
+        What is raised.
 
     Raises
     ------
-    CodesFileError
-        Somebody else holds it.
+    CnnCodesError
+        Another process holds the place, or the file cannot be opened.
     """
-    try:
-        import fcntl
-    except ImportError:  # no such lock on Windows, where an open file cannot be replaced anyway
+    if fcntl is None:
         yield
         return
     try:
         handle = path.open("rb")
     except OSError as error:
-        raise CodesFileError(f"{path}: cannot be opened ({error.strerror})") from error
+        raise error_type(f"{path}: cannot be opened ({error.strerror})") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise CodesFileError(_held(path)) from error
+            raise error_type(_held(path)) from error
         if not os.path.samestat(os.fstat(handle.fileno()), path.stat()):  # another one has just been put in its place
-            raise CodesFileError(_held(path))
+            raise error_type(_held(path))
+        yield
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Wait for other processes that hold this lock of `path`, and hold it; an empty lock file beside it stays.
+
+    Raises
+    ------
+    CodesFileError
+        The lock file cannot be written.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        handle = path.with_name(f".{path.name}.lock").open("a")
+    except OSError as error:
+        raise CodesFileError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
@@ -113,7 +144,10 @@ def writing_text(path: Path) -> Iterator[IO[str]]:
     """
     partial = path
     try:
-        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        with (
+            replacing(path, error_type=CnnCodesError) as partial,
+            partial.open("w", encoding="utf-8", newline="") as stream,
+        ):
             yield stream
             stream.flush()
     except OSError as error:
@@ -123,10 +157,22 @@ def writing_text(path: Path) -> Iterator[IO[str]]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -> Iterator[Path]:
     """Give a path beside `path` for a new file, and put that in its place at the end, unless there is an error.
 
-    Nobody may be writing to the old file; and where there was none, nobody else may have made one in the meantime.
+    Parameters
+    ----------
+    path : Path
+        Nobody may be writing to a file that is there; where none is, nobody else may make one in the meantime.
+    error_type : type, default=CodesFileError
+        What is raised for either.
+
+    Raises
+    ------
+    CnnCodesError
+        Another process writes to the file.
+    OSError
+        The system refuses.
     """
     stem = f".{path.name}."
     for left in path.parent.iterdir():  # by processes that were killed
@@ -135,14 +181,14 @@ def replacing(path: Path) -> Iterator[Path]:
             left.unlink(missing_ok=True)
     partial = path.with_name(f"{stem}{os.getpid()}.partial")
     existed = path.exists()
-    with writer_lock(path) if existed else contextlib.nullcontext():
+    with writer_lock(path, error_type=error_type) if existed else contextlib.nullcontext():
         try:
             yield partial
             with _folder_lock(path.parent):
                 if path.exists() and not existed:
-                    raise CodesFileError(_held(path))
+                    raise error_type(_held(path))
                 os.replace(partial, path)
-            sync_folder(path.parent)
+            _sync_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -151,15 +197,14 @@ def replacing(path: Path) -> Iterator[Path]:
 def _folder_lock(folder: Path) -> Iterator[None]:
     """Let no other process of ours rename in this folder; wait for one that does."""
     try:
-        import fcntl
-
         handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    except OSError:
         yield
         return
     try:
         with contextlib.suppress(OSError):  # not every file system locks folders
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
@@ -190,7 +235,7 @@ def _lock_holder(path: Path) -> str:
     return "another process"
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):  # not every file system lets a folder be synced
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -19,7 +19,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from cnncodes.solvers import hinge as newton
 from cnncodes.solvers import matrix as rows
 from cnncodes.solvers import newton_system as curvature
-from cnncodes.solvers.classifiers import DenseLinearSVC, DenseLogisticRegression, fit_in_passes, fit_path
+from cnncodes.solvers.classifiers import DenseLinearSVC, DenseLogisticRegression
+from cnncodes.solvers.path import fit_in_passes, fit_path
 from cnncodes.solvers.row_space import RowSpace
 
 
@@ -156,7 +157,7 @@ def test_reduction_to_the_span_of_the_rows_loses_nothing(columns, bias):
 def test_reduced_and_direct_solutions_agree(monkeypatch):
     X, y = codes(60, 300, 3)
     reduced = [DenseLinearSVC(C=C).fit(X, y) for C in (1e-4, 1.0, 1e4)]
-    monkeypatch.setattr("cnncodes.solvers.classifiers.worth_reducing", lambda n, d: False)
+    monkeypatch.setattr("cnncodes.solvers.path.worth_reducing", lambda n, d: False)
     for model in reduced:
         direct = clone(model).fit(X, y)
         np.testing.assert_allclose(model.coef_, direct.coef_, rtol=1e-4, atol=1e-6 * np.abs(direct.coef_).max())

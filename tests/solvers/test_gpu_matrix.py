@@ -15,10 +15,11 @@ from sklearn.svm import LinearSVC
 import cnncodes.solvers.device
 import cnncodes.solvers.gpu_matrix
 from cnncodes.errors import DeviceError
-from cnncodes.solvers.classifiers import DenseLinearSVC, fit_in_passes, fit_path
+from cnncodes.solvers.classifiers import DenseLinearSVC
 from cnncodes.solvers.device import computing_on, rows_of
 from cnncodes.solvers.gpu_matrix import DeviceRows
 from cnncodes.solvers.matrix import Rows
+from cnncodes.solvers.path import fit_in_passes, fit_path
 
 X, Y = load_digits(return_X_y=True)
 X = (X - X.mean(axis=0)) / 8
@@ -55,7 +56,7 @@ def test_products_are_those_of_numpy(device: str, dtype: type, stored: Any) -> N
     close = {"rtol": 1e-5, "atol": 1e-2} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-9}
     np.testing.assert_allclose(ours.scores(W), exact @ W, rtol=1e-10)
     np.testing.assert_allclose(ours.pull(R), exact.T @ R, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(ours.curve(W, weights), exact.T @ (weights * (exact @ W)), **close)
+    np.testing.assert_allclose(ours.hessian_dot(W, weights), exact.T @ (weights * (exact @ W)), **close)
     gram, index = np.zeros((65, 65)), rng.choice(len(X), 700, replace=False)
     ours.add_gram(gram, index, weights[:700, 0], -1.0)
     expected = -(exact[index].T * weights[:700, 0]) @ exact[index]

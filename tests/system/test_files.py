@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from safetensors.numpy import save_file
 
 from cnncodes import ProbeModel, extract, fit, merge, report
 from cnncodes.cli.main import main
-from cnncodes.errors import CnnCodesError, CodesFileError
-from cnncodes.system.files import refuse_foreign
+from cnncodes.errors import CnnCodesError, CodesFileError, ModelFileError
+from cnncodes.system.files import refuse_foreign, replacing, waiting_lock, writer_lock, writing_text
 
 
 def run(*words: object, code: int = 0) -> Result:
@@ -207,3 +208,78 @@ def test_folders_pipes_and_links_to_inputs_are_no_place(tmp_path: Path) -> None:
     check("link", tmp_path / "nothing", np.zeros(3), None)
     check("dangling")
     check("new")
+
+
+def replace(path: Path, error_type: type[CnnCodesError], meanwhile: Callable[[], object] = lambda: None) -> None:
+    with replacing(path, error_type=error_type) as partial:
+        partial.write_text("ours")
+        meanwhile()
+
+
+@pytest.mark.parametrize("kind", [CodesFileError, ModelFileError, CnnCodesError])
+def test_a_file_that_somebody_writes_is_not_replaced_and_the_error_is_of_its_kind(tmp_path: Path, kind) -> None:
+    path = tmp_path / "file"
+    path.write_text("theirs")
+    with writer_lock(path), pytest.raises(kind, match="is writing to it") as caught:
+        replace(path, kind)
+    assert type(caught.value) is kind
+    assert path.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_appears_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(ModelFileError, match="is writing to it"):
+        replace(path, ModelFileError, lambda: path.write_text("theirs"))
+    assert path.read_text() == "theirs"
+
+
+def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        replace(path, CodesFileError, lambda: 1 / 0)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    replace(path, CodesFileError)
+    assert path.read_text() == "ours"
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".file.999999999.partial").write_text("half")  # no system has so many processes
+    (tmp_path / f".file.{os.getpid()}0.partial.txt").write_text("a user's")
+    with replacing(tmp_path / "file") as partial:
+        partial.write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".file.{os.getpid()}0.partial.txt", "file"]
+
+
+def test_a_table_and_a_model_of_somebody_who_writes_them_name_their_own_error(there: Path) -> None:
+    table = there / "table.csv"
+    table.write_text("theirs")
+    with writer_lock(table), pytest.raises(CnnCodesError) as caught:
+        writing_text(table).__enter__()
+    assert type(caught.value) is CnnCodesError
+    model = ProbeModel.load(there / "model.safetensors")
+    with writer_lock(there / "model.safetensors"), pytest.raises(ModelFileError, match="is writing to it"):
+        model.save(there / "model.safetensors")
+
+
+def test_a_waiting_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    events: list[str] = []
+    inside, first_is_in = threading.Event(), threading.Event()
+
+    def second() -> None:
+        first_is_in.wait()
+        with waiting_lock(tmp_path / "cache.h5"):
+            events.append("second")
+        inside.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with waiting_lock(tmp_path / "cache.h5"):
+        first_is_in.set()
+        assert not inside.wait(0.2)
+        events.append("first")
+    thread.join()
+    assert events == ["first", "second"]
+    assert [path.name for path in tmp_path.iterdir()] == [".cache.h5.lock"]
