@@ -142,10 +142,11 @@ def _extend(
                 CodesWriter.create(cache, table, description, fill=lambda new: copy_rows(old, new, same))
     with CodesWriter(cache) as file:
         known = _rows_by_digest(file)
-        here: dict[int, Any] = {known[digest]: source for digest, source in sources.items()}
+        here = {known[digest]: source for digest, source in sources.items()}
         todo, missing = file.todo()
         network.restrict(missing)
-        every = ImageSet(ids=file.ids.tolist(), sources=[here.get(row) for row in range(file.n)])
+        wanted: list[Any] = [here.get(row) for row in range(file.n)]
+        every = ImageSet(ids=file.ids.tolist(), sources=wanted)
         fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers=workers)
 
 

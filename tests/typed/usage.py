@@ -147,11 +147,12 @@ def estimators() -> None:
     assert_type(transformer.transform(["a.png", Path("b.png")]), np.ndarray)
     assert_type(transformer.get_feature_names_out(), np.ndarray)
     classifier = CNNCodesClassifier(layer="layer3", C=0.1, class_weight={"rose": 2.0})
-    assert_type(classifier.fit(found.sources, ["rose", "tulip"]), CNNCodesClassifier)
-    assert_type(classifier.fit(np.zeros((2, 28, 28), np.uint8), np.array([0, 1])), CNNCodesClassifier)
+    labels = ["rose", "tulip"]
+    assert_type(classifier.fit(found.sources, labels), CNNCodesClassifier)
+    assert_type(classifier.fit(np.zeros((2, 28, 28), np.uint8), np.arange(2)), CNNCodesClassifier)
     assert_type(classifier.predict(found), np.ndarray)
     assert_type(classifier.predict_proba(found.sources), np.ndarray)
-    assert_type(classifier.score(found.sources, ["rose", "tulip"]), float)
+    assert_type(classifier.score(found.sources, labels), float)
 
 
 def build() -> nn.Module:
