@@ -25,9 +25,10 @@ import numpy as np
 from bench_fashion_mnist import describe_machine
 from threadpoolctl import threadpool_limits
 
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.extraction.reuse import copy_rows
+from cnncodes.extraction.prepare import copy_rows
 from cnncodes.insight.advise import advise
 from cnncodes.probes.probe import decide, winner
 from cnncodes.probes.search import fit_probe
@@ -47,7 +48,7 @@ def make_file(source: Path, rows: np.ndarray, path: Path) -> None:
     with CodesFile.open(source) as old:
         table = ImageTable([old.table.ids[row] for row in rows], old.labels[rows].tolist())
         twins = dict(enumerate(rows.tolist()))
-        CodesWriter.create(path, table, old.description, fill=lambda new: copy_rows(old, new, twins))
+        CodesWriter.create(path, table, old.provenance, fill=lambda new: copy_rows(old, new, twins))
 
 
 def test_accuracy(path: Path, rows: np.ndarray, layers: list[str], C: float | str) -> float:

@@ -35,7 +35,7 @@ from cnncodes.neighbours.duplicates import NEIGHBOURS, find_duplicates
 from cnncodes.neighbours.nearest import nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import difference, read_thumbnails
 from cnncodes.probes.calibration import softmax
-from cnncodes.probes.search import AUTO
+from cnncodes.vocabulary import AUTO
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")
 TILE = 64

@@ -117,7 +117,7 @@ def assert_parity(path: Path, images: np.ndarray, resize: str) -> float:
         expected = network.features(preset(pixels)).mean((2, 3)).numpy()
     with CodesFile.open(path) as file:
         found = file.codes("penultimate", np.arange(len(images)))
-        precision = file.description["precision"]
+        precision = file.provenance.precision
     error = float((np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)).max())
     if error > PARITY[precision]:
         raise SystemExit(f"the codes differ from plain torchvision's: relative error {error:.2g} in {precision}")

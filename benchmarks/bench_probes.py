@@ -41,7 +41,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from cnncodes import load_codes
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.models.fit import fit
 from cnncodes.probes.out_of_core import fit_large_probe

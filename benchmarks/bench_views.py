@@ -23,10 +23,10 @@ from bench_intervals import draw_rows
 
 from cnncodes import CodesFile, extract
 from cnncodes.codes.views import averaged
-from cnncodes.images.views import NO_VIEWS, VIEWS
 from cnncodes.probes.probe import decide, winner
 from cnncodes.probes.search import fit_probe
 from cnncodes.runtime.precision import lowest_cosine
+from cnncodes.vocabulary import NO_VIEWS, VIEWS
 
 LAYERS = ("layer3", "penultimate")
 PARITY = 0.999  # cosine; one of the two extractions may have been compiled, and rounds elsewhere

@@ -27,7 +27,7 @@ _HOMES = {
     "list_backbones": "networks.backbone",
     "list_layers": "networks.backbone",
     "load_backbone": "networks.backbone",
-    "load_codes": "codes.file",
+    "load_codes": "codes.load_codes",
     "load_images": "images.loading",
     "merge": "extraction.merge",
     "predict": "models.predict",
@@ -39,7 +39,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from cnncodes.codes.file import CodesFile as CodesFile
-    from cnncodes.codes.file import load_codes as load_codes
+    from cnncodes.codes.load_codes import load_codes as load_codes
     from cnncodes.errors import CnnCodesError as CnnCodesError
     from cnncodes.estimators.classifier import CNNCodesClassifier as CNNCodesClassifier
     from cnncodes.estimators.transformer import CNNCodes as CNNCodes

@@ -14,11 +14,15 @@ from threadpoolctl import threadpool_limits
 
 from cnncodes.networks.facts import FIRST_CHOICE
 from cnncodes.system.shipped import SAMPLE, shipped_path
+from cnncodes.vocabulary import DEFAULT_BACKBONE
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread_of_blas() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The problems are small: on a busy machine the threads would wait for each other longer than they compute."""
+    import torch
+
+    torch.set_num_threads(1)
     with threadpool_limits(limits=1, user_api="blas"):
         yield
 
@@ -32,7 +36,7 @@ def shipped_network_is_read_once() -> Iterator[None]:
     load_default = cache(load_backbone)
 
     def load(name: str, weights: Any, *, allow_partial: bool) -> Any:
-        if name == settings.DEFAULT_BACKBONE and weights in (None, FIRST_CHOICE) and not allow_partial:
+        if name == DEFAULT_BACKBONE and weights in (None, FIRST_CHOICE) and not allow_partial:
             return load_default()
         return load_backbone(name, weights, allow_partial=allow_partial)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from cnncodes.codes.file import ImageTable
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 
 SHUFFLED = np.random.default_rng(0).permutation(1797)  # as they come, the last digits are by other writers
@@ -50,7 +51,7 @@ def write_codes(
 ) -> Path:
     """Make a codes file of digits; the layers are parts of the pixels."""
     table = ImageTable([f"{row:04}.png" for row in rows], labels, splits=splits)
-    CodesWriter.create(path, table, description)
+    CodesWriter.create(path, table, Provenance.from_dict(description))
     numbers = np.array([i for i in range(len(rows)) if i not in failed], np.int64)[:done]
     digests = np.zeros((len(rows), 32), np.uint8)
     digests[:, :2] = np.column_stack(np.divmod(rows + 1, 256))

@@ -37,6 +37,7 @@ def test_code_of_the_quickstart_runs_without_a_kernel(tmp_path: Path, monkeypatc
         "cnncodes.system.shipped.shipped_path", lambda name: few if name == SAMPLE else shipped_path(name)
     )
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    plt.close("all")  # of other tests
     plt.switch_backend("agg")
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
     space: dict[str, Any] = {}

@@ -33,8 +33,8 @@ def test_a_codes_file_of_format_1_is_read():
         assert file.groups[33] == "broken"
         assert not len(file.verify())
         assert file.good().all()
-        assert file.description["weights_sha256"].startswith("b0353104")
-        assert file.description["preprocessing"]["image_size"] == 64
+        assert file.provenance.weights_sha256.startswith("b0353104")
+        assert file.provenance.preprocessing.image_size == 64
         assert file.info()["classes"] == {"Bag": 12, "Sandal": 11, "Trouser": 11}
     X, y = load_codes(CODES, "layer2", return_X_y=True)
     assert X.shape == (33, 2, 32)

@@ -29,7 +29,10 @@ LIGHT_MODULES = {
     "models.evaluate": ("torch", "torchvision"),
     "networks.backbone": ("torchvision", "timm", "sklearn"),
 }
-VERBS = ("advise", "audit", "compare", "evaluate", "extract", "fit", "merge", "predict", "report", "similar", "verify")
+VERBS = (
+    *("advise", "audit", "compare", "evaluate", "extract", "fit"),
+    *("merge", "predict", "report", "similar", "verify"),
+)
 
 
 def module_of(path: Path) -> str:

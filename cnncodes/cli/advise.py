@@ -10,6 +10,7 @@ import click
 from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json
 from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
 from cnncodes.display import points
+from cnncodes.vocabulary import MAX_SEED
 
 if TYPE_CHECKING:
     from cnncodes.insight.advise import Advice
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @command("cnncodes advise", "cnncodes advise flowers.h5 --plot advice.png", "cnncodes advise --json | jq -r .summary")
 @click.argument("codes", default=CODES)
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @option_jobs
 @click.option("--weights", metavar="FILE", help="Where the weights file of the network lies by now.")
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")

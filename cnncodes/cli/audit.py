@@ -12,6 +12,7 @@ from cnncodes.cli.options import CODES, command, option_force, option_json
 from cnncodes.cli.output import open_output, plain, print_json, print_notes, print_table, progress_bar, stderr
 from cnncodes.display import percent
 from cnncodes.system.files import head_of, refuse_foreign
+from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED
 
 SHOWN = 20  # rows of each table
 FINDINGS = "a table of findings"
@@ -21,9 +22,9 @@ FINDINGS = "a table of findings"
 @click.argument("codes", default=CODES)
 @click.argument("images", required=False)
 @click.option("--layer", "layers", multiple=True, default=["penultimate"], help="Layer; several are concatenated.")
-@click.option("--clf", type=click.Choice(["svm", "logreg"]), default="svm", help="Probe that judges the labels.")
+@click.option("--clf", type=click.Choice(list(CLASSIFIERS)), default="svm", help="Probe that judges the labels.")
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @click.option("-o", "--out", help="CSV file to write, a row for each finding.")
 @option_force
 @option_json

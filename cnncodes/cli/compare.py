@@ -16,8 +16,9 @@ from cnncodes.cli.options import (
     option_json,
 )
 from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
+from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
 
-CLFS, SCALES = ("svm", "logreg"), ("standard",)
+CLFS, SCALES = tuple(CLASSIFIERS), ("standard",)
 
 
 @command(
@@ -27,18 +28,18 @@ CLFS, SCALES = ("svm", "logreg"), ("standard",)
     "cnncodes compare --json | jq -r .command",
 )
 @click.argument("codes", nargs=-1)
-@click.option("--clf", "clfs", multiple=True, type=click.Choice(["svm", "logreg"]), help="Probe.  [default: both]")
+@click.option("--clf", "clfs", multiple=True, type=click.Choice(list(CLASSIFIERS)), help="Probe.  [default: both]")
 @click.option("--layer", "layers", multiple=True, help="Layer, or several joined by +.  [default: all, one by one]")
 @click.option(
     "--scale",
     "scales",
     multiple=True,
-    type=click.Choice(["standard", "l2", "none"]),
+    type=click.Choice(list(SCALINGS)),
     help="Scaling of the codes.  [default: standard]",
 )
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--repeats", type=click.IntRange(1), help="Cross-validations.  [default: up to 5, for 1,500 answers]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @option_guard
 @option_jobs
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth: .png, .svg or .pdf.")

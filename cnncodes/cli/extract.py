@@ -20,7 +20,17 @@ from cnncodes.cli.options import (
     option_workers,
 )
 from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting
-from cnncodes.images.views import VIEWS
+from cnncodes.vocabulary import (
+    AUTO,
+    CODE_TYPES,
+    DEFAULT_BACKBONE,
+    DEFAULT_POOLING,
+    POOLINGS,
+    PRECISIONS,
+    RESIZE_MODES,
+    VIEWS,
+    explained,
+)
 
 FAILURES_SHOWN = 10
 
@@ -43,24 +53,31 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 )
 @click.argument("images")
 @click.option("-o", "--out", default=CODES, help="Codes file; continued when it is there.")
-@click.option("--backbone", help="Network, see `cnncodes backbones`.  [default: mobilenet_v2]")
+@click.option("--backbone", help=f"Network, see `cnncodes backbones`.  [default: {DEFAULT_BACKBONE}]")
 @click.option("--weights", metavar="NAME|FILE", help="Weights by name, or a .pth, .pt or .safetensors file.")
 @click.option(
     "--layer", "layers", multiple=True, help="Layer to keep; may be repeated.  [default: layer1…4, penultimate]"
 )
-@click.option("--pool", "pooling", help="avg, max, gem, grid2 or flatten: how a map becomes a vector.  [default: avg]")
+@click.option(
+    "--pool",
+    "pooling",
+    metavar="|".join(POOLINGS),
+    help=f"How a map becomes a vector. {explained(POOLINGS)}.  [default: {DEFAULT_POOLING}]",
+)
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels that enters the network.")
-@click.option("--resize", type=click.Choice(["crop", "pad", "squash"]), help="How an image becomes square.")
+@click.option(
+    "--resize", type=click.Choice(list(RESIZE_MODES)), help=f"How an image becomes square. {explained(RESIZE_MODES)}."
+)
 @click.option(
     "--views",
     type=click.Choice(list(VIEWS)),
     help="Views of each image whose codes are kept: also its mirror image, or ten crops.  [default: none]",
 )
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="[default: auto]")
+@click.option("--precision", type=click.Choice([AUTO, *PRECISIONS]), help="[default: auto]")
 @option_device
 @click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together.")
 @option_workers
-@click.option("--dtype", type=click.Choice(["auto", "float16", "float32"]), help="Of the codes.  [default: auto]")
+@click.option("--dtype", type=click.Choice([AUTO, *CODE_TYPES]), help="Of the codes.  [default: auto]")
 @click.option(
     "--exact-decode",
     is_flag=True,

@@ -8,6 +8,7 @@ import click
 
 from cnncodes.cli.options import CODES, MODEL, command, option_force, option_guard, option_jobs, option_json
 from cnncodes.cli.output import print_json, print_notes, print_scores, working
+from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
 
 HELP_C = (
     "Inverse strength of the penalty. 'auto' takes, of 45 values from 1e-6 to 1e5, the one with the best "
@@ -21,15 +22,13 @@ HELP_C = (
     "cnncodes fit --json | jq .cv_accuracy",
 )
 @click.argument("codes", default=CODES)
-@click.option("--clf", type=click.Choice(["svm", "logreg"]), default="svm", help="Linear SVM or logistic regression.")
+@click.option("--clf", type=click.Choice(list(CLASSIFIERS)), default="svm", help="Linear SVM or logistic regression.")
 @click.option("--layer", "layers", multiple=True, default=["penultimate"], help="Layer; several are concatenated.")
 @click.option("-C", "C", default="auto", metavar="auto|FLOAT", help=HELP_C)
-@click.option(
-    "--scale", type=click.Choice(["standard", "l2", "none"]), default="standard", help="Scaling of the codes."
-)
+@click.option("--scale", type=click.Choice(list(SCALINGS)), default="standard", help="Scaling of the codes.")
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh rare classes up.")
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the folds.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @click.option(
     "--one-se",
     is_flag=True,

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-CODES, MODEL = "codes.h5", "model.safetensors"
+from cnncodes.vocabulary import AUTO, CODES_FILE, MODEL_FILE
+
+CODES, MODEL = CODES_FILE, MODEL_FILE
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 3, 130
 
 
@@ -39,7 +41,7 @@ option_jobs = click.option(
     "--jobs",
     "n_jobs",
     type=click.IntRange(1),
-    callback=lambda ctx, option, value: value or "auto",
+    callback=lambda ctx, option, value: value or AUTO,
     help="Folds that run in parallel.  [default: one a core where that pays]",
 )
 option_model = click.option("-m", "--model", default=MODEL, show_default=True, help="Model file.")

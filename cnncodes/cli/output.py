@@ -16,6 +16,7 @@ from rich.table import Table
 from cnncodes.display import percent
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import refuse_foreign, replacing, writing_text
+from cnncodes.system.progress import Progress
 
 __all__ = [
     "check_plot",
@@ -61,7 +62,7 @@ def working(text: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_bar(text: str, unit: str = "images") -> Iterator[Callable[[int, int, int], None]]:
+def progress_bar(text: str, unit: str = "images") -> Iterator[Progress]:
     """Give a progress callback that draws a bar with rate and time left on stderr."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -9,6 +9,7 @@ import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
 from cnncodes.cli.output import open_output, print_json, print_notes, stderr
+from cnncodes.vocabulary import MAX_SEED
 
 
 @command(
@@ -25,7 +26,7 @@ from cnncodes.cli.output import open_output, print_json, print_notes, stderr
 )
 @click.option("--audit/--no-audit", default=None, help="Look for wrong labels and duplicates.  [default: the same]")
 @click.option("--points", type=click.IntRange(1), default=2000, help="Images on the map, at most.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of folds and of the map.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Of folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")
 @option_force
 @option_json
@@ -35,8 +36,7 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     How good a classifier is, what it confuses, its surest mistakes, the layers compared, a map of the images, and how
     it was made.
     """
-    from cnncodes.pages.report import REPORT, is_report
-    from cnncodes.pages.report import report as run
+    from cnncodes.pages.report import REPORT, is_report, report
 
     def show(step: str) -> None:
         if stderr.is_terminal:
@@ -45,7 +45,7 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     inputs = [codes, options["model"], options["images"]]
     # Before the work: a place that cannot be written shows at once
     with open_output(out, REPORT, is_report, overwrite=force, inputs=inputs) as stream:
-        made = run(codes, progress=show, **options)
+        made = report(codes, progress=show, **options)
         stream.write(made.html)
     print_notes(made.notes)
     if as_json:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Column", "Columns", "Place"]
+__all__ = ["Columns", "Place", "StoredArray", "slice_of"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,14 @@ class Columns:
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.file = path.open("r+b" if writable else "rb", buffering=0)
-        self.attrs: dict[str, str] = {}
-        self._tables: dict[str, Column] = {}
+        self._tables: dict[str, StoredArray] = {}
         self._lock = threading.Lock()  # of the file's position
 
     def add(self, name: str, place: Place) -> None:
         """Name a table."""
-        self._tables[name] = Column(self, place)
+        self._tables[name] = StoredArray(self, place)
 
-    def __getitem__(self, name: str) -> Column:
+    def __getitem__(self, name: str) -> StoredArray:
         return self._tables[name]
 
     def read(self, offset: int, size: int) -> bytearray:
@@ -101,7 +100,7 @@ class Columns:
         self.file.close()
 
 
-class Column:
+class StoredArray:
     """One table: ``column[rows]`` and ``column[rows] = values`` for a slice of rows without a step."""
 
     def __init__(self, columns: Columns, place: Place) -> None:
@@ -116,6 +115,17 @@ class Column:
         data = self._columns.read(place.offset + start * place.row_bytes, (stop - start) * place.row_bytes)
         return np.frombuffer(data, place.dtype).reshape(stop - start, *place.shape[1:])
 
+    def pieces(self, rows: np.ndarray, max_bytes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (positions in `rows`, their values), reading at most `max_bytes` of the file at a time."""
+        step = max(1, max_bytes // self.place.row_bytes)
+        order = np.argsort(rows, kind="stable")
+        while len(order):
+            first = int(rows[order[0]])
+            count = int(np.searchsorted(rows[order], first + step))
+            positions, order = order[:count], order[count:]
+            wanted = rows[positions]
+            yield positions, self[first : int(wanted[-1]) + 1][slice_of(wanted - first)]
+
     def __setitem__(self, rows: slice, values: Any) -> None:
         start, stop, _ = rows.indices(len(self))
         place = self.place
@@ -123,3 +133,8 @@ class Column:
         if block.shape != (stop - start, *place.shape[1:]):
             raise ValueError(f"values of shape {block.shape} for {stop - start} rows of {place.shape[1:]}")
         self._columns.write(place.offset + start * place.row_bytes, block.reshape(-1).view(np.uint8).data)
+
+
+def slice_of(numbers: np.ndarray) -> np.ndarray | slice:
+    """Return consecutive numbers as a slice, so that what it takes is not copied; others as they are."""
+    return slice(int(numbers[0]), int(numbers[-1]) + 1) if (np.diff(numbers) == 1).all() else numbers

@@ -5,17 +5,16 @@ What is in it was written by `writer`; a row counts only when it matches its che
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.columns import Column
+from cnncodes.codes.columns import StoredArray, slice_of
 from cnncodes.codes.layout import (
     CHUNK_BYTES,
     FAILED,
@@ -24,15 +23,12 @@ from cnncodes.codes.layout import (
     STATES,
     ImageTable,
     checksum,
-    fingerprint,
     open_columns,
 )
-from cnncodes.codes.page import codes_html
+from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
-from cnncodes.images.image_set import Images
-from cnncodes.images.views import middle_axis
 
-__all__ = ["CodesFile", "ImageTable", "fingerprint", "load_codes"]
+__all__ = ["CodesFile"]
 
 
 class CodesFile:
@@ -44,8 +40,8 @@ class CodesFile:
     Attributes
     ----------
     path : Path
-    description : dict
-        Provenance: backbone, weights digest, preprocessing, layers, pooling, precision, versions.
+    provenance : Provenance
+        How the codes were made: backbone, digest of the weights, preprocessing, layers, pooling, precision, versions.
     n : int
         Number of images (rows).
     views : tuple of int
@@ -59,34 +55,30 @@ class CodesFile:
     ...     X = file.codes("penultimate", file.rows())
     """
 
-    def __init__(self, path: str | os.PathLike[str], images: Images | None = None, *, writable: bool = False) -> None:
-        self.path, self.images = Path(path), images
-        self._columns = open_columns(self.path, writable=writable)
-        self.description: dict[str, Any] = json.loads(self._columns.attrs["description"])
-        self.classes: list[str] = json.loads(self._columns.attrs["classes"])
-        self.fingerprint = fingerprint(self.description)
-        self.links: dict[str, str] = self.description.get("links", {})
-        self.layers: list[str] = list(self.description["layers"])
-        self.stored_layers = [name for name in self.layers if name not in self.links]
+    def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        self.path = Path(path)
+        self._columns, self.provenance, self.classes = open_columns(self.path, writable=writable)
+        self.fingerprint = self.provenance.fingerprint
+        self.links = self.provenance.links
+        self.layers = list(self.provenance.layers)
+        self.stored_layers = self.provenance.stored_layers
         self.n = len(self._columns["images/id"])
-        self.views = middle_axis(self.description.get("preprocessing", {}))
+        self.views = self.provenance.preprocessing.middle_axis
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], images: Images | None = None) -> CodesFile:
+    def open(cls, path: str | os.PathLike[str]) -> CodesFile:
         """Open `path` for reading.
 
         Parameters
         ----------
         path : path
-        images : path, sequence, ndarray or ImageSet, optional
-            What the file was made from: in a notebook it then shows some of them.
 
         Raises
         ------
         CodesFileError
             There is no such file, it is no codes file, or its format is newer than this version.
         """
-        return cls(path, images)
+        return cls(path)
 
     def __enter__(self) -> CodesFile:
         return self
@@ -104,12 +96,11 @@ class CodesFile:
         return self.n
 
     def __repr__(self) -> str:
-        name = self.description.get("backbone")
-        return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={name!r}, layers={self.layers})"
+        backbone = self.provenance.backbone
+        return f"CodesFile({str(self.path)!r}, n={self.n}, backbone={backbone!r}, layers={self.layers})"
 
     def _repr_html_(self) -> str:
-        rows = self.rows(labelled=False)
-        return codes_html(self.info(), self.images, self.ids[rows], self.labels[rows])
+        return summary_html(self.info())
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -180,34 +171,11 @@ class CodesFile:
     @property
     def pooling(self) -> dict[str, str]:
         """Pooling of each layer."""
-        return {name: layer["pooling"] for name, layer in self.description["layers"].items()}
+        return {name: layer.pooling for name, layer in self.provenance.layers.items()}
 
     def info(self) -> dict[str, Any]:
         """Return what the file holds and where it came from, ready for JSON."""
-        about = self.description
-        labels, counts = np.unique(self.labels[self.labels != ""], return_counts=True)
-        layers = {
-            name: ", ".join(
-                [f"{layer['n_features']} features"]
-                + [f"of {n_views} views" for n_views in self.views]
-                + [layer["pooling"]]
-                + [f"of a map {'×'.join(map(str, layer['map_shape']))}"] * (len(layer["map_shape"]) == 3)
-                + [f"the same as {self.links.get(name)}"] * (name in self.links)
-            )
-            for name, layer in about["layers"].items()
-        }
-        return {
-            "path": str(self.path),
-            "bytes": self.path.stat().st_size,
-            "n": self.n,
-            "complete": self.complete,
-            **self.counts,
-            "layers": layers,
-            **{name: value for name, value in about.items() if name not in ("layers", "links")},
-            "classes": dict(zip(labels.tolist(), counts.tolist(), strict=True)),
-            "splits": sorted(set(self.splits) - {""}),
-            "failures": {str(self.ids[row]): str(self.errors[row]) for row in np.flatnonzero(self.failed)},
-        }
+        return summarise(self)
 
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`."""
@@ -264,14 +232,14 @@ class CodesFile:
         out = np.empty((len(rows), *self.views, sum(widths)), np.float32)
         start = 0
         for name, width in zip(names, widths, strict=True):
-            for at, block, good in self._checked(name, rows) if check else self._read(name, rows):
-                if not good.all():
+            for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
+                if check and not (good := self._matches(name, rows[at], block)).all():
                     bad = rows[at][~good]
                     raise CodesFileError(
                         f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
                         f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
                     )
-                out[_slice_of(at), ..., start : start + width] = block
+                out[slice_of(at), ..., start : start + width] = block
             start += width
         return out
 
@@ -297,40 +265,24 @@ class CodesFile:
         good = np.zeros_like(written)
         for column, name in enumerate(self.stored_layers):
             rows = np.flatnonzero(written[:, column])
-            for at, _, matches in self._checked(name, rows, allowed=(OK, FAILED)):
-                good[rows[at], column] = matches
+            for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
+                good[rows[at], column] = self._matches(name, rows[at], block, allowed=(OK, FAILED))
         return good
 
-    def _checked(
-        self, layer: str, rows: np.ndarray, allowed: tuple[int, ...] = (OK,)
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield (positions in `rows`, their codes, whether each is good), a bounded piece of the file at a time."""
+    def _matches(self, layer: str, rows: np.ndarray, codes: np.ndarray, allowed: tuple[int, ...] = (OK,)) -> np.ndarray:
+        """Whether the codes of each of some ascending rows match their checksums, shape (k,), bool."""
         column = self.stored_layers.index(self.links.get(layer, layer))
-        for at, block, good in self._read(layer, rows):
-            wanted = rows[at]
-            span = slice(int(wanted[0]), int(wanted[-1]) + 1)
-            columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
-            state, digests, errors, sums = (values[wanted - wanted[0]] for values in columns)
-            for i, row in enumerate(wanted):
-                error = bytes(errors[i]) if state[i] == FAILED else b""
-                expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, block[i])
-                good[i] = state[i] in allowed and sums[i, column] == expected
-            yield at, block, good
+        span = slice(int(rows[0]), int(rows[-1]) + 1)
+        columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
+        state, digests, errors, sums = (values[rows - rows[0]] for values in columns)
+        matches = np.empty(len(rows), bool)
+        for i, row in enumerate(rows):
+            error = bytes(errors[i]) if state[i] == FAILED else b""
+            expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, codes[i])
+            matches[i] = state[i] in allowed and sums[i, column] == expected
+        return matches
 
-    def _read(self, layer: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield what `_checked` does, unchecked."""
-        table = self._codes_of(layer)
-        step = max(1, CHUNK_BYTES // table.place.row_bytes)
-        order = np.argsort(rows, kind="stable")
-        while len(order):
-            first = int(rows[order[0]])
-            count = int(np.searchsorted(rows[order], first + step))
-            at, order = order[:count], order[count:]
-            wanted = rows[at]
-            span = slice(first, int(wanted[-1]) + 1)
-            yield at, table[span][_slice_of(wanted - first)], np.ones(count, bool)
-
-    def _codes_of(self, layer: str) -> Column:
+    def _codes_of(self, layer: str) -> StoredArray:
         if layer not in self.layers:
             hint = nearest(layer, self.layers)
             raise CodesFileError(
@@ -346,60 +298,3 @@ class CodesFile:
 
     def _text(self, name: str) -> np.ndarray:
         return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
-
-
-def _slice_of(index: np.ndarray) -> np.ndarray | slice:
-    """Return consecutive numbers as a slice: what it takes is not copied."""
-    return slice(int(index[0]), int(index[-1]) + 1) if (np.diff(index) == 1).all() else index
-
-
-@overload
-def load_codes(
-    path: str | os.PathLike[str],
-    layer: str | Sequence[str] = ...,
-    *,
-    split: str | None = ...,
-    return_X_y: Literal[False] = ...,
-) -> np.ndarray: ...
-@overload
-def load_codes(
-    path: str | os.PathLike[str],
-    layer: str | Sequence[str] = ...,
-    *,
-    split: str | None = ...,
-    return_X_y: Literal[True],
-) -> tuple[np.ndarray, np.ndarray]: ...
-def load_codes(
-    path: str | os.PathLike[str],
-    layer: str | Sequence[str] = "penultimate",
-    *,
-    split: str | None = None,
-    return_X_y: bool = False,
-) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-    """Read the codes of one layer, or of several concatenated.
-
-    Parameters
-    ----------
-    path : path
-    layer : str or sequence of str
-    split : str, optional
-        Only the images of this split.
-    return_X_y : bool
-        Return labels as well, and only labelled images.
-
-    Returns
-    -------
-    X : ndarray of float32, shape (n_images, n_features)
-        Or (n_images, n_views, n_features) where the file has several views of each image: ``X.mean(axis=1)`` is a table
-        with a row for each image.
-    y : ndarray of str, shape (n_images,)
-        Only with ``return_X_y``.
-
-    Examples
-    --------
-    >>> X, y = load_codes("codes.h5", layer="layer3", return_X_y=True)  # doctest: +SKIP
-    """
-    with CodesFile.open(path) as file:
-        rows = file.rows(split, labelled=return_X_y)
-        X = file.codes(layer, rows)
-        return (X, file.labels[rows]) if return_X_y else X

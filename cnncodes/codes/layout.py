@@ -7,7 +7,6 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,16 @@ import h5py
 import numpy as np
 
 from cnncodes.codes.columns import Columns, Place
-from cnncodes.errors import CodesFileError
-from cnncodes.images.views import middle_axis
+from cnncodes.codes.provenance import Provenance, to_json
+from cnncodes.errors import CodesFileError, MismatchError
 
 __all__ = [
     "ImageTable",
     "allocate",
     "checksum",
-    "code_shape",
-    "fingerprint",
     "is_hdf5",
     "lay_out",
     "open_columns",
-    "to_json",
 ]
 
 FORMAT = "cnncodes"
@@ -85,26 +81,9 @@ class ImageTable:
         """Size and time of the file of `row`: while they stay the same, the file is taken to be."""
         return self.sizes[row], self.changed[row]
 
-
-def fingerprint(description: Mapping[str, Any]) -> bytes:
-    """Return the SHA-256 (32 bytes) of a description: what seeds the checksum of every row.
-
-    Examples
-    --------
-    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    True
-    """
-    return hashlib.sha256(to_json(description, sort_keys=True).encode()).digest()
-
-
-def to_json(value: Any, *, sort_keys: bool = False) -> str:
-    """Return compact JSON; keys keep their order unless they are to be sorted."""
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"), ensure_ascii=False)
-
-
-def code_shape(description: Mapping[str, Any], layer: str) -> tuple[int, ...]:
-    """Return the shape of what a layer says of one image: (n_features,) or (n_views, n_features)."""
-    return *middle_axis(description.get("preprocessing", {})), description["layers"][layer]["n_features"]
+    def digest(self) -> str:
+        """Return the SHA-256 of which images there are, with their labels, groups and splits, in hexadecimal digits."""
+        return hashlib.sha256(to_json([self.ids, self.labels, self.groups, self.splits]).encode()).hexdigest()
 
 
 def checksum(
@@ -121,8 +100,8 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
         return file.read(len(HDF5)) == HDF5
 
 
-def open_columns(path: Path, *, writable: bool) -> Columns:
-    """Open a codes file that has passed the gate.
+def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, list[str]]:
+    """Open a codes file that has passed the gate; return its tables, its provenance and the names of its classes.
 
     HDF5 is asked for the places of the datasets only: they never change, so rows are read and written as plain bytes.
     """
@@ -136,51 +115,34 @@ def open_columns(path: Path, *, writable: bool) -> Columns:
         raise CodesFileError(f"{path}: cannot be opened ({error.strerror})") from error
     try:
         with h5py.File(columns.file, "r") as h5:
-            _gate(path, h5, columns)
-        return columns
+            return columns, *_gate(path, h5, columns)
     except CodesFileError:
         columns.close()
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (MismatchError, OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         columns.close()
         raise CodesFileError(f"{path}: not a codes file, or damaged ({error})") from error
 
 
-def _gate(path: Path, h5: h5py.File, columns: Columns) -> None:
+def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list[str]]:
     """Refuse what is no codes file, and what could lead to other files or beyond this one; take down the places."""
     if h5.attrs.get("format") != FORMAT:
         raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
     if (found := int(h5.attrs["format_version"])) > FORMAT_VERSION:
         raise CodesFileError(f"{path}: format version {found} is newer than this cnncodes reads; upgrade cnncodes")
-    columns.attrs = {name: h5.attrs[name] for name in ("description", "classes")}
-    description = json.loads(h5.attrs["description"])
-    _check_description(description, json.loads(h5.attrs["classes"]))
+    provenance, classes = Provenance.from_json(h5.attrs["description"]), json.loads(h5.attrs["classes"])
+    if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
+        raise ValueError("its classes are no list of names")
     n = int(_hard(h5, "images/id").shape[0])
-    expected = _image_datasets(n, len(description["layers"]) - len(description.get("links", {})))
+    expected = _image_datasets(n, len(provenance.stored_layers))
     for name, (shape, kind) in expected.items():
         columns.add(f"images/{name}", _place(h5, f"images/{name}", shape, kind))
-    for name in description["layers"]:
-        columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *code_shape(description, name)), "f"))
-    if (
-        set(h5) != {"images", "codes"}
-        or set(h5["images"]) != set(expected)
-        or set(h5["codes"]) != set(description["layers"])
-    ):
-        raise ValueError("it holds other datasets than its description names")
-
-
-def _check_description(description: Any, classes: Any) -> None:
-    """Refuse a description of another form than ours, where reading relies on it."""
-    layers, links = description["layers"], description.get("links", {})
-    good = (
-        all(type(layer["n_features"]) is int and layer["n_features"] > 0 for layer in layers.values())
-        and all(isinstance(layer["pooling"], str) for layer in layers.values())
-        and all(name in layers and target in layers and target not in links for name, target in links.items())
-        and isinstance(classes, list)
-        and all(isinstance(label, str) for label in classes)
-    )
-    if not good:
-        raise ValueError("its description has another form")
+    for name in provenance.layers:
+        columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *provenance.code_shape(name)), "f"))
+    named = {"images": set(expected), "codes": set(provenance.layers)}
+    if set(h5) != set(named) or any(set(h5[group]) != names for group, names in named.items()):
+        raise ValueError("it holds other datasets than its provenance names")
+    return provenance, classes
 
 
 def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -217,7 +179,7 @@ def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> Place
     return place
 
 
-def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any]) -> None:
+def lay_out(h5: h5py.File, images: ImageTable, provenance: Provenance) -> None:
     """Give every dataset its place.
 
     Nothing is written into them: HDF5 would keep small ones in a buffer, and what it cannot write when it drops that,
@@ -226,25 +188,23 @@ def lay_out(h5: h5py.File, images: ImageTable, description: Mapping[str, Any]) -
     n = len(images)
     h5.attrs["format"] = FORMAT
     h5.attrs["format_version"] = FORMAT_VERSION
-    h5.attrs["description"] = to_json(description)
+    h5.attrs["description"] = provenance.to_json()
     h5.attrs["classes"] = to_json(sorted({label for label in images.labels or [] if label}))
-    links = description.get("links", {})
-    stored = [name for name in description["layers"] if name not in links]
     for name, values in images.columns().items():
         text = values.dtype.kind == "S"
         dtype_of = h5py.string_dtype("utf-8", values.dtype.itemsize) if text else values.dtype
         _empty(h5, f"images/{name}", (n,), dtype_of)
     _empty(h5, "images/sha256", (n, 32), np.dtype("u1"))
     _empty(h5, "images/state", (n,), np.dtype("u1"))
-    _empty(h5, "images/crc32", (n, len(stored)), np.dtype("<u4"))
+    _empty(h5, "images/crc32", (n, len(provenance.stored_layers)), np.dtype("<u4"))
     _empty(h5, "images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
-    for name in stored:
-        layer = description["layers"][name]
-        dtype = np.dtype(layer.get("dtype", "float32")).newbyteorder("<")
-        dataset = _empty(h5, f"codes/{name}", (n, *code_shape(description, name)), dtype)
-        dataset.attrs["pooling"] = layer["pooling"]
-        dataset.attrs["map_shape"] = np.asarray(layer.get("map_shape", ()), np.int64)
-    for name, target in links.items():
+    for name in provenance.stored_layers:
+        layer = provenance.layers[name]
+        dtype = np.dtype(layer.dtype or "float32").newbyteorder("<")
+        dataset = _empty(h5, f"codes/{name}", (n, *provenance.code_shape(name)), dtype)
+        dataset.attrs["pooling"] = layer.pooling
+        dataset.attrs["map_shape"] = np.asarray(layer.map_shape, np.int64)
+    for name, target in provenance.links.items():
         h5[f"codes/{name}"] = h5[f"codes/{target}"]
 
 

@@ -12,13 +12,13 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, ImageTable, allocate, checksum, lay_out
+from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import CodesFileError, CodesRangeError
 from cnncodes.system.files import replacing, writer_lock
 
@@ -49,7 +49,7 @@ class CodesWriter(CodesFile):
         cls,
         path: str | os.PathLike[str],
         images: ImageTable,
-        description: Mapping[str, Any],
+        provenance: Provenance,
         *,
         fill: Callable[[CodesWriter], None] | None = None,
     ) -> None:
@@ -59,10 +59,9 @@ class CodesWriter(CodesFile):
         ----------
         images : ImageTable
             The rows, in their final order.
-        description : mapping
-            JSON-able provenance. ``description["layers"]`` maps each layer to a mapping with ``n_features`` and
-            ``pooling``, and ``dtype`` where it is not float32; ``description["links"]`` (optional) maps a layer to the
-            stored layer that has the same values.
+        provenance : Provenance
+            How the codes are made; it says which layers there are, how long their codes are, and in what type they
+            are stored.
         fill : callable, optional
             Called with a writer on the unfinished file before it is renamed: rows that are known already.
 
@@ -77,7 +76,7 @@ class CodesWriter(CodesFile):
         try:
             with replacing(target) as partial:
                 with h5py.File(partial, "x", libver="earliest") as h5:
-                    lay_out(h5, images, description)
+                    lay_out(h5, images, provenance)
                 allocate(partial)
                 with cls(partial) as writer:
                     writer.write_table(images)

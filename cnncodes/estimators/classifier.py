@@ -15,15 +15,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from cnncodes.estimators.image_estimator import AUTO, ImageEstimator
+from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.estimators.transformer import CNNCodes
 from cnncodes.images.image_set import Images
 from cnncodes.images.labels import check_labels, remarks_on
 from cnncodes.images.loading import load_images
-from cnncodes.images.views import NO_VIEWS
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.probe import decide, winner
 from cnncodes.probes.search import fit_probe
+from cnncodes.vocabulary import AUTO, CLASSIFIERS, NO_VIEWS, SCALINGS
 
 __all__ = ["CNNCodesClassifier"]
 
@@ -98,9 +98,9 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **ImageEstimator._parameter_constraints,
-        "clf": [StrOptions({"svm", "logreg"})],
+        "clf": [StrOptions(set(CLASSIFIERS))],
         "C": [StrOptions({AUTO}), Interval(Real, 0, None, closed="neither")],
-        "scale": [StrOptions({"standard", "l2", "none"})],
+        "scale": [StrOptions(set(SCALINGS))],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "cv": [Interval(Integral, 2, None, closed="left")],
         "random_state": [Integral],

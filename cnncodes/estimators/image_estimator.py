@@ -10,11 +10,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from cnncodes.images.views import VIEWS
+from cnncodes.vocabulary import AUTO, POOLINGS, PRECISIONS, RESIZE_MODES, VIEWS
 
-__all__ = ["AUTO", "ImageEstimator"]
+__all__ = ["ImageEstimator"]
 
-AUTO = "auto"  # leaves the choice to the machine, and to a cache that exists
 POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
@@ -25,11 +24,11 @@ class ImageEstimator(BaseEstimator):
         "backbone": [str],
         "layer": [str, "array-like"],
         "weights": [str, Path, None],
-        "pooling": [StrOptions({"avg", "max", "gem", "grid2", "flatten"})],
+        "pooling": [StrOptions(set(POOLINGS))],
         "image_size": [POSITIVE, None],
-        "resize": [StrOptions({"crop", "pad", "squash"})],
+        "resize": [StrOptions(set(RESIZE_MODES))],
         "views": [StrOptions(set(VIEWS))],
-        "precision": [StrOptions({AUTO, "fp32", "bf16", "fp16"})],
+        "precision": [StrOptions({AUTO, *PRECISIONS})],
         "device": [str],
         "batch_size": [POSITIVE, None],
         "workers": [POSITIVE, None],

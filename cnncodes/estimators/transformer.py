@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError, SettingError
-from cnncodes.estimators.image_estimator import AUTO, ImageEstimator
+from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.images.image_set import Images, ImageSet
 from cnncodes.images.loading import load_images
-from cnncodes.images.views import NO_VIEWS
+from cnncodes.vocabulary import AUTO, NO_VIEWS
 
 if TYPE_CHECKING:
     from cnncodes.extraction.settings import Settings
@@ -61,7 +61,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
     ----------
     n_features_out_ : int
         Code length.
-    description_ : dict
+    provenance_ : Provenance
         Provenance of the codes: backbone, digest of the weights, preprocessing, layers, versions.
 
     Examples
@@ -131,13 +131,13 @@ class CNNCodes(TransformerMixin, ImageEstimator):
 
             self._cached(images)
             with CodesFile.open(self.cache) as file:
-                self.description_ = file.description
+                self.provenance_ = file.provenance
         else:
             from cnncodes.extraction.settings import describe_network
 
-            self.description_ = describe_network(self._build())
-        lengths = {name: layer["n_features"] for name, layer in self.description_["layers"].items()}
-        self.n_features_out_ = sum(lengths[name] for name in self._layers())
+            self.provenance_ = describe_network(self._build())
+        layers = self.provenance_.layers
+        self.n_features_out_ = sum(layers[name].n_features for name in self._layers())
         return self
 
     def transform(self, X: Images) -> np.ndarray:
@@ -187,8 +187,8 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             Names, all of them str.
         """
         check_is_fitted(self)
-        layers = self.description_["layers"]
-        names = [f"{name}_{i}" for name in self._layers() for i in range(layers[name]["n_features"])]
+        layers = self.provenance_.layers
+        names = [f"{name}_{i}" for name in self._layers() for i in range(layers[name].n_features)]
         return np.array(names, dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -13,24 +13,23 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError, ImagesError
-from cnncodes.extraction.extract import fill
-from cnncodes.extraction.reuse import copy_rows
+from cnncodes.extraction.fill import fill
+from cnncodes.extraction.prepare import copy_rows
 from cnncodes.extraction.settings import (
-    DEFAULT_BACKBONE,
-    DEFAULT_POOLING,
     Settings,
     build_network,
     describe_network,
     fill_in,
-    held_description,
-    held_settings,
-    refuse_mismatch,
+    provenance_of,
+    settings_of,
 )
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.backbone import default_settings
+from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
 __all__ = ["cached_codes"]
 
@@ -97,13 +96,13 @@ def _explicit(settings: Settings) -> Settings:
 
 def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings: Settings) -> bool:
     """Whether the cache has all of it, made with these settings, so that no network need be loaded."""
-    held = held_description(cache)
-    if held is None or not set(layers) <= set(held["layers"]):
+    provenance = provenance_of(cache)
+    if provenance is None or not set(layers) <= set(provenance.layers):
         return False
-    made = held_settings(held)
+    old = settings_of(provenance)
     for item in fields(settings):
-        asked = getattr(settings, item.name)
-        if item.name != "layers" and asked is not None and asked != getattr(made, item.name):
+        value = getattr(settings, item.name)
+        if item.name != "layers" and value is not None and value != getattr(old, item.name):
             return False
     with CodesFile.open(cache) as file:
         known = _rows_by_digest(file)
@@ -121,25 +120,25 @@ def _extend(
     settings: Settings,
     workers: int | None,
 ) -> None:
-    held = held_description(cache)
-    settings = fill_in(settings, held)
+    old_provenance = provenance_of(cache)
+    settings = fill_in(settings, old_provenance)
     network = build_network(settings)
     if not set(layers) <= set(network.layers):
         network = build_network(replace(settings, layers=tuple(dict.fromkeys([*network.layers, *layers]))))
-    description = describe_network(network)
+    provenance = describe_network(network)
     sources = dict(zip(digests, images.sources, strict=True))
-    if held is None:
+    if old_provenance is None:
         table = ImageTable([digest.hex() for digest in sources])
-        CodesWriter.create(cache, table, description)
+        CodesWriter.create(cache, table, provenance)
     else:
-        refuse_mismatch(cache, held, description)
+        refuse_mismatch(cache, old_provenance, provenance)
         with CodesFile.open(cache) as old:
             known = _rows_by_digest(old)
             new_ids = [digest.hex() for digest in sources if digest not in known]
-            if new_ids or old.layers != list(description["layers"]):
+            if new_ids or old.layers != list(provenance.layers):
                 same = {row: row for row in range(old.n) if not old.failed[row]}
                 table = _with_more(old.table, new_ids)
-                CodesWriter.create(cache, table, description, fill=lambda new: copy_rows(old, new, same))
+                CodesWriter.create(cache, table, provenance, fill=lambda new: copy_rows(old, new, same))
     with CodesWriter(cache) as file:
         known = _rows_by_digest(file)
         here = {known[digest]: source for digest, source in sources.items()}

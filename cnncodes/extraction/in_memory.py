@@ -1,21 +1,22 @@
-"""Computes codes in memory, for new images, by the very network that a description names."""
+"""Computes codes in memory, for new images, by the very network that a provenance names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import joblib
 import numpy as np
 
+from cnncodes.codes.provenance import Provenance
+from cnncodes.codes.records import PreprocessingProvenance
 from cnncodes.errors import MismatchError
-from cnncodes.extraction.settings import Settings, build_network, differences, fill_in
-from cnncodes.extraction.workers import Progress, run_batches
+from cnncodes.extraction.settings import Settings, build_network, fill_in
+from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import Workload
+from cnncodes.system.progress import Progress
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
 
@@ -44,24 +45,24 @@ class Computed:
 
 def compute_codes(
     images: ImageSet,
-    description: Mapping[str, Any],
+    provenance: Provenance,
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Computed:
-    """Compute codes in memory with the very backbone, weights, preprocessing and layers of a description.
+    """Compute codes in memory with the very backbone, weights, preprocessing and layers of a provenance.
 
     Parameters
     ----------
     images : ImageSet
-    description : mapping
-        ``CodesFile.description``, or that of a model file.
+    provenance : Provenance
+        ``CodesFile.provenance`` or ``ProbeModel.provenance``.
     weights : path, optional
-        Where the weights file lies by now; it must be the one of the description.
+        Path of the weights file, if it has moved since; it must be the one of the provenance.
     device : str, optional
-        Another device than that of the description.
+        Another device than that of the provenance.
     workers : int, optional
     progress : callable, optional
         Called with (done, total, failed).
@@ -75,19 +76,20 @@ def compute_codes(
     MismatchError
         The weights that are found here are not those described, or images are prepared otherwise here.
     """
-    asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), description)
-    # however the codes of the description were made: for a few images, compiling would take longer than they do
-    network = build_network(replace(asked, compile=None), Workload(len(images), workers or joblib.cpu_count()))
-    if network.backbone.weights_sha256 != description["weights_sha256"]:
+    provenance.require("weights_sha256")
+    settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
+    # however the codes were made: for a few images, compiling would take longer than they do
+    network = build_network(replace(settings, compile=None), Workload(len(images), workers or joblib.cpu_count()))
+    if network.backbone.weights_sha256 != provenance.weights_sha256:
         raise MismatchError(
-            f"the weights {description['weights']!r} of {description['backbone']} found here have SHA-256 "
-            f"{network.backbone.weights_sha256[:12]}…, wanted {description['weights_sha256'][:12]}…; "
+            f"the weights {provenance.weights!r} of {provenance.backbone} found here have SHA-256 "
+            f"{network.backbone.weights_sha256[:12]}…, wanted {provenance.weights_sha256[:12]}…; "
             "put the original file back"
         )
-    prepared = network.backbone.preprocessing.to_dict()
-    if found := differences(description["preprocessing"], prepared, prefix="preprocessing."):
+    preprocessing = PreprocessingProvenance.from_dict(network.backbone.preprocessing.to_dict())
+    if differences := provenance.preprocessing.differences(preprocessing):
         raise MismatchError(
-            f"this version and these weights prepare images otherwise: {'; '.join(found)}; extract and fit again"
+            f"this version and these weights prepare images otherwise: {'; '.join(differences)}; extract and fit again"
         )
     return in_memory(images, network, workers=workers, progress=progress)
 

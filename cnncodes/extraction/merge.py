@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance
+from cnncodes.codes.records import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
-from cnncodes.extraction.extract import describe_images
-from cnncodes.extraction.reuse import by_folder, copy_rows
-from cnncodes.extraction.settings import differences, in_float32
+from cnncodes.extraction.prepare import copy_rows
+from cnncodes.extraction.reuse import by_folder
+from cnncodes.extraction.shards import joined_table
 
 __all__ = ["merge"]
 
@@ -50,15 +51,14 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
         files = _in_order([stack.enter_context(CodesFile.open(path)) for path in parts])
         for file in files:
             _refuse_unfinished(file)
-        table = _joined([file.table for file in files])
-        shard = files[0].description["shard"]
-        if describe_images(table) != shard["images"]:
+        table = joined_table([file.table for file in files])
+        if table.digest() != _shard(files[0]).images:
             raise MismatchError(f"{target}: the parts do not add up to the images that they were taken from")
-        description = {name: value for name, value in files[0].description.items() if name != "shard"}
+        provenance = files[0].provenance.with_shard(None)
         if any(file.dtype != files[0].dtype for file in files):  # float16 held the codes of some parts only
-            description = in_float32(description)
+            provenance = provenance.in_float32()
         if target.exists():
-            _refuse_loss(target, files, description)
+            _refuse_loss(target, files, provenance)
 
         def fill(new: CodesWriter) -> None:
             for start, file in enumerate(files):
@@ -69,25 +69,23 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
                 for row in failed.tolist():
                     new.fail(start + row * len(files), str(reasons[row]), digests[row])
 
-        CodesWriter.create(target, table, description, fill=fill)
+        CodesWriter.create(target, table, provenance, fill=fill)
 
 
 def _in_order(files: list[CodesFile]) -> list[CodesFile]:
     """Sort the parts by their number; refuse what does not belong together."""
     if not files:
         raise CodesFileError("there are no parts to merge")
-    for file in files:
-        if "shard" not in file.description:
-            raise CodesFileError(f"{file.path}: no part of anything; make parts with `cnncodes extract … --shard i/n`")
+    shards = [_shard(file) for file in files]
     first = files[0]
-    for file in files[1:]:
-        about = {**file.description, "shard": {**file.description["shard"], "part": first.description["shard"]["part"]}}
-        if found := differences(in_float32(first.description), in_float32(about), every=True):
-            raise MismatchError(f"{file.path} and {first.path} do not belong together: {'; '.join(found)}")
-    of = first.description["shard"]["of"]
+    for file, shard in zip(files[1:], shards[1:], strict=True):
+        same_part = file.provenance.with_shard(replace(shard, part=shards[0].part))
+        if differences := first.provenance.in_float32().differences(same_part.in_float32(), every=True):
+            raise MismatchError(f"{file.path} and {first.path} do not belong together: {'; '.join(differences)}")
+    of = shards[0].of
     by_part: dict[int, CodesFile] = {}
-    for file in files:
-        part = file.description["shard"]["part"]
+    for file, shard in zip(files, shards, strict=True):
+        part = shard.part
         if (twin := by_part.setdefault(part, file)) is not file:
             raise CodesFileError(f"{file.path} and {twin.path} are both part {part} of {of}")
     if missing := [str(part) for part in range(1, of + 1) if part not in by_part]:
@@ -97,6 +95,12 @@ def _in_order(files: list[CodesFile]) -> list[CodesFile]:
     return [by_part[part] for part in range(1, of + 1)]
 
 
+def _shard(file: CodesFile) -> ShardProvenance:
+    if file.provenance.shard is None:
+        raise CodesFileError(f"{file.path}: no part of anything; make parts with `cnncodes extract … --shard i/n`")
+    return file.provenance.shard
+
+
 def _refuse_unfinished(file: CodesFile) -> None:
     if pending := int((~file.good().all(axis=1)).sum()):
         raise CodesFileError(
@@ -104,7 +108,7 @@ def _refuse_unfinished(file: CodesFile) -> None:
         )
 
 
-def _refuse_loss(target: Path, files: list[CodesFile], description: Mapping[str, Any]) -> None:
+def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -> None:
     """Refuse to replace what is no codes file, is a part itself, or has codes that the parts do not have."""
     if any(target.samefile(file.path) for file in files):
         raise CodesFileError(f"{target}: is one of the parts; choose another place with -o")
@@ -114,7 +118,7 @@ def _refuse_loss(target: Path, files: list[CodesFile], description: Mapping[str,
         raise CodesFileError(f"{error}; it stays as it is: choose another place with -o") from error
     with old:
         known: set[tuple[str, bytes]] = set()
-        if not differences(old.description, description, every=True):
+        if not old.provenance.differences(provenance, every=True):
             known = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
         done = np.flatnonzero(old.good().any(axis=1) & ~old.failed)
         ids, digests = old.ids[done].tolist(), old.sha256[done]
@@ -124,21 +128,3 @@ def _refuse_loss(target: Path, files: list[CodesFile], description: Mapping[str,
             f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "
             "another place with -o, or delete it"
         )
-
-
-def _joined(tables: list[ImageTable]) -> ImageTable:
-    """Undo the dealing out of images to the parts in turn."""
-    n = sum(len(table) for table in tables)
-
-    def dealt_back(columns: list[list]) -> list:
-        rows: list = [None] * n
-        for start, column in enumerate(columns):
-            rows[start :: len(tables)] = column
-        return rows
-
-    texts = {
-        name: dealt_back([getattr(table, name) or [""] * len(table) for table in tables])
-        for name in ("labels", "groups", "splits")
-    }
-    numbers = {name: dealt_back([getattr(table, name) for table in tables]) for name in ("sizes", "changed")}
-    return ImageTable(dealt_back([table.ids for table in tables]), **texts, **numbers)

@@ -12,14 +12,12 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
-from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
 
-__all__ = ["Reuse", "by_folder", "copy_rows", "file_stamp", "image_table", "match_rows"]
+__all__ = ["Reuse", "by_folder", "file_stamp", "image_table", "match_rows"]
 
-COPY_ROWS = 1024  # copied at a time from an older file
 FOLDERS_SHOWN = 3
 NO_STAMP = (-1, -1)
 
@@ -205,17 +203,6 @@ def _with_kept(images: ImageSet, table: ImageTable, held: _Held, twins: Mapping[
     if kept := [row for row, at in rows if at is None]:
         plan.notes.append(f"{_rows(len(kept))} of other images kept: {by_folder(held.named(kept))}")
     return plan
-
-
-def copy_rows(old: CodesFile, new: CodesWriter, twins: Mapping[int, int]) -> None:
-    """Copy codes from one file to another; `twins` maps a row of the new file to one of the old."""
-    digests, good = old.sha256, old.good()
-    for name in old.layers:
-        column = old.stored_layers.index(old.links.get(name, name))
-        rows = np.array([row for row, twin in twins.items() if good[twin, column]], np.int64)
-        for part in np.array_split(rows, len(rows) // COPY_ROWS + 1):
-            source = np.array([twins[row] for row in part.tolist()], np.int64)
-            new.write(part, {new.links.get(name, name): old.codes(name, source)}, digests[source])
 
 
 def image_table(images: ImageSet) -> ImageTable:

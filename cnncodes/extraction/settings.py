@@ -1,40 +1,35 @@
-"""What an extraction is asked for, against what an existing file was made with."""
+"""What an extraction is asked for, and the network that follows from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import MismatchError
-from cnncodes.images.views import NO_VIEWS
+from cnncodes.codes.provenance import Provenance
 from cnncodes.networks.backbone import default_settings, load_backbone
-from cnncodes.networks.preprocessing import RESIZED_BY
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import Workload, tuned_network
 from cnncodes.system.process import inference_settings
+from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
 __all__ = [
-    "DEFAULT_BACKBONE",
-    "DEFAULT_POOLING",
     "Settings",
     "build_network",
     "describe_network",
-    "differences",
     "fill_in",
-    "held_description",
-    "held_settings",
-    "in_float32",
     "inherited",
-    "refuse_mismatch",
+    "provenance_of",
+    "settings_of",
 ]
 
-
-DEFAULT_BACKBONE, DEFAULT_POOLING = "mobilenet_v2", "avg"
-UNASKED = ("versions.", "runtime.folded", "runtime.fused")  # what no option sets
+NEEDED = (  # fields of a provenance from which all settings follow
+    *("backbone", "weights", "pooling", "precision", "dtype"),
+    *("preprocessing.image_size", "preprocessing.mode", "preprocessing.exact"),
+    *("runtime.device", "runtime.batch_size", "runtime.compiled"),
+)
 
 
 @dataclass(frozen=True)
@@ -89,64 +84,62 @@ class Settings:
             object.__setattr__(self, "layers", (self.layers,))
 
 
-def held_description(out: Path) -> dict[str, Any] | None:
-    if not out.exists():
+def provenance_of(path: Path) -> Provenance | None:
+    """Return the provenance of a codes file; None if there is no such file."""
+    if not path.exists():
         return None
-    with CodesFile.open(out) as file:
-        return file.description
+    with CodesFile.open(path) as file:
+        return file.provenance
 
 
-def held_settings(description: Mapping[str, Any]) -> Settings:
-    """Return the settings that a codes file or a model file was made with.
+def settings_of(provenance: Provenance) -> Settings:
+    """Return the settings with which the codes of a codes file or of a model file were made.
 
     Raises
     ------
     MismatchError
-        The description lacks one of them.
+        The provenance lacks one of them.
     """
-    try:
-        preprocessing, runtime = description["preprocessing"], description["runtime"]
-        return Settings(
-            backbone=description["backbone"],
-            weights=description["weights"],
-            layers=tuple(description["layers"]),
-            pooling=description["pooling"],
-            image_size=preprocessing["image_size"],
-            resize=preprocessing["mode"],
-            views=preprocessing.get("views", NO_VIEWS),
-            precision=description["precision"],
-            device=runtime["device"],
-            batch_size=runtime["batch_size"],
-            dtype=description["dtype"],
-            exact_decode=preprocessing["exact"],
-            compile=runtime["compiled"],
-            allow_partial=description.get("allow_partial", False),
-        )
-    except (KeyError, TypeError) as error:
-        raise MismatchError(
-            f"the description of how the codes were made lacks {error}: another version wrote it; extract again"
-        ) from error
+    provenance.require(*NEEDED)
+    preprocessing, runtime = provenance.preprocessing, provenance.runtime
+    return Settings(
+        backbone=provenance.backbone,
+        weights=provenance.weights,
+        layers=tuple(provenance.layers),
+        pooling=provenance.pooling,
+        image_size=preprocessing.image_size,
+        resize=preprocessing.mode,
+        views=preprocessing.views,
+        precision=provenance.precision,
+        device=runtime.device,
+        batch_size=runtime.batch_size,
+        dtype=provenance.dtype,
+        exact_decode=preprocessing.exact,
+        compile=runtime.compiled,
+        allow_partial=provenance.allow_partial,
+    )
 
 
-def fill_in(asked: Settings, held: Mapping[str, Any] | None) -> Settings:
-    """Take what was not asked from the description of the existing file; layers add to those that it has."""
-    if held is None or asked.backbone not in (None, held.get("backbone")):
-        return asked  # of another network nothing carries over: the mismatch is named later
-    known = held_settings(held)
-    unset = {item.name: getattr(known, item.name) for item in fields(asked) if getattr(asked, item.name) is None}
-    return replace(asked, **{**unset, "layers": tuple(dict.fromkeys([*(known.layers or ()), *(asked.layers or ())]))})
+def fill_in(settings: Settings, provenance: Provenance | None) -> Settings:
+    """Take the settings that are None from an existing file; layers add to those that it has."""
+    if provenance is None or settings.backbone not in (None, provenance.backbone):
+        return settings  # nothing carries over to another network: the mismatch is named later
+    old = settings_of(provenance)
+    unset = {item.name: getattr(old, item.name) for item in fields(settings) if getattr(settings, item.name) is None}
+    layers = tuple(dict.fromkeys([*(old.layers or ()), *(settings.layers or ())]))
+    return replace(settings, **{**unset, "layers": layers})
 
 
-def inherited(out: Path, asked: Settings, held: Mapping[str, Any] | None, network: FrozenNetwork) -> list[str]:
-    """Say in one note which settings were not asked, are not the default, and so were taken from the existing file.
+def inherited(out: Path, settings: Settings, provenance: Provenance | None, network: FrozenNetwork) -> list[str]:
+    """Say in one note which settings are None, not the default, and so were taken from the existing file.
 
     Precision, device, size of batches and the like are left out: there, the default depends on the machine.
     """
-    if held is None:
+    if provenance is None:
         return []
-    known, backbone = held_settings(held), held["backbone"]
-    weights, _ = default_settings(backbone)
-    _, preprocessing = default_settings(backbone, known.weights)
+    old = settings_of(provenance)
+    weights, _ = default_settings(provenance.backbone)
+    _, preprocessing = default_settings(provenance.backbone, provenance.weights)
     options = {  # field: option, default
         "backbone": ("--backbone {}", DEFAULT_BACKBONE),
         "weights": ("--weights {}", weights),
@@ -159,13 +152,14 @@ def inherited(out: Path, asked: Settings, held: Mapping[str, Any] | None, networ
     }
     words = []
     for name, (option, default) in options.items():
-        value = getattr(known, name)
-        if getattr(asked, name) is None and value != default:
+        value = getattr(old, name)
+        if getattr(settings, name) is None and value != default:
             words += [option.format(one) for one in (value if isinstance(value, tuple) else (value,))]
     return [f"as {out} was made: {' '.join(words)}"] if words else []
 
 
 def build_network(settings: Settings, workload: Workload | None = None) -> FrozenNetwork:
+    """Load the network that the settings name; a setting that is None has its default."""
     with inference_settings():
         backbone = load_backbone(
             settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
@@ -186,40 +180,7 @@ def build_network(settings: Settings, workload: Workload | None = None) -> Froze
         )
 
 
-def describe_network(network: FrozenNetwork) -> dict[str, Any]:
+def describe_network(network: FrozenNetwork) -> Provenance:
+    """Return the provenance of the codes that a network gives."""
     versions = {name: version(name) for name in ("cnncodes", "torch", "torchvision", "pillow", "simplejpeg")}
-    return {**network.backbone.describe(), **network.describe(), "versions": versions}
-
-
-def in_float32(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the description of the same codes, kept in float32."""
-    layers = {name: {**layer, "dtype": "float32"} for name, layer in description["layers"].items()}
-    return {**description, "dtype": "float32", "layers": layers}
-
-
-def refuse_mismatch(out: Path, held: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raise `MismatchError` where a codes file was made with other settings than those asked for."""
-    if found := differences(held, asked):
-        elsewhere = any(one.startswith(UNASKED) for one in found)
-        elsewhere |= all(one.startswith("preprocessing.resized_by") for one in found)  # follows from two options
-        ask = "It was made by another version, or on another kind of machine:" if elsewhere else "Ask for the same,"
-        raise MismatchError(
-            f"{out} was made otherwise: {'; '.join(found)}. {ask} choose another file with -o, or delete it"
-        )
-
-
-def differences(
-    held: Mapping[str, Any], asked: Mapping[str, Any], *, every: bool = False, prefix: str = ""
-) -> list[str]:
-    """Name each field in which two descriptions differ; layers and our own version only if `every` one counts."""
-    found = []
-    for name in sorted({*held, *asked}):
-        if not every and ((not prefix and name in ("layers", "links")) or (prefix, name) == ("versions.", "cnncodes")):
-            continue
-        usual = RESIZED_BY if name == "resized_by" else None
-        was, now = held.get(name, usual), asked.get(name, usual)
-        if isinstance(was, dict) and isinstance(now, dict):
-            found += differences(was, now, every=every, prefix=f"{prefix}{name}.")
-        elif was != now:
-            found.append(f"{prefix}{name} is {was!r}, asked {now!r}")
-    return found
+    return Provenance.from_dict({**network.backbone.describe(), **network.describe(), "versions": versions})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from cnncodes.errors import ImagesError
 from cnncodes.extraction.in_memory import compute_codes
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import load_images
+from cnncodes.system.progress import Progress
 
 __all__ = ["Verification", "verify"]
 
@@ -72,7 +72,7 @@ def verify(
     seed: int = 0,
     device: str = "auto",
     workers: int | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Compare every row of a codes file with its checksum, and a sample with what its images give now.
 
@@ -116,7 +116,7 @@ def verify(
         names = file.ids[rows].tolist()
         computed = compute_codes(
             image_set.take([there[name] for name in names]),
-            file.description,
+            file.provenance,
             device=device,
             workers=workers,
             progress=progress,
@@ -133,6 +133,6 @@ def verify(
             of_views = np.linalg.norm(codes - expected, axis=-1) / length
             errors = np.maximum(errors, of_views.max(axis=1) if file.views else of_views)
         found.largest_error = float(errors.max(initial=0.0))
-        bad = errors > TOLERANCE[file.description["precision"]]
+        bad = errors > TOLERANCE[file.provenance.precision]
         found.wrong = file.ids[again[same][bad]].tolist()
     return found

@@ -6,7 +6,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from cnncodes.images.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import inference_settings, register_worker, use_one_thread
+from cnncodes.system.progress import Progress
 
-__all__ = ["IMAGE_TIMEOUT", "Batch", "Progress", "read_source", "run_batches"]
+__all__ = ["IMAGE_TIMEOUT", "Batch", "read_source", "run_batches"]
 
-Progress = Callable[[int, int, int], None]
 IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is read takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
 LEAVE_SECONDS = 1.0  # for the workers to end their batches, once no more is wanted

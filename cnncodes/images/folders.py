@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import IMAGE_SUFFIXES, as_text, reason_of, some_names, unreadable
-from cnncodes.images.image_set import EXPECTED, SPLITS, ImageSet
+from cnncodes.images.image_set import EXPECTED, ImageSet
+from cnncodes.vocabulary import split_of
 
 __all__ = ["from_folder"]
 
@@ -49,7 +50,7 @@ def _label_by_folders(images: ImageSet, parts: Sequence[Sequence[str]]) -> None:
             "as classes; move these images into a class folder, or elsewhere"
         )
     tops = sorted({part[0] for part in parts})
-    splits = {top: SPLITS[top.lower()] for top in tops if top.lower() in SPLITS}
+    splits = {top: split for top in tops if (split := split_of(top)) is not None}
     others = [top for top in tops if top not in splits]
     if len(set(splits.values())) > 1 and others:
         raise ImagesError(

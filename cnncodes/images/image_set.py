@@ -17,14 +17,11 @@ from cnncodes.images.labels import label_texts
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["EXPECTED", "SPLITS", "ImageSet", "ImageSource", "Images"]
+__all__ = ["EXPECTED", "ImageSet", "ImageSource", "Images"]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"  # an array is uint8, (H, W) or (H, W, 3)
 Images: TypeAlias = "ImageSource | Sequence[ImageSource] | ImageSet"  # whatever `load_images` takes
 
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validation"), "val"
-)
 EXPECTED = (
     "expected a folder with one folder of images a class, a folder with train/ and test/ folders of those, "
     "a .csv or .tsv file with columns path,label, one image, or a .npy or .npz file"

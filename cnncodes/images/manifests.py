@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from cnncodes.errors import ImagesError, nearest
 from cnncodes.images.files import SHOWN, as_text, failures_of, reason_of, some_names
-from cnncodes.images.image_set import SPLITS, ImageSet
+from cnncodes.images.image_set import ImageSet
 from cnncodes.images.labels import remarks_on
+from cnncodes.vocabulary import SPLITS, split_of
 
 __all__ = ["MANIFESTS", "from_manifest"]
 
@@ -35,9 +36,9 @@ def from_manifest(path: Path, labelled: bool, allow_outside: bool) -> ImageSet:
     ids, paths = _resolve(path, names, [line for line, _ in rows], allow_outside)
     columns = {name: _column(path, name, header, rows) for name in COLUMNS[1:]}
     if splits := columns["split"]:
-        wrong = [(line, split) for (line, _), split in zip(rows, splits, strict=True) if split.lower() not in SPLITS]
-        _refuse(path, wrong, "no such split", "write train, val or test")
-        splits = [SPLITS[split.lower()] for split in splits]
+        wrong = [(line, name) for (line, _), name in zip(rows, splits, strict=True) if split_of(name) is None]
+        _refuse(path, wrong, "no such split", f"write one of {', '.join(SPLITS)}")
+        splits = [split for name in splits if (split := split_of(name)) is not None]
     notes = ["the label column is empty: the images have no labels"] if labelled and not columns["label"] else []
     notes += remarks_on(columns["label"] or []) + remarks_on(columns["group"] or [], "group")
     if extra := [name for name in header if name not in COLUMNS]:

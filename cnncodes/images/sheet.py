@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,9 @@ from PIL import Image
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
+
+if TYPE_CHECKING:
+    from cnncodes.system.progress import Progress
 
 __all__ = ["Sheet", "draw_sheet"]
 
@@ -47,9 +51,7 @@ class Sheet:
     missing: list[str] = field(default_factory=list)
 
 
-def draw_sheet(
-    images: ImageSet, ids: Sequence[str], side: int, progress: Callable[[int, int, int], None] | None = None
-) -> Sheet:
+def draw_sheet(images: ImageSet, ids: Sequence[str], side: int, progress: Progress | None = None) -> Sheet:
     """Draw images on one sheet, each whole, in a square of `side` pixels that is clear beside it.
 
     Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from shlex import quote
 from typing import Any
@@ -32,9 +31,10 @@ from cnncodes.insight.evidence import (
 from cnncodes.insight.learning_curve import LearningCurve, learning_curve
 from cnncodes.insight.pretrained_head import PretrainedHead
 from cnncodes.probes.guard import guard_splits
-from cnncodes.probes.search import AUTO
 from cnncodes.probes.split import split_rows
 from cnncodes.system.optional import require
+from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import AUTO
 
 __all__ = ["Advice", "advise"]
 
@@ -151,7 +151,7 @@ def advise(
     seed: int = 0,
     n_jobs: int | str | None = AUTO,
     weights: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Advice:
     """Say which of the four cases of transfer learning the images are, with the evidence, and what to do.
 
@@ -210,7 +210,7 @@ def advise(
         if TOP in file.layers:
             some = train[np.linspace(0, len(train) - 1, min(len(train), MOST_IMAGES)).astype(int)]
             try:
-                head, top = PretrainedHead(file.description, weights), averaged(file.codes(TOP, some))
+                head, top = PretrainedHead(file.provenance, weights), averaged(file.codes(TOP, some))
                 heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
             except CnnCodesError as error:
                 notes.append(f"the pretrained head was not asked: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,9 +22,11 @@ from cnncodes.neighbours.nearest import nearest_rows, standardised
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.out_of_core import stratified_sample
 from cnncodes.probes.scores import majority_accuracy, score
-from cnncodes.probes.search import AUTO, C_GRID, Search, search_C
+from cnncodes.probes.search import C_GRID, Search, search_C
 from cnncodes.probes.split import groups_in_both
 from cnncodes.system.optional import require
+from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import AUTO
 
 __all__ = ["Audit", "audit", "out_of_fold"]
 
@@ -152,7 +154,7 @@ def audit(
     cv: int = 5,
     seed: int = 0,
     n_jobs: int | str | None = AUTO,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Audit:
     """Look for wrong labels, duplicates, outliers, unreadable images and imbalance.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,10 @@ from cnncodes.probes.folds import make_folds
 from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score_shares
-from cnncodes.probes.search import AUTO, search_C
+from cnncodes.probes.search import search_C
 from cnncodes.probes.split import split_rows
+from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import AUTO
 
 __all__ = ["compare"]
 
@@ -46,7 +48,7 @@ def compare(
     repeats: int | None = None,
     guard: bool = True,
     n_jobs: int | str | None = AUTO,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Cross-validate layers × classifiers × scalings on the same folds.
 
@@ -186,8 +188,8 @@ def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, dict
         X, y = file.codes(candidate.layers, train), file.labels[train]
         about = {
             "codes": candidate.codes,
-            "backbone": file.description["backbone"],
-            "pooling": file.description.get("pooling"),
+            "backbone": file.provenance.backbone,
+            "pooling": file.provenance.pooling,
             "layers": list(candidate.layers),
             "depth": max(file.layers.index(name) for name in candidate.layers),
             "n": len(y),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.intervals import wilson_interval
 from cnncodes.probes.search import search_C
 from cnncodes.system.optional import require
+from cnncodes.system.progress import Progress
 
 __all__ = ["LearningCurve", "learning_curve"]
 
@@ -101,7 +101,7 @@ def learning_curve(
     seed: int = 0,
     repeats: int = 3,
     n_jobs: int | str | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> LearningCurve:
     """Cross-validate probes that learn from an eighth, a quarter, a half and all of the training images.
 

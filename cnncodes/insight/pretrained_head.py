@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from torch import nn
 
+from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import BackboneError
 from cnncodes.extraction.settings import Settings, build_network, fill_in
 from cnncodes.probes.calibration import softmax
@@ -27,8 +26,8 @@ class PretrainedHead:
 
     Parameters
     ----------
-    description : mapping
-        ``CodesFile.description``.
+    provenance : Provenance
+        ``CodesFile.provenance``.
     weights : path, optional
         Where the weights file lies by now.
 
@@ -43,8 +42,8 @@ class PretrainedHead:
         The head is not a linear layer for ImageNet's 1,000 classes, or its weights are not at hand.
     """
 
-    def __init__(self, description: Mapping[str, Any], weights: str | os.PathLike[str] | None = None) -> None:
-        asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights)), description)
+    def __init__(self, provenance: Provenance, weights: str | os.PathLike[str] | None = None) -> None:
+        asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights)), provenance)
         network = build_network(replace(asked, layers=(LAYER,), device="cpu", compile=False, dtype="float32"))
         head = network.backbone.module.get_submodule(network.backbone.head)
         if not isinstance(head, nn.Linear) or head.out_features != IMAGENET_CLASSES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.out_of_core import pieces
 from cnncodes.probes.scores import spread
 from cnncodes.probes.split import groups_in_both, of_known_groups, split_rows
+from cnncodes.system.progress import Progress
 
 __all__ = ["evaluate", "predict_rows"]
 
@@ -36,7 +36,7 @@ def evaluate(
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> EvaluationResult:
     """Score a fitted model on labelled images.
 
@@ -135,7 +135,7 @@ def _is_codes_file(data: Any) -> bool:
 
 def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Asked:
     with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
-        model.check_codes(file.description, str(file.path))
+        model.check_codes(file.provenance, str(file.path))
         train, test, grouped, notes = split_rows(file)
         rows, neighbour = train, None
         if len(test) + len(grouped):

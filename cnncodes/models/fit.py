@@ -21,9 +21,10 @@ from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.novelty import learn_familiarity
 from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
-from cnncodes.probes.search import AUTO, Search, fit_probe
+from cnncodes.probes.search import Search, fit_probe
 from cnncodes.probes.split import split_rows
 from cnncodes.solvers.device import computing_on
+from cnncodes.vocabulary import AUTO
 
 __all__ = ["fit"]
 
@@ -240,7 +241,7 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
         intercept=classifier.intercept_,
         temperature=search.temperature,
         scores={},
-        description={name: value for name, value in file.description.items() if name != "shard"},
+        provenance=file.provenance.with_shard(None),
         trained_on=digests_of(file.sha256[train]),
     )
 

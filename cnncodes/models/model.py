@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,17 @@ import numpy as np
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
+from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
 from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.images.views import middle_axis
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.models.prediction import Prediction
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.probes.probe import CLASSIFIERS, winner
+from cnncodes.system.progress import Progress
 
 if TYPE_CHECKING:
     from cnncodes.extraction.in_memory import Computed
@@ -33,7 +34,7 @@ ROWS = 8192  # scaled at a time, so that float64 copies stay small
 
 @dataclass(eq=False)
 class ProbeModel:
-    """A linear probe with its scaling, its classes, its scores and the description of what makes its codes.
+    """A linear probe with its scaling, its classes, its scores and the provenance of its codes.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class ProbeModel:
         What decision values are divided by before the softmax gives probabilities.
     scores : dict
         With the protocol by which they were found.
-    description : dict
+    provenance : Provenance
         Backbone, digest of its weights, preprocessing, layers, pooling, precision.
     trained_on : str
         The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
@@ -74,7 +75,7 @@ class ProbeModel:
     intercept: np.ndarray
     temperature: float
     scores: dict[str, Any]
-    description: dict[str, Any]
+    provenance: Provenance
     trained_on: str = ""
     notes: list[str] = field(default_factory=list)
     class_means: np.ndarray | None = None
@@ -145,7 +146,7 @@ class ProbeModel:
         weights: str | os.PathLike[str] | None = None,
         device: str | None = None,
         workers: int | None = None,
-        progress: Callable[[int, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Prediction]:
         """Label images, by the very weights, preprocessing and layers that the model was fitted with.
 
@@ -187,27 +188,26 @@ class ProbeModel:
         """Compute the codes that the model takes; `options` are those of `in_memory.compute_codes`."""
         from cnncodes.extraction.in_memory import compute_codes
 
-        layers = {name: self.description["layers"][name] for name in self.layers}
-        return compute_codes(images, {**self.description, "layers": layers, "links": {}}, **options)
+        return compute_codes(images, self.provenance.only(self.layers), **options)
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the codes of the model's layers side by side, in the shape that `decision_function` takes."""
         return np.concatenate([codes[name] for name in self.layers], axis=-1)
 
-    def check_codes(self, description: Mapping[str, Any], name: str) -> None:
-        """Raise `MismatchError` where codes of this description are not those that the model was fitted with."""
-        there, ours = _made_with(description), _made_with(self.description)
+    def check_codes(self, provenance: Provenance, name: str) -> None:
+        """Raise `MismatchError` where codes of this provenance are not those that the model was fitted with."""
+        there, ours = _made_with(provenance), _made_with(self.provenance)
         differences = [
             f"{field} is {there.get(field)!r} there and {ours.get(field)!r} in the model"
             for field in dict.fromkeys([*ours, *there])
             if there.get(field) != ours.get(field)
         ]
-        theirs = description["layers"]
+        theirs = provenance.layers
         differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in theirs]
         differences += [
-            f"{layer} has {theirs[layer]['n_features']} features there and {self._width(layer)} in the model"
+            f"{layer} has {theirs[layer].n_features} features there and {self._width(layer)} in the model"
             for layer in self.layers
-            if layer in theirs and theirs[layer]["n_features"] != self._width(layer)
+            if layer in theirs and theirs[layer].n_features != self._width(layer)
         ]
         if differences:
             raise MismatchError(
@@ -231,7 +231,7 @@ class ProbeModel:
 
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""
-        about = {name: value for name, value in self.description.items() if name not in ("layers", "links")}
+        about = {name: value for name, value in self.provenance.to_dict().items() if name not in ("layers", "links")}
         shown = ("clf", "layers", "scale", "classes", "C", "temperature", "scores")
         return {**{name: getattr(self, name) for name in shown}, **about}
 
@@ -271,14 +271,16 @@ class ProbeModel:
             There is no such file, or it is not exactly a model file.
         """
         fields, arrays = read_model(Path(path))
-        return cls(**fields, **arrays)
+        provenance = Provenance.from_dict(fields.pop("description"))
+        return cls(**fields, provenance=provenance, **arrays)
 
     def same_as(self, other: ProbeModel) -> bool:
         """Whether two models are equal, bit by bit."""
         return same_model((self._fields(), self._arrays()), (other._fields(), other._arrays()))
 
     def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in FIELDS}
+        special = {"description": self.provenance.to_dict()}  # called so in the file
+        return {name: special[name] if name in special else getattr(self, name) for name in FIELDS}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {name: getattr(self, name) for name in (*ARRAYS, *NOVELTY_ARRAYS)}
@@ -286,18 +288,19 @@ class ProbeModel:
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
         X = np.asarray(X)
-        shape = (*middle_axis(self.description["preprocessing"]), self.coef.shape[1])
+        shape = (*self.provenance.preprocessing.middle_axis, self.coef.shape[1])
         if X.shape[1:] != shape:
             expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
             raise ShapeError(f"the codes have shape {X.shape}, expected {expected}")
         return X
 
     def _width(self, layer: str) -> int:
-        return self.description["layers"][layer]["n_features"]
+        return self.provenance.layers[layer].n_features
 
 
-def _made_with(description: Mapping[str, Any]) -> dict[str, Any]:
+def _made_with(provenance: Provenance) -> dict[str, Any]:
     """Return what must be the same for codes to fit a model."""
-    fields = {name: description.get(name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
-    preprocessing = {"resized_by": "torch", **description.get("preprocessing", {})}  # files name only another
-    return fields | {f"preprocessing.{name}": value for name, value in preprocessing.items()}
+    fields = {name: getattr(provenance, name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
+    preprocessing = provenance.preprocessing
+    unwritten = {"views": preprocessing.views, "resized_by": preprocessing.resized_by}  # files leave the usual out
+    return fields | {f"preprocessing.{name}": value for name, value in (preprocessing.to_dict() | unwritten).items()}

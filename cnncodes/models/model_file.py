@@ -18,8 +18,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cnncodes.errors import ModelFileError
-from cnncodes.images.views import NO_VIEWS, VIEWS, middle_axis
+from cnncodes.codes.provenance import Provenance
+from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.probes.probe import CLASSIFIERS, SCALINGS
 from cnncodes.system.files import refuse_foreign, sync_folder
@@ -56,26 +56,11 @@ HEADER_KEYS = {  # name: type of the value in the JSON header
     "checksum": str,
 }
 FIELDS = [name for name in HEADER_KEYS if name not in ("format", "format_version", "checksum")]
-DESCRIPTION_KEYS = {  # what is needed to make codes again; there may be more
-    "backbone": str,
-    "weights": str,
-    "weights_sha256": str,
-    "preprocessing": dict,
-    "layers": dict,
-    "pooling": str,
-    "precision": str,
-    "runtime": dict,
-}
-PREPROCESSING_KEYS = {
-    "resize": int,
-    "image_size": int,
-    "interpolation": str,
-    "mean": list,
-    "std": list,
-    "mode": str,
-}
-RUNTIME_KEYS = {"device": str, "batch_size": int}
-SHA256 = re.compile(r"[0-9a-f]{64}")
+PROVENANCE_FIELDS = (  # what is needed to make codes again; there may be more
+    *("backbone", "weights", "weights_sha256", "pooling", "precision"),
+    *(f"preprocessing.{name}" for name in ("resize", "image_size", "interpolation", "mean", "std", "mode")),
+    *("runtime.device", "runtime.batch_size"),
+)
 SHORT_DIGEST = 16  # hexadecimal digits of an image's SHA-256: enough to know it again
 DIGESTS = re.compile(f"(?:[0-9a-f]{{{SHORT_DIGEST}}})*")
 MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes
@@ -231,25 +216,18 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]:
-    """Return the code lengths of the layers; the description must say all that is needed to make codes again."""
-    _require_types(description, DESCRIPTION_KEYS, "description.")
-    preprocessing, runtime = description["preprocessing"], description["runtime"]
-    _require(bool(SHA256.fullmatch(description["weights_sha256"])), "weights_sha256 is no SHA-256")
-    _require_types(preprocessing, PREPROCESSING_KEYS, "preprocessing.")
-    for name in ("mean", "std"):
-        numbers = preprocessing[name]
-        _require(len(numbers) == 3 and all(type(x) in (int, float) for x in numbers), f"{name} is not three numbers")
-    _require_types(runtime, RUNTIME_KEYS, "runtime.")
-    _require(min(preprocessing["resize"], preprocessing["image_size"], runtime["batch_size"]) > 0, "sizes")
-    largest = max(preprocessing["resize"], preprocessing["image_size"])
-    _require(preprocessing.get("views", NO_VIEWS) in VIEWS, "unknown views")
-    squares = runtime["batch_size"] * math.prod(middle_axis(preprocessing))
+    """Return the code lengths of the layers; the provenance must have all that is needed to make codes again."""
+    try:
+        provenance = Provenance.from_dict(description)
+        provenance.require(*PROVENANCE_FIELDS)
+        layers_used = provenance.only(layers).layers
+    except MismatchError as error:
+        raise ModelFileError(f"not a model file, or damaged: {error}") from error
+    preprocessing, batch_size = provenance.preprocessing, provenance.runtime.batch_size
+    largest = max(preprocessing.resize, preprocessing.image_size)
+    squares = batch_size * math.prod(preprocessing.middle_axis)
     _require(3 * largest**2 * squares <= MAX_BATCH_BYTES, "a batch that would not fit into memory")
-    for name in layers:
-        _require_types(description["layers"].get(name), {"n_features": int}, f"{name}: ")
-    widths = [description["layers"][name]["n_features"] for name in layers]
-    _require(min(widths) > 0, "code lengths")
-    return widths
+    return [layer.n_features for layer in layers_used.values()]
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from cnncodes.errors import ImagesError
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.neighbours.nearest import nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import alike_in_colour, difference, read_thumbnails
+from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups"]
 
@@ -67,7 +68,7 @@ def find_duplicates(
     images: Any = None,
     *,
     near: bool = True,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Duplicates:
     """Find exact duplicates by the digests of the files, and near ones by their codes and pictures.
 
@@ -101,7 +102,7 @@ def find_duplicates(
     notes: list[str] = []
     remarks: list[str] = []
     close, similarity = np.empty((0, 2), np.int64), np.empty(0)
-    layer = "penultimate" if "penultimate" in file.layers else file.layers[-1]
+    layer = PENULTIMATE if PENULTIMATE in file.layers else file.layers[-1]
     if n > MOST or not near:
         notes.append("only exact duplicates are looked for: the codes are too many to be compared with each other")
     elif file.n_features(layer) < FEWEST_FEATURES:

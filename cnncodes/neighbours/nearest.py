@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["nearest_rows", "standardised", "whitened"]
+from cnncodes.solvers.threads import few_threads
+
+__all__ = ["nearest_rows", "standardised", "unit_rows", "whitened"]
 
 BLOCK = 32_000_000  # distances held at once: 128 MB
-RIDGE = 2.0  # times n_features / n_samples: of the mean variance, added to each, as few images tell little of them
-WIDEST = 4096  # features; the covariance of more takes longer than the search
+RIDGE = 2.0  # added to each variance: this times the mean variance times n_features / n_samples
+MAX_FEATURES = 4096  # with as many images, the eigenvectors of more take longer than the search
+TINY = np.finfo(np.float32).tiny
+
+
+def unit_rows(X: np.ndarray) -> np.ndarray:
+    """Return rows divided by their Euclidean length; rows of zeros stay zeros.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (..., n_features)
+
+    Returns
+    -------
+    ndarray, shape of `X`
+
+    Examples
+    --------
+    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    return X / np.maximum(np.linalg.norm(X, axis=-1, keepdims=True), TINY)
 
 
 def standardised(X: np.ndarray) -> np.ndarray:
@@ -33,7 +55,9 @@ def standardised(X: np.ndarray) -> np.ndarray:
 def whitened(X: np.ndarray) -> np.ndarray:
     """Return codes centred, with directions of equal variance, each row then scaled to length 1.
 
-    Whitening takes weight from what most images share, and so gives it to what tells two of them apart.
+    Whitening takes weight from what most images share, and so gives it to what tells two of them apart. The columns
+    of the result are the coordinates along the principal directions of the codes. The cost follows the smaller side:
+    fewer images than features have no more directions than images.
 
     Parameters
     ----------
@@ -42,14 +66,35 @@ def whitened(X: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of float32, shape (n_samples, n_features)
+    ndarray of float32, shape (n_samples, min(n_samples, n_features))
+        Where codes are only standardised, the shape is (n_samples, n_features).
+
+    Examples
+    --------
+    >>> Z = whitened(np.array([[0, 5, 1], [0, 5, 3], [4, 5, 1], [4, 5, 3]]))
+    >>> np.round(np.abs(Z @ Z.T), 3).tolist()[0]
+    [1.0, 0.0, 0.0, 1.0]
     """
     Z = standardised(X)
-    if Z.shape[1] <= WIDEST:
-        variances, directions = np.linalg.eigh((Z.T @ Z).astype(np.float64) / len(Z))
-        ridge = RIDGE * Z.shape[1] / len(Z) * variances.mean() + np.finfo(np.float32).tiny
-        Z = Z @ (directions / np.sqrt(np.maximum(variances, 0) + ridge)).astype(np.float32)
-    return Z / np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    if Z.shape[1] <= MAX_FEATURES:
+        with few_threads(Z):
+            Z = _along_directions(Z)
+    return unit_rows(Z)
+
+
+def _along_directions(Z: np.ndarray) -> np.ndarray:
+    """Return centred rows along their principal directions, divided by the deviation there (with the ridge)."""
+    n, d = Z.shape
+    if n < d:  # Z Z^T = U diag(n variances) U^T: the coordinates are the columns of U, each times its root
+        rows = Z.astype(np.float64)  # equal rows must stay equal: their difference is a direction of variance 0
+        variances, coordinates = np.linalg.eigh(rows @ rows.T / n)
+        scale = np.sqrt(n * np.maximum(variances, 0))
+    else:
+        variances, coordinates = np.linalg.eigh((Z.T @ Z).astype(np.float64) / n)
+        scale = np.ones(d)
+    ridge = RIDGE * variances.sum() / n + TINY
+    coordinates = (coordinates * (scale / np.sqrt(np.maximum(variances, 0) + ridge))).astype(np.float32)
+    return coordinates if n < d else Z @ coordinates
 
 
 def nearest_rows(Z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +124,8 @@ def nearest_rows(Z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     step = max(1, BLOCK // n)
     squares = (Z**2).sum(axis=1)
     for start in range(0, n, step):
-        block = 2 * (Z[start : start + step] @ Z.T) - squares
+        with few_threads(Z):
+            block = 2 * (Z[start : start + step] @ Z.T) - squares
         block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
         top = np.argpartition(block, n - k, axis=1)[:, n - k :]
         values = np.take_along_axis(block, top, axis=1)

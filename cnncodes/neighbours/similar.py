@@ -13,6 +13,7 @@ from cnncodes.errors import CodesFileError, ImagesError
 from cnncodes.extraction.in_memory import compute_codes
 from cnncodes.images.image_set import ImageSource
 from cnncodes.images.loading import load_images
+from cnncodes.vocabulary import CODES_FILE, PENULTIMATE
 
 __all__ = ["Neighbour", "nearest_codes", "similar"]
 
@@ -42,10 +43,10 @@ class Neighbour:
 
 def similar(
     query: ImageSource,
-    codes: str | os.PathLike[str] = "codes.h5",
+    codes: str | os.PathLike[str] = CODES_FILE,
     *,
     k: int = 9,
-    layer: str = "penultimate",
+    layer: str = PENULTIMATE,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
 ) -> list[Neighbour]:
@@ -88,8 +89,7 @@ def similar(
         raise ImagesError(f"{query}: holds {len(images)} images; give one")
     with CodesFile.open(codes) as file:
         file.n_features(layer)  # refuses what is not there before the network is loaded
-        about = {**file.description, "layers": {layer: file.description["layers"][layer]}, "links": {}}
-        computed = compute_codes(images, about, weights=weights, device=device, workers=1)
+        computed = compute_codes(images, file.provenance.only([layer]), weights=weights, device=device, workers=1)
         if computed.failures:
             raise ImagesError(f"{images.ids[0]}: {computed.failures[0]}")
         rows, similarities = nearest_codes(file, averaged(computed.codes[layer])[0], k, layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from cnncodes.errors import DecodeError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
+from cnncodes.system.progress import Progress
 
 __all__ = ["Thumbnails", "alike_in_colour", "difference", "read_thumbnails"]
 
@@ -44,9 +45,7 @@ class Thumbnails:
     side: np.ndarray
 
 
-def read_thumbnails(
-    images: ImageSet, rows: Sequence[int], progress: Callable[[int, int, int], None] | None = None
-) -> Thumbnails:
+def read_thumbnails(images: ImageSet, rows: Sequence[int], progress: Progress | None = None) -> Thumbnails:
     """Decode images and make them small, in threads.
 
     Parameters

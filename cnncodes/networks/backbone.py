@@ -31,6 +31,7 @@ from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Survey, find_stag
 from cnncodes.networks.network import RANDOM, USER
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import BackboneInfo, find_network, list_backbones, register_backbone
+from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = [
     "Backbone",
@@ -42,8 +43,6 @@ __all__ = [
     "load_backbone",
     "register_backbone",
 ]
-
-PENULTIMATE = "penultimate"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,10 @@ import torch
 from PIL import Image
 
 from cnncodes.errors import MismatchError, SettingError
-from cnncodes.images.views import NO_VIEWS, VIEWS, middle_axis
+from cnncodes.vocabulary import NO_VIEWS, RESIZE_MODES, VIEWS, middle_axis
 
-__all__ = ["MODES", "Preprocessing"]
+__all__ = ["Preprocessing"]
 
-MODES = ("crop", "pad", "squash")
 MAX_SIZE = 16_384  # pixels that enter a network, each way
 INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 ENOUGH = 2  # times the size that it is resized to: what an image must at least be decoded to
@@ -75,8 +74,8 @@ class Preprocessing:
     views: str = NO_VIEWS
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise SettingError(f"no way to resize is called {self.mode!r}; choose {', '.join(MODES)}")
+        if self.mode not in RESIZE_MODES:
+            raise SettingError(f"no way to resize is called {self.mode!r}; choose {', '.join(RESIZE_MODES)}")
         if self.views not in VIEWS:
             raise SettingError(f"no views are called {self.views!r}; choose {', '.join(VIEWS)}")
         if self.interpolation not in INTERPOLATIONS:

@@ -80,7 +80,7 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
         There are no labelled images.
     """
     started = time.perf_counter()
-    model.check_codes(file.description, str(file.path))
+    model.check_codes(file.provenance, str(file.path))
     train, test, grouped, notes = split_rows(file)
     guarded = guard_splits(file, train, test)
     notes += guarded.notes

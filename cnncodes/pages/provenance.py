@@ -7,7 +7,7 @@ from shlex import quote
 from typing import Any
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.extraction.settings import held_settings
+from cnncodes.extraction.settings import settings_of
 from cnncodes.models.model import ProbeModel
 
 __all__ = ["PROBES", "provenance"]
@@ -42,22 +42,22 @@ def provenance(file: CodesFile, model: ProbeModel, model_name: str, options: Seq
     options : sequence of str
         Of `cnncodes report`.
     """
-    about = file.description
-    preprocessing = about["preprocessing"]
-    layers = ", ".join(f"{name} ({about['layers'][name]['n_features']})" for name in file.layers)
-    size = preprocessing["image_size"]
+    made = file.provenance
+    preprocessing = made.preprocessing
+    layers = ", ".join(f"{name} ({layer.n_features})" for name, layer in made.layers.items())
+    size = preprocessing.image_size
     facts = [
         ("codes file", f"{file.path.name}, {file.n} images"),
         ("fingerprint of its settings", file.fingerprint.hex()[:16]),
-        ("network", f"{about['backbone']}, weights {about['weights']}, SHA-256 {about['weights_sha256'][:16]}…"),
-        ("licence of the weights", about.get("licence") or "unknown"),
-        ("images", f"{preprocessing['mode']} to {size} × {size} pixels, {preprocessing['interpolation']}"),
-        ("layers (features)", f"{layers}; pooling {about['pooling']}"),
-        ("precision", f"{about['precision']} on {about['runtime']['device']}"),
+        ("network", f"{made.backbone}, weights {made.weights}, SHA-256 {made.weights_sha256[:16]}…"),
+        ("licence of the weights", made.licence or "unknown"),
+        ("images", f"{preprocessing.mode} to {size} × {size} pixels, {preprocessing.interpolation}"),
+        ("layers (features)", f"{layers}; pooling {made.pooling}"),
+        ("precision", f"{made.precision} on {made.runtime.device}"),
         ("classifier", f"{PROBES[model.clf]}, C = {model.C:.3g}, scaling {model.scale}"),
-        ("versions", ", ".join(f"{name} {version}" for name, version in about["versions"].items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in made.versions.items())),
     ]
-    settings, path, saved = held_settings(about), quote(file.path.name), quote(model_name)
+    settings, path, saved = settings_of(made), quote(file.path.name), quote(model_name)
     extraction = [(option, getattr(settings, name), usual) for name, option, usual in EXTRACTION]
     fit = [("--clf", model.clf), ("--layer", model.layers), ("-C", model.C), ("--scale", model.scale)]
     protocol = [(option, model.scores.get(name), usual) for name, option, usual in FIT]

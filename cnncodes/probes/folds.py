@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cnncodes.errors import FoldsError, SettingError
+from cnncodes.vocabulary import MAX_SEED
 
 __all__ = ["Folds", "make_folds"]
 
@@ -40,7 +41,7 @@ def make_folds(
     SettingError
         Fewer than two folds are asked for, or there is no such seed.
     """
-    if not 0 <= seed < 2**32:
+    if not 0 <= seed <= MAX_SEED:
         raise SettingError(f"the seed is {seed}; it must be between 0 and 2**32 - 1")
     if cv < 2:
         raise SettingError(f"{cv} folds; cross-validation needs at least 2, one to learn from and one to test on")

@@ -13,7 +13,7 @@ from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval
 from cnncodes.probes.probe import SCALINGS, decide, winner
 from cnncodes.probes.search import fit_probe
-from cnncodes.solvers.matrix import few_threads
+from cnncodes.solvers.threads import few_threads
 
 __all__ = [
     "majority_accuracy",

@@ -19,10 +19,10 @@ from cnncodes.probes.calibration import brier_score, fit_temperature
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
 from cnncodes.solvers.classifiers import fit_path
-from cnncodes.solvers.matrix import few_threads
+from cnncodes.solvers.threads import few_threads
+from cnncodes.vocabulary import AUTO
 
 __all__ = [
-    "AUTO",
     "CONVERGE",
     "C_GRID",
     "Search",
@@ -37,7 +37,6 @@ __all__ = [
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
 CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
-AUTO = "auto"
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
 # Tolerance of the solvers in a search, and where there is much work: benchmarks/README.md has what the latter saves.
 SEARCH_TOL = {"svm": (1e-4, 1e-4), "logreg": (1e-4, 1e-2)}
@@ -247,9 +246,9 @@ def fit_probe(
 
 def grid_of(C: float | str) -> np.ndarray:
     """Return the values that `C` means: `C_GRID` for ``"auto"``, or the one that is given."""
-    if C != "auto" and not (isinstance(C, numbers.Real) and C > 0):
+    if C != AUTO and not (isinstance(C, numbers.Real) and C > 0):
         raise SettingError(f"C is {C!r}; it must be 'auto' or a positive number")
-    return C_GRID if C == "auto" else np.array([float(C)])
+    return C_GRID if C == AUTO else np.array([float(C)])
 
 
 def _messages(caught: list[warnings.WarningMessage]) -> list[str]:

@@ -41,8 +41,8 @@ def split_rows(file: CodesFile) -> SplitRows:
             "run the same `cnncodes extract` again to finish it"
         )
     notes = [f"{counts['failed']} images that could not be read are left out"] if counts["failed"] else []
-    if shard := file.description.get("shard"):
-        notes.append(f"{file.path} is part {shard['part']} of {shard['of']} only; `cnncodes merge` joins the parts")
+    if shard := file.provenance.shard:
+        notes.append(f"{file.path} is part {shard.part} of {shard.of} only; `cnncodes merge` joins the parts")
     notes += [
         f"of each image there are {n_views} views: all are trained on, and their scores are summed"
         for n_views in file.views

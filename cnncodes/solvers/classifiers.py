@@ -20,9 +20,10 @@ from cnncodes.errors import RangeError
 from cnncodes.solvers.device import rows_of
 from cnncodes.solvers.hinge import HingeProblem, classes_at_once, solve_path
 from cnncodes.solvers.logistic import LogisticProblem, solve_logistic_path
-from cnncodes.solvers.matrix import Matrix, Rows, few_threads
+from cnncodes.solvers.matrix import Matrix, Rows
 from cnncodes.solvers.path import LinearPath
 from cnncodes.solvers.row_space import RowSpace, worth_reducing
+from cnncodes.solvers.threads import few_threads
 
 __all__ = ["DenseLinearSVC", "DenseLogisticRegression", "fit_in_passes", "fit_path"]
 

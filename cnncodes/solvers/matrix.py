@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Protocol
@@ -12,15 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, get_blas_funcs
-from threadpoolctl import threadpool_limits
 
-__all__ = ["Array", "Matrix", "Rows", "Visit", "few_threads", "product"]
+__all__ = ["Array", "Matrix", "Rows", "Visit", "product"]
 
 Array = NDArray[np.float64]
 Visit = Callable[[slice, NDArray], NDArray]
 
 BLOCK_BYTES = 16 << 20  # float64 copies of rows are made in blocks of this size, which stay near the cache
-SMALL = 4_000_000  # entries; with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
 MANY = 256  # rows; of fewer, adding the products to the others takes longer than computing them
 KERNEL_ROWS = 2  # rows per column up to which all products of rows are computed once
 
@@ -171,30 +166,3 @@ def product(A: NDArray, B: NDArray) -> NDArray:
         return gemm(1.0, first[0], second[0], trans_a=first[1], trans_b=second[1])
     left, right = (B.T, 0) if B.flags.c_contiguous else (B, 1), (A.T, 0) if A.flags.c_contiguous else (A, 1)
     return gemm(1.0, left[0], right[0], trans_a=left[1], trans_b=right[1]).T
-
-
-class _OneBlasThread(contextlib.AbstractContextManager[None]):
-    """Keeps BLAS on one thread while any of several threads is inside: the limit is one of the whole process."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.limits = threadpool_limits(limits=1, user_api="blas")
-            self.inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                self.limits.restore_original_limits()
-
-
-_one_blas_thread = _OneBlasThread()
-
-
-def few_threads(X: Matrix) -> contextlib.AbstractContextManager[None]:
-    """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
-    return _one_blas_thread if math.prod(X.shape) < SMALL else contextlib.nullcontext()

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-import cnncodes.extraction.extract
+import cnncodes.extraction.fill
 from cnncodes import CNNCodes, load_codes
 from cnncodes.errors import CodesFileError, ImagesError, MismatchError
 
@@ -25,7 +25,7 @@ def test_codes_are_those_of_the_codes_file(data: tuple, sample_codes: Path) -> N
     codes = transformer.fit_transform(paths)
     np.testing.assert_array_equal(codes, load_codes(sample_codes, ["layer3", "layer1"], split="train"))
     assert transformer.n_features_out_ == 120
-    assert transformer.description_["weights_sha256"].startswith("b0353104")
+    assert transformer.provenance_.weights_sha256.startswith("b0353104")
     arrays = np.stack([np.array(Image.open(path)) for path in paths[:4]])
     np.testing.assert_array_equal(transformer.transform(arrays), codes[:4])
     np.testing.assert_array_equal(transformer.transform([Image.open(path) for path in paths[:4]]), codes[:4])
@@ -85,9 +85,9 @@ def test_a_cache_made_with_other_settings_is_refused(data: tuple, tmp_path: Path
 def test_a_search_over_layers_runs_no_image_twice(data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, y = data
     seen: list[int] = []
-    run_batches = cnncodes.extraction.extract.run_batches
+    run_batches = cnncodes.extraction.fill.run_batches
     monkeypatch.setattr(
-        cnncodes.extraction.extract,
+        cnncodes.extraction.fill,
         "run_batches",
         lambda images, rows, *rest, **options: seen.extend(rows) or run_batches(images, rows, *rest, **options),
     )
@@ -105,7 +105,7 @@ def test_a_codes_file_of_the_command_line_is_a_cache(
 ) -> None:
     cache = tmp_path / "codes.h5"
     shutil.copy(sample_codes, cache)
-    build = cnncodes.extraction.extract.build_network
+    build = cnncodes.extraction.settings.build_network
     monkeypatch.setattr("cnncodes.extraction.cache.build_network", lambda *_: pytest.fail("a network was built"))
     transformer = CNNCodes(layer="layer3", cache=cache)
     np.testing.assert_array_equal(transformer.fit_transform(data[0]), load_codes(cache, "layer3", split="train"))

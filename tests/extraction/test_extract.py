@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnncodes import evaluate, extract, fit
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import BackboneError, CodesFileError, DeviceError, MismatchError, SettingError
 from cnncodes.extraction.in_memory import compute_codes, in_memory
@@ -95,7 +97,7 @@ def test_codes_of_the_exact_mode_of_older_versions_are_read_but_never_mixed_with
     plain = tmp_path / "plain.h5"
     extract(small_sample, plain, **settings)
     with CodesFile.open(plain) as file:
-        assert "resized_by" not in file.description["preprocessing"]
+        assert "resized_by" not in file.provenance.preprocessing.to_dict()
     with pytest.raises(MismatchError, match=f"exact is False, asked True; {words}. Ask for the same"):
         extract(small_sample, plain, exact_decode=True)
 
@@ -145,16 +147,16 @@ def test_defaults_keep_five_layers_and_store_equal_ones_once(sample_codes: Path)
         assert file.classes == ["Bag", "Sandal", "Trouser"]
         assert len(file.rows("train")) == 30
         assert len(file.rows("test")) == 15
-        assert file.description["weights_sha256"].startswith("b0353104")
-        assert file.description["preprocessing"]["resize"] == 256
+        assert file.provenance.weights_sha256.startswith("b0353104")
+        assert file.provenance.preprocessing.resize == 256
     X, y = load_codes(sample_codes, "layer3", return_X_y=True)
     assert X.shape == (45, 96)
     assert set(y) == {"Bag", "Sandal", "Trouser"}
 
 
-def test_compute_codes_by_a_description_equals_the_file(small_sample: Path, sample_codes: Path) -> None:
+def test_compute_codes_by_a_provenance_equals_the_file(small_sample: Path, sample_codes: Path) -> None:
     with CodesFile.open(sample_codes) as file:
-        computed = compute_codes(load_images(small_sample), file.description)
+        computed = compute_codes(load_images(small_sample), file.provenance)
         for name in file.layers:
             np.testing.assert_array_equal(computed.codes[name], file.codes(name))
         np.testing.assert_array_equal(computed.sha256, file.sha256)
@@ -179,7 +181,7 @@ def test_changed_folders_compute_only_what_is_new(small_sample: Path, sample_cod
     done = extract(folder, out, prune=True)
     assert (done.n, done.ok, done.computed) == (45, 45, 1)  # the edited image is one that is known
     with CodesFile.open(out) as file:
-        fresh = compute_codes(load_images(folder), file.description)
+        fresh = compute_codes(load_images(folder), file.provenance)
         assert file.ids.tolist() == load_images(folder).ids
         for name in file.layers:
             np.testing.assert_array_equal(file.codes(name), fresh.codes[name])
@@ -317,7 +319,7 @@ def test_unknown_names_are_refused_with_the_nearest(small_sample: Path, tmp_path
 
 def test_another_preprocessing_than_that_of_the_weights_is_refused(small_sample: Path, sample_codes: Path) -> None:
     with CodesFile.open(sample_codes) as file:
-        description = dict(file.description)
-    description["preprocessing"] = {**description["preprocessing"], "mean": [0.5, 0.5, 0.5]}
+        preprocessing = replace(file.provenance.preprocessing, mean=(0.5, 0.5, 0.5))
+        provenance = replace(file.provenance, preprocessing=preprocessing)
     with pytest.raises(MismatchError, match="preprocessing"):
-        compute_codes(load_images(small_sample), description)
+        compute_codes(load_images(small_sample), provenance)

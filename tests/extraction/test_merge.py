@@ -60,7 +60,7 @@ def test_a_part_that_float16_did_not_hold_makes_the_whole_float32(
     merge(parts, tmp_path / "plain.h5")
     with CodesFile.open(tmp_path / "merged.h5") as file, CodesFile.open(tmp_path / "plain.h5") as plain:
         assert set(file.dtype.values()) == {"float32"}
-        assert file.description["dtype"] == "float32"
+        assert file.provenance.dtype == "float32"
         assert len(file.verify()) == 0
         np.testing.assert_allclose(file.codes("layer2"), plain.codes("layer2"), rtol=1e-3, atol=1e-6)
     again = extract(images, tmp_path / "merged.h5", layers=LAYERS)
@@ -135,4 +135,4 @@ def test_parts_that_cannot_be_are_refused(images: Path, tmp_path: Path) -> None:
 def test_a_fit_on_a_part_says_so(parts: list[Path]) -> None:
     model = fit(parts[0], layers="layer2", C=0.01, cv=2)
     assert any("is part 1 of 3 only" in note for note in model.notes)
-    assert "shard" not in model.description
+    assert "shard" not in model.provenance.to_dict()

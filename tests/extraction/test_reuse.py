@@ -15,7 +15,8 @@ from PIL import Image
 import cnncodes.extraction.extract
 from cnncodes import audit, evaluate, extract, fit, verify
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.reuse import image_table
@@ -190,9 +191,9 @@ def test_rows_without_codes_may_go(photos: Path, tmp_path: Path) -> None:
     done = extract(photos, out)
     assert (done.n, done.failed, done.computed) == (24, 0, 0)
     with CodesFile.open(out) as file:
-        description = file.description
+        provenance = file.provenance
     empty = tmp_path / "empty.h5"
-    CodesWriter.create(empty, image_table(load_images(photos)), description)  # killed before its first row
+    CodesWriter.create(empty, image_table(load_images(photos)), provenance)  # killed before its first row
     resumed = extract(photos, empty)
     assert any("--image-size 64" in note for note in resumed.notes)
     assert columns(empty) == columns(out)
@@ -207,12 +208,12 @@ def test_settings_are_those_of_the_same_images_only(photos: Path, more: Path, tm
     assert "24 of 24 images, 0 failed, 0 computed now" in again.stdout
     assert "note" not in run("extract", photos, "-o", out, *options).stderr
     with CodesFile.open(out) as file:
-        description = file.description
-    CodesWriter.create(out, image_table(load_images(photos)), description)  # no row holds codes
+        provenance = file.provenance
+    CodesWriter.create(out, image_table(load_images(photos)), provenance)  # no row holds codes
     done = extract(more, out, layers=["layer1"])
     assert done.n == 12
     with CodesFile.open(out) as file:
-        assert (file.description["preprocessing"]["image_size"], file.description["pooling"]) == (224, "avg")
+        assert (file.provenance.preprocessing.image_size, file.provenance.pooling) == (224, "avg")
 
 
 def test_add_keeps_both(photos: Path, more: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def harness(shim: Path, work: Path, mode: str, amount: int, *control: str, views
 
 @pytest.mark.parametrize("views", ["none", "flip"])
 def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path: Path, views: str) -> None:
-    result = harness(shim, tmp_path, "sweep", 61, views=views)
+    result = harness(shim, tmp_path, "sweep", 31, views=views)
     assert result["failures"] == []
     assert result["killed"] == result["points"] >= 8
 

@@ -408,7 +408,10 @@ def test_manifest_without_labels(tmp_path):
             r"line 4: the same file again: \./1\.png \(as in line 2\); keep one row",
         ),
         ("path,label\n1.png,a\nfolder/../1.png,b\n", r"line 3: the same file again"),
-        ("path,label,split\n1.png,a,train\n2.png,a,held\n", "line 3: no such split: held; write train, val or test"),
+        (
+            "path,label,split\n1.png,a,train\n2.png,a,held\n",
+            "line 3: no such split: held; write one of train, val, test",
+        ),
         (
             "path,label,split\n1.png,a,train\n2.png,a,\n",
             "line 3: the split is empty; fill the split of every row, or of none",

@@ -13,7 +13,8 @@ import torch
 import torchvision
 from digit_codes import names, write_codes
 
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.errors import BackboneError
 from cnncodes.insight.advise import Advice, advise
 from cnncodes.insight.comparison import Comparison
@@ -66,7 +67,7 @@ def test_the_pretrained_head_says_what_torchvision_says(sample_codes: Path) -> N
     with torch.inference_mode():
         expected = model.eval().classifier(torch.from_numpy(codes)).softmax(1).max(1).values.numpy()
     with CodesFile.open(sample_codes) as file:
-        head = PretrainedHead(file.description)
+        head = PretrainedHead(file.provenance)
     np.testing.assert_allclose(head.confidence(codes), expected, rtol=1e-4)
     assert head.confidence(head.photos).mean() > 1.5 * expected.mean()
 
@@ -91,14 +92,14 @@ def test_an_interruption_ends_it(tmp_path: Path) -> None:
 
 def test_a_head_for_other_classes_is_refused(sample_codes: Path) -> None:
     with CodesFile.open(sample_codes) as file:
-        description = {**file.description, "backbone": "tiny-head"}
+        provenance = replace(file.provenance, backbone="tiny-head", weights="random")
     from cnncodes import register_backbone
     from cnncodes.networks.preprocessing import Preprocessing
 
     plain = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     register_backbone("tiny-head", lambda: torchvision.models.mobilenet_v2(num_classes=5), preprocessing=plain)
     with pytest.raises(BackboneError, match="no linear head for the 1,000 classes"):
-        PretrainedHead({**description, "weights": "random"})
+        PretrainedHead(provenance)
 
 
 @pytest.mark.parametrize(

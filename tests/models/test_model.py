@@ -11,6 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import cnncodes.models.model
 import cnncodes.models.model_file
 import cnncodes.probes.out_of_core
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import (
     CnnCodesError,
     CodesFileError,
@@ -282,7 +284,7 @@ def test_what_is_saved_is_loaded(model, saved):
     np.testing.assert_array_equal(loaded.decision_function(X), model.decision_function(X))
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
     assert loaded.scores == model.scores
-    assert loaded.description == model.description
+    assert loaded.provenance == model.provenance
 
 
 def test_model_file_from_before_there_was_novelty_is_loaded_without_it(model, saved, tmp_path):
@@ -598,16 +600,19 @@ def test_class_that_the_model_does_not_know_is_named_and_missed(model, tmp_path)
         ({"preprocessing": {**DESCRIPTION["preprocessing"], "mode": "pad"}}, "preprocessing.mode is 'pad' there"),
         ({"preprocessing": {**DESCRIPTION["preprocessing"], "views": "flip"}}, "preprocessing.views is 'flip' there"),
         ({"layers": {"layer1": {"n_features": 24, "pooling": "avg"}}}, "layer 'penultimate' is not there"),
-        ({"layers": {"penultimate": {"n_features": 41}}}, "penultimate has 41 features there and 40 in the model"),
+        (
+            {"layers": {"penultimate": {"n_features": 41, "pooling": "avg"}}},
+            "penultimate has 41 features there and 40 in the model",
+        ),
     ],
 )
 def test_codes_made_otherwise_are_refused_and_each_difference_named(change, message, model):
-    model.check_codes(DESCRIPTION, "same.h5")
+    model.check_codes(Provenance.from_dict(DESCRIPTION), "same.h5")
     with pytest.raises(MismatchError, match=r"other\.h5 does not fit the model") as caught:
-        model.check_codes({**DESCRIPTION, **change}, "other.h5")
+        model.check_codes(Provenance.from_dict({**DESCRIPTION, **change}), "other.h5")
     assert message in str(caught.value)
     with pytest.raises(MismatchError) as caught:
-        model.check_codes({**DESCRIPTION, **change, "weights_sha256": "ef" * 32}, "other.h5")
+        model.check_codes(Provenance.from_dict({**DESCRIPTION, **change, "weights_sha256": "ef" * 32}), "other.h5")
     assert "efef" in str(caught.value)
     assert message[:9] in str(caught.value)
 
@@ -689,7 +694,7 @@ def test_novelty_of_images_is_that_of_their_codes(sample_codes, small_sample):
 
 def test_model_without_its_weights_refuses_to_predict(sample_codes, small_sample):
     model = fit(sample_codes, C=0.01)
-    model.description = {**model.description, "weights_sha256": "ab" * 32}
+    model.provenance = replace(model.provenance, weights_sha256="ab" * 32)
     with pytest.raises(CnnCodesError, match="SHA-256"):
         model.predict_images(small_sample / "test")
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from sklearn.metrics import pairwise_distances
 
 from cnncodes import extract
 from cnncodes.codes.file import CodesFile
@@ -18,7 +17,6 @@ from cnncodes.errors import ImagesError
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.loading import load_images
 from cnncodes.neighbours.duplicates import Duplicates, find_duplicates, join_groups
-from cnncodes.neighbours.nearest import nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import alike_in_colour, difference, read_thumbnails
 
 TILE = 106
@@ -118,28 +116,6 @@ def test_images_that_are_not_given_are_compared_by_their_codes(planted: Path, se
 def test_images_of_another_place_are_refused(planted: Path, photos: Path) -> None:
     with CodesFile.open(planted / "codes.h5") as file, pytest.raises(ImagesError, match="58 of the 58 images"):
         find_duplicates(file, file.rows(), photos)
-
-
-def test_nearest_rows_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    Z = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
-    full = pairwise_distances(Z)
-    np.fill_diagonal(full, np.inf)
-    monkeypatch.setattr("cnncodes.neighbours.nearest.BLOCK", 50 * 8)  # seven blocks
-    rows, distances = nearest_rows(Z, 4)
-    np.testing.assert_array_equal(rows, np.argsort(full, axis=1)[:, :4])
-    np.testing.assert_allclose(distances, np.sort(full, axis=1)[:, :4], atol=1e-3)
-
-
-def test_whitened_codes_have_no_correlations_and_dead_columns_do_not_count() -> None:
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(4000, 5)) @ rng.normal(size=(5, 5)) + 100
-    Z = whitened(np.hstack([X, np.full((4000, 1), 7.0)]))
-    assert Z.shape == (4000, 6)
-    np.testing.assert_allclose(np.linalg.norm(Z, axis=1), 1, rtol=1e-5)
-    values = np.linalg.eigvalsh(np.cov(Z.T))
-    assert values[0] < 1e-9  # the dead one
-    assert values[-1] / values[1] < 1.6
-    assert np.linalg.cond(np.cov(X.T)) > 20
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from cnncodes import similar
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.errors import CodesFileError, ImagesError
 from cnncodes.neighbours import similar as similarity
 

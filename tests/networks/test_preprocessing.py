@@ -15,9 +15,10 @@ from PIL import Image
 
 from cnncodes.errors import MismatchError, SettingError
 from cnncodes.images.decoding import decode
-from cnncodes.networks.preprocessing import MODES, Preprocessing
+from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import find_network
 from cnncodes.networks.torchvision_zoo import torchvision_names
+from cnncodes.vocabulary import RESIZE_MODES
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PLAIN = Preprocessing(256, 224, "bilinear", **IMAGENET)
@@ -338,7 +339,7 @@ def test_views_are_those_of_torchvision(height, width):
     padded = PLAIN.override(256, "pad").geometry(pixels)
     expected = torch.stack(functional.ten_crop(padded, [224, 224]))
     assert torch.equal(PLAIN.override(mode="pad", views="10crop").squares(pixels), expected)
-    for mode in MODES:
+    for mode in RESIZE_MODES:
         square = PLAIN.override(mode=mode).geometry(pixels)
         assert torch.equal(PLAIN.override(mode=mode).squares(pixels), square)
         both = PLAIN.override(mode=mode, views="flip").squares(pixels)

@@ -26,7 +26,8 @@ from PIL import Image
 
 from cnncodes import ImageSet, evaluate, extract, fit, similar
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.images.sheet import draw_sheet
 from cnncodes.insight.advise import advise
@@ -90,14 +91,14 @@ class Scripts(html.parser.HTMLParser):
 
 def test_held_out_figures_are_those_of_evaluate(sample_codes: Path) -> None:
     model = fit(sample_codes, layers="layer2", C=0.01)
-    made = report(sample_codes, model=model, advice=False, audit=False)
+    page = report(sample_codes, model=model, advice=False, audit=False)
     expected = evaluate(sample_codes, model).to_dict()
-    assert made.figures["held_out"]
-    assert made.figures["accuracy"] == expected["test_accuracy"]
-    assert made.figures["interval"] == expected["test_interval"]
-    assert made.figures["neighbour_accuracy"] == expected["neighbour_accuracy"]
-    assert f"{100 * expected['test_accuracy']:.1f}\N{NO-BREAK SPACE}% of the 15 held-out images" in made.answer
-    assert made.answer in made.html
+    assert page.figures["held_out"]
+    assert page.figures["accuracy"] == expected["test_accuracy"]
+    assert page.figures["interval"] == expected["test_interval"]
+    assert page.figures["neighbour_accuracy"] == expected["neighbour_accuracy"]
+    assert f"{100 * expected['test_accuracy']:.1f}\N{NO-BREAK SPACE}% of the 15 held-out images" in page.answer
+    assert page.answer in page.html
 
 
 def test_without_a_split_the_figures_are_those_of_the_cross_validation(hostile: tuple[Path, Path]) -> None:
@@ -140,10 +141,10 @@ def test_a_page_asks_nothing_of_any_other(hostile: tuple[Path, Path]) -> None:
 
 
 def test_without_images_the_page_says_how_to_have_pictures(hostile: tuple[Path, Path]) -> None:
-    made = report(hostile[1], advice=False, audit=False)
-    assert made.pictures == 0
-    assert "<code>--images</code>" in made.html
-    assert "data:image" not in made.html
+    page = report(hostile[1], advice=False, audit=False)
+    assert page.pictures == 0
+    assert "<code>--images</code>" in page.html
+    assert "data:image" not in page.html
 
 
 def test_images_of_other_names_are_refused(hostile: tuple[Path, Path], small_sample: Path) -> None:
@@ -287,16 +288,16 @@ def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: 
     simplest = advice.comparison.recommended["layers"]
     if other:  # as if the log loss chose another one than the simplest
         advice = replace(advice, layers=[name for name in names if [name] != simplest])
-    made = report(hostile[1], advice=advice, audit=False)
+    page = report(hostile[1], advice=advice, audit=False)
     (layer,) = advice.layers
-    fit_command = commands_of(made.html)[1]
-    assert f"A linear SVM on {layer} names" in made.answer
+    fit_command = commands_of(page.html)[1]
+    assert f"A linear SVM on {layer} names" in page.answer
     assert fit_command[fit_command.index("--layer") + 1] == layer
-    (recommended,) = re.findall(r'<th scope="row">([^<]*)</th>(?:(?!</tr>).)*>recommended<', made.html)
+    (recommended,) = re.findall(r'<th scope="row">([^<]*)</th>(?:(?!</tr>).)*>recommended<', page.html)
     assert recommended == layer
-    assert f"Recommended is {layer}: its log loss is the smallest" in made.html
-    assert ("is simpler, and not significantly less accurate" in made.html) == (simplest != [layer])
-    assert "The classifier of this page is fitted to it." in made.html
+    assert f"Recommended is {layer}: its log loss is the smallest" in page.html
+    assert ("is simpler, and not significantly less accurate" in page.html) == (simplest != [layer])
+    assert "The classifier of this page is fitted to it." in page.html
     given = report(hostile[1], advice=advice, audit=False, model=fit(hostile[1], layers=names))
     assert "which was given: it is on layer2 + layer3." in given.html
 
@@ -517,13 +518,13 @@ def test_the_report_on_the_sample_is_small_and_can_be_shown(tmp_path: Path, brow
     folder = Path(os.environ.get(SHOTS, tmp_path))
     sample = shipped_path(SAMPLE)
     extract(sample, tmp_path / "sample.h5", resize="squash")
-    made = report(tmp_path / "sample.h5", images=sample)
-    made.save(tmp_path / "report.html")
-    assert made.pictures == 600
-    assert len(made.html) < 2_000_000
-    assert "Which layer" in made.html
-    assert "Would more images help?" in made.html
-    assert "Suspect labels" in made.html
+    page = report(tmp_path / "sample.h5", images=sample)
+    page.save(tmp_path / "report.html")
+    assert page.pictures == 600
+    assert len(page.html) < 2_000_000
+    assert "Which layer" in page.html
+    assert "Would more images help?" in page.html
+    assert "Suspect labels" in page.html
     take_screenshots(browser, tmp_path / "report.html", folder)
     assert all(
         (folder / name).stat().st_size < 200_000 for name in ("report.png", "report-confusion.png", "report-map.png")

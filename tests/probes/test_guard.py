@@ -14,7 +14,9 @@ from digit_codes import DESCRIPTION
 import cnncodes.probes.guard
 from cnncodes import audit, compare, evaluate, extract, fit
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import ProbeError
 from cnncodes.images.loading import ImageSet
@@ -30,7 +32,7 @@ def write_codes(
     layers = {"penultimate": {"n_features": X.shape[1], "pooling": "avg", "map_shape": [X.shape[1]]}}
     description = {**DESCRIPTION, "layers": layers}
     ids = [f"{row:04}.png" for row in range(len(X))]
-    CodesWriter.create(path, ImageTable(ids, labels, groups, splits), description)
+    CodesWriter.create(path, ImageTable(ids, labels, groups, splits), Provenance.from_dict(description))
     digests = np.random.default_rng(1).integers(0, 256, (len(X), 32), dtype=np.uint8)
     with CodesWriter(path) as file:
         file.write(np.arange(len(X)), {"penultimate": X.astype(np.float32)}, digests)

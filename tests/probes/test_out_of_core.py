@@ -15,7 +15,9 @@ from digit_codes import DESCRIPTION, X_DIGITS, Y_DIGITS, names, write_codes
 import cnncodes.probes.out_of_core
 import cnncodes.solvers.matrix
 from cnncodes import fit
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, ProbeError
 from cnncodes.probes.out_of_core import memory_of_fit
@@ -152,19 +154,21 @@ def test_damaged_and_infinite_codes_are_found_in_the_first_pass(tmp_path, small_
 PEAK = """
 import json, resource, sys
 from cnncodes import fit
-model = fit(sys.argv[1], layers="penultimate", C=0.01, memory_limit=int(sys.argv[2]) or None)
+model = fit(sys.argv[1], layers="penultimate", C=0.01, cv=2, guard=False, memory_limit=int(sys.argv[2]) or None)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"peak": peak, "n_cv": model.scores["n_cv"], "seconds": model.scores["seconds"]}))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_peak_memory_stays_below_the_limit(tmp_path):
     n, d, limit = 60_000, 1024, 550_000_000
     layers = {"penultimate": {"n_features": d, "pooling": "avg", "map_shape": [d, 4, 4], "dtype": "float16"}}
     labels = [f"class {i % 5}" for i in range(n)]
     path = tmp_path / "codes.h5"
-    CodesWriter.create(path, ImageTable([f"{i}.png" for i in range(n)], labels), {**DESCRIPTION, "layers": layers})
+    provenance = Provenance.from_dict({**DESCRIPTION, "layers": layers})
+    CodesWriter.create(path, ImageTable([f"{i}.png" for i in range(n)], labels), provenance)
     rng = np.random.default_rng(0)
     centres = 0.3 * rng.standard_normal((5, d))
     with CodesWriter(path) as file:

@@ -18,6 +18,7 @@ import cnncodes.runtime.frozen_network
 import cnncodes.runtime.tuning
 from cnncodes import extract, load_codes
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import DeviceError, MismatchError
 from cnncodes.extraction.in_memory import compute_codes, in_memory
 from cnncodes.extraction.settings import Settings, build_network
@@ -145,7 +146,7 @@ def test_a_file_says_that_its_network_could_not_be_compiled(
     done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=True)
     assert any("could not be compiled, and runs as it is (no compiler)" in note for note in done.notes)
     with CodesFile.open(tmp_path / "codes.h5") as file:
-        assert file.description["runtime"]["compiled"] is False
+        assert file.provenance.runtime.compiled is False
     again = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], compile=False)
     assert again.computed == 0
 
@@ -192,7 +193,7 @@ def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
             out = tmp_path / f"{fewest}-{fused}-{part}.h5"
             extract(small_sample, out, layers=["layer1"], shard=(part, 2))
             with CodesFile.open(out) as file:
-                assert file.description["runtime"]["compiled"] is expected
+                assert file.provenance.runtime.compiled is expected
 
 
 def test_codes_that_are_not_finite_are_a_recorded_failure(
@@ -216,17 +217,17 @@ def test_new_images_are_not_worth_a_compilation(
     sample_codes: Path, small_sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with CodesFile.open(sample_codes) as file:
-        description = {**file.description, "runtime": {**file.description["runtime"], "compiled": True}}
+        provenance = replace(file.provenance, runtime=replace(file.provenance.runtime, compiled=True))
     monkeypatch.setattr(FrozenNetwork, "_compile", lambda self: pytest.fail("compiled"))
-    computed = compute_codes(load_images(small_sample / "test"), description)
+    computed = compute_codes(load_images(small_sample / "test"), provenance)
     np.testing.assert_array_equal(computed.codes["layer3"], load_codes(sample_codes, "layer3", split="test"))
 
 
-def test_a_description_that_lacks_a_setting_is_refused(sample_codes: Path, small_sample: Path) -> None:
+def test_a_provenance_that_lacks_a_setting_is_refused(sample_codes: Path, small_sample: Path) -> None:
     with CodesFile.open(sample_codes) as file:
-        description = {name: value for name, value in file.description.items() if name != "dtype"}
+        fields = {name: value for name, value in file.provenance.to_dict().items() if name != "dtype"}
     with pytest.raises(MismatchError, match=r"lacks 'dtype'.*extract again"):
-        compute_codes(load_images(small_sample), description)
+        compute_codes(load_images(small_sample), Provenance.from_dict(fields))
 
 
 @pytest.mark.gpu

@@ -196,7 +196,7 @@ def test_codes_that_change_when_fused_are_computed_unfused(
     assert any("convolutions run by themselves" in note for note in done.notes)
     assert not plain.notes
     with CodesFile.open(tmp_path / "a.h5") as right, CodesFile.open(tmp_path / "b.h5") as found:
-        assert [file.description["runtime"]["fused"] for file in (right, found)] == [True, False]
+        assert [file.provenance.runtime.fused for file in (right, found)] == [True, False]
         assert np.allclose(right.codes("layer1"), found.codes("layer1"), rtol=1e-3, atol=1e-3)
 
 

@@ -179,7 +179,7 @@ def test_codes_are_kept_in_float16_where_it_holds_them(small_sample: Path, tmp_p
     extract(small_sample, full, layers=["layer3", "penultimate"], **FULL)
     with CodesFile.open(half) as file:
         assert file.dtype == {"layer3": "float16", "penultimate": "float16"}
-        assert file.description["dtype"] == "auto"
+        assert file.provenance.dtype == "auto"
     with CodesFile.open(full) as file:
         assert file.dtype == {"layer3": "float32", "penultimate": "float32"}
     for layer in ("layer3", "penultimate"):

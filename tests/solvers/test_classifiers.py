@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
 import tracemalloc
 import warnings
 
@@ -507,32 +506,6 @@ def test_without_an_intercept_it_is_the_0_of_scikit_learn():
     ours, theirs = (kind(fit_intercept=False).fit(X, y).intercept_ for kind in (DenseLinearSVC, LinearSVC))
     assert type(ours) is type(theirs)
     assert ours == theirs == 0
-
-
-def test_fits_that_overlap_keep_one_limit_until_the_last_is_done(monkeypatch):
-    events, step = [], threading.Barrier(2)
-
-    class Limits:
-        def __init__(self, limits: int, user_api: str) -> None:
-            events.append((limits, user_api))
-
-        def restore_original_limits(self) -> None:
-            events.append("restored")
-
-    def first() -> None:
-        with rows.few_threads(np.zeros((2, 2))):
-            step.wait()  # the other one is inside, too
-        step.wait()
-
-    monkeypatch.setattr(rows, "threadpool_limits", Limits)
-    other = threading.Thread(target=first)
-    other.start()
-    with rows.few_threads(np.zeros((2, 2))):
-        step.wait()
-        step.wait()  # the other one is done
-        assert events == [(1, "blas")]
-    other.join()
-    assert events == [(1, "blas"), "restored"]
 
 
 @pytest.mark.parametrize("K", [10, 40])

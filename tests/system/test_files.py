@@ -177,17 +177,17 @@ def test_python_refuses_as_the_commands_do(there: Path) -> None:
     Path("notes.html").write_text("my notes")
     before = Path("weights.safetensors").read_bytes()
     model = ProbeModel.load("model.safetensors")
-    made = report("codes.h5", model=model, advice=False, audit=False, points=20)
+    page = report("codes.h5", model=model, advice=False, audit=False, points=20)
     with pytest.raises(CnnCodesError, match="is there and not a model file"):
         model.save("weights.safetensors")
     with pytest.raises(CnnCodesError, match="is there and not a report"):
-        made.save("notes.html")
+        page.save("notes.html")
     assert (Path("weights.safetensors").read_bytes(), Path("notes.html").read_text()) == (before, "my notes")
     model.save("weights.safetensors", overwrite=True)
     assert ProbeModel.load("weights.safetensors").classes == model.classes
-    made.save("notes.html", overwrite=True)
-    made.save("notes.html")
-    assert Path("notes.html").read_text(encoding="utf-8") == made.html
+    page.save("notes.html", overwrite=True)
+    page.save("notes.html")
+    assert Path("notes.html").read_text(encoding="utf-8") == page.html
 
 
 def test_folders_pipes_and_links_to_inputs_are_no_place(tmp_path: Path) -> None:

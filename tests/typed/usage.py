@@ -58,8 +58,7 @@ def show(done: int, total: int, failed: int) -> None:
 
 
 def from_images_to_answers() -> None:
-    layers = ["layer3", "penultimate"]
-    done = extract("photos/", "codes.h5", backbone="resnet50", layers=layers, progress=show)
+    done = extract("photos/", "codes.h5", backbone="resnet50", layers=["layer3", "penultimate"], progress=show)
     assert_type(done, Extraction)
     assert_type(done.layers, dict[str, int])
     assert_type(extract([Path("a.png"), Path("b.png")], labels=["a", "b"], shard=(1, 2)), Extraction)
@@ -92,7 +91,7 @@ def from_images_to_answers() -> None:
 
 
 def what_is_in_a_codes_file() -> None:
-    with CodesFile.open("codes.h5", images="photos/") as file:
+    with CodesFile.open("codes.h5") as file:
         assert_type(file, CodesFile)
         assert_type(file.n, int)
         assert_type(file.layers, list[str])

@@ -1,0 +1,75 @@
+"""Makes the codes file that an extraction fills, with the codes that an older one has already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.provenance import Provenance, refuse_mismatch
+from cnncodes.codes.writer import CodesWriter
+from cnncodes.errors import CodesFileError
+from cnncodes.extraction.reuse import Reuse, file_stamp
+
+__all__ = ["copy_rows", "prepare", "widen"]
+
+COPY_ROWS = 1024  # copied at a time from an older file
+
+
+def prepare(out: Path, plan: Reuse, provenance: Provenance, old: Provenance | None) -> None:
+    """Make `out` a codes file of these images and layers, keeping the codes that it has.
+
+    Parameters
+    ----------
+    out : Path
+    plan : Reuse
+        What the file has of the images.
+    provenance : Provenance
+        How codes are made now.
+    old : Provenance or None
+        How those of the file were made; None makes it anew.
+
+    Raises
+    ------
+    MismatchError
+        The two provenances differ.
+    CodesFileError
+        The file has changed since the plan was made; or layers are added to rows whose images are not at hand.
+    """
+    if file_stamp(out) != plan.stamp:
+        raise CodesFileError(f"{out}: another process has changed it in the meantime; run the same command again")
+    if old is None:
+        CodesWriter.create(out, plan.table, provenance)
+        return
+    refuse_mismatch(out, old, provenance)
+    if plan.kept and (extra := [name for name in provenance.layers if name not in old.layers]):
+        raise CodesFileError(
+            f"{out}: {plan.kept} of its rows are of other images, which would lack {', '.join(extra)}; --add takes the "
+            "layers of the file, and a layer is added with all its images given"
+        )
+    with CodesFile.open(out) as file:
+        if not plan.unchanged or file.layers != list(provenance.layers):
+            CodesWriter.create(out, plan.table, provenance, fill=lambda new: copy_rows(file, new, plan.twins))
+
+
+def widen(out: Path) -> bool:
+    """Make `out` a codes file of float32, with the codes that it has; return False if float16 was asked for."""
+    with CodesFile.open(out) as old:
+        if old.provenance.dtype != "auto":
+            return False
+        same = {row: row for row in range(old.n) if not old.failed[row]}
+        CodesWriter.create(out, old.table, old.provenance.in_float32(), fill=lambda new: copy_rows(old, new, same))
+    return True
+
+
+def copy_rows(old: CodesFile, new: CodesWriter, twins: Mapping[int, int]) -> None:
+    """Copy codes from one file to another; `twins` maps a row of the new file to one of the old."""
+    digests, good = old.sha256, old.good()
+    for name in old.layers:
+        column = old.stored_layers.index(old.links.get(name, name))
+        rows = np.array([row for row, twin in twins.items() if good[twin, column]], np.int64)
+        for part in np.array_split(rows, len(rows) // COPY_ROWS + 1):
+            source = np.array([twins[row] for row in part.tolist()], np.int64)
+            new.write(part, {new.links.get(name, name): old.codes(name, source)}, digests[source])

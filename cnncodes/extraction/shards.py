@@ -1,0 +1,67 @@
+"""Images dealt out to the parts of a sharded extraction, and dealt back when the parts are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance, refuse_mismatch
+from cnncodes.codes.records import ShardProvenance
+from cnncodes.errors import CodesFileError, SettingError
+from cnncodes.images.image_set import ImageSet
+
+__all__ = ["joined_table", "refuse_other_part", "shard_of"]
+
+
+def shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, ShardProvenance]:
+    """Deal the images out to the parts in turn; return one part, and its record.
+
+    Raises
+    ------
+    SettingError
+        There is no such part, or there are more parts than images.
+    """
+    part, of = shard
+    if not 1 <= part <= of:
+        raise SettingError(f"there is no part {part} of {of}; parts are counted from 1")
+    if of > len(images):
+        raise SettingError(f"{len(images)} images do not make {of} parts; ask for fewer")
+    digest = ImageTable(images.ids, images.labels, images.groups, images.splits).digest()
+    return images.take(range(part - 1, len(images), of)), ShardProvenance(part=part, of=of, images=digest)
+
+
+def refuse_other_part(out: Path, old: Provenance, shard: ShardProvenance | None, *, add: bool) -> None:
+    """Refuse to make another part of the part that `out` is, and to add images to a part.
+
+    Raises
+    ------
+    MismatchError
+        `out` is another part, or none, or a part where none is asked for.
+    CodesFileError
+        Images would be added to a part.
+    """
+    refuse_mismatch(out, old, old.with_shard(shard))
+    if shard is not None and add:
+        raise CodesFileError(
+            f"{out}: a part of a sharded extraction holds that part alone; merge the parts, then --add"
+        )
+
+
+def joined_table(tables: Sequence[ImageTable]) -> ImageTable:
+    """Return the table of all images, given those of the parts in order."""
+    n = sum(len(table) for table in tables)
+
+    def dealt_back(columns: Sequence[Sequence[Any]]) -> list[Any]:
+        rows: list[Any] = [None] * n
+        for start, column in enumerate(columns):
+            rows[start :: len(tables)] = column
+        return rows
+
+    texts = {
+        name: dealt_back([getattr(table, name) or [""] * len(table) for table in tables])
+        for name in ("labels", "groups", "splits")
+    }
+    numbers = {name: dealt_back([getattr(table, name) for table in tables]) for name in ("sizes", "changed")}
+    return ImageTable(dealt_back([table.ids for table in tables]), **texts, **numbers)

@@ -1,0 +1,126 @@
+"""The names that options, files and errors use: each with what it means, in the order in which they are listed.
+
+What stands behind a name (a function, a class) lies in the room that it belongs to, in a table with the same keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "AUTO",
+    "CLASSIFIERS",
+    "CODES_FILE",
+    "CODE_TYPES",
+    "DEFAULT_BACKBONE",
+    "DEFAULT_POOLING",
+    "MAX_SEED",
+    "MODEL_FILE",
+    "NO_VIEWS",
+    "PENULTIMATE",
+    "POOLINGS",
+    "PRECISIONS",
+    "RESIZE_MODES",
+    "SCALINGS",
+    "SPLITS",
+    "VIEWS",
+    "explained",
+    "middle_axis",
+    "split_of",
+]
+
+AUTO = "auto"  # leaves a choice to the program
+CODES_FILE, MODEL_FILE = "codes.h5", "model.safetensors"  # that commands write and read where none is named
+DEFAULT_BACKBONE, DEFAULT_POOLING = "mobilenet_v2", "avg"
+PENULTIMATE = "penultimate"  # the layer that enters the classification head
+MAX_SEED = 2**32 - 1  # the largest that numpy and scikit-learn take
+
+CLASSIFIERS = {  # implemented in probes/probe.py
+    "svm": "linear SVM",
+    "logreg": "logistic regression",
+}
+SCALINGS = {  # implemented in probes/probe.py
+    "standard": "each column to mean 0 and deviation 1",
+    "l2": "each row to length 1",
+    "none": "codes as they are",
+}
+POOLINGS = {  # implemented in networks/pooling.py
+    "avg": "mean of each channel",
+    "max": "maximum of each channel",
+    "gem": "generalised mean, power 3",
+    "grid2": "means of the 2 × 2 quarters",
+    "flatten": "the whole map",
+}
+RESIZE_MODES = {  # implemented in networks/preprocessing.py
+    "crop": "shorter side to size, then the centre",
+    "pad": "longer side to size, then a border",
+    "squash": "both sides to size",
+}
+PRECISIONS = {  # implemented in runtime/precision.py
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+}
+CODE_TYPES = ("float16", "float32")  # numpy's names, as a codes file has them
+NO_VIEWS = "none"
+VIEWS = {  # how many there are of an image; implemented in networks/preprocessing.py
+    NO_VIEWS: 1,
+    "flip": 2,  # the image, and its mirror image
+    "10crop": 10,  # the corners and the centre, and the same of the mirror image (Krizhevsky, Sutskever, Hinton 2012)
+}
+SPLITS = {  # how folders and tables may call each
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def explained(table: Mapping[str, str]) -> str:
+    """Return the names of a table with their meanings, for the help of a command.
+
+    Examples
+    --------
+    >>> explained(CLASSIFIERS)
+    'svm: linear SVM; logreg: logistic regression'
+    """
+    return "; ".join(f"{name}: {meaning}" for name, meaning in table.items())
+
+
+def middle_axis(preprocessing: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the number of views as a shape, given the description of a preprocessing.
+
+    Parameters
+    ----------
+    preprocessing : mapping
+        Its entry ``views``, one of `VIEWS`, counts; without it there are no views.
+
+    Returns
+    -------
+    tuple of int
+        ``()`` without views: codes have a middle axis only where there are several.
+
+    Raises
+    ------
+    KeyError
+        There are no such views.
+
+    Examples
+    --------
+    >>> middle_axis({"views": "flip"}), middle_axis({})
+    ((2,), ())
+    """
+    views = preprocessing.get("views", NO_VIEWS)
+    n_views = VIEWS[views]
+    return () if views == NO_VIEWS else (n_views,)
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder or a cell of a table names, in any case of letters; None where it names none.
+
+    Examples
+    --------
+    >>> split_of("Validation"), split_of("roses")
+    ('val', None)
+    """
+    return next((split for split, spellings in SPLITS.items() if name.lower() in spellings), None)
