@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile
 from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.probe import LOSSES, SCALINGS, winner
 from cnncodes.probes.scores import nested_predictions, score
 from cnncodes.probes.search import C_GRID, fit_probe
@@ -76,11 +77,11 @@ def one_draw(
     X, y = train[0][rows], train[1][rows]
     with threadpool_limits(1):
         probe, search = fit_probe(X, y, clf=clf, seed=seed)
-        figures = score(y, search.predictions, out_of_fold=True)
+        accuracy = score(y, search.predictions, out_of_fold=True).accuracy
         if nested:
-            other = score(y, nested_predictions(X, y, search.folds, clf=clf, seed=seed), out_of_fold=True)
+            other = score(y, nested_predictions(X, y, search.folds, clf=clf, seed=seed), out_of_fold=True).accuracy
         else:
-            other = {"accuracy": np.nan, "interval": (np.nan, np.nan)}
+            other = Estimate(np.nan, np.nan, np.nan)
         temperature = fit_temperature(search.decision, np.searchsorted(search.classes, y))
         decision = probe.decision_function(test[0])
         right = probe.classes_[winner(decision)] == test[1]
@@ -91,11 +92,11 @@ def one_draw(
         ]
     exact = binomtest(int(np.sum(search.predictions == y)), n).proportion_ci()
     return Draw(
-        figures["accuracy"],
-        tuple(figures["interval"]),
+        accuracy.value,
+        (accuracy.low, accuracy.high),
         exact.high - exact.low,
-        other["accuracy"],
-        tuple(other["interval"]),
+        other.value,
+        (other.low, other.high),
         float(right.mean()),
         max(hindsight),
         expected_calibration_error(softmax(decision, temperature), right),

@@ -55,6 +55,11 @@ def test_a_model_file_of_format_1_answers_as_it_did():
     assert (result["n"], result["test_accuracy"]) == (9, 1.0)
 
 
+def test_a_model_file_of_format_1_is_saved_again_as_it_was(tmp_path):
+    ProbeModel.load(MODEL).save(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_bytes() == MODEL.read_bytes()
+
+
 def test_the_command_line_reads_both():
     told = CliRunner().invoke(main, ["info", str(CODES), "--json"])
     assert told.exit_code == 0

@@ -17,7 +17,8 @@ from cnncodes.cli.options import (
     option_weights_of_model,
     option_workers,
 )
-from cnncodes.cli.output import print_json, print_notes, print_scores, print_table, progress_bar
+from cnncodes.cli.output import print_json, print_notes, print_table, progress_bar
+from cnncodes.cli.scores import evaluation_lines, print_lines
 
 
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
@@ -42,7 +43,7 @@ def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(result.to_dict())
         return
-    print_scores(result.to_dict())
+    print_lines(evaluation_lines(result))
     rows = [
         (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", str(row["n"]))
         for name, row in result.per_class.items()

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, MODEL, command, option_force, option_guard, option_jobs, option_json
-from cnncodes.cli.output import print_json, print_notes, print_scores, working
+from cnncodes.cli.output import print_json, print_notes, working
+from cnncodes.cli.scores import print_lines, score_lines
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
 
 HELP_C = (
@@ -70,7 +71,6 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_
     model.save(out, overwrite=force)
     print_notes(model.notes)
     if as_json:
-        print_json({**model.scores, "model": out})
+        print_json({**model.scores.to_dict(), "model": out})
         return
-    print_scores(model.scores)
-    click.echo(f"{'saved':<25} {out}")
+    print_lines([*score_lines(model.scores), ("saved", out)])

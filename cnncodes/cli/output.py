@@ -13,7 +13,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cnncodes.display import percent
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import refuse_foreign, replacing, writing_text
 from cnncodes.system.progress import Progress
@@ -25,7 +24,6 @@ __all__ = [
     "plain",
     "print_json",
     "print_notes",
-    "print_scores",
     "print_table",
     "progress_bar",
     "quoted",
@@ -107,56 +105,6 @@ def quoted(word: str) -> str:
     import shlex
 
     return shlex.quote(word)
-
-
-def print_scores(scores: dict[str, Any]) -> None:
-    """Print the figures that a fit or an evaluation has, one a line."""
-    lines = [
-        ("images", f"{scores['n']} in {len(scores['classes'])} classes"),
-        ("probe", f"{scores['clf']} on {' + '.join(scores['layers'])}, C = {scores['C']:.3g}"),
-    ]
-    for key, name in (
-        ("cv", "cross-validated"),
-        ("nested", "nested"),
-        ("test", "held-out"),
-        ("seen", "TRAINING-image"),
-    ):
-        if scores.get(f"{key}_accuracy") is not None:
-            for title, kind in ((f"{name} accuracy", "accuracy"), ("  balanced over classes", "balanced_accuracy")):
-                low, high = scores[f"{key}_{kind}".replace("accuracy", "interval")]
-                lines.append(
-                    (title, f"{percent(scores[f'{key}_{kind}'])}  [{percent(low)}, {percent(high)}]  95 % interval")
-                )
-            if key == "cv" and scores.get("C_searched") and scores.get("nested_accuracy") is None:
-                lines.append(("", "C was chosen on the same folds; --nested includes that choice"))
-    for title, key in (("majority class", "baseline_accuracy"), ("nearest neighbour", "neighbour_accuracy")):
-        if scores.get(key) is not None:
-            lines.append((title, percent(scores[key])))
-    if scores.get("n_duplicates") is not None:
-        lines.append(("near-duplicates", _duplicates(scores)))
-    if scores.get("n_test_grouped"):
-        lines.append(("groups in train and test", _left_out(scores, scores["n_test_grouped"], "ungrouped")))
-    lines.append(("seconds", f"{scores['seconds']:.1f}"))
-    for title, value in lines:
-        click.echo(f"{title:<25} {value}")
-
-
-def _duplicates(scores: dict[str, Any]) -> str:
-    by_codes = scores.get("duplicates_by_codes", True)
-    found = f"{'' if by_codes else 'not looked for by codes (exact copies only): '}{scores['n_duplicates']} images"
-    if n := scores.get("n_test_duplicates"):
-        found += f"; {_left_out(scores, n, 'unguarded')}"
-    return found
-
-
-def _left_out(scores: dict[str, Any], n: int, key: str) -> str:
-    """Say how many held-out images are left out, and, where it is known, how the accuracy would look with them."""
-    text = f"{n} held-out ones left out"
-    if (flattered := scores.get(f"{key}_test_accuracy")) is not None:
-        text += f", with which held-out accuracy would look like {percent(flattered)}"
-        if scores.get("n_test") is None:
-            text += "; none is left, so there is no held-out accuracy"
-    return text
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -64,6 +64,8 @@ class CodesFile:
         self.stored_layers = self.provenance.stored_layers
         self.n = len(self._columns["images/id"])
         self.views = self.provenance.preprocessing.middle_axis
+        # Checksums that rows were found to match, by stored layer
+        self._matched: dict[str, np.ndarray] | None = None if writable else {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> CodesFile:
@@ -205,7 +207,7 @@ class CodesFile:
         return (self._columns["images/crc32"][:][:, column] != 0) & ~self.failed
 
     def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None, *, check: bool = True) -> np.ndarray:
-        """Read codes, each row checked against its checksum.
+        """Read codes, each row checked against its checksum when it is first read.
 
         Parameters
         ----------
@@ -233,7 +235,7 @@ class CodesFile:
         start = 0
         for name, width in zip(names, widths, strict=True):
             for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
-                if check and not (good := self._matches(name, rows[at], block)).all():
+                if check and not (good := self._matches(name, rows[at], block, self._matched)).all():
                     bad = rows[at][~good]
                     raise CodesFileError(
                         f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
@@ -266,20 +268,35 @@ class CodesFile:
         for column, name in enumerate(self.stored_layers):
             rows = np.flatnonzero(written[:, column])
             for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
-                good[rows[at], column] = self._matches(name, rows[at], block, allowed=(OK, FAILED))
+                good[rows[at], column] = self._matches(name, rows[at], block, None, allowed=(OK, FAILED))
         return good
 
-    def _matches(self, layer: str, rows: np.ndarray, codes: np.ndarray, allowed: tuple[int, ...] = (OK,)) -> np.ndarray:
-        """Whether the codes of each of some ascending rows match their checksums, shape (k,), bool."""
-        column = self.stored_layers.index(self.links.get(layer, layer))
+    def _matches(
+        self,
+        layer: str,
+        rows: np.ndarray,
+        codes: np.ndarray,
+        matched: dict[str, np.ndarray] | None,
+        allowed: tuple[int, ...] = (OK,),
+    ) -> np.ndarray:
+        """Whether the codes of each of some ascending rows match their checksums, shape (k,), bool.
+
+        A row whose stored checksum is still the one in `matched` was compared with it before, and matches.
+        """
+        stored = self.links.get(layer, layer)
+        column = self.stored_layers.index(stored)
+        before = np.zeros(self.n, np.uint32)  # 0 is the checksum of no row
+        if matched is not None:
+            before = matched.setdefault(stored, before)
         span = slice(int(rows[0]), int(rows[-1]) + 1)
         columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
         state, digests, errors, sums = (values[rows - rows[0]] for values in columns)
-        matches = np.empty(len(rows), bool)
-        for i, row in enumerate(rows):
+        matches = np.isin(state, allowed) & (sums[:, column] != 0)
+        for i in np.flatnonzero(matches & (sums[:, column] != before[rows])):
             error = bytes(errors[i]) if state[i] == FAILED else b""
-            expected = checksum(self.fingerprint, int(row), int(state[i]), digests[i], error, codes[i])
-            matches[i] = state[i] in allowed and sums[i, column] == expected
+            expected = checksum(self.fingerprint, int(rows[i]), int(state[i]), digests[i], error, codes[i])
+            matches[i] = sums[i, column] == expected
+        before[rows[matches]] = sums[matches, column]
         return matches
 
     def _codes_of(self, layer: str) -> StoredArray:

@@ -144,8 +144,8 @@ def _extend(
         here = {known[digest]: source for digest, source in sources.items()}
         todo, missing = file.todo()
         network.restrict(missing)
-        wanted: list[Any] = [here.get(row) for row in range(file.n)]
-        every = ImageSet(ids=file.ids.tolist(), sources=wanted)
+        every_source: list[Any] = [here.get(row) for row in range(file.n)]  # None where another run has the image
+        every = ImageSet(ids=file.ids.tolist(), sources=every_source)
         fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers=workers)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
 from cnncodes.display import html_table
 from cnncodes.errors import CnnCodesError, ProbeError
@@ -30,8 +29,7 @@ from cnncodes.insight.evidence import (
 )
 from cnncodes.insight.learning_curve import LearningCurve, learning_curve
 from cnncodes.insight.pretrained_head import PretrainedHead
-from cnncodes.probes.guard import guard_splits
-from cnncodes.probes.split import split_rows
+from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import AUTO
@@ -145,7 +143,7 @@ class Advice:
 
 
 def advise(
-    codes: str | os.PathLike[str] = "codes.h5",
+    codes: Codes = "codes.h5",
     *,
     cv: int = 5,
     seed: int = 0,
@@ -160,7 +158,7 @@ def advise(
 
     Parameters
     ----------
-    codes : path
+    codes : path, CodesFile or TrainingData
         With several layers.
     cv, seed, n_jobs
         As for `fit`.
@@ -178,42 +176,36 @@ def advise(
     ProbeError
         There are no labels, or too few images to cross-validate.
     """
-    comparison = compare(codes, clfs=["svm"], cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)
+    with TrainingData.open(codes) as data:
+        return _advise(data, weights, cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)
+
+
+def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **options: Any) -> Advice:
+    comparison = compare(data, clfs=["svm"], **options)
     if not comparison.finished:
         raise KeyboardInterrupt
     probes = [row for row in comparison.rows if row["layers"]]
     best = min(probes, key=lambda row: row["cv_log_loss"])
     notes = list(comparison.notes)
-    with CodesFile.open(codes) as file:
-        train = split_rows(file).train
-        y = file.labels[train]
-        curve = None
+    curve = None
+    try:
+        curve = learning_curve(data.codes(best["layers"]), data.labels, C=best["C"], groups=data.groups(), **options)
+    except ProbeError as error:
+        notes.append(str(error))
+    size = [images_per_class(data.labels)]
+    if curve is not None:
+        size.append(by_slope(curve, decided=size[0].says != UNDECIDED))
+    depth = by_depth(comparison)
+    heads: list[Evidence] = []
+    spread: list[Evidence] = []
+    if TOP in data.file.layers:
+        rows = data.train
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).astype(int)]
         try:
-            curve = learning_curve(
-                file.codes(best["layers"], train),
-                y,
-                C=best["C"],
-                groups=guard_splits(file, train, train[:0]).groups,
-                cv=cv,
-                seed=seed,
-                n_jobs=n_jobs,
-                progress=progress,
-            )
-        except ProbeError as error:
-            notes.append(str(error))
-        size = [images_per_class(y)]
-        if curve is not None:
-            size.append(by_slope(curve, decided=size[0].says != UNDECIDED))
-        depth = by_depth(comparison)
-        heads: list[Evidence] = []
-        spread: list[Evidence] = []
-        if TOP in file.layers:
-            some = train[np.linspace(0, len(train) - 1, min(len(train), MOST_IMAGES)).astype(int)]
-            try:
-                head, top = PretrainedHead(file.provenance, weights), averaged(file.codes(TOP, some))
-                heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
-            except CnnCodesError as error:
-                notes.append(f"the pretrained head was not asked: {error}")
+            head, top = PretrainedHead(data.file.provenance, weights), averaged(data.file.codes(TOP, some))
+            heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
+        except CnnCodesError as error:
+            notes.append(f"the pretrained head was not asked: {error}")
     advice = Advice(
         size=size_of(size),
         similarity=similarity_of(depth + heads, spread),

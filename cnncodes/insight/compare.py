@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +15,9 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.insight.comparison import Comparison, key_of
 from cnncodes.probes.calibration import log_loss
-from cnncodes.probes.folds import make_folds
-from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.intervals import paired_interval
-from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score_shares
-from cnncodes.probes.search import search_C
-from cnncodes.probes.split import split_rows
+from cnncodes.probes.protocol import Codes, TrainingData
+from cnncodes.probes.scores import majority_accuracy, score_shares
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import AUTO
 
@@ -31,14 +30,14 @@ MOST_REPEATS = 5
 class _Candidate(NamedTuple):
     """What is cross-validated."""
 
-    codes: str
+    data: TrainingData
     layers: tuple[str, ...]
     clf: str
     scale: str
 
 
 def compare(
-    codes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "codes.h5",
+    codes: Codes | Sequence[Codes] = "codes.h5",
     *,
     clfs: Sequence[str] = ("svm", "logreg"),
     layers: str | Sequence[str] = (),
@@ -57,7 +56,7 @@ def compare(
 
     Parameters
     ----------
-    codes : path or sequence of paths
+    codes : path, CodesFile or TrainingData, or sequence of these
         Several (of other networks or poolings, say) must hold the same images, as the folds are the same for all.
     clfs : sequence of {"svm", "logreg"}
     layers : sequence of str
@@ -86,12 +85,31 @@ def compare(
     >>> compare("codes.h5", layers=["layer3", "layer3+penultimate"]).command  # doctest: +SKIP
     'cnncodes fit codes.h5 --clf svm --layer layer3'
     """
-    paths = [str(codes)] if isinstance(codes, (str, os.PathLike)) else [str(path) for path in codes]
-    y, groups, notes = _shared(paths, guard=guard)
-    asked = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-    plan = _plan(list(dict.fromkeys(paths)), asked, clfs, scales)
-    repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
-    options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
+    files = [codes] if isinstance(codes, (str, os.PathLike, CodesFile, TrainingData)) else list(codes)
+    with ExitStack() as opened:
+        every = [opened.enter_context(TrainingData.open(one)) for one in _distinct(files)]
+        y, groups, notes = _shared(every, guard=guard)
+        names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+        plan = _plan(every, names, clfs, scales)
+        repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
+        options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
+        return _run(plan, y, groups, notes, progress, **options)
+
+
+def _distinct(files: Sequence[Codes]) -> list[Codes]:
+    """Return each file once, though it be named twice."""
+    return list({str(Path(one)) if isinstance(one, (str, os.PathLike)) else id(one): one for one in files}.values())
+
+
+def _run(
+    plan: list[_Candidate],
+    y: np.ndarray,
+    groups: np.ndarray,
+    notes: list[str],
+    progress: Callable[[int, int, int], None] | None,
+    **options: Any,
+) -> Comparison:
+    """Cross-validate the candidates, and put the baselines beside them; Ctrl-C ends it with what is done."""
     rows: list[dict[str, Any]] = []
     shares: list[np.ndarray] = []
     of_probes: dict[str, list[str]] = {}  # which probes have a note
@@ -108,7 +126,7 @@ def compare(
             if progress is not None:
                 progress(len(rows), len(plan), 0)
         best = plan[int(np.argmax([row["cv_accuracy"] for row in rows]))]
-        rows.append(_neighbour(best, groups, cv, seed))
+        rows.append(_neighbour(best, groups, options["cv"], options["seeds"][0]))
     except KeyboardInterrupt:
         if not rows:
             raise
@@ -120,39 +138,36 @@ def compare(
     return Comparison(rows, notes, finished, {key_of(row): share for row, share in zip(rows, shares, strict=False)})
 
 
-def _shared(paths: list[str], *, guard: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the labels that all files share, the groups that stay together, and notes."""
+def _shared(every: list[TrainingData], *, guard: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return the labels that all files share, the groups that stay together, and notes.
+
+    The first file says what is a near-duplicate: the folds are the same for all.
+    """
     notes: list[str] = []
-    first: tuple[list[str], list[str]] | None = None
-    for path in paths:
-        with CodesFile.open(path) as file:
-            train, _, _, found = split_rows(file)
-            y = file.labels[train]
-            here = (file.ids[train].tolist(), y.tolist())
-            if first is None:
-                first, groups = here, file.groups[train]
-                if guard:  # the first file speaks for all: the folds are the same
-                    guarded = guard_splits(file, train, train[:0])
-                    groups, found = guarded.groups, found + guarded.notes
-            if here != first:
-                raise MismatchError(
-                    f"{path} and {paths[0]} hold other images or labels, so their scores cannot be compared; "
-                    "extract the same folder to each, and see `cnncodes info` for images that failed"
-                )
-            notes += [note for note in found if note not in notes]
-    return y, groups, notes
+    first = every[0]
+    for data in every:
+        notes += [note for note in data.split.notes if note not in notes]
+        if data is first and guard:
+            notes += data.guard().search_notes
+        ids, first_ids = (one.file.ids[one.train].tolist() for one in (data, first))
+        if ids != first_ids or data.labels.tolist() != first.labels.tolist():
+            raise MismatchError(
+                f"{data.file.path} and {first.file.path} hold other images or labels, so their scores cannot be "
+                "compared; extract the same folder to each, and see `cnncodes info` for images that failed"
+            )
+    return first.labels, first.groups(guard=guard), notes
 
 
-def _plan(paths: list[str], layers: list[str], clfs: Sequence[str], scales: Sequence[str]) -> list[_Candidate]:
+def _plan(every: list[TrainingData], layers: list[str], clfs: Sequence[str], scales: Sequence[str]) -> list[_Candidate]:
     """Return what to cross-validate."""
     plan: list[_Candidate] = []
-    for path in paths:
-        with CodesFile.open(path) as file:
-            asked = [(name,) if name in file.layers else tuple(name.split("+")) for name in layers]
-            for names in asked or [(name,) for name in file.layers if name not in file.links]:
-                for name in names:
-                    file.n_features(name)  # refuses what is not there before anything is computed
-                plan += [_Candidate(path, names, clf, scale) for clf in clfs for scale in scales]
+    for data in every:
+        file = data.file
+        wanted = [(name,) if name in file.layers else tuple(name.split("+")) for name in layers]
+        for names in wanted or [(name,) for name in file.layers if name not in file.links]:
+            for name in names:
+                file.n_features(name)  # refuses what is not there before anything is computed
+            plan += [_Candidate(data, names, clf, scale) for clf in clfs for scale in scales]
     return plan
 
 
@@ -161,11 +176,9 @@ def _cross_validate(
 ) -> tuple[dict[str, Any], np.ndarray, list[str]]:
     """Return the row of a probe, the share of right answers to each image, and notes."""
     started = time.perf_counter()
-    X, y, about = _training_codes(candidate)
-    searches = [
-        search_C(X, y, clf=candidate.clf, scale=candidate.scale, groups=groups, cv=cv, seed=seed, n_jobs=n_jobs)
-        for seed in seeds
-    ]
+    y, about = candidate.data.labels, _about(candidate)
+    options: dict[str, Any] = {"clf": candidate.clf, "scale": candidate.scale, "groups": groups, "cv": cv}
+    searches = [candidate.data.search(candidate.layers, seed=seed, n_jobs=n_jobs, **options) for seed in seeds]
     share = np.mean([search.predictions == y for search in searches], axis=0)
     truth = np.searchsorted(searches[0].classes, y)
     row = {
@@ -173,7 +186,7 @@ def _cross_validate(
         "clf": candidate.clf,
         "scale": candidate.scale,
         "C": float(np.exp(np.mean(np.log([search.C for search in searches])))),
-        **{f"cv_{name}": value for name, value in score_shares(y, share, out_of_fold=True).items()},
+        **score_shares(y, share, out_of_fold=True).to_dict("cv_"),
         "cv_log_loss": float(np.mean([log_loss(search.decision, truth, search.temperature) for search in searches])),
         "repeats": len(seeds),
         "seconds": time.perf_counter() - started,
@@ -181,33 +194,30 @@ def _cross_validate(
     return row, share, searches[0].notes
 
 
-def _training_codes(candidate: _Candidate) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Return codes, labels, and what a row says of them."""
-    with CodesFile.open(candidate.codes) as file:
-        train = split_rows(file).train
-        X, y = file.codes(candidate.layers, train), file.labels[train]
-        about = {
-            "codes": candidate.codes,
-            "backbone": file.provenance.backbone,
-            "pooling": file.provenance.pooling,
-            "layers": list(candidate.layers),
-            "depth": max(file.layers.index(name) for name in candidate.layers),
-            "n": len(y),
-            "classes": np.unique(y).tolist(),
-            "n_features": X.shape[-1],
-            "baseline_accuracy": majority_accuracy(y),
-        }
-    return X, y, about
+def _about(candidate: _Candidate) -> dict[str, Any]:
+    """Return what a row says of its codes and labels."""
+    file, y = candidate.data.file, candidate.data.labels
+    return {
+        "codes": str(file.path),
+        "backbone": file.provenance.backbone,
+        "pooling": file.provenance.pooling,
+        "layers": list(candidate.layers),
+        "depth": max(file.layers.index(name) for name in candidate.layers),
+        "n": len(y),
+        "classes": np.unique(y).tolist(),
+        "n_features": sum(file.n_features(name) for name in candidate.layers),
+        "baseline_accuracy": majority_accuracy(y),
+    }
 
 
 def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) -> dict[str, Any]:
     """Return the row of the nearest neighbour by the codes of a candidate."""
     started = time.perf_counter()
-    X, y, about = _training_codes(candidate)
-    accuracy = neighbour_accuracy(X, y, make_folds(y, groups, cv=cv, seed=seed)[0], scale=candidate.scale)
-    scores = {
-        f"cv_{name}": value for name, value in score_shares(y, np.full(len(y), accuracy), out_of_fold=True).items()
-    }
+    y, about = candidate.data.labels, _about(candidate)
+    accuracy = candidate.data.neighbour_accuracy(
+        candidate.layers, groups=groups, scale=candidate.scale, cv=cv, seed=seed
+    )
+    scores = score_shares(y, np.full(len(y), accuracy), out_of_fold=True).to_dict("cv_")
     return {
         **about,
         "layers": [],
@@ -224,7 +234,7 @@ def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) ->
 
 def _majority(row: dict[str, Any], y: np.ndarray) -> dict[str, Any]:
     labels, counts = np.unique(y, return_counts=True)
-    scores = {f"cv_{name}": value for name, value in score_shares(y, y == labels[counts.argmax()]).items()}
+    scores = score_shares(y, y == labels[counts.argmax()]).to_dict("cv_")
     nothing: dict[str, Any] = {"layers": [], "clf": "majority", "scale": "", "C": None, "n_features": 0}
     return {**row, **nothing, **scores, "cv_log_loss": None, "seconds": 0.0}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +17,13 @@ from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
-from cnncodes.probes.guard import guard_splits
 from cnncodes.probes.out_of_core import pieces
+from cnncodes.probes.protocol import TrainingData
 from cnncodes.probes.scores import spread
-from cnncodes.probes.split import groups_in_both, of_known_groups, split_rows
+from cnncodes.probes.split import leave_out_seen
 from cnncodes.system.progress import Progress
 
-__all__ = ["evaluate", "predict_rows"]
+__all__ = ["evaluate", "nearest_training_accuracy", "predict_rows"]
 
 
 def evaluate(
@@ -42,7 +41,7 @@ def evaluate(
 
     Parameters
     ----------
-    data : path, CodesFile, or what `load_images` takes
+    data : path, CodesFile, TrainingData, or what `load_images` takes
         Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
     model : path or ProbeModel
     guard : bool
@@ -70,7 +69,7 @@ def evaluate(
     """
     started = time.perf_counter()
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
-    if isinstance(data, CodesFile) or _is_codes_file(data):
+    if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
         asked = _from_codes(data, fitted, guard)
     else:
         asked = _from_images(
@@ -83,14 +82,13 @@ def evaluate(
     if not len(y):
         raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
     seen = fitted.was_trained_on(asked.digests)
-    kin = of_known_groups(asked.groups, asked.groups[seen]) & ~seen
+    unseen, kin, left_out = leave_out_seen(seen, asked.groups)
     if seen.all():
         notes.append("these are images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
     elif seen.any():
         notes.append(f"{seen.sum()} images are left out: the model was fitted on them")
-        if kin.any():
-            notes.append(f"left out of the score: {groups_in_both(asked.groups[kin], asked.groups[seen])}")
-        predicted, y = predicted[~seen & ~kin], y[~seen & ~kin]
+        notes += left_out
+        predicted, y = predicted[unseen], y[unseen]
         if not len(y):
             raise ProbeError(
                 f"{data}: the model was fitted on {seen.sum()} of these images, and the other {kin.sum()} are of their "
@@ -134,27 +132,26 @@ def _is_codes_file(data: Any) -> bool:
 
 
 def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Asked:
-    with nullcontext(data) if isinstance(data, CodesFile) else CodesFile.open(data) as file:
+    with TrainingData.open(data) as training:
+        file, grouped = training.file, training.split.grouped
         model.check_codes(file.provenance, str(file.path))
-        train, test, grouped, notes = split_rows(file)
-        rows, neighbour = train, None
-        if len(test) + len(grouped):
-            rows = test
-            if not len(test):
-                raise ProbeError(
-                    f"{file.path}: all {len(grouped)} held-out images are of groups that have training images, so that "
-                    "nothing is left to evaluate on; split by group"
-                )
-            if guard:
-                guarded = guard_splits(file, train, test)
-                rows, notes = test[~guarded.leaked], notes + guarded.notes
+        notes, neighbour = list(training.split.notes), None
+        if training.has_held_out and not len(training.held_out):
+            raise ProbeError(
+                f"{file.path}: all {len(grouped)} held-out images are of groups that have training images, so that "
+                "nothing is left to evaluate on; split by group"
+            )
+        rows = training.scored_rows(guard=guard)
+        if training.has_held_out:
+            notes += training.guard().notes if guard else []
             if not len(rows):
                 others = f", and the {len(grouped)} others are of groups that have training images" * bool(len(grouped))
                 raise ProbeError(
-                    f"{file.path}: all {len(test)} held-out images are near-duplicates of training images{others}, so "
-                    "that nothing is left to evaluate on; --no-guard scores near-duplicates nevertheless"
+                    f"{file.path}: all {len(training.held_out)} held-out images are near-duplicates of training "
+                    f"images{others}, so that nothing is left to evaluate on; --no-guard scores near-duplicates "
+                    "nevertheless"
                 )
-            neighbour = _neighbour_accuracy(file, model, train, rows)
+            neighbour = nearest_training_accuracy(file, model, training.train, rows)
         y, digests, groups = file.labels[rows], file.sha256[rows], file.groups[rows]
         return _Asked(predict_rows(file, model, rows), y, digests, groups, notes, neighbour, len(grouped))
 
@@ -165,7 +162,7 @@ def predict_rows(file: CodesFile, model: ProbeModel, rows: np.ndarray) -> np.nda
     return np.concatenate(answers) if answers else np.empty(0, str)
 
 
-def _neighbour_accuracy(file: CodesFile, model: ProbeModel, train: np.ndarray, test: np.ndarray) -> float:
+def nearest_training_accuracy(file: CodesFile, model: ProbeModel, train: np.ndarray, test: np.ndarray) -> float:
     """Return the accuracy of answering with the class of the nearest training image, by codes scaled for the model."""
     asked = spread(test)
     queries = model.scaled(averaged(file.codes(model.layers, asked)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from cnncodes.display import html_table, interval, percent
+from cnncodes.display import html_table
+from cnncodes.probes.estimate import Accuracies
 from cnncodes.probes.scores import score
 from cnncodes.system.optional import require
 
@@ -49,6 +51,16 @@ class EvaluationResult:
     n_seen: int = 0
     n_grouped: int = 0
 
+    @cached_property
+    def accuracies(self) -> Accuracies:
+        """Accuracy and balanced accuracy, with 95 % intervals."""
+        return score(self.y, self.predicted)
+
+    @property
+    def only_seen(self) -> bool:
+        """Whether the model was fitted on all of these images, so that nothing is held out."""
+        return self.n_seen == len(self.y)
+
     @property
     def confusion(self) -> np.ndarray:
         """Counts, shape (n_classes, n_classes): a row for each true class, a column for each predicted one."""
@@ -69,15 +81,13 @@ class EvaluationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
-        figures = score(self.y, self.predicted)
-        kind = "seen" if self.n_seen == len(self.y) else "test"  # nothing is held out that the model was fitted on
         return {
             "n": len(self.y),
             "classes": self.classes,
             **self.about,
             "n_seen": self.n_seen,
             "n_test_grouped": self.n_grouped,
-            **{f"{kind}_{name}": value for name, value in figures.items()},
+            **self.accuracies.to_dict("seen_" if self.only_seen else "test_"),
             "baseline_accuracy": self.baseline_accuracy,
             "neighbour_accuracy": self.neighbour_accuracy,
             "per_class": self.per_class,
@@ -116,10 +126,8 @@ class EvaluationResult:
         return ax
 
     def _repr_html_(self) -> str:
-        figures = score(self.y, self.predicted)
-        seen = ", of images that the model was fitted on" if self.n_seen == len(self.y) else ""
-        accuracy = f"{percent(figures['accuracy'])} ({interval(*figures['interval'])})"
-        title = f"Accuracy {accuracy} of {len(self.y)} images{seen}"
+        seen = ", of images that the model was fitted on" if self.only_seen else ""
+        title = f"Accuracy {self.accuracies.accuracy} of {len(self.y)} images{seen}"
         rows = [
             (name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", row["n"])
             for name, row in self.per_class.items()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +12,17 @@ from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
+from cnncodes.display import percent
 from cnncodes.errors import FoldsError, SettingError
 from cnncodes.models.evaluate import predict_rows
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.model_file import digests_of
-from cnncodes.probes.guard import guard_splits
+from cnncodes.models.scores import Scores
 from cnncodes.probes.novelty import learn_familiarity
 from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
+from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
-from cnncodes.probes.search import Search, fit_probe
-from cnncodes.probes.split import split_rows
+from cnncodes.probes.search import Search, fit_chosen, grid_of
 from cnncodes.solvers.device import computing_on
 from cnncodes.vocabulary import AUTO
 
@@ -38,7 +38,7 @@ GIVEN = "C was given"
 
 
 def fit(
-    codes: str | os.PathLike[str] | CodesFile = "codes.h5",
+    codes: Codes = "codes.h5",
     *,
     clf: str = "svm",
     layers: str | Sequence[str] = ("penultimate",),
@@ -62,7 +62,8 @@ def fit(
 
     Parameters
     ----------
-    codes : path or CodesFile
+    codes : path, CodesFile or TrainingData
+        What was cross-validated before with the same `TrainingData` is not cross-validated again.
     clf : {"svm", "logreg"}
     layers : str or sequence of str
         Several are concatenated.
@@ -91,18 +92,7 @@ def fit(
     Returns
     -------
     ProbeModel
-        Its `scores` have ``n``, ``classes``, ``clf``, ``layers``, ``C``, ``class_weight``, ``cv``, ``seed``,
-        ``cv_accuracy``, ``cv_interval``,
-        ``cv_balanced_accuracy``, ``cv_balanced_interval``, ``baseline_accuracy`` (the most frequent class),
-        ``neighbour_accuracy`` (the nearest training image, on the same folds), ``n_cv`` (images that these figures
-        are of), ``protocol``, ``seconds``; the same four with ``nested_`` if asked; and with a split ``n_test`` and the
-        same four with ``test_``. With `guard`, ``n_duplicates`` of them have a near-duplicate; where there are any,
-        ``unguarded_accuracy`` is what ``cv_accuracy`` would have been without it; ``n_test_duplicates`` held-out images
-        were left out, and ``unguarded_test_accuracy`` is what ``test_accuracy`` would have been with them;
-        ``duplicates_by_codes`` says whether near ones were looked for, or exact copies only. ``n_test_grouped``
-        held-out images were left out, with `guard` and without, because their group has training images;
-        ``ungrouped_test_accuracy`` is what ``test_accuracy`` would have been with them. ``C_searched`` says whether `C`
-        was chosen.
+        Its `scores` say how good it is, and by what protocol that was found; see `Scores`.
 
     Raises
     ------
@@ -116,7 +106,8 @@ def fit(
     Examples
     --------
     >>> model = fit("codes.h5", clf="svm", layers="layer3")  # doctest: +SKIP
-    >>> model.scores["cv_accuracy"]  # doctest: +SKIP
+    >>> print(model.scores.cross_validated.accuracy)  # doctest: +SKIP
+    83.3 % (62.0 to 93.9 %)
     """
     started = time.perf_counter()
     names = _names(layers)
@@ -124,28 +115,36 @@ def fit(
         raise SettingError(f"the layers are {', '.join(names) or 'none at all'}; name at least one, and each once")
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
     options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs if device in (None, "cpu") else None}
-    with computing_on(device), nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
-        model = _fit_file(file, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
-    model.scores["seconds"] = time.perf_counter() - started
+    with computing_on(device), TrainingData.open(codes) as data:
+        model = _fit_data(data, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
+    model.scores = replace(model.scores, seconds=time.perf_counter() - started)
     return model
 
 
-def _fit_file(
-    file: CodesFile, names: list[str], options: dict[str, Any], *, nested: bool, guard: bool, memory_limit: int | None
+def _fit_data(
+    data: TrainingData,
+    names: list[str],
+    options: dict[str, Any],
+    *,
+    nested: bool,
+    guard: bool,
+    memory_limit: int | None,
 ) -> ProbeModel:
-    train, test, grouped, notes = split_rows(file)
-    every, groups = file.labels[train], file.groups[train]
+    file, train, every, notes = data.file, data.train, data.labels, list(data.split.notes)
+    test, leaked, groups = data.held_out, data.held_out[:0], data.groups(guard=False)
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
     m, options["n_jobs"] = sample_that_fits(file, names, len(train), len(set(every)), **limits)
-    guarded = guard_splits(file, train, test, near=m == len(train)) if guard else None
-    leaked = test[:0]
+    whole = m == len(train)
+    guarded = data.guard(near=whole) if guard else None
     if guarded is not None:
         leaked, test = test[guarded.leaked], test[~guarded.leaked]
         groups, notes = guarded.groups, notes + guarded.notes
     try:
-        if m == len(train):
-            X, kept = file.codes(names, train), np.arange(m)
-            probe, search = fit_probe(X, every, groups=groups, **options)
+        if whole:
+            rest = {name: value for name, value in options.items() if name != "C"}
+            search = data.search(names, Cs=grid_of(options["C"]), groups=groups, **rest)
+            X, kept = data.codes(names), np.arange(m)
+            probe = fit_chosen(X, every, search, **{name: options[name] for name in ("clf", "scale", "class_weight")})
         else:
             probe, search, X, kept = fit_large_probe(
                 file, names, train, m, memory_limit=memory_limit, groups=groups, **options
@@ -155,37 +154,42 @@ def _fit_file(
             raise
         raise FoldsError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     y, groups = every[kept], groups[kept]
-    model = _model_of(file, train, probe, search, layers=names, clf=options["clf"], scale=options["scale"])
+    searched, folding = options["C"] == "auto", {name: options[name] for name in ("scale", "cv", "seed")}
+    scores = Scores(
+        n=len(every),
+        n_cv=len(y),
+        classes=[str(label) for label in probe.classes_],
+        clf=options["clf"],
+        layers=names,
+        n_features=X.shape[-1],
+        scale=options["scale"],
+        C=search.C,
+        class_weight=options["class_weight"],
+        cv=options["cv"],
+        seed=options["seed"],
+        C_searched=searched,
+        cross_validated=score(y, search.predictions, out_of_fold=True),
+        protocol=PROTOCOL.format(choice=CHOSEN if searched else GIVEN),
+        baseline_accuracy=majority_accuracy(every),
+        neighbour_accuracy=data.neighbour_accuracy(names, groups=groups, **folding)
+        if whole
+        else neighbour_accuracy(X, y, search.folds, scale=options["scale"]),
+        seconds=0.0,
+    )
+    model = _model_of(file, train, probe, search, scores)
     model.notes = notes + search.notes
     model.class_means, model.familiarity = learn_familiarity(
         lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
     )
-    model.scores = {
-        "n": len(every),
-        "n_cv": len(y),
-        "classes": model.classes,
-        "clf": model.clf,
-        "layers": names,
-        "n_features": X.shape[-1],
-        "scale": model.scale,
-        "C": search.C,
-        **{name: options[name] for name in ("class_weight", "cv", "seed")},
-        "C_searched": options["C"] == "auto",
-        **_cv_scores(search, y),
-        "protocol": PROTOCOL.format(choice=CHOSEN if options["C"] == "auto" else GIVEN),
-        "baseline_accuracy": majority_accuracy(every),
-        "neighbour_accuracy": neighbour_accuracy(X, y, search.folds, scale=model.scale),
-    }
     if guarded is not None:
         known = {name: options[name] for name in options if name != "C"}
         figures, found = guarded.take(kept).measure(X, y, search, **known)
-        model.scores |= figures
+        model.scores = replace(model.scores, **figures)
         model.notes += found
     if nested:
         predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
-        figures = score(y, predicted, out_of_fold=True)
-        model.scores |= {f"nested_{name}": value for name, value in figures.items()}
-    _score_held_out(file, model, test, leaked, grouped)
+        model.scores = replace(model.scores, nested=score(y, predicted, out_of_fold=True))
+    _score_held_out(file, model, test, leaked, data.split.grouped)
     return model
 
 
@@ -205,42 +209,40 @@ def _score_held_out(
     if len(test):
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
-        figures = score(y_test, predicted)
-        model.scores |= {"n_test": len(test), **{f"test_{name}": value for name, value in figures.items()}}
+        model.scores = replace(model.scores, n_test=len(test), held_out=score(y_test, predicted))
     if len(test) + len(leaked) + len(grouped):
-        model.scores["n_test_grouped"] = len(grouped)
+        model.scores = replace(model.scores, n_test_grouped=len(grouped))
     for rows, key, what in (
         (leaked, "unguarded_test_accuracy", "near-duplicates of training images"),
         (grouped, "ungrouped_test_accuracy", "images that share a group with training images"),
     ):
         if len(rows):
             right = np.concatenate([predicted == y_test, predict_rows(file, model, rows) == file.labels[rows]])
-            model.scores[key] = flattered = float(np.mean(right))
+            flattered: dict[str, Any] = {key: float(np.mean(right))}
+            model.scores = replace(model.scores, **flattered)
             model.notes.append(
-                f"with the held-out {what}, the held-out accuracy would look like {100 * flattered:.1f} %"
-                + (
-                    f", and not {100 * np.mean(right[: len(test)]):.1f} %"
-                    if len(test)
-                    else "; without them, none is left"
-                )
+                f"with the held-out {what}, the held-out accuracy would look like {percent(flattered[key])}"
+                + (f", and not {percent(np.mean(right[: len(test)]))}" if len(test) else "; without them, none is left")
             )
 
 
-def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, **about: Any) -> ProbeModel:
-    """Return a fitted probe with all that new images need, but without scores."""
+def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, scores: Scores) -> ProbeModel:
+    """Return a fitted probe with all that new images need."""
     scaler, classifier = probe[0], probe[-1]
     d = classifier.coef_.shape[1]
-    learned = about["scale"] == "standard"
+    learned = scores.scale == "standard"
     return ProbeModel(
-        **about,
-        classes=[str(label) for label in classifier.classes_],
-        C=search.C,
+        clf=scores.clf,
+        layers=scores.layers,
+        scale=scores.scale,
+        classes=scores.classes,
+        C=scores.C,
         mean=scaler.mean_ if learned else np.zeros(d),
         deviation=scaler.scale_ if learned else np.ones(d),
         coef=classifier.coef_,
         intercept=classifier.intercept_,
         temperature=search.temperature,
-        scores={},
+        scores=scores,
         provenance=file.provenance.with_shard(None),
         trained_on=digests_of(file.sha256[train]),
     )
@@ -248,7 +250,3 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
 
 def _names(layers: str | Sequence[str]) -> list[str]:
     return [layers] if isinstance(layers, str) else list(layers)
-
-
-def _cv_scores(search: Search, y: np.ndarray) -> dict[str, Any]:
-    return {f"cv_{name}": value for name, value in score(y, search.predictions, out_of_fold=True).items()}

@@ -19,6 +19,7 @@ from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.models.prediction import Prediction
+from cnncodes.models.scores import Scores
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.probes.probe import CLASSIFIERS, winner
@@ -51,8 +52,8 @@ class ProbeModel:
         ``k`` is the number of classes, 1 for two classes.
     temperature : float
         What decision values are divided by before the softmax gives probabilities.
-    scores : dict
-        With the protocol by which they were found.
+    scores : Scores
+        How good the model is, and how that was found.
     provenance : Provenance
         Backbone, digest of its weights, preprocessing, layers, pooling, precision.
     trained_on : str
@@ -74,7 +75,7 @@ class ProbeModel:
     coef: np.ndarray
     intercept: np.ndarray
     temperature: float
-    scores: dict[str, Any]
+    scores: Scores
     provenance: Provenance
     trained_on: str = ""
     notes: list[str] = field(default_factory=list)
@@ -221,7 +222,7 @@ class ProbeModel:
         scaler: Any = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}[self.scale]()
         if self.scale == "standard":
             scaler.mean_, scaler.scale_, scaler.var_ = self.mean.copy(), self.deviation.copy(), self.deviation**2
-            scaler.n_samples_seen_ = np.int64(self.scores.get("n", 0))
+            scaler.n_samples_seen_ = np.int64(self.scores.n)
         scaler.n_features_in_ = n_features
         classifier = CLASSIFIERS[self.clf](C=self.C)
         classifier.coef_, classifier.intercept_ = self.coef.copy(), self.intercept.copy()
@@ -232,8 +233,8 @@ class ProbeModel:
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""
         about = {name: value for name, value in self.provenance.to_dict().items() if name not in ("layers", "links")}
-        shown = ("clf", "layers", "scale", "classes", "C", "temperature", "scores")
-        return {**{name: getattr(self, name) for name in shown}, **about}
+        shown = ("clf", "layers", "scale", "classes", "C", "temperature")
+        return {**{name: getattr(self, name) for name in shown}, "scores": self.scores.to_dict(), **about}
 
     def was_trained_on(self, sha256: np.ndarray) -> np.ndarray:
         """Whether the model was fitted on each of these images, shape (n,), given their digests, shape (n, 32)."""
@@ -272,14 +273,14 @@ class ProbeModel:
         """
         fields, arrays = read_model(Path(path))
         provenance = Provenance.from_dict(fields.pop("description"))
-        return cls(**fields, provenance=provenance, **arrays)
+        return cls(**{**fields, "scores": Scores.from_dict(fields["scores"])}, provenance=provenance, **arrays)
 
     def same_as(self, other: ProbeModel) -> bool:
         """Whether two models are equal, bit by bit."""
         return same_model((self._fields(), self._arrays()), (other._fields(), other._arrays()))
 
     def _fields(self) -> dict[str, Any]:
-        special = {"description": self.provenance.to_dict()}  # called so in the file
+        special = {"description": self.provenance.to_dict(), "scores": self.scores.to_dict()}
         return {name: special[name] if name in special else getattr(self, name) for name in FIELDS}
 
     def _arrays(self) -> dict[str, np.ndarray]:

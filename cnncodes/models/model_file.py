@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError, ModelFileError
+from cnncodes.models.scores import Scores
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.probes.probe import CLASSIFIERS, SCALINGS
 from cnncodes.system.files import refuse_foreign, sync_folder
@@ -201,14 +202,14 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
     _require(set(header) == set(HEADER_KEYS), "other header fields")
     _require_types(header, HEADER_KEYS, "")
     _require(header["clf"] in CLASSIFIERS and header["scale"] in SCALINGS, "unknown classifier or scaling")
-    layers, classes, scores = header["layers"], header["classes"], header["scores"]
+    layers, classes = header["layers"], header["classes"]
     _require(all(isinstance(item, str) for item in [*layers, *classes, *header["notes"]]), "names that are no text")
     _require(len(set(classes)) == len(classes) >= 2, "fewer than two classes, or one twice")
     _require(classes == sorted(classes), "classes out of order")
     _require(len(set(layers)) == len(layers) >= 1, "no layer, or one twice")
     _require(0 < header["C"] < np.inf and 0 < header["temperature"] < np.inf, "C or temperature out of range")
     _require(bool(DIGESTS.fullmatch(header["trained_on"])), "trained_on is no list of digests")
-    _require(type(scores.get("n", 0)) is int and 0 <= scores.get("n", 0) < 2**63, "scores.n is no count")
+    Scores.from_dict(header["scores"])
     widths = _checked_widths(header["description"], layers)
     k, d = 1 if len(classes) == 2 else len(classes), sum(widths)
     shapes = {"mean": (d,), "deviation": (d,), "coef": (k, d), "intercept": (k,)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cnncodes.neighbours.thumbnails import alike_in_colour, difference, read_thu
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import PENULTIMATE
 
-__all__ = ["Duplicates", "find_duplicates", "join_groups"]
+__all__ = ["Duplicates", "find_duplicates", "join_groups", "nearest_by_codes"]
 
 NEIGHBOURS = 10  # of each image that are looked at
 FEWEST_FEATURES = 128  # by fewer, different images lie too close together to be told apart
@@ -69,6 +70,7 @@ def find_duplicates(
     *,
     near: bool = True,
     progress: Progress | None = None,
+    nearest: Callable[[CodesFile, str, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Duplicates:
     """Find exact duplicates by the digests of the files, and near ones by their codes and pictures.
 
@@ -87,6 +89,8 @@ def find_duplicates(
         False looks for exact ones only.
     progress : callable, optional
         Called with (done, total, failed) while `images` are read.
+    nearest : callable, optional
+        Used instead of `nearest_by_codes`, by a caller that has its answers from before.
 
     Returns
     -------
@@ -108,7 +112,7 @@ def find_duplicates(
     elif file.n_features(layer) < FEWEST_FEATURES:
         notes.append(f"near-duplicates are not looked for: {layer} has {file.n_features(layer)} features only")
     elif n > 2:
-        neighbours, distances = nearest_rows(whitened(averaged(file.codes(layer, rows))), min(NEIGHBOURS, n - 1))
+        neighbours, distances = (nearest or nearest_by_codes)(file, layer, rows)
         if images is None:
             close, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
             similarity = 1 - apart**2 / 2
@@ -129,6 +133,11 @@ def find_duplicates(
     pairs, first = np.unique(pairs, axis=0, return_index=True)  # of an exact and a near one it keeps the exact one
     similarity = np.concatenate([np.ones(len(exact)), similarity])[first]
     return Duplicates(pairs, similarity, first < len(exact), notes + remarks, not notes)
+
+
+def nearest_by_codes(file: CodesFile, layer: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ten nearest others of each row by whitened codes, as positions, and how far they are."""
+    return nearest_rows(whitened(averaged(file.codes(layer, rows))), min(NEIGHBOURS, len(rows) - 1))
 
 
 def join_groups(groups: np.ndarray, found: Duplicates) -> np.ndarray:

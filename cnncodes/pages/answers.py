@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.file import CodesFile
+from cnncodes.models.evaluate import nearest_training_accuracy
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.probes.calibration import softmax
-from cnncodes.probes.guard import guard_splits
+from cnncodes.probes.estimate import Accuracies
 from cnncodes.probes.probe import winner
-from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, score
-from cnncodes.probes.search import search_C
-from cnncodes.probes.split import groups_in_both, of_known_groups, split_rows
+from cnncodes.probes.protocol import Codes, TrainingData
+from cnncodes.probes.scores import majority_accuracy, score
+from cnncodes.probes.split import leave_out_seen
 
 __all__ = ["Answers", "ask"]
 
@@ -47,8 +47,8 @@ class Answers:
     notes: list[str]
 
     @cached_property
-    def figures(self) -> dict[str, Any]:
-        """Accuracy and balanced accuracy, with intervals."""
+    def accuracies(self) -> Accuracies:
+        """Accuracy and balanced accuracy, with 95 % intervals."""
         return score(self.result.y, self.result.predicted, out_of_fold=not self.held_out)
 
     @property
@@ -58,7 +58,7 @@ class Answers:
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")]
 
 
-def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
+def ask(codes: Codes, model: ProbeModel, *, seed: int = 0) -> Answers:
     """Ask a model about images that it has not seen.
 
     These are the held-out images, or all, less those that it was fitted on, those of the same groups, and
@@ -67,7 +67,7 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
 
     Parameters
     ----------
-    file : CodesFile
+    codes : path, CodesFile or TrainingData
     model : ProbeModel
     seed : int
         Of the folds.
@@ -79,31 +79,38 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
     ProbeError
         There are no labelled images.
     """
+    with TrainingData.open(codes) as data:
+        return _ask(data, model, seed)
+
+
+def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
     started = time.perf_counter()
+    file = data.file
     model.check_codes(file.provenance, str(file.path))
-    train, test, grouped, notes = split_rows(file)
-    guarded = guard_splits(file, train, test)
-    notes += guarded.notes
-    rows = test[~guarded.leaked] if len(test) + len(grouped) else train
+    notes = data.split.notes + data.guard().notes
+    rows = data.scored_rows()
     seen = model.was_trained_on(file.sha256[rows])
-    known = file.groups[rows[seen]]
-    kin = of_known_groups(file.groups[rows], known) & ~seen
-    if kin.any() and not (seen | kin).all():
-        notes.append(f"left out of the score: {groups_in_both(file.groups[rows[kin]], known)}")
-    unseen = rows[~seen & ~kin]
-    held_out = len(unseen) > 0
+    unseen, grouped, left_out = leave_out_seen(seen, file.groups[rows])
+    if not (seen | grouped).all():
+        notes += left_out
+    held_out = bool(unseen.any())
     if held_out:
-        rows = unseen
-        X, y = file.codes(model.layers, rows), file.labels[rows]
-        decision, temperature = model.decision_function(X), model.temperature
-        neighbour = _neighbour(file, model, train, rows) if len(test) else None
+        rows = rows[unseen]
+        decision, temperature = model.decision_function(data.codes(model.layers, rows)), model.temperature
+        neighbour = nearest_training_accuracy(file, model, data.train, rows) if len(data.held_out) else None
     else:
-        rows, groups = train, guarded.groups
-        X, y = file.codes(model.layers, rows), file.labels[rows]
-        known = {"class_weight": model.scores.get("class_weight"), "cv": model.scores.get("cv", 5)}
-        search = search_C(X, y, clf=model.clf, Cs=[model.C], scale=model.scale, groups=groups, seed=seed, **known)
+        rows = data.train
+        folding: dict[str, Any] = {
+            "groups": data.groups(),
+            "scale": model.scale,
+            "cv": model.scores.cv,
+            "seed": seed,
+        }
+        probe: dict[str, Any] = {"clf": model.clf, "class_weight": model.scores.class_weight}
+        search = data.search(model.layers, Cs=[model.C], any_grid=True, **probe, **folding)
         decision, temperature = search.decision, search.temperature
-        neighbour = neighbour_accuracy(X, y, search.folds, scale=model.scale)
+        neighbour = data.neighbour_accuracy(model.layers, **folding)
+    y = file.labels[rows]
     best = winner(decision)
     result = EvaluationResult(
         y=y,
@@ -116,9 +123,3 @@ def ask(file: CodesFile, model: ProbeModel, *, seed: int = 0) -> Answers:
         n_seen=0 if held_out else len(y),
     )
     return Answers(rows, result, softmax(decision, temperature)[np.arange(len(y)), best], held_out, notes)
-
-
-def _neighbour(file: CodesFile, model: ProbeModel, train: np.ndarray, rows: np.ndarray) -> float:
-    both = np.concatenate([train, rows])
-    fold = (np.arange(len(train)), np.arange(len(train), len(both)))
-    return neighbour_accuracy(file.codes(model.layers, both), file.labels[both], [fold], scale=model.scale)

@@ -60,9 +60,9 @@ def provenance(file: CodesFile, model: ProbeModel, model_name: str, options: Seq
     settings, path, saved = settings_of(made), quote(file.path.name), quote(model_name)
     extraction = [(option, getattr(settings, name), usual) for name, option, usual in EXTRACTION]
     fit = [("--clf", model.clf), ("--layer", model.layers), ("-C", model.C), ("--scale", model.scale)]
-    protocol = [(option, model.scores.get(name), usual) for name, option, usual in FIT]
+    protocol = [(option, getattr(model.scores, name), usual) for name, option, usual in FIT]
     fitting = _words([(*one, None) for one in fit] + protocol)
-    if model.scores and "n_duplicates" not in model.scores:
+    if model.scores.n_duplicates is None:
         fitting += " --no-guard"
     commands = [
         f"cnncodes extract IMAGES -o {path} {_words(extraction)}",

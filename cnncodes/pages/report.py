@@ -26,6 +26,7 @@ from cnncodes.pages.page import is_page, write_page
 from cnncodes.pages.plots import COLOURS, draw
 from cnncodes.pages.provenance import provenance
 from cnncodes.pages.scatter import lay_out
+from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 
@@ -87,7 +88,7 @@ def is_report(path: Path) -> bool:
 
 
 def report(
-    codes: str | os.PathLike[str] = "codes.h5",
+    codes: Codes = "codes.h5",
     *,
     model: str | os.PathLike[str] | ProbeModel | None = None,
     images: Images | None = None,
@@ -101,7 +102,7 @@ def report(
 
     Parameters
     ----------
-    codes : path
+    codes : path, CodesFile or TrainingData
     model : path or ProbeModel, optional
         The classifier. By default one is fitted to the layer that `advise` recommends, or without advice to the last.
     images : path, sequence, ndarray or ImageSet, optional
@@ -137,11 +138,12 @@ def report(
         require(library, "a report")
     options = _options(advice, audit, points, seed, images)
     image_set = None if images is None else load_images(images)
-    with CodesFile.open(codes) as file:
-        advised, audited, notes = _examine(file, image_set, advice, audit, seed, progress)
+    with TrainingData.open(codes) as training:
+        file = training.file
+        advised, audited, notes = _examine(training, image_set, advice, audit, seed, progress)
         progress("asking the classifier")
-        fitted = _classifier(file, model, advised, seed)
-        answers = ask(file, fitted, seed=seed)
+        fitted = _classifier(training, model, advised, seed)
+        answers = ask(training, fitted, seed=seed)
         notes = list(dict.fromkeys(notes + answers.notes))
         examples = sections.examples(file)
         found = {**sections.mistakes(file, answers), **sections.audit(audited)}
@@ -172,7 +174,7 @@ def report(
             "sheet": sheet,
             "data": sections.script_data(file, answers, chosen, places, sheet, COLOURS),
         }
-    figures = {"n": len(answers.rows), **answers.figures, "held_out": answers.held_out}
+    figures = {"n": len(answers.rows), **answers.accuracies.to_dict(), "held_out": answers.held_out}
     figures["baseline_accuracy"] = answers.result.baseline_accuracy
     figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
     page = write_page(TEMPLATE, scripts=("pictures.js", "map.js"), **values)
@@ -180,7 +182,7 @@ def report(
 
 
 def _examine(
-    file: CodesFile,
+    data: TrainingData,
     images: ImageSet | None,
     advice: Advice | bool | None,
     audit: auditing.Audit | bool | None,
@@ -188,6 +190,7 @@ def _examine(
     progress: Callable[[str], None],
 ) -> tuple[Advice | None, auditing.Audit | None, list[str]]:
     """Ask for advice and for an audit, where they are wanted and not there yet; say so where they are left out."""
+    file = data.file
     few = file.n <= MANY
     notes = []
     if not few and None in (advice, audit):
@@ -196,11 +199,11 @@ def _examine(
     audit = few if audit is None else audit
     if advice is True:
         progress("comparing the layers")
-        advice = advise(file.path, seed=seed)
+        advice = advise(data, seed=seed)
     if audit is True:
         progress("looking for wrong labels and duplicates")
         whole = images is not None and set(images.ids) >= set(file.ids.tolist())
-        audit = auditing.audit(file, images if whole else None, layers=_top(file), seed=seed)
+        audit = auditing.audit(data, images if whole else None, layers=_top(file), seed=seed)
     return advice or None, audit or None, notes + (audit.notes if audit else [])
 
 
@@ -209,16 +212,16 @@ def _top(file: CodesFile) -> str:
 
 
 def _classifier(
-    file: CodesFile, model: str | os.PathLike[str] | ProbeModel | None, advice: Advice | None, seed: int
+    data: TrainingData, model: str | os.PathLike[str] | ProbeModel | None, advice: Advice | None, seed: int
 ) -> ProbeModel:
     if isinstance(model, ProbeModel):
         return model
     if model is not None:
         return ProbeModel.load(model)
     if advice is None:
-        return fit(file, layers=_top(file), seed=seed)
+        return fit(data, layers=_top(data.file), seed=seed)
     row = advice.recommended
-    return fit(file, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
+    return fit(data, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
 
 
 def _name(model: str | os.PathLike[str] | ProbeModel | None) -> str:

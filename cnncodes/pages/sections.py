@@ -43,32 +43,32 @@ SUREST = 24  # mistakes that are shown
 
 def sentence(answers: Answers, model: ProbeModel) -> str:
     """Say how good the classifier is."""
-    figures, result = answers.figures, answers.result
+    accuracy, result = answers.accuracies.accuracy, answers.result
     n, plural = len(answers.rows), "" if len(answers.rows) == 1 else "s"
     of = f"the {n} held-out image{plural}" if answers.held_out else f"{n} image{plural}"
     how = "" if answers.held_out else ", each asked about without having learned from it"
     always = "always answering the most frequent class"
     verdict = (
         f"{always} would be right for {percent(result.baseline_accuracy)}"
-        if figures["interval"][0] > result.baseline_accuracy
+        if accuracy.low > result.baseline_accuracy
         else f"that is not significantly better than {always} ({percent(result.baseline_accuracy)})"
     )
     return (
         f"{PROBES[model.clf]} on {' + '.join(model.layers)} names the right one of {len(result.classes)} classes for "
-        f"{percent(figures['accuracy'])} of {of}{how} (95\N{NO-BREAK SPACE}% interval "
-        f"{interval(*figures['interval'])}); {verdict}."
+        f"{percent(accuracy.value)} of {of}{how} (95\N{NO-BREAK SPACE}% interval "
+        f"{interval(accuracy.low, accuracy.high)}); {verdict}."
     )
 
 
 def head(file: CodesFile, answers: Answers, answer: str, notes: Sequence[str]) -> dict[str, Any]:
-    figures, result = answers.figures, answers.result
+    accuracies, result = answers.accuracies, answers.result
     layers = " + ".join(result.about["layers"])
     kind = "held-out" if answers.held_out else "cross-validated"
     rows = [
-        ("Accuracy", percent(figures["accuracy"]), interval(*figures["interval"])),
-        ("Balanced over classes", percent(figures["balanced_accuracy"]), interval(*figures["balanced_interval"])),
-        ("Most frequent class", percent(result.baseline_accuracy), "what no learning gives"),
+        (term, percent(estimate.value), interval(estimate.low, estimate.high))
+        for term, estimate in (("Accuracy", accuracies.accuracy), ("Balanced over classes", accuracies.balanced))
     ]
+    rows.append(("Most frequent class", percent(result.baseline_accuracy), "what no learning gives"))
     if result.neighbour_accuracy is not None:
         rows.append(("Nearest neighbour", percent(result.neighbour_accuracy), f"what no training gives, by {layers}"))
     rows.append(("Mistakes", str(len(answers.mistakes)), f"of {len(answers.rows)} {kind} answers"))
@@ -224,17 +224,17 @@ def audit(found: Audit | None) -> dict[str, Any]:
     judge = f"{PROBES[found.clf]} on {' + '.join(found.layers)}" if found.clf in PROBES else "A classifier"
     duplicates = []
     for pair in found.duplicates[:SUREST]:
-        remarks = ["the same file" if pair["kind"] == "exact" else f"alike ({pair['similarity']:.2f})"]
-        remarks += [f"labelled {pair['label']} and {pair['other_label']}"] * pair["across_classes"]
-        remarks += [f"in {pair['split']} and {pair['other_split']}"] * pair["across_splits"]
-        duplicates.append({**pair, "remark": ", ".join(remarks)})
+        remarks = ["the same file" if pair.kind == "exact" else f"alike ({pair.similarity:.2f})"]
+        remarks += [f"labelled {pair.label} and {pair.other_label}"] * pair.across_classes
+        remarks += [f"in {pair.split} and {pair.other_split}"] * pair.across_splits
+        duplicates.append({**pair.to_dict(), "remark": ", ".join(remarks)})
     return {
-        "suspects": found.suspects[:SUREST],
+        "suspects": [suspect.to_dict() for suspect in found.suspects[:SUREST]],
         "n_suspects": len(found.suspects),
         "judge": judge[:1].lower() + judge[1:],
         "duplicates": duplicates,
         "n_duplicates": len(found.duplicates),
-        "outliers": found.outliers[:SUREST],
+        "outliers": [outlier.to_dict() for outlier in found.outliers[:SUREST]],
         "n_outliers": len(found.outliers),
     }
 

@@ -56,7 +56,7 @@ def make_folds(
         unit = "group"
     else:
         groups = None
-    rarest, fewest = min(counts.items(), key=lambda item: item[1])
+    rarest, fewest = min(counts.items(), key=lambda item: (item[1], item[0]))
     if fewest < 2:
         single = sorted(label for label, count in counts.items() if count == 1)
         more = f" (and {len(single) - 1} more)" if len(single) > 1 else ""

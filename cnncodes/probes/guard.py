@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.file import CodesFile
-from cnncodes.neighbours.duplicates import find_duplicates, join_groups
+from cnncodes.neighbours.duplicates import Duplicates, join_groups
 from cnncodes.probes.search import Search, search_C
 
-__all__ = ["Guard", "guard_splits"]
+__all__ = ["Guard", "make_guard"]
 
 
 @dataclass
@@ -28,8 +27,9 @@ class Guard:
         Training images with a near-duplicate among them.
     leaked : ndarray of bool, shape (n_test,)
         Held-out images with a near-duplicate among the training images.
-    notes : list of str
-    by_codes : bool
+    search_notes : list of str
+        Notes of the search for near-duplicates.
+    by_codes : bool, default=True
         Whether near-duplicates were looked for, or exact ones only.
     """
 
@@ -37,8 +37,19 @@ class Guard:
     own_groups: np.ndarray
     duplicated: np.ndarray
     leaked: np.ndarray
-    notes: list[str]
+    search_notes: list[str]
     by_codes: bool = True
+
+    @property
+    def notes(self) -> list[str]:
+        """Notes for whoever scores held-out images: those of the search, and how many images are left out."""
+        if not self.leaked.any():
+            return list(self.search_notes)
+        held_out = "1 held-out image is" if self.leaked.sum() == 1 else f"{self.leaked.sum()} held-out images are"
+        return [
+            *self.search_notes,
+            f"{held_out} left out of the score, with a near-duplicate among the training images",
+        ]
 
     def take(self, rows: np.ndarray) -> Guard:
         """Return the guard of some of the training images."""
@@ -60,49 +71,44 @@ class Guard:
         search : Search
             With the guard.
         **options
-            Of `search_C`, but for the groups and the values of C.
+            Options of `search_C` other than the groups and the values of C.
         """
         notes: list[str] = []
         n = int(self.duplicated.sum())
-        found: dict[str, Any] = {"n_duplicates": n, "n_test_duplicates": int(self.leaked.sum())}
-        found["duplicates_by_codes"] = self.by_codes
+        figures: dict[str, Any] = {"n_duplicates": n, "n_test_duplicates": int(self.leaked.sum())}
+        figures["duplicates_by_codes"] = self.by_codes
         if self.duplicated.any():
             plain = search_C(X, y, Cs=[search.C], groups=self.own_groups, **options)
             notes += [f"without the guard: {note}" for note in plain.notes if note not in search.notes]
             predicted = np.where(self.duplicated, plain.predictions, search.predictions)
-            found["unguarded_accuracy"] = float(np.mean(predicted == y))
+            figures["unguarded_accuracy"] = float(np.mean(predicted == y))
             without, guarded = (
-                f"{100 * share:.1f} %" for share in (found["unguarded_accuracy"], np.mean(search.predictions == y))
+                f"{100 * share:.1f} %" for share in (figures["unguarded_accuracy"], np.mean(search.predictions == y))
             )
             look = f"look the same, {guarded}" if without == guarded else f"look like {without}, and not {guarded}"
             notes.append(
                 f"{n} training images are near-duplicates of others, and stay on the same side of each fold: "
                 f"without that, the accuracy would {look}"
             )
-        return found, notes
+        return figures, notes
 
 
-def guard_splits(file: CodesFile, train: np.ndarray, test: np.ndarray, *, near: bool = True) -> Guard:
-    """Find near-duplicates by their codes, within the training images and between them and the held-out ones.
+def make_guard(duplicates: Duplicates, n_train: int, n_test: int, own_groups: np.ndarray) -> Guard:
+    """Sort near-duplicates into those within the training images, and held-out images that have one among them.
 
     Parameters
     ----------
-    file : CodesFile
-    train, test : ndarray of int
-        Rows of `file`.
-    near : bool
-        False looks for exact duplicates only, which takes no memory.
+    duplicates : Duplicates
+        Positions below `n_train` are training images, the others held-out ones.
+    n_train, n_test : int
+    own_groups : ndarray of str, shape (n_train,)
+        The user's groups of the training images.
     """
-    found = find_duplicates(file, np.concatenate([train, test]), near=near)
-    inside = found.among(len(train))
-    duplicated = np.zeros(len(train), bool)
+    inside = duplicates.among(n_train)
+    duplicated = np.zeros(n_train, bool)
     duplicated[inside.pairs.ravel()] = True
-    across = found.pairs[(found.pairs[:, 0] < len(train)) & (found.pairs[:, 1] >= len(train)), 1]
-    leaked = np.zeros(len(test), bool)
-    leaked[across - len(train)] = True
-    notes = list(found.notes)
-    if leaked.any():
-        held_out = "1 held-out image is" if leaked.sum() == 1 else f"{leaked.sum()} held-out images are"
-        notes.append(f"{held_out} left out of the score, with a near-duplicate among the training images")
-    own = file.groups[train]
-    return Guard(join_groups(own, inside), own, duplicated, leaked, notes, found.by_codes)
+    across = duplicates.pairs[(duplicates.pairs[:, 0] < n_train) & (duplicates.pairs[:, 1] >= n_train), 1]
+    leaked = np.zeros(n_test, bool)
+    leaked[across - n_train] = True
+    groups = join_groups(own_groups, inside)
+    return Guard(groups, own_groups, duplicated, leaked, list(duplicates.notes), duplicates.by_codes)

@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError
+from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval
 from cnncodes.probes.probe import SCALINGS, decide, winner
@@ -33,7 +34,7 @@ def majority_accuracy(y: np.ndarray) -> float:
     return float(np.unique(y, return_counts=True)[1].max() / len(y))
 
 
-def score(y: np.ndarray, predicted: np.ndarray, *, out_of_fold: bool = False) -> dict[str, Any]:
+def score(y: np.ndarray, predicted: np.ndarray, *, out_of_fold: bool = False) -> Accuracies:
     """Return accuracy and balanced accuracy of predictions, each with its 95 % interval.
 
     Parameters
@@ -48,7 +49,7 @@ def score(y: np.ndarray, predicted: np.ndarray, *, out_of_fold: bool = False) ->
     return score_shares(y, y == predicted, out_of_fold=out_of_fold)
 
 
-def score_shares(y: np.ndarray, right: np.ndarray, *, out_of_fold: bool = False) -> dict[str, Any]:
+def score_shares(y: np.ndarray, right: np.ndarray, *, out_of_fold: bool = False) -> Accuracies:
     """Return what `score` does, given how often each image was labelled right.
 
     Parameters
@@ -62,12 +63,10 @@ def score_shares(y: np.ndarray, right: np.ndarray, *, out_of_fold: bool = False)
     weight = 1 / (1 + OTHER_PROBES / len(y)) if out_of_fold else 1.0
     _, of_class, counts = np.unique(y, return_inverse=True, return_counts=True)
     by_class = np.bincount(of_class, right)
-    return {
-        "accuracy": float(right.mean()),
-        "interval": list(wilson_interval(float(right.sum()) * weight, len(y) * weight)),
-        "balanced_accuracy": float((by_class / counts).mean()),
-        "balanced_interval": list(balanced_interval(by_class * weight, counts * weight)),
-    }
+    return Accuracies(
+        Estimate(float(right.mean()), *wilson_interval(float(right.sum()) * weight, len(y) * weight)),
+        Estimate(float((by_class / counts).mean()), *balanced_interval(by_class * weight, counts * weight)),
+    )
 
 
 def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: str = "standard") -> float:

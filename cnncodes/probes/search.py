@@ -26,6 +26,7 @@ __all__ = [
     "CONVERGE",
     "C_GRID",
     "Search",
+    "fit_chosen",
     "fit_probe",
     "grid_of",
     "jobs_that_pay",
@@ -234,6 +235,25 @@ def fit_probe(
         With the notes of both steps.
     """
     search = search_C(X, y, clf=clf, Cs=grid_of(C), scale=scale, class_weight=class_weight, **search_options)
+    return fit_chosen(X, y, search, clf=clf, scale=scale, class_weight=class_weight), search
+
+
+def fit_chosen(
+    X: np.ndarray, y: np.ndarray, search: Search, *, clf: str = "svm", scale: str = "standard", class_weight: Any = None
+) -> Pipeline:
+    """Fit the probe to all rows with the C that a search chose; what there is to say is added to the search's notes.
+
+    Parameters
+    ----------
+    X, y, clf, scale, class_weight
+        As for `search_C`.
+    search : Search
+
+    Returns
+    -------
+    Pipeline
+        Fitted.
+    """
     probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
     with few_threads(X), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
@@ -241,7 +261,7 @@ def fit_probe(
     if any(issubclass(item.category, ConvergenceWarning) for item in caught):
         search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
     search.notes += _messages(caught)
-    return probe, search
+    return probe
 
 
 def grid_of(C: float | str) -> np.ndarray:

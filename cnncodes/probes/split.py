@@ -9,7 +9,7 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ProbeError
 
-__all__ = ["SplitRows", "groups_in_both", "of_known_groups", "split_rows"]
+__all__ = ["SplitRows", "Unseen", "groups_in_both", "leave_out_seen", "of_known_groups", "split_rows"]
 
 SHOWN = 3  # groups that a note names
 
@@ -98,3 +98,34 @@ def groups_in_both(groups: np.ndarray, known: np.ndarray) -> str:
     images = f"{len(shared)} held-out image{'s' * (len(shared) > 1)}"
     have = "group that has" if len(names) == 1 else "groups that have"
     return f"{images} of {len(names)} {have} training images, too ({which})"
+
+
+class Unseen(NamedTuple):
+    """Which images a model can be scored on: it was fitted neither on them nor on others of their groups."""
+
+    unseen: np.ndarray  # (n,) bool
+    grouped: np.ndarray  # (n,) bool: not seen themselves, but of the group of one that was
+    notes: list[str]
+
+
+def leave_out_seen(seen: np.ndarray, groups: np.ndarray) -> Unseen:
+    """Leave out of a score the images that a model was fitted on, and the others of their groups.
+
+    Parameters
+    ----------
+    seen : ndarray of bool, shape (n,)
+        Which images the model was fitted on.
+    groups : ndarray of str, shape (n,)
+        An empty string is no group.
+
+    Examples
+    --------
+    >>> seen, groups = np.array([True, False, False]), np.array(["a", "a", "b"])
+    >>> leave_out_seen(seen, groups).unseen.tolist()
+    [False, False, True]
+    """
+    grouped = of_known_groups(groups, groups[seen]) & ~seen
+    notes = []
+    if grouped.any():
+        notes.append(f"left out of the score: {groups_in_both(groups[grouped], groups[seen])}")
+    return Unseen(~seen & ~grouped, grouped, notes)

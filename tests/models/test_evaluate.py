@@ -42,10 +42,10 @@ def test_score_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     y = rng.choice(["a", "b", "long name"], 200, p=[0.7, 0.2, 0.1])
     predicted = np.where(rng.random(200) < 0.6, y, "a")
-    figures = score(y, predicted)
-    assert figures["accuracy"] == pytest.approx(accuracy_score(y, predicted))
-    assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, predicted))
-    assert figures["interval"] == list(wilson_interval(int(np.sum(y == predicted)), 200))
+    accuracies = score(y, predicted)
+    assert accuracies.accuracy.value == pytest.approx(accuracy_score(y, predicted))
+    assert accuracies.balanced.value == pytest.approx(balanced_accuracy_score(y, predicted))
+    assert accuracies.accuracy.interval == list(wilson_interval(int(np.sum(y == predicted)), 200))
 
 
 def test_out_of_fold_answers_count_for_less_the_fewer_there_are():
@@ -53,10 +53,10 @@ def test_out_of_fold_answers_count_for_less_the_fewer_there_are():
         y = np.repeat(["a", "b"], [n - 10, 10])
         predicted = np.where(np.arange(n) % 5 == 0, "c", y)
         kept, folds = score(y, predicted), score(y, predicted, out_of_fold=True)
-        assert folds["interval"] == pytest.approx(wilson_interval(0.8 * trials, trials))
-        assert folds["accuracy"] == kept["accuracy"]
-        assert folds["balanced_accuracy"] == kept["balanced_accuracy"]
-        widths = [np.diff(figures["balanced_interval"]).item() for figures in (kept, folds)]
+        assert folds.accuracy.interval == pytest.approx(wilson_interval(0.8 * trials, trials))
+        assert folds.accuracy.value == kept.accuracy.value
+        assert folds.balanced.value == kept.balanced.value
+        widths = [accuracies.balanced.high - accuracies.balanced.low for accuracies in (kept, folds)]
         assert 1 < widths[1] / widths[0] < np.sqrt(n / trials) + 0.01
 
 

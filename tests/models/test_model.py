@@ -114,7 +114,7 @@ def test_scores_are_those_of_plain_scikit_learn(clf, split_codes):
 def test_scores_have_the_keys_scripts_rely_on(model):
     promised = {"n", "classes", "clf", "layers", "C", "cv_accuracy", "cv_interval", "baseline_accuracy", "seconds"}
     assert promised | {"test_accuracy", "test_interval", "protocol"} <= model.scores.keys()
-    assert json.loads(json.dumps(model.scores, allow_nan=False)) == model.scores
+    assert json.loads(json.dumps(model.scores.to_dict(), allow_nan=False)) == model.scores
     assert model.scores["n"] == N_TRAIN
     low, high = model.scores["cv_interval"]
     assert low < model.scores["cv_accuracy"] < high
@@ -325,7 +325,7 @@ def test_save_that_does_not_read_back_keeps_the_old_file(model, saved, tmp_path,
 @pytest.mark.parametrize("value", [np.nan, {1, 2}, np.float32(1)], ids=["nan", "set", "numpy"])
 def test_scores_that_are_no_json_are_not_saved(value, model, tmp_path):
     broken = copy.copy(model)
-    broken.scores = {**model.scores, "cv_accuracy": value}
+    broken.scores = replace(model.scores, seconds=value)
     with pytest.raises(ModelFileError, match="what JSON cannot"):
         broken.save(tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -443,6 +443,9 @@ FORGERIES: dict[str, Change] = {
     "a note that is no text": put("notes", [{}]),
     "a digest that is none": put("trained_on", "../../x"),
     "a count that is none": put("scores", "n", "many"),
+    "an interval of one end": put("scores", "cv_interval", [0.5]),
+    "an accuracy too few": drop("scores", "test_accuracy"),
+    "an unknown score": put("scores", "loss", 0.5),
     "no backbone": drop("description", "backbone"),
     "no layers in the description": put("description", "layers", []),
     "a layer that is no table": put("description", "layers", "penultimate", None),

@@ -32,6 +32,7 @@ from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.images.sheet import draw_sheet
 from cnncodes.insight.advise import advise
 from cnncodes.insight.audit import Audit
+from cnncodes.insight.suspects import Suspect
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.pages.answers import Answers, ask
 from cnncodes.pages.choosing import OF_A_CELL, choose
@@ -111,7 +112,7 @@ def test_without_a_split_the_figures_are_those_of_the_cross_validation(hostile: 
     np.testing.assert_allclose(answers.confidence, expected, rtol=0.01)
     assert not answers.held_out
     assert len(answers.rows) == 30
-    assert answers.figures["accuracy"] == model.scores["cv_accuracy"]
+    assert answers.accuracies.accuracy.value == model.scores["cv_accuracy"]
     assert answers.result.neighbour_accuracy == model.scores["neighbour_accuracy"]
     assert ((answers.confidence > 1 / 3) & (answers.confidence <= 1)).all()
 
@@ -304,7 +305,7 @@ def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: 
 
 def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
     advice = advise(hostile[1], cv=3)
-    suspect = {"id": "Sandal0.png", "label": "Sandal", "split": "", "suggested": "Trouser", "confidence": 1.0}
+    suspect = Suspect("Sandal0.png", "Sandal", split="", suggested="Trouser", confidence=1.0, label_confidence=0.0)
     audit = Audit(30, {}, suspects=[suspect], notes=["suspect labels: a note"], layers=["layer3"], clf="logreg")
     text = report(hostile[1], advice=advice, audit=audit).html
     (layer,) = advice.layers

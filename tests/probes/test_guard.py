@@ -18,7 +18,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import ProbeError
+from cnncodes.errors import ProbeError, SettingError
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.answers import Answers, ask
@@ -170,7 +170,7 @@ def test_notes_of_the_search_without_the_guard_are_handed_on(doubled: Path, monk
 
 def test_only_errors_about_folds_speak_of_near_duplicates(doubled: Path) -> None:
     for C, message in ((np.inf, "finite"), (1e300, "from 1e-12 to 1e\\+12")):
-        with pytest.raises(ProbeError, match=message) as caught:
+        with pytest.raises(SettingError, match=message) as caught:
             fit(doubled, C=C)
         assert "near-duplicates" not in str(caught.value)
 
@@ -253,7 +253,7 @@ def test_a_group_on_both_sides_of_the_split_counts_in_no_score(tmp_path: Path) -
         assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
         assert f"left out of the held-out score: {said}" in result.notes
     answers = _answers(path, model)
-    assert (len(answers.rows), answers.figures["accuracy"]) == (24, model.scores["test_accuracy"])
+    assert (len(answers.rows), answers.accuracies.accuracy.value) == (24, model.scores["test_accuracy"])
     assert any(said in note for note in answers.notes)
     assert any(said in note for note in compare(path, clfs=["svm"], repeats=1, cv=4).notes)
     assert any(said in note for note in audit(path, cv=4).notes)
@@ -294,7 +294,7 @@ def test_where_all_groups_are_on_both_sides_there_is_no_held_out_score(tmp_path:
     answers = _answers(path, model)
     assert not answers.held_out
     assert len(answers.rows) == 64
-    assert answers.figures["accuracy"] == model.scores["cv_accuracy"]  # cross-validated with whole groups
+    assert answers.accuracies.accuracy.value == model.scores["cv_accuracy"]  # cross-validated with whole groups
 
 
 def test_groups_on_one_side_change_nothing(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_group_mates_of_images_that_the_model_was_fitted_on_are_not_scored(tmp_p
     assert result.to_dict()["test_accuracy"] == model.scores["test_accuracy"]
     assert any("left out of the score: 32 held-out images of 8 groups" in note for note in result.notes)
     answers = _answers(whole, model)
-    assert (len(answers.rows), answers.figures["accuracy"]) == (24, model.scores["test_accuracy"])
+    assert (len(answers.rows), answers.accuracies.accuracy.value) == (24, model.scores["test_accuracy"])
     known = write_codes(tmp_path / "known.h5", X[:96], labels[:96], None, groups[:96])
     with pytest.raises(ProbeError, match="fitted on 64 of these images, and the other 32 are of their groups"):
         evaluate(known, model)

@@ -71,6 +71,9 @@ def from_images_to_answers() -> None:
     assert_type(model, ProbeModel)
     assert_type(fit("codes.h5", layers=["layer3", "penultimate"], C=0.01, memory_limit=2_000_000_000), ProbeModel)
     assert_type(model.classes, list[str])
+    accuracy = model.scores.cross_validated.accuracy
+    assert_type(accuracy.value, float)
+    assert_type(accuracy.interval, list[float])
     model.save("model.safetensors")
     assert_type(ProbeModel.load(Path("model.safetensors")), ProbeModel)
 

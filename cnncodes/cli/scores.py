@@ -1,0 +1,93 @@
+"""How good a model is, one figure a line: what `fit` and `evaluate` show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cnncodes.display import percent
+
+if TYPE_CHECKING:
+    from cnncodes.models.evaluation import EvaluationResult
+    from cnncodes.models.scores import Scores
+    from cnncodes.probes.estimate import Accuracies
+
+__all__ = ["evaluation_lines", "print_lines", "score_lines"]
+
+Line = tuple[str, str]  # what it is, and the figure
+
+
+def print_lines(lines: list[Line]) -> None:
+    """Print figures on stdout, one below the other."""
+    for title, value in lines:
+        click.echo(f"{title:<25} {value}")
+
+
+def score_lines(scores: Scores) -> list[Line]:
+    """Return what a fit has found."""
+    lines = _probe_lines(scores.n, scores.classes, scores.clf, scores.layers, scores.C)
+    lines += _accuracy_lines("cross-validated", scores.cross_validated)
+    if scores.nested is not None:
+        lines += _accuracy_lines("nested", scores.nested)
+    elif scores.C_searched:
+        lines.append(("", "C was chosen on the same folds; --nested includes that choice"))
+    if scores.held_out is not None:
+        lines += _accuracy_lines("held-out", scores.held_out)
+    lines += _baseline_lines(scores)
+    if scores.n_duplicates is not None:
+        lines.append(("near-duplicates", _duplicates(scores)))
+    if scores.n_test_grouped:
+        text = _left_out(scores.n_test_grouped) + _with_them(scores, scores.ungrouped_test_accuracy)
+        lines.append(("groups in train and test", text))
+    return [*lines, ("seconds", f"{scores.seconds:.1f}")]
+
+
+def evaluation_lines(result: EvaluationResult) -> list[Line]:
+    """Return what an evaluation has found, but for the classes."""
+    lines = _probe_lines(len(result.y), result.classes, **result.about)
+    lines += _accuracy_lines("TRAINING-image" if result.only_seen else "held-out", result.accuracies)
+    lines += _baseline_lines(result)
+    if result.n_grouped:
+        lines.append(("groups in train and test", _left_out(result.n_grouped)))
+    return [*lines, ("seconds", f"{result.seconds:.1f}")]
+
+
+def _probe_lines(n: int, classes: list[str], clf: str, layers: list[str], C: float) -> list[Line]:
+    return [("images", f"{n} in {len(classes)} classes"), ("probe", f"{clf} on {' + '.join(layers)}, C = {C:.3g}")]
+
+
+def _accuracy_lines(name: str, accuracies: Accuracies) -> list[Line]:
+    pairs = ((f"{name} accuracy", accuracies.accuracy), ("  balanced over classes", accuracies.balanced))
+    return [
+        (title, f"{percent(estimate.value)}  [{percent(estimate.low)}, {percent(estimate.high)}]  95 % interval")
+        for title, estimate in pairs
+    ]
+
+
+def _baseline_lines(scores: Scores | EvaluationResult) -> list[Line]:
+    lines = [("majority class", percent(scores.baseline_accuracy))]
+    if scores.neighbour_accuracy is not None:
+        lines.append(("nearest neighbour", percent(scores.neighbour_accuracy)))
+    return lines
+
+
+def _duplicates(scores: Scores) -> str:
+    text = f"{scores.n_duplicates} images"
+    if scores.duplicates_by_codes is False:
+        text = f"not looked for by codes (exact copies only): {text}"
+    if scores.n_test_duplicates:
+        text += f"; {_left_out(scores.n_test_duplicates)}{_with_them(scores, scores.unguarded_test_accuracy)}"
+    return text
+
+
+def _left_out(n: int) -> str:
+    return f"{n} held-out ones left out"
+
+
+def _with_them(scores: Scores, flattered: float | None) -> str:
+    """Say how the held-out accuracy would look with the images that are left out, where that is known."""
+    if flattered is None:
+        return ""
+    text = f", with which held-out accuracy would look like {percent(flattered)}"
+    return text if scores.n_test else f"{text}; none is left, so there is no held-out accuracy"
