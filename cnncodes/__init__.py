@@ -1,4 +1,17 @@
-"""cnncodes: a handful of labelled images, a frozen CNN, and a linear classifier whose score can be believed."""
+"""cnncodes: a handful of labelled images, a frozen CNN, and a linear classifier whose score can be believed.
+
+All that a user needs is here: the verbs of the command line as functions (`extract`, `fit`, `predict`, …), the files as
+classes (`CodesFile`, `ProbeModel`), the estimators for scikit-learn, and the networks. Two more names are for programs
+of one's own, and stay in their rooms: `cnncodes.solvers.device.computing_on` fits on a GPU, and
+`cnncodes.system.process.own_process` lets a program that has its process to itself start as fast as the command line.
+
+Examples
+--------
+>>> from cnncodes import extract, fit, predict
+>>> extract("photos/", "codes.h5")  # doctest: +SKIP
+>>> fit("codes.h5", layers="layer3").save("model.safetensors")  # doctest: +SKIP
+>>> predict("new/", "model.safetensors")  # doctest: +SKIP
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from cnncodes.errors import ImagesError, SettingError
 from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.images.image_set import Images, ImageSet
 from cnncodes.images.loading import load_images
-from cnncodes.vocabulary import AUTO, NO_VIEWS
+from cnncodes.vocabulary import AUTO, NO_VIEWS, as_names
 
 if TYPE_CHECKING:
     from cnncodes.extraction.settings import Settings
@@ -198,7 +198,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         return {name: value for name, value in super().__getstate__().items() if name != "_network"}
 
     def _layers(self) -> tuple[str, ...]:
-        layers = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+        layers = as_names(self.layer)
         if not layers:
             raise SettingError("layer is empty; name at least one")
         return layers

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.summary import summary_html
+from cnncodes.images.image_set import Images
 from cnncodes.images.loading import load_images
 from cnncodes.images.sheet import draw_sheet
 
@@ -35,7 +35,7 @@ class CodesPage:
         return self.html
 
 
-def codes_page(codes: str | os.PathLike[str] | CodesFile, images: Any) -> CodesPage:
+def codes_page(codes: str | os.PathLike[str] | CodesFile, images: Images) -> CodesPage:
     """Show what a codes file holds: the table that the file itself shows in a notebook, and 36 of its images.
 
     Parameters

@@ -34,7 +34,6 @@ def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     truth : ndarray of int, shape (n,)
         Index of the true class of each.
     """
-
     n, k = len(truth), max(2, scores.shape[1])
     wrong = 1 / (n + 2)
     target = np.full((n, k), wrong / (k - 1))

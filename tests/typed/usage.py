@@ -58,8 +58,7 @@ def show(done: int, total: int, failed: int) -> None:
 
 
 def from_images_to_answers() -> None:
-    layers = ["layer3", "penultimate"]
-    done = extract("photos/", "codes.h5", backbone="resnet50", layers=layers, progress=show)
+    done = extract("photos/", "codes.h5", backbone="resnet50", layers=["layer3", "penultimate"], progress=show)
     assert_type(done, Extraction)
     assert_type(done.layers, dict[str, int])
     assert_type(extract([Path("a.png"), Path("b.png")], labels=["a", "b"], shard=(1, 2)), Extraction)
@@ -72,6 +71,9 @@ def from_images_to_answers() -> None:
     assert_type(model, ProbeModel)
     assert_type(fit("codes.h5", layers=["layer3", "penultimate"], C=0.01, memory_limit=2_000_000_000), ProbeModel)
     assert_type(model.classes, list[str])
+    accuracy = model.scores.cross_validated.accuracy
+    assert_type(accuracy.value, float)
+    assert_type(accuracy.interval, list[float])
     model.save("model.safetensors")
     assert_type(ProbeModel.load(Path("model.safetensors")), ProbeModel)
 
@@ -92,7 +94,7 @@ def from_images_to_answers() -> None:
 
 
 def what_is_in_a_codes_file() -> None:
-    with CodesFile.open("codes.h5", images="photos/") as file:
+    with CodesFile.open("codes.h5") as file:
         assert_type(file, CodesFile)
         assert_type(file.n, int)
         assert_type(file.layers, list[str])
@@ -147,11 +149,12 @@ def estimators() -> None:
     assert_type(transformer.transform(["a.png", Path("b.png")]), np.ndarray)
     assert_type(transformer.get_feature_names_out(), np.ndarray)
     classifier = CNNCodesClassifier(layer="layer3", C=0.1, class_weight={"rose": 2.0})
-    assert_type(classifier.fit(found.sources, ["rose", "tulip"]), CNNCodesClassifier)
-    assert_type(classifier.fit(np.zeros((2, 28, 28), np.uint8), np.array([0, 1])), CNNCodesClassifier)
+    labels = ["rose", "tulip"]
+    assert_type(classifier.fit(found.sources, labels), CNNCodesClassifier)
+    assert_type(classifier.fit(np.zeros((2, 28, 28), np.uint8), np.arange(2)), CNNCodesClassifier)
     assert_type(classifier.predict(found), np.ndarray)
     assert_type(classifier.predict_proba(found.sources), np.ndarray)
-    assert_type(classifier.score(found.sources, ["rose", "tulip"]), float)
+    assert_type(classifier.score(found.sources, labels), float)
 
 
 def build() -> nn.Module:
