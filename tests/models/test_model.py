@@ -52,7 +52,7 @@ def test_codes_are_centred_before_they_are_scaled(model):
 def test_rows_taken_in_pieces_decide_the_same(model, split_codes, monkeypatch):
     X, _ = codes_of(split_codes, "penultimate", None)
     whole = model.decision_function(X)
-    monkeypatch.setattr(cnncodes.models.model, "ROWS", 7)
+    monkeypatch.setattr(cnncodes.models.model, "BLOCK_ROWS", 7)
     np.testing.assert_allclose(model.decision_function(X), whole, rtol=1e-12, atol=1e-12)
     assert model.decision_function(X[:0]).shape == (0, 10)
 
@@ -110,7 +110,7 @@ def test_novelty_of_a_model_is_that_of_its_scaled_codes(scale, split_codes, monk
     angles = cosine_similarity(model.scaled(X_test) - means.mean(axis=0), means - means.mean(axis=0)).max(axis=1)
     assert (np.diff(whole[np.argsort(angles)]) <= 0).all()
     assert np.mean(whole >= 0.9) == pytest.approx(0.1, abs=0.08)
-    monkeypatch.setattr(cnncodes.models.model, "ROWS", 7)
+    monkeypatch.setattr(cnncodes.models.model, "BLOCK_ROWS", 7)
     np.testing.assert_array_equal(model.novelty(X_test), whole)
 
 

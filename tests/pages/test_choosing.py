@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from report_parts import answers_of
 
-from cnncodes.pages.choosing import OF_A_CELL, choose
+from cnncodes.pages.choosing import MIN_IMAGES_OF_A_CELL, choose
 
 
 def test_the_map_is_a_fair_sample_and_each_cell_has_its_images() -> None:
@@ -23,7 +23,7 @@ def test_the_map_is_a_fair_sample_and_each_cell_has_its_images() -> None:
     for label in "abc":
         for answer in "abc":
             cell = np.flatnonzero((y == label) & (predicted == answer))
-            surest = cell[np.argsort(-answers.confidence[cell])][:OF_A_CELL]
+            surest = cell[np.argsort(-answers.confidence[cell])][:MIN_IMAGES_OF_A_CELL]
             assert set(surest) <= set(chosen.rows)
     few = choose(np.arange(300), answers, [], 400, 0)
     assert len(few.rows) == len(few.mapped) == 300
