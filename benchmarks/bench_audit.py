@@ -29,8 +29,8 @@ from sklearn.datasets import load_sample_images
 
 from cnncodes import CodesFile, extract
 from cnncodes.images.loading import load_images
-from cnncodes.insight.audit import out_of_fold
 from cnncodes.insight.label_errors import find_label_errors
+from cnncodes.insight.suspects import out_of_fold
 from cnncodes.neighbours.duplicates import NEIGHBOURS, find_duplicates
 from cnncodes.neighbours.nearest import nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import difference, read_thumbnails

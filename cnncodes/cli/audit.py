@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
 
     With IMAGES, from which it was made, duplicates are compared as pictures, and more of them are found.
     """
-    from cnncodes.insight.audit import FIELDS
+    from cnncodes.insight.audit import FIELDS, KINDS
     from cnncodes.insight.audit import audit as run
 
     def is_ours(path: Path) -> bool:
@@ -60,13 +61,11 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
             f"always the most frequent class: {percent(found.baseline_accuracy)}"
         )
     print_table(["class", "images"], [(name, str(count)) for name, count in found.classes.items()])
-    _table("suspect labels", ["id", "label", "suggested", "confidence"], found.suspects)
-    _table("near-duplicates", ["id", "other", "label", "other_label", "kind", "similarity"], found.duplicates)
-    _table("outliers", ["id", "label", "score"], found.outliers)
-    _table("unreadable images", ["id", "reason"], found.unreadable)
+    for kind in KINDS:
+        _table(kind.title, kind.columns, [item.to_dict() for item in getattr(found, kind.key)])
 
 
-def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
+def _table(title: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
     """Print the worst of one kind."""
     more = f"; the first {SHOWN}" if len(rows) > SHOWN else ""
     click.echo(f"\n{title}: {len(rows) or 'none'}{more}")

@@ -9,27 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.views import averaged
 from cnncodes.display import html_table
-from cnncodes.errors import ProbeError
-from cnncodes.insight.label_errors import find_label_errors
-from cnncodes.neighbours.duplicates import MOST, NEIGHBOURS, Duplicates, join_groups
-from cnncodes.neighbours.nearest import nearest_rows, standardised
-from cnncodes.probes.calibration import softmax
-from cnncodes.probes.out_of_core import stratified_sample
+from cnncodes.insight.duplicate_pairs import DuplicatePair
+from cnncodes.insight.finding import FIELDS, Examined, Finding
+from cnncodes.insight.outliers import Outlier
+from cnncodes.insight.suspects import Suspect
+from cnncodes.insight.unreadable import Unreadable
 from cnncodes.probes.protocol import Codes, TrainingData
-from cnncodes.probes.scores import majority_accuracy, score
-from cnncodes.probes.search import AUTO, C_GRID, Search, search_C
+from cnncodes.probes.search import AUTO
 from cnncodes.probes.split import groups_in_both
 from cnncodes.system.optional import require
 
-__all__ = ["Audit", "audit", "out_of_fold"]
+__all__ = ["FIELDS", "KINDS", "Audit", "audit"]
 
-FAR = 1.5  # spreads between the quartiles beyond the upper one (Tukey 1977)
 SHOWN = 10  # findings of each kind, in a notebook
 IMBALANCE = 10.0  # times as many images in the largest class as in the smallest are worth a note
-SAMPLE_ROWS = 1000  # images on which every third C is tried, where there are more
-FIELDS = ("kind", "id", "label", "split", "suggested", "score", "other", "other_label", "other_split", "reason")
+KINDS: tuple[type[Finding], ...] = (Suspect, DuplicatePair, Outlier, Unreadable)
 
 
 @dataclass
@@ -42,17 +37,14 @@ class Audit:
         Images that were looked at.
     classes : dict of str to int
         Number of images of each class, the most frequent first.
-    suspects : list of dict
-        Labels that are probably wrong: ``id``, ``label``, ``split``, ``suggested`` (the most probable other label),
-        ``confidence`` (its probability), ``label_confidence`` (that of the given one).
-    duplicates : list of dict
-        Pairs: ``id``, ``label``, ``split``, ``other``, ``other_label``, ``other_split``, ``similarity``, ``kind``
-        (``"exact"``: the same bytes, or ``"near"``), ``across_classes``, ``across_splits``.
-    outliers : list of dict
-        Images far from all others: ``id``, ``label``, ``split``, ``score`` (distance to the tenth nearest, over the
-        median of all images).
-    unreadable : list of dict
-        ``id``, ``label``, ``reason``.
+    suspects : list of Suspect
+        Labels that are probably wrong.
+    duplicates : list of DuplicatePair
+        Pairs of images that look the same, or nearly.
+    outliers : list of Outlier
+        Images far from all others.
+    unreadable : list of Unreadable
+        Images that could not be read.
     accuracy : float or None
         Of the out-of-fold predictions that the suspects come from. Where it is not significantly above the most
         frequent class, the classifier cannot tell, and there are no suspects.
@@ -67,10 +59,10 @@ class Audit:
 
     n: int
     classes: dict[str, int]
-    suspects: list[dict[str, Any]] = field(default_factory=list)
-    duplicates: list[dict[str, Any]] = field(default_factory=list)
-    outliers: list[dict[str, Any]] = field(default_factory=list)
-    unreadable: list[dict[str, Any]] = field(default_factory=list)
+    suspects: list[Suspect] = field(default_factory=list)
+    duplicates: list[DuplicatePair] = field(default_factory=list)
+    outliers: list[Outlier] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
     accuracy: float | None = None
     baseline_accuracy: float | None = None
     notes: list[str] = field(default_factory=list)
@@ -88,12 +80,7 @@ class Audit:
 
     def findings(self) -> list[dict[str, Any]]:
         """Return a row for each finding, all with the same keys, as they stand in the CSV file."""
-        rows: list[dict[str, Any]] = []
-        rows += [{**row, "kind": "suspect label", "score": row["confidence"]} for row in self.suspects]
-        rows += [{**row, "kind": f"{row['kind']} duplicate", "score": row["similarity"]} for row in self.duplicates]
-        rows += [{**row, "kind": "outlier"} for row in self.outliers]
-        rows += [{**row, "kind": "unreadable"} for row in self.unreadable]
-        return [{name: row.get(name) for name in FIELDS} for row in rows]
+        return [item.to_row() for kind in KINDS for item in getattr(self, kind.key)]
 
     def to_frame(self) -> Any:
         """Return `findings` as a pandas DataFrame."""
@@ -114,7 +101,7 @@ class Audit:
         if ax is None:
             size = (7, 1.5 + 0.3 * len(names))
             ax = require("matplotlib.pyplot", "plot").subplots(figsize=size, layout="constrained")[1]
-        wrong = Counter(row["label"] for row in self.suspects)
+        wrong = Counter(suspect.label for suspect in self.suspects)
         suspects = np.array([wrong[name] for name in names])
         at = np.arange(len(names))
         ax.barh(at, suspects, color="C1", label="label probably wrong")
@@ -193,138 +180,38 @@ def _audit(
     progress: Callable[[int, int, int], None] | None,
     **options: Any,
 ) -> Audit:
-    file = data.file
-    rows = file.rows(labelled=False)
-    columns = (getattr(file, name)[rows].tolist() for name in ("ids", "labels", "splits"))
-    records = [dict(zip(("id", "label", "split"), row, strict=True)) for row in zip(*columns, strict=True)]
-    labels, groups, splits = file.labels[rows], file.groups[rows], file.splits[rows]
+    names = [layers] if isinstance(layers, str) else list(layers)
+    for name in names:
+        data.file.n_features(name)  # refuses what is not there before anything is computed
+    rows = data.file.rows(labelled=False)
     duplicates = data.duplicates(rows, images, progress=progress)
-    names, counts = np.unique(labels[labels != ""], return_counts=True)
+    labels = data.file.labels[rows]
+    classes, counts = np.unique(labels[labels != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    found = Audit(len(rows), dict(zip(names[order].tolist(), counts[order].tolist(), strict=True)))
-    found.layers, found.clf = [layers] if isinstance(layers, str) else list(layers), options["clf"]
-    found.unreadable = [
-        {"id": str(file.ids[row]), "label": str(file.labels[row]), "reason": str(file.errors[row])}
-        for row in np.flatnonzero(file.failed)
-    ]
-    found.notes = list(duplicates.notes)
-    if pending := file.counts["pending"]:
-        found.notes.append(
-            f"{pending} images are not extracted yet; run the same `cnncodes extract` again to finish it"
-        )
+    result = Audit(len(rows), dict(zip(classes[order].tolist(), counts[order].tolist(), strict=True)))
+    notes = [*duplicates.notes, *_notes(data, rows, result, images)]
+    examined = Examined(data, rows, duplicates, names, options, notes)
+    for kind in KINDS:
+        setattr(result, kind.key, kind.look(examined))
+    result.accuracy, result.baseline_accuracy = examined.accuracy, examined.baseline_accuracy
+    result.notes, result.layers, result.clf = notes, names, options["clf"]
+    return result
+
+
+def _notes(data: TrainingData, rows: np.ndarray, result: Audit, images: Any) -> list[str]:
+    """Say what is known about the images as a whole."""
+    groups, splits = data.file.groups[rows], data.file.splits[rows]
+    notes = []
+    if pending := data.file.counts["pending"]:
+        notes.append(f"{pending} images are not extracted yet; run the same `cnncodes extract` again to finish it")
     if images is None:
-        found.notes.append("near-duplicates were looked for by their codes alone; with the images, more are found")
+        notes.append("near-duplicates were looked for by their codes alone; with the images, more are found")
     if shared := groups_in_both(groups[np.isin(splits, ["test", "val"])], groups[splits == "train"]):
-        found.notes.append(f"on both sides of the split: {shared}; they count in no held-out score")
-    if found.imbalance >= IMBALANCE:
-        most, fewest = next(iter(found.classes)), next(reversed(found.classes))
-        found.notes.append(
-            f"imbalance: {found.classes[most]} images of {most!r}, {found.classes[fewest]} of {fewest!r}; "
+        notes.append(f"on both sides of the split: {shared}; they count in no held-out score")
+    if result.imbalance >= IMBALANCE:
+        most, fewest = next(iter(result.classes)), next(reversed(result.classes))
+        notes.append(
+            f"imbalance: {result.classes[most]} images of {most!r}, {result.classes[fewest]} of {fewest!r}; "
             "look at the balanced accuracy, and try --class-weight balanced"
         )
-    found.duplicates = _pairs(records, duplicates)
-    found.outliers = _outliers(records, data.codes(layers, rows))
-    _add_suspects(found, records, data, rows, join_groups(groups, duplicates), **options)
-    return found
-
-
-def _pairs(records: list[dict[str, Any]], found: Duplicates) -> list[dict[str, Any]]:
-    pairs = []
-    for (first, second), similarity, exact in zip(found.pairs, found.similarity, found.exact, strict=True):
-        one, other = records[first], records[second]
-        pairs.append(
-            {
-                **one,
-                **{f"other{'' if name == 'id' else f'_{name}'}": value for name, value in other.items()},
-                "similarity": float(similarity),
-                "kind": "exact" if exact else "near",
-                "across_classes": one["label"] != other["label"],
-                "across_splits": one["split"] != other["split"],
-            }
-        )
-    return sorted(pairs, key=lambda pair: (not pair["across_classes"], not pair["across_splits"], -pair["similarity"]))
-
-
-def _outliers(records: list[dict[str, Any]], X: np.ndarray) -> list[dict[str, Any]]:
-    """Return images whose tenth nearest is far away: copies of an outlier don't make it less of one."""
-    n = len(records)
-    if not NEIGHBOURS < n <= MOST:
-        return []
-    distance = nearest_rows(standardised(averaged(X)), NEIGHBOURS)[1][:, -1]
-    low, middle, high = np.quantile(distance, [0.25, 0.5, 0.75])
-    far = np.flatnonzero(distance > high + FAR * (high - low))
-    return [{**records[i], "score": float(distance[i] / middle)} for i in far[np.argsort(-distance[far])]]
-
-
-def _add_suspects(
-    found: Audit,
-    records: list[dict[str, Any]],
-    data: TrainingData,
-    rows: np.ndarray,
-    groups: np.ndarray,
-    **options: Any,
-) -> None:
-    """Say which labels are probably wrong, by probabilities from folds that keep duplicates together."""
-    labels = data.file.labels[rows]
-    at = np.flatnonzero(labels != "")
-    try:
-        if len(at) <= sample_size(labels[at], options["cv"]):
-            search = data.search(found.layers, rows=rows[at], groups=groups[at], **options)
-        else:
-            search = out_of_fold(data.codes(found.layers, rows[at]), labels[at], groups[at], **options)
-    except ProbeError as error:
-        found.notes.append(f"suspect labels are not looked for: {error}")
-        return
-    found.notes += search.notes
-    accuracy = score(labels[at], search.predictions, out_of_fold=True).accuracy
-    found.accuracy, found.baseline_accuracy = accuracy.value, majority_accuracy(labels[at])
-    if accuracy.low <= found.baseline_accuracy:
-        found.notes.append(
-            f"suspect labels are not listed: {found.accuracy:.1%} right out of fold is not significantly more than the "
-            f"{found.baseline_accuracy:.1%} of the most frequent class, so the classifier cannot tell; add images, or "
-            "try another layer"
-        )
-        return
-    given = np.searchsorted(search.classes, labels[at])
-    probabilities = softmax(search.decision, search.temperature)
-    others = np.where(np.eye(len(search.classes), dtype=bool)[given], -1.0, probabilities)
-    for i in find_label_errors(given, probabilities):
-        best = int(others[i].argmax())
-        found.suspects.append(
-            {
-                **records[at[i]],
-                "suggested": str(search.classes[best]),
-                "confidence": float(probabilities[i, best]),
-                "label_confidence": float(probabilities[i, given[i]]),
-            }
-        )
-
-
-def sample_size(y: np.ndarray, cv: int) -> int:
-    """Return the number of images on which all C are tried: enough to have some of each class in each fold."""
-    return max(SAMPLE_ROWS, 2 * cv * len(np.unique(y)))
-
-
-def out_of_fold(
-    X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None, *, cv: int = 5, seed: int = 0, **options: Any
-) -> Search:
-    """Cross-validate with the best C; of many images, a sample says which that is.
-
-    Parameters
-    ----------
-    X, y, groups, cv, seed, **options
-        As for `search_C`.
-    """
-    options |= {"cv": cv, "seed": seed}
-    m = sample_size(y, cv)
-    if len(y) <= m:
-        return search_C(X, y, groups=groups, **options)
-    kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, cv, seed)
-    kept_groups = None if groups is None else groups[kept]
-    try:
-        sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, **options)
-    except ProbeError:  # it may have one group of a class that has two
-        return search_C(X, y, groups=groups, **options)
-    search = search_C(X, y, Cs=[sample.C], groups=groups, **options)
-    search.notes += [note for note in sample.notes if note not in search.notes]
-    return search
+    return notes

@@ -224,17 +224,17 @@ def audit(found: Audit | None) -> dict[str, Any]:
     judge = f"{PROBES[found.clf]} on {' + '.join(found.layers)}" if found.clf in PROBES else "A classifier"
     duplicates = []
     for pair in found.duplicates[:SUREST]:
-        remarks = ["the same file" if pair["kind"] == "exact" else f"alike ({pair['similarity']:.2f})"]
-        remarks += [f"labelled {pair['label']} and {pair['other_label']}"] * pair["across_classes"]
-        remarks += [f"in {pair['split']} and {pair['other_split']}"] * pair["across_splits"]
-        duplicates.append({**pair, "remark": ", ".join(remarks)})
+        remarks = ["the same file" if pair.kind == "exact" else f"alike ({pair.similarity:.2f})"]
+        remarks += [f"labelled {pair.label} and {pair.other_label}"] * pair.across_classes
+        remarks += [f"in {pair.split} and {pair.other_split}"] * pair.across_splits
+        duplicates.append({**pair.to_dict(), "remark": ", ".join(remarks)})
     return {
-        "suspects": found.suspects[:SUREST],
+        "suspects": [suspect.to_dict() for suspect in found.suspects[:SUREST]],
         "n_suspects": len(found.suspects),
         "judge": judge[:1].lower() + judge[1:],
         "duplicates": duplicates,
         "n_duplicates": len(found.duplicates),
-        "outliers": found.outliers[:SUREST],
+        "outliers": [outlier.to_dict() for outlier in found.outliers[:SUREST]],
         "n_outliers": len(found.outliers),
     }
 

@@ -17,8 +17,9 @@ from sklearn.model_selection import cross_val_predict
 
 from cnncodes import audit, extract
 from cnncodes.cli.main import main
-from cnncodes.insight.audit import FIELDS, SAMPLE_ROWS, Audit, out_of_fold
+from cnncodes.insight.audit import FIELDS, Audit
 from cnncodes.insight.label_errors import find_label_errors
+from cnncodes.insight.suspects import SAMPLE_ROWS, Suspect, out_of_fold
 from cnncodes.probes.calibration import softmax
 
 
@@ -101,18 +102,18 @@ def test_what_was_planted_is_found(planted: tuple[Path, Path]) -> None:
     found = audit(*planted, clf="logreg")
     assert found.n == 47
     assert found.classes == {"Sandal": 16, "Bag": 16, "Trouser": 15}
-    wrong = {row["id"]: row["suggested"] for row in found.suspects}
+    wrong = {row.id: row.suggested for row in found.suspects}
     expected = {"Trouser/bag.png": "Bag", "Bag/trouser.png": "Trouser", "Bag/mirrored.png": "Sandal"}
     assert wrong.items() <= {f"train/{name}": label for name, label in expected.items()}.items()
     assert len(wrong) >= 2  # of so few images, the third is a near miss on some processors
-    assert all(row["label_confidence"] < row["confidence"] < 1 for row in found.suspects)
-    exact = [row for row in found.duplicates if row["kind"] == "exact"]
-    assert [(row["across_splits"], row["across_classes"], row["similarity"]) for row in exact] == [(True, False, 1.0)]
-    mirrored = [row for row in found.duplicates if "train/Bag/mirrored.png" in (row["id"], row["other"])]
-    assert [(row["kind"], row["across_classes"]) for row in mirrored] == [("near", True)]
+    assert all(row.label_confidence < row.confidence < 1 for row in found.suspects)
+    exact = [row for row in found.duplicates if row.kind == "exact"]
+    assert [(row.across_splits, row.across_classes, row.similarity) for row in exact] == [(True, False, 1.0)]
+    mirrored = [row for row in found.duplicates if "train/Bag/mirrored.png" in (row.id, row.other)]
+    assert [(row.kind, row.across_classes) for row in mirrored] == [("near", True)]
     assert found.duplicates == mirrored + exact  # across classes first
-    assert [row["id"] for row in found.unreadable] == ["train/Bag/broken.png"]
-    assert "empty" in found.unreadable[0]["reason"]
+    assert [row.id for row in found.unreadable] == ["train/Bag/broken.png"]
+    assert "empty" in found.unreadable[0].reason
     assert 0.8 < found.accuracy < 1
 
 
@@ -153,7 +154,7 @@ def test_a_photograph_among_clothes_is_an_outlier_and_labels_are_not_needed(smal
     assert (found.n, found.classes, found.accuracy, found.suspects) == (46, {}, None, [])
     assert found.imbalance == 1
     assert any("suspect labels are not looked for" in note for note in found.notes)
-    assert [row["id"] for row in found.outliers][:1] == ["noise.png"]
+    assert [row.id for row in found.outliers][:1] == ["noise.png"]
     assert len(found.outliers) <= 2
 
 
@@ -186,13 +187,11 @@ def test_a_notebook_shows_what_was_found(planted: tuple[Path, Path], tmp_path: P
     found = audit(*planted)
     shown = found._repr_html_()
     assert f"{found.n} images. suspect label: {len(found.suspects)}, " in shown
-    assert f"<td>{found.suspects[0]['id']}</td>" in shown
+    assert f"<td>{found.suspects[0].id}</td>" in shown
     assert "<td>train/Bag/broken.png</td>" in shown
-    suspect = dict.fromkeys(("label", "split", "suggested"), "<b>$x$</b>") | {
-        "confidence": 0.5,
-        "label_confidence": 0.1,
-    }
-    many = Audit(99, {"<b>$x$</b>": 99}, suspects=[{"id": f"{i}.png", **suspect} for i in range(99)])
+    markup = "<b>$x$</b>"
+    suspects = [Suspect(f"{i}.png", markup, markup, markup, 0.5, 0.1) for i in range(99)]
+    many = Audit(99, {markup: 99}, suspects=suspects)
     shown = many._repr_html_()
     assert shown.count("&lt;b&gt;$x$&lt;/b&gt;") == 3 * 10
     assert "<b>" not in shown

@@ -20,6 +20,7 @@ from cnncodes import evaluate, extract, fit
 from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.insight.advise import advise
 from cnncodes.insight.audit import Audit
+from cnncodes.insight.suspects import Suspect
 from cnncodes.pages.report import report
 from cnncodes.system.shipped import SAMPLE, shipped_path
 
@@ -80,7 +81,7 @@ def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: 
 
 def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
     advice = advise(hostile[1], cv=3)
-    suspect = {"id": "Sandal0.png", "label": "Sandal", "split": "", "suggested": "Trouser", "confidence": 1.0}
+    suspect = Suspect("Sandal0.png", "Sandal", split="", suggested="Trouser", confidence=1.0, label_confidence=0.0)
     audit = Audit(30, {}, suspects=[suspect], notes=["suspect labels: a note"], layers=["layer3"], clf="logreg")
     text = report(hostile[1], advice=advice, audit=audit).html
     (layer,) = advice.layers
