@@ -14,6 +14,7 @@ def percent(share: float, *, space: str = " ") -> str:
     Parameters
     ----------
     share : float
+        From 0 to 1.
     space : str, default=" "
         What stands before the sign; pages take a space at which no line breaks.
 
@@ -31,6 +32,7 @@ def interval(low: float, high: float, *, space: str = " ") -> str:
     Parameters
     ----------
     low, high : float
+        From 0 to 1.
     space : str, default=" "
         As for `percent`.
 
@@ -54,7 +56,14 @@ def points(difference: float) -> str:
 
 
 def html_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """Return a table of texts, escaped; the first column holds the headers of the rows.
+    """Return an HTML table; the first column holds the headers of the rows.
+
+    Parameters
+    ----------
+    headers : sequence of str
+    rows : iterable of sequences
+        Cells of each row; what is no text is converted. All are escaped.
+    caption : str, default=""
 
     Examples
     --------

@@ -77,7 +77,7 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @option_device
 @click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together.")
 @option_workers
-@click.option("--dtype", type=click.Choice([AUTO, *CODE_TYPES]), help="Of the codes.  [default: auto]")
+@click.option("--dtype", type=click.Choice([AUTO, *CODE_TYPES]), help="Type of the codes.  [default: auto]")
 @click.option(
     "--exact-decode",
     is_flag=True,
@@ -115,8 +115,8 @@ def extract(
     options["layers"] = options["layers"] or None
     with waiting("loading the network"), progress_bar("extracting") as progress:
         try:
-            found = load_images(images, allow_outside=allow_outside)
-            done = run(found, out, progress=progress, **options)
+            image_set = load_images(images, allow_outside=allow_outside)
+            done = run(image_set, out, progress=progress, **options)
         except KeyboardInterrupt:
             kept = "; what is done is kept" if Path(out).exists() else ""
             stderr.print(f"interrupted{kept}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")

@@ -20,16 +20,16 @@ def info(file: str, as_json: bool) -> None:
     if Path(file).is_file() and not is_hdf5(file) and Path(file).suffix != ".h5":
         from cnncodes.models.model import ProbeModel
 
-        about = ProbeModel.load(file).info()
+        facts = ProbeModel.load(file).info()
     else:
         from cnncodes.codes.file import CodesFile
 
         with CodesFile.open(file) as codes:
-            about = codes.info()
+            facts = codes.info()
     if as_json:
-        print_json(about)
+        print_json(facts)
         return
-    for name, value in about.items():
+    for name, value in facts.items():
         if isinstance(value, dict):
             click.echo(f"{name}")
             for key, item in value.items():

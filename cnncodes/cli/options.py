@@ -48,7 +48,7 @@ option_model = click.option("-m", "--model", default=MODEL, show_default=True, h
 option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 option_workers = click.option("--workers", type=click.IntRange(1), help="Threads.  [default: one a core]")
 option_weights_of_model = click.option(
-    "--weights", metavar="FILE", help="Where the weights file of the model lies by now."
+    "--weights", metavar="FILE", help="Path of the weights file, if it has moved since the model was fitted."
 )
 option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
 option_force = click.option("--force", is_flag=True, help="Overwrite a file that another program has written, too.")

@@ -37,7 +37,7 @@ NUMBERS = ["probability", "novelty"]
 @option_model
 @click.option("-o", "--out", help="File to write.  [default: standard output]")
 @option_force
-@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Of the output.")
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Format of the output.")
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),

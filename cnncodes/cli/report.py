@@ -26,7 +26,7 @@ from cnncodes.vocabulary import MAX_SEED
 )
 @click.option("--audit/--no-audit", default=None, help="Look for wrong labels and duplicates.  [default: the same]")
 @click.option("--points", type=click.IntRange(1), default=2000, help="Images on the map, at most.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Of folds and of the map.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")
 @option_force
 @option_json

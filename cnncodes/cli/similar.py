@@ -54,14 +54,14 @@ def similar(
         checks: dict[str, Any] = {"overwrite": force, "inputs": [query, codes, images]}
         refuse_foreign(html, "a page of similar images", is_montage, **checks)
     with waiting("loading the network"):
-        found = run(query, codes, layer=layer, **options)
+        neighbours = run(query, codes, layer=layer, **options)
     if html:
-        page = montage(query, found, images)
+        page = montage(query, neighbours, images)
         with writing_text(Path(html)) as stream:
             stream.write(page)
-        stderr.print(f"{html}: {len(found)} pictures", markup=False)
+        stderr.print(f"{html}: {len(neighbours)} pictures", markup=False)
     if as_json:
-        print_json({"query": query, "layer": layer, "neighbours": [asdict(one) for one in found]})
+        print_json({"query": query, "layer": layer, "neighbours": [asdict(one) for one in neighbours]})
         return
-    rows = [(f"{one.similarity:.4f}", one.label, one.path) for one in found]
+    rows = [(f"{one.similarity:.4f}", one.label, one.path) for one in neighbours]
     print_table(["similarity", "label", "path"], rows)

@@ -26,9 +26,9 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
     from cnncodes.extraction.verify import verify as run
 
     with progress_bar("recomputing") as progress:
-        found = run(file, device=device or "auto", progress=progress, **options)
+        result = run(file, device=device or "auto", progress=progress, **options)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
         kinds = {
             "damaged": "damaged",
@@ -36,19 +36,19 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
             "changed": "the image has changed, or cannot be read",
         }
         for kind, text in kinds.items():
-            for name in getattr(found, kind):
+            for name in getattr(result, kind):
                 click.echo(f"{text}: {one_line(name)}")
-        if found.absent:
+        if result.absent:
             place = f"are of images that are not in {options['images']}, gone or of another folder, the first is "
-            print_notes([f"{len(found.absent)} of {found.n} rows {place}{one_line(found.absent[0])}"])
+            print_notes([f"{len(result.absent)} of {result.n} rows {place}{one_line(result.absent[0])}"])
         again = (
-            f"; {found.recomputed} computed again, largest relative error {found.largest_error:.1g}, "
-            f"{len(found.wrong)} wrong, {len(found.changed)} changed"
+            f"; {result.recomputed} computed again, largest relative error {result.largest_error:.1g}, "
+            f"{len(result.wrong)} wrong, {len(result.changed)} changed"
             if options["images"]
             else ""
         )
-        intact = found.n - found.pending - len(found.damaged)
-        counts = f"{intact} of {found.n} rows are intact, {found.pending} pending, {len(found.damaged)} damaged"
+        intact = result.n - result.pending - len(result.damaged)
+        counts = f"{intact} of {result.n} rows are intact, {result.pending} pending, {len(result.damaged)} damaged"
         click.echo(f"{file}: {counts}{again}")
-    if not found.good:
+    if not result.good:
         ctx.exit(EXIT_ERROR)

@@ -41,20 +41,22 @@ def evaluate(
 
     Parameters
     ----------
-    data : path, CodesFile, TrainingData, or what `load_images` takes
-        Of a codes file with a split the held-out images are used. Otherwise all that are labelled.
-    model : path or ProbeModel
-    guard : bool
+    data : path, CodesFile, TrainingData, or what `load_images` takes, default="codes.h5"
+        A codes file with a split gives its held-out images, anything else all labelled images.
+    model : path or ProbeModel, default="model.safetensors"
+    guard : bool, default=True
         Leave out held-out images of a codes file that have a near-duplicate among its training images. Those whose
         group has training images are left out in any case.
-    allow_outside : bool
+    allow_outside : bool, default=False
         Let a manifest name files outside its folder.
     weights : path, optional
-        Where the weights file of the model lies by now.
+        Path of the weights file, if it has moved since the model was fitted; it must be the same file.
     device : str, optional
-        Another device than that of the training codes.
+        ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; by default the device of the training codes.
     workers : int, optional
+        Threads that decode images; by default one a core.
     progress : callable, optional
+        Called with (done, total, failed), the numbers of images. A codes file has its codes, and never calls it.
 
     Returns
     -------
@@ -66,23 +68,29 @@ def evaluate(
         The codes are of another backbone, other weights or other preprocessing than the model's.
     ProbeError
         There are no labelled images, or none is left that the model has not seen.
+
+    Examples
+    --------
+    >>> result = evaluate("codes.h5", "model.safetensors")  # doctest: +SKIP
+    >>> print(result.accuracies.accuracy)  # doctest: +SKIP
+    92.0 % (84.1 to 96.2 %)
     """
     started = time.perf_counter()
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
     if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
-        asked = _from_codes(data, fitted, guard)
+        answers = _from_codes(data, fitted, guard)
     else:
-        asked = _from_images(
+        answers = _from_images(
             load_images(data, allow_outside=allow_outside),
             str(data),
             fitted,
             {"weights": weights, "device": device, "workers": workers, "progress": progress},
         )
-    predicted, y, notes, neighbour = asked.predicted, asked.y, asked.notes, asked.neighbour
+    predicted, y, notes, neighbour = answers.predicted, answers.y, answers.notes, answers.neighbour
     if not len(y):
         raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
-    seen = fitted.was_trained_on(asked.digests)
-    unseen, kin, left_out = leave_out_seen(seen, asked.groups)
+    seen = fitted.was_trained_on(answers.digests)
+    unseen, kin, left_out = leave_out_seen(seen, answers.groups)
     if seen.all():
         notes.append("these are images that the model was fitted on: the accuracy is far too good; see cv_accuracy")
     elif seen.any():
@@ -109,11 +117,11 @@ def evaluate(
         notes=notes,
         neighbour_accuracy=neighbour,
         n_seen=int(seen.sum()),
-        n_grouped=asked.n_grouped + int(kin.sum()),
+        n_grouped=answers.n_grouped + int(kin.sum()),
     )
 
 
-class _Asked(NamedTuple):
+class _Answers(NamedTuple):
     """The answers of a model to labelled images, and what is known about these, an entry each."""
 
     predicted: np.ndarray
@@ -131,7 +139,7 @@ def _is_codes_file(data: Any) -> bool:
     return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
 
 
-def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Asked:
+def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Answers:
     with TrainingData.open(data) as training:
         file, grouped = training.file, training.split.grouped
         model.check_codes(file.provenance, str(file.path))
@@ -153,7 +161,7 @@ def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Asked:
                 )
             neighbour = nearest_training_accuracy(file, model, training.train, rows)
         y, digests, groups = file.labels[rows], file.sha256[rows], file.groups[rows]
-        return _Asked(predict_rows(file, model, rows), y, digests, groups, notes, neighbour, len(grouped))
+        return _Answers(predict_rows(file, model, rows), y, digests, groups, notes, neighbour, len(grouped))
 
 
 def predict_rows(file: CodesFile, model: ProbeModel, rows: np.ndarray) -> np.ndarray:
@@ -164,20 +172,20 @@ def predict_rows(file: CodesFile, model: ProbeModel, rows: np.ndarray) -> np.nda
 
 def nearest_training_accuracy(file: CodesFile, model: ProbeModel, train: np.ndarray, test: np.ndarray) -> float:
     """Return the accuracy of answering with the class of the nearest training image, by codes scaled for the model."""
-    asked = spread(test)
-    queries = model.scaled(averaged(file.codes(model.layers, asked)))
-    least, nearest = np.full(len(asked), np.inf), np.zeros(len(asked), np.intp)
+    sample = spread(test)
+    queries = model.scaled(averaged(file.codes(model.layers, sample)))
+    least, nearest = np.full(len(sample), np.inf), np.zeros(len(sample), np.intp)
     for piece in pieces(file, model.layers, len(train)):
-        known = model.scaled(averaged(file.codes(model.layers, train[piece])))
-        distances = (known**2).sum(axis=1) - 2 * queries @ known.T  # squared, but for what is the same for all
+        codes = model.scaled(averaged(file.codes(model.layers, train[piece])))
+        distances = (codes**2).sum(axis=1) - 2 * queries @ codes.T  # squared, less the norm of the query
         best = distances.argmin(axis=1)
-        nearer = distances[np.arange(len(asked)), best] < least
-        least[nearer] = distances[np.arange(len(asked)), best][nearer]
+        nearer = distances[np.arange(len(sample)), best] < least
+        least[nearer] = distances[np.arange(len(sample)), best][nearer]
         nearest[nearer] = train[piece][best[nearer]]
-    return float(np.mean(file.labels[nearest] == file.labels[asked]))
+    return float(np.mean(file.labels[nearest] == file.labels[sample]))
 
 
-def _from_images(images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]) -> _Asked:
+def _from_images(images: ImageSet, name: str, model: ProbeModel, options: dict[str, Any]) -> _Answers:
     if images.labels is None:
         raise ProbeError(f"{name}: the images have no labels; put them into one folder a class")
     labelled = [row for row, label in enumerate(images.labels) if label]
@@ -188,4 +196,4 @@ def _from_images(images: ImageSet, name: str, model: ProbeModel, options: dict[s
     notes = [*images.notes, *(f"left out: {images.ids[row]}: {why}" for row, why in computed.failures.items())]
     predicted = model.predict(model.concatenated(computed.codes))
     groups = np.array(images.groups or [""] * len(images))
-    return _Asked(predicted, np.array(images.labels)[computed.rows], computed.sha256, groups[computed.rows], notes)
+    return _Answers(predicted, np.array(images.labels)[computed.rows], computed.sha256, groups[computed.rows], notes)

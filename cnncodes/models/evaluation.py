@@ -24,20 +24,23 @@ class EvaluationResult:
     Attributes
     ----------
     y, predicted : ndarray of str, shape (n,)
+        Label and prediction of each image.
     classes : list of str
-        Of the model and of the images.
+        Classes of the model and of the images, sorted.
     baseline_accuracy : float
-        Of always answering the most frequent class of these images.
+        Accuracy of always answering the most frequent class of these images.
     about : dict
         ``clf``, ``layers`` and ``C`` of the probe.
     seconds : float
-    notes : list of str
-    neighbour_accuracy : float or None
-        Of answering with the class of the nearest training image, where those are at hand.
-    n_seen : int
-        Images that the model was fitted on. Unless there were no others, they are not among `y`.
-    n_grouped : int
-        Images that are not among `y` because their group has images that the model was fitted on.
+        Duration of the evaluation.
+    notes : list of str, default=[]
+        What there is to say of the images, a line each.
+    neighbour_accuracy : float, optional
+        Accuracy of answering with the class of the nearest training image; ``None`` without training images.
+    n_seen : int, default=0
+        Images that the model was fitted on. They are not among `y`, unless there were no others.
+    n_grouped : int, default=0
+        Images that are not among `y`, because their group has images that the model was fitted on.
     """
 
     y: np.ndarray

@@ -33,8 +33,8 @@ PROTOCOL = (
     "with n / (1 + 5 / n) for n, as the probes of the folds are not the one that is kept; "
     "{choice}; the probe is then fitted on all training images"
 )
-CHOSEN = "C was chosen on the same folds, which flatters the figure a little (a nested estimate does not)"
-GIVEN = "C was given"
+C_CHOSEN = "C was chosen on the same folds, which flatters the figure a little (a nested estimate does not)"
+C_GIVEN = "C was given"
 
 
 def fit(
@@ -64,25 +64,28 @@ def fit(
     ----------
     codes : path, CodesFile or TrainingData
         What was cross-validated before with the same `TrainingData` is not cross-validated again.
-    clf : {"svm", "logreg"}
-    layers : str or sequence of str
-        Several are concatenated.
-    C : float or "auto"
-        ``"auto"`` cross-validates 45 values from 1e-6 to 1e5.
-    scale : {"standard", "l2", "none"}
+    clf : {"svm", "logreg"}, default="svm"
+        Linear SVM or logistic regression.
+    layers : str or sequence of str, default=("penultimate",)
+        Layers whose codes the probe takes; several are concatenated.
+    C : float or "auto", default="auto"
+        Inverse strength of the penalty; ``"auto"`` cross-validates 45 values from 1e-6 to 1e5.
+    scale : {"standard", "l2", "none"}, default="standard"
+        Scaling of the codes: each feature to mean 0 and deviation 1, each row to length 1, or none.
     class_weight : {"balanced"}, optional
-    cv : int
+        ``"balanced"`` weighs each class by the inverse of its number of images.
+    cv : int, default=5
         Folds.
-    seed : int
-        Of the folds.
-    one_se : bool
+    seed : int, default=0
+        Seed of the shuffle into folds; the same seed gives the same scores.
+    one_se : bool, default=False
         Choose the smallest C within one standard error of the best.
-    nested : bool
+    nested : bool, default=False
         Also estimate the accuracy of the whole procedure, the choice of C included, by folds within folds.
-    guard : bool
+    guard : bool, default=True
         Keep near-duplicates on the same side of each fold, and held-out images that have one among the training images
         out of the score. Images of one group are kept so in any case.
-    n_jobs : int or "auto", optional
+    n_jobs : int or "auto", default="auto"
         Folds that run in parallel; ``"auto"`` takes all cores where that pays, and memory allows it.
     memory_limit : int, optional
         Bytes of memory that the process may take; by default what is free.
@@ -169,7 +172,7 @@ def _fit_data(
         seed=options["seed"],
         C_searched=searched,
         cross_validated=score(y, search.predictions, out_of_fold=True),
-        protocol=PROTOCOL.format(choice=CHOSEN if searched else GIVEN),
+        protocol=PROTOCOL.format(choice=C_CHOSEN if searched else C_GIVEN),
         baseline_accuracy=majority_accuracy(every),
         neighbour_accuracy=data.neighbour_accuracy(names, groups=groups, **folding)
         if whole
@@ -182,10 +185,10 @@ def _fit_data(
         lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
     )
     if guarded is not None:
-        known = {name: options[name] for name in options if name != "C"}
-        figures, found = guarded.take(kept).measure(X, y, search, **known)
+        rest = {name: options[name] for name in options if name != "C"}
+        figures, guard_notes = guarded.take(kept).measure(X, y, search, **rest)
         model.scores = replace(model.scores, **figures)
-        model.notes += found
+        model.notes += guard_notes
     if nested:
         predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
         model.scores = replace(model.scores, nested=score(y, predicted, out_of_fold=True))

@@ -18,7 +18,7 @@ from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
-from cnncodes.models.prediction import Prediction
+from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
 from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.probes.calibration import softmax
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProbeModel"]
 
-ROWS = 8192  # scaled at a time, so that float64 copies stay small
+BLOCK_ROWS = 8192  # rows scaled at a time, so that float64 copies stay small
 
 
 @dataclass(eq=False)
@@ -42,17 +42,17 @@ class ProbeModel:
     ----------
     clf : {"svm", "logreg"}
     layers : list of str
-        Whose codes are concatenated.
+        Layers whose codes are concatenated.
     scale : {"standard", "l2", "none"}
     classes : list of str
     C : float
     mean, deviation : ndarray of float64, shape (n_features,)
-        Of the training codes; 0 and 1 unless `scale` is ``"standard"``.
+        Mean and deviation of the training codes; 0 and 1 unless `scale` is ``"standard"``.
     coef : ndarray of float64, shape (k, n_features)
     intercept : ndarray of float64, shape (k,)
         ``k`` is the number of classes, 1 for two classes.
     temperature : float
-        What decision values are divided by before the softmax gives probabilities.
+        Decision values are divided by it before the softmax gives probabilities.
     scores : Scores
         How good the model is, and how that was found.
     provenance : Provenance
@@ -61,7 +61,7 @@ class ProbeModel:
         The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
     notes : list of str
     class_means : ndarray of float64, shape (n_classes, n_features), optional
-        Of the scaled training codes.
+        Means of the scaled training codes.
     familiarity : ndarray of float64, shape (m,), optional
         Cosines between training codes and the nearest class mean without them, sorted.
     """
@@ -99,8 +99,10 @@ class ProbeModel:
         X = self._checked(X)
         rows = as_rows(X)
         out = np.empty((len(rows), len(self.coef)))
-        for start in range(0, len(rows), ROWS):
-            out[start : start + ROWS] = self.scaled(rows[start : start + ROWS]) @ self.coef.T + self.intercept
+        for start in range(0, len(rows), BLOCK_ROWS):
+            out[start : start + BLOCK_ROWS] = (
+                self.scaled(rows[start : start + BLOCK_ROWS]) @ self.coef.T + self.intercept
+            )
         return summed(out, X)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -135,8 +137,10 @@ class ProbeModel:
         if self.class_means is None or self.familiarity is None:
             return None
         cosines = np.empty(len(X))
-        for start in range(0, len(X), ROWS):
-            cosines[start : start + ROWS] = cosine_to_nearest(self.scaled(X[start : start + ROWS]), self.class_means)
+        for start in range(0, len(X), BLOCK_ROWS):
+            cosines[start : start + BLOCK_ROWS] = cosine_to_nearest(
+                self.scaled(X[start : start + BLOCK_ROWS]), self.class_means
+            )
         return novelty(cosines, self.familiarity)
 
     def predict_images(
@@ -171,20 +175,7 @@ class ProbeModel:
             raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
-        predictions = {row: Prediction(image_set.ids[row], None, None, why) for row, why in computed.failures.items()}
-        X = self.concatenated(computed.codes)
-        decision, novelties = self.decision_function(X), self.novelty(X)
-        probabilities = softmax(decision, self.temperature)
-        for i, (row, best) in enumerate(zip(computed.rows.tolist(), winner(decision), strict=True)):
-            guess, probability = self.classes[best], float(probabilities[i, best])
-            predictions[row] = Prediction(
-                path=image_set.ids[row],
-                label=guess if probability >= min_confidence else None,
-                probability=probability,
-                novelty=None if novelties is None else float(novelties[i]),
-                guess=guess,
-            )
-        return [predictions[row] for row in range(len(image_set))]
+        return make_predictions(self, image_set, computed, min_confidence)
 
     def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
         """Compute the codes that the model takes; `options` are those of `in_memory.compute_codes`."""
@@ -233,14 +224,14 @@ class ProbeModel:
 
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""
-        about = {name: value for name, value in self.provenance.to_dict().items() if name not in ("layers", "links")}
+        origin = {name: value for name, value in self.provenance.to_dict().items() if name not in ("layers", "links")}
         shown = ("clf", "layers", "scale", "classes", "C", "temperature")
-        return {**{name: getattr(self, name) for name in shown}, "scores": self.scores.to_dict(), **about}
+        return {**{name: getattr(self, name) for name in shown}, "scores": self.scores.to_dict(), **origin}
 
     def was_trained_on(self, sha256: np.ndarray) -> np.ndarray:
         """Whether the model was fitted on each of these images, shape (n,), given their digests, shape (n, 32)."""
-        known = {self.trained_on[i : i + SHORT_DIGEST] for i in range(0, len(self.trained_on), SHORT_DIGEST)}
-        return np.array([row.tobytes().hex()[:SHORT_DIGEST] in known for row in sha256], bool)
+        digests = {self.trained_on[i : i + SHORT_DIGEST] for i in range(0, len(self.trained_on), SHORT_DIGEST)}
+        return np.array([row.tobytes().hex()[:SHORT_DIGEST] in digests for row in sha256], bool)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model file: beside `path`, read back and compared, then renamed to it.

@@ -182,8 +182,8 @@ def _require_types(fields: Any, kinds: Mapping[str, type], where: str) -> None:
 
 def _checksum(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 of all that a model file says."""
-    said = {name: value for name, value in header.items() if name != "checksum"}
-    digest = hashlib.sha256(json.dumps(said, allow_nan=False).encode())
+    fields = {name: value for name, value in header.items() if name != "checksum"}
+    digest = hashlib.sha256(json.dumps(fields, allow_nan=False).encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].shape} ".encode())
         digest.update(arrays[name].tobytes())

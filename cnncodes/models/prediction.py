@@ -1,10 +1,19 @@
-"""The answer of a model for one image."""
+"""The answers of a model for images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["Prediction"]
+from cnncodes.probes.calibration import softmax
+from cnncodes.probes.probe import winner
+
+if TYPE_CHECKING:
+    from cnncodes.extraction.in_memory import Computed
+    from cnncodes.images.image_set import ImageSet
+    from cnncodes.models.model import ProbeModel
+
+__all__ = ["Prediction", "make_predictions"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +55,33 @@ class Prediction:
         if self.guess is None:
             return "failed"
         return "unsure" if self.label is None else "labelled"
+
+
+def make_predictions(
+    model: ProbeModel, images: ImageSet, computed: Computed, min_confidence: float
+) -> list[Prediction]:
+    """Return a prediction for each image, in their order, by the codes that were computed of them.
+
+    Parameters
+    ----------
+    model : ProbeModel
+    images : ImageSet
+    computed : Computed
+        Codes of the images that could be read, and for the others the reason why not.
+    min_confidence : float
+        Least probability that gives a label.
+    """
+    X = model.concatenated(computed.codes)
+    decision, novelties = model.decision_function(X), model.novelty(X)
+    probabilities = softmax(decision, model.temperature)
+    predictions = {row: Prediction(images.ids[row], None, None, reason) for row, reason in computed.failures.items()}
+    for i, (row, best) in enumerate(zip(computed.rows.tolist(), winner(decision), strict=True)):
+        guess, probability = model.classes[best], float(probabilities[i, best])
+        predictions[row] = Prediction(
+            path=images.ids[row],
+            label=guess if probability >= min_confidence else None,
+            probability=probability,
+            novelty=None if novelties is None else float(novelties[i]),
+            guess=guess,
+        )
+    return [predictions[row] for row in range(len(images))]

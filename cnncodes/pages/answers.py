@@ -29,7 +29,7 @@ class Answers:
     Attributes
     ----------
     rows : ndarray of int, shape (n,)
-        Of the codes file.
+        Rows of the codes file.
     result : EvaluationResult
         Labels and predictions, in the order of the rows.
     confidence : ndarray, shape (n,)
@@ -69,8 +69,8 @@ def ask(codes: Codes, model: ProbeModel, *, seed: int = 0) -> Answers:
     ----------
     codes : path, CodesFile or TrainingData
     model : ProbeModel
-    seed : int
-        Of the folds.
+    seed : int, default=0
+        Seed of the shuffle into folds, if there are any.
 
     Raises
     ------

@@ -11,8 +11,8 @@ from cnncodes.pages.answers import Answers
 
 __all__ = ["Chosen", "choose"]
 
-OF_A_CELL = 12  # images of a cell of the confusion matrix that are there in any case
-MOST_EXTRA = 1000  # images beyond those of the map
+MIN_IMAGES_OF_A_CELL = 12  # a cell of the confusion matrix shows at least so many of its images
+MAX_IMAGES_OFF_THE_MAP = 1000
 
 
 class Chosen(NamedTuple):
@@ -28,18 +28,19 @@ def choose(rows: np.ndarray, answers: Answers, wanted: Sequence[int], points: in
     Parameters
     ----------
     rows : ndarray of int
-        Of all labelled images.
+        Rows of all labelled images.
     answers : Answers
     wanted : sequence of int
         Rows that are shown in any case, if they are labelled.
     points : int
-        Of the map.
+        Images on the map, at most.
     seed : int
+        Seed of the choice for the map.
     """
     if len(rows) <= points:
         return Chosen(rows, rows)
     mapped = np.sort(np.random.default_rng(seed).choice(rows, points, replace=False))
-    extra = np.intersect1d(list(dict.fromkeys([*wanted, *_of_cells(answers)]))[:MOST_EXTRA], rows)
+    extra = np.intersect1d(list(dict.fromkeys([*wanted, *_of_cells(answers)]))[:MAX_IMAGES_OFF_THE_MAP], rows)
     return Chosen(np.union1d(mapped, extra).astype(int), mapped)
 
 
@@ -48,9 +49,9 @@ def _of_cells(answers: Answers) -> list[int]:
     y, predicted = answers.result.y, answers.result.predicted
     surest = np.argsort(-answers.confidence, kind="stable")
     surest = surest[np.argsort((y == predicted)[surest], kind="stable")]
-    found: dict[tuple[str, str], list[int]] = {}
+    cells: dict[tuple[str, str], list[int]] = {}
     for at in surest.tolist():
-        cell = found.setdefault((y[at], predicted[at]), [])
-        if len(cell) < OF_A_CELL:
+        cell = cells.setdefault((y[at], predicted[at]), [])
+        if len(cell) < MIN_IMAGES_OF_A_CELL:
             cell.append(int(answers.rows[at]))
-    return [row for cell in found.values() for row in cell]
+    return [row for cell in cells.values() for row in cell]

@@ -25,11 +25,11 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     Parameters
     ----------
     query : path, PIL.Image.Image or ndarray
-        What `similar` was asked.
+        The image that `similar` was called with.
     neighbours : sequence of Neighbour
-        What it answered.
+        The images that it returned.
     images : path, sequence, ndarray or ImageSet
-        What the codes file was made from.
+        The images that the codes file was made from.
 
     Returns
     -------
@@ -49,11 +49,11 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     """
     require("jinja2", "a page")
     is_path = isinstance(query, (str, os.PathLike))
-    asked = load_images(query if is_path else [query], labelled=False)
+    query_set = load_images(query if is_path else [query], labelled=False)
     return write_page(
         TEMPLATE,
-        name=asked.ids[0] if is_path else "an image",
-        asked=draw_sheet(asked, asked.ids, SIDE),
+        name=query_set.ids[0] if is_path else "an image",
+        asked=draw_sheet(query_set, query_set.ids, SIDE),
         sheet=draw_sheet(load_images(images), [one.path for one in neighbours], SIDE),
         neighbours=neighbours,
     )

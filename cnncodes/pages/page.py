@@ -31,10 +31,16 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
     Parameters
     ----------
     template : str
-        A file of this folder.
-    scripts : tuple of str
-        Files of this folder.
+        Name of a file in `templates/`.
+    scripts : tuple of str, default=()
+        Names of files in `templates/`.
     **values
+        What the template shows.
+
+    Raises
+    ------
+    MissingLibraryError
+        Jinja is missing.
     """
     require("jinja2", "a page")
     from markupsafe import Markup

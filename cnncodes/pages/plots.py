@@ -36,7 +36,7 @@ SETTINGS: dict[Any, Any] = {
 
 
 class Drawable(Protocol):
-    """What can draw itself."""
+    """A result that draws itself on axes of matplotlib."""
 
     def plot(self, ax: Any = None) -> Any: ...
 
@@ -50,7 +50,17 @@ def draw(what: Drawable, name: str, description: str) -> str:
     name : str
         Begins every id, so that plots on one page do not mix theirs up.
     description : str
-        For those who do not see it.
+        What the plot shows, for those who do not see it.
+
+    Returns
+    -------
+    Markup
+        An SVG element, which a template does not escape.
+
+    Raises
+    ------
+    MissingLibraryError
+        matplotlib is missing.
     """
     require("matplotlib", "a report")
     from cycler import cycler

@@ -38,9 +38,9 @@ def provenance(file: CodesFile, model: ProbeModel, model_name: str, options: Seq
     file : CodesFile
     model : ProbeModel
     model_name : str
-        Of its file.
+        Name of the file of the model.
     options : sequence of str
-        Of `cnncodes report`.
+        Options of the `cnncodes report` that makes the page.
     """
     made = file.provenance
     preprocessing = made.preprocessing

@@ -33,9 +33,9 @@ from cnncodes.system.optional import require
 __all__ = ["REPORT", "Report", "is_report", "report"]
 
 TEMPLATE, REPORT = "report.html.j2", "a report"
-MANY = 5000  # images, for more of which there is advice, or an audit, only on request
-FEW_PICTURES = 600  # up to which they are larger
-SIDES = (96, 64)  # pixels
+MAX_IMAGES_TO_EXAMINE = 5000  # more images get advice, or an audit, only on request
+MAX_LARGE_PICTURES = 600
+LARGE_SIDE, SMALL_SIDE = 96, 64  # pixels
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Report:
     Attributes
     ----------
     html : str
-        With everything in it.
+        The page, with everything in it.
     answer : str
-        In one sentence.
+        How good the classifier is, in one sentence.
     figures : dict
         ``n``, ``accuracy``, ``interval``, ``balanced_accuracy``, ``balanced_interval``, ``baseline_accuracy``,
         ``neighbour_accuracy``, ``held_out``.
@@ -106,18 +106,18 @@ def report(
     model : path or ProbeModel, optional
         The classifier. By default one is fitted to the layer that `advise` recommends, or without advice to the last.
     images : path, sequence, ndarray or ImageSet, optional
-        What the codes file was made from. Without it the page has no pictures.
+        The images that the codes file was made from. Without them the page has no pictures.
     advice : Advice or bool, optional
-        What `advise` says, with the comparison of the layers and the learning curve; ``True`` asks it. By default it is
-        asked where there are at most 5,000 images.
+        What `advise` returned, with the comparison of the layers and the learning curve; ``True`` calls it. By default
+        it is called for at most 5,000 images.
     audit : Audit or bool, optional
         The same of `audit`: suspect labels, duplicates and outliers.
-    points : int
-        Of the map: of more images, a random part is shown.
-    seed : int
-        Of folds, of that part, and of the map.
+    points : int, default=2000
+        Images on the map; if there are more, a random part is shown.
+    seed : int, default=0
+        Seed of the folds, of that random part, and of the map.
     progress : callable, optional
-        Called with what is done next.
+        Called with the name of each step before it begins.
 
     Returns
     -------
@@ -155,7 +155,8 @@ def report(
         if image_set is not None:
             progress("making the pictures small")
             names = file.ids[np.union1d(chosen.rows, shown)].tolist()
-            sheet = draw_sheet(image_set, names, SIDES[len(names) > FEW_PICTURES])
+            side = LARGE_SIDE if len(names) <= MAX_LARGE_PICTURES else SMALL_SIDE
+            sheet = draw_sheet(image_set, names, side)
             if sheet.missing:
                 notes.append(
                     f"{len(sheet.missing)} pictures are missing: the image is not among those given, or cannot be read"
@@ -191,10 +192,12 @@ def _examine(
 ) -> tuple[Advice | None, auditing.Audit | None, list[str]]:
     """Ask for advice and for an audit, where they are wanted and not there yet; say so where they are left out."""
     file = data.file
-    few = file.n <= MANY
+    few = file.n <= MAX_IMAGES_TO_EXAMINE
     notes = []
     if not few and None in (advice, audit):
-        notes.append(f"of more than {MANY:,} images there is advice, or an audit, only with --advice, --audit")
+        notes.append(
+            f"of more than {MAX_IMAGES_TO_EXAMINE:,} images there is advice, or an audit, only with --advice, --audit"
+        )
     advice = few if advice is None else advice
     audit = few if audit is None else audit
     if advice is True:
@@ -232,20 +235,19 @@ def _options(
     advice: Advice | bool | None, audit: auditing.Audit | bool | None, points: int, seed: int, images: Any
 ) -> list[str]:
     """Return the options of the command that makes the same page."""
-    asked = [] if images is None else ["--images IMAGES"]
+    words = [] if images is None else ["--images IMAGES"]
     for name, value in (("advice", advice), ("audit", audit)):
-        asked += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
+        words += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
     usual = {name: one.default for name, one in inspect.signature(report).parameters.items()}
-    asked += [f"--points {points}"] * (points != usual["points"])
-    return asked + [f"--seed {seed}"] * (seed != usual["seed"])
+    words += [f"--points {points}"] * (points != usual["points"])
+    return words + [f"--seed {seed}"] * (seed != usual["seed"])
 
 
 def _advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str, Any]:
-    found = sections.advice(advice, model, held_out)
-    values: dict[str, Any] = {"layers_plot": "", "curve_plot": "", **found}
+    values: dict[str, Any] = {"layers_plot": "", "curve_plot": "", **sections.advice(advice, model, held_out)}
     if advice is not None:
-        about = "Accuracy of each layer, from the first to the last; the table below has the figures"
-        values["layers_plot"] = draw(advice.comparison, "layers", about)
+        description = "Accuracy of each layer, from the first to the last; the table below has the figures"
+        values["layers_plot"] = draw(advice.comparison, "layers", description)
         if advice.curve is not None:
             values["curve_plot"] = draw(advice.curve, "curve", "Accuracy by the number of training images")
     return values

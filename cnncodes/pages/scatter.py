@@ -12,9 +12,9 @@ from cnncodes.probes.probe import SCALINGS
 
 __all__ = ["lay_out"]
 
-DIMENSIONS = 50  # that the codes are reduced to first (van der Maaten, Hinton 2008 took 30)
+PCA_DIMENSIONS = 50  # the codes are first reduced to so many (van der Maaten, Hinton 2008 took 30)
 PERPLEXITY = 30.0
-FEW = 4  # images, of which there is nothing to lay out but their main directions
+MAX_IMAGES_BY_PCA = 4  # t-SNE of fewer than five images says no more than their main directions
 
 
 def lay_out(X: np.ndarray, *, scale: str = "standard", seed: int = 0) -> np.ndarray:
@@ -23,22 +23,29 @@ def lay_out(X: np.ndarray, *, scale: str = "standard", seed: int = 0) -> np.ndar
     Parameters
     ----------
     X : ndarray, shape (n, n_features) or (n, n_views, n_features)
-    scale : {"standard", "l2", "none"}
-    seed : int
+        Codes; those of an image's views are averaged.
+    scale : {"standard", "l2", "none"}, default="standard"
+        Scaling of the codes before their distances count.
+    seed : int, default=0
+        Seed of the randomised PCA and of t-SNE.
 
     Returns
     -------
     ndarray, shape (n, 2)
         The first column runs from 0 to 1; the second has the same scale, with 0.5 in the middle.
+
+    References
+    ----------
+    van der Maaten, Hinton (2008), Visualizing data using t-SNE, Journal of Machine Learning Research 9.
     """
     n = len(X)
     if n < 2:
         return np.full((n, 2), 0.5)
     with threadpool_limits(limits=1):  # the threads of t-SNE meet thousands of times, and wait for each other
         Z = SCALINGS[scale]().fit_transform(averaged(X))
-        Z = PCA(min(DIMENSIONS, *Z.shape), svd_solver="randomized", random_state=seed).fit_transform(Z)
+        Z = PCA(min(PCA_DIMENSIONS, *Z.shape), svd_solver="randomized", random_state=seed).fit_transform(Z)
         places = Z[:, :2]
-        if n > FEW and Z.shape[1] > 1:
+        if n > MAX_IMAGES_BY_PCA and Z.shape[1] > 1:
             tsne = TSNE(perplexity=min(PERPLEXITY, (n - 1) / 3), init="pca", random_state=seed)
             places = PCA(2).fit_transform(tsne.fit_transform(Z))  # turned, so that it is wider than high
     if places.shape[1] == 1:

@@ -35,9 +35,9 @@ __all__ = [
     "sentence",
 ]
 
-EXAMPLES, MOST_EXAMPLES = 6, 300  # pictures of a class, and of all classes
-MOST_CLASSES = 40  # of a confusion matrix that can be looked at
-PAIRS = 12  # of classes that are most often confused
+EXAMPLES_OF_A_CLASS, MAX_EXAMPLES = 6, 300  # pictures of a class, and of all classes together
+MAX_CLASSES_OF_MATRIX = 40  # nobody can read a larger confusion matrix
+CONFUSED_PAIRS = 12  # pairs of classes that are listed, the most often confused first
 SUREST = 24  # mistakes that are shown
 
 
@@ -92,12 +92,12 @@ def examples(file: CodesFile) -> dict[str, list[int]]:
     rows = file.rows()
     labels = file.labels[rows]
     classes = np.unique(labels)
-    count = int(np.clip(MOST_EXAMPLES // len(classes), 1, EXAMPLES))
-    found = {}
+    count = int(np.clip(MAX_EXAMPLES // len(classes), 1, EXAMPLES_OF_A_CLASS))
+    chosen: dict[str, list[int]] = {}
     for label in classes.tolist():
         members = rows[labels == label]
-        found[label] = members[np.linspace(0, len(members) - 1, min(count, len(members))).astype(int)].tolist()
-    return found
+        chosen[label] = members[np.linspace(0, len(members) - 1, min(count, len(members))).astype(int)].tolist()
+    return chosen
 
 
 def data(file: CodesFile, examples: dict[str, list[int]]) -> dict[str, Any]:
@@ -171,14 +171,14 @@ def confusion(answers: Answers) -> dict[str, Any]:
     """Give the matrix, where it can be looked at, and the pairs of classes that are most often confused."""
     counts = answers.result.confusion
     off = counts - np.diag(np.diag(counts))
-    order = np.argsort(-off, axis=None, kind="stable")[:PAIRS]
+    order = np.argsort(-off, axis=None, kind="stable")[:CONFUSED_PAIRS]
     pairs = [
         {"label": int(i), "predicted": int(j), "count": int(off[i, j])}
         for i, j in zip(*np.unravel_index(order, off.shape), strict=True)
         if off[i, j]
     ]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    small = len(counts) <= MOST_CLASSES
+    small = len(counts) <= MAX_CLASSES_OF_MATRIX
     cells = [
         [{"count": int(count), "share": float(share)} for count, share in zip(*row, strict=True)]
         for row in zip(counts, shares, strict=True)

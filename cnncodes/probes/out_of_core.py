@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError
-from cnncodes.probes.probe import LOSSES, SCALINGS, make_probe
+from cnncodes.probes.probe import LOSSES, SCALINGS, make_probe, set_fitted
 from cnncodes.probes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
 from cnncodes.solvers.hinge import CURVATURE_BYTES, ROW_BYTES, SHARED_MATRICES
 from cnncodes.solvers.path import fit_in_passes, fit_path
@@ -156,8 +156,7 @@ def fit_large_probe(
         As for `cnncodes.probes.search.search_C`.
     """
     y = file.labels[rows]
-    classes, of_row = np.unique(y, return_inverse=True)
-    kept = stratified_sample(of_row, m, cv, seed)
+    kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, cv, seed)
     scaler, X = _first_pass(file, layers, rows, kept, scale)
     search = search_C(
         X,
@@ -188,8 +187,7 @@ def fit_large_probe(
         **known,
     )
     classifier = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)[-1]
-    classifier.coef_, classifier.intercept_ = fitted.coefficients(0)
-    classifier.classes_, classifier.n_features_in_, classifier.n_iter_ = classes, X.shape[-1], fitted.n_iter[0]
+    set_fitted(classifier, fitted)
     search.notes.append(
         f"the codes of all {len(rows)} images do not fit into the memory: C and the cross-validated figures are of a "
         f"stratified sample of {len(kept)}; the probe is fitted to all"

@@ -12,8 +12,19 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from cnncodes.codes.views import as_rows, summed
 from cnncodes.errors import SettingError, nearest
 from cnncodes.solvers.classifiers import DenseLinearSVC, DenseLogisticRegression
+from cnncodes.solvers.path import LinearPath
 
-__all__ = ["CLASSIFIERS", "LOSSES", "MAX_ITER", "SCALINGS", "CodeScaler", "decide", "make_probe", "winner"]
+__all__ = [
+    "CLASSIFIERS",
+    "LOSSES",
+    "MAX_ITER",
+    "SCALINGS",
+    "CodeScaler",
+    "decide",
+    "make_probe",
+    "set_fitted",
+    "winner",
+]
 
 MAX_ITER = 1000
 LEAST_C = 1e-12
@@ -89,6 +100,22 @@ def make_probe(
         raise SettingError(f"C is {C:g}; it must be from {LEAST_C:g} to {1 / LEAST_C:g}, beyond which rounding decides")
     classifier = CLASSIFIERS[clf](C=C, class_weight=class_weight, max_iter=max_iter)
     return make_pipeline(SCALINGS[scale](), classifier)
+
+
+def set_fitted(classifier: Any, path: LinearPath) -> None:
+    """Give a classifier of `make_probe` the fitted attributes that its own `fit` would give it.
+
+    Parameters
+    ----------
+    classifier : DenseLinearSVC or DenseLogisticRegression
+        Changed in place.
+    path : LinearPath
+        Of a single value of C.
+    """
+    classifier.coef_, classifier.intercept_ = path.coefficients(0)
+    classifier.classes_, classifier.n_features_in_ = path.classes, path.n_features
+    steps = path.n_iter.astype(np.int32)
+    classifier.n_iter_ = steps if isinstance(classifier, DenseLogisticRegression) else int(steps[0])
 
 
 def winner(decision: np.ndarray) -> np.ndarray:

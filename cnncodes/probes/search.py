@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import numbers
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed, effective_n_jobs
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import brier_score, fit_temperature
 from cnncodes.probes.folds import Folds, make_folds
-from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, winner
+from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, set_fitted, winner
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import few_threads
 from cnncodes.vocabulary import AUTO
@@ -137,9 +135,7 @@ def search_C(
         raise not_finite(int(np.sum(~finite)), len(X))
     classes = np.unique(y)
     tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
+    results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
     accuracy = np.array(
         [
             [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
@@ -156,7 +152,6 @@ def search_C(
     temperature = fit_temperature(decision[best], truth)
     means = accuracy.mean(axis=0)
     notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
-    notes += sorted({f"in cross-validation: {message}" for message in _messages(caught)})
     if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
         towards = means[:EDGE] if best == 0 else means[-EDGE:]
         flat = len(Cs) > EDGE and np.ptp(towards) < TIE
@@ -255,12 +250,15 @@ def fit_chosen(
         Fitted.
     """
     probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
-    with few_threads(X), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        probe.fit(as_rows(X), repeated(y, X))
-    if any(issubclass(item.category, ConvergenceWarning) for item in caught):
+    scaler, classifier = probe[0], probe[-1]
+    options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": classifier.max_iter}
+    with few_threads(X):
+        # Not by the classifier's own `fit`, which warns: to catch a warning changes the filters of all threads
+        rows = scaler.fit_transform(as_rows(X))
+        path = fit_path(rows, repeated(y, X), [search.C], warn=False, tol=classifier.tol, **options)
+    set_fitted(classifier, path)
+    if not path.converged[0]:
         search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
-    search.notes += _messages(caught)
     return probe
 
 
@@ -269,11 +267,6 @@ def grid_of(C: float | str) -> np.ndarray:
     if C != AUTO and not (isinstance(C, numbers.Real) and C > 0):
         raise SettingError(f"C is {C!r}; it must be 'auto' or a positive number")
     return C_GRID if C == AUTO else np.array([float(C)])
-
-
-def _messages(caught: list[warnings.WarningMessage]) -> list[str]:
-    """Return warnings as lines, but for those of the solvers, which are told in our own words."""
-    return [" ".join(str(w.message).split()) for w in caught if not issubclass(w.category, ConvergenceWarning)]
 
 
 def _unconverged(converged: np.ndarray, Cs: np.ndarray, best: int) -> list[str]:
@@ -310,6 +303,5 @@ def _fold_path(
     scaler = SCALINGS[scale]().fit(as_rows(X[train]))
     inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
     options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": MAX_ITER}
-    # Folds may run in threads, and to catch warnings in one of them changes what becomes of those of all others.
     path = fit_path(inside, repeated(y[train], X), Cs, warn=False, tol=search_tol(clf, X.size * len(Cs)), **options)
     return _FoldPath(summed(path.decision_function(outside), X), path.converged)

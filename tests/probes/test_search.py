@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import numpy as np
@@ -393,7 +394,7 @@ def test_folds_in_threads_leave_the_warnings_of_the_process_alone(monkeypatch):
     assert any("did not converge" in note for note in search.notes)
 
 
-def test_a_warning_inside_a_fold_becomes_a_note(monkeypatch):
+def test_other_warnings_of_a_fit_reach_the_caller(monkeypatch):
     X, y = noisy()
     path = cnncodes.probes.search.fit_path
 
@@ -402,8 +403,54 @@ def test_a_warning_inside_a_fold_becomes_a_note(monkeypatch):
         return path(*arguments, **options)
 
     monkeypatch.setattr(cnncodes.probes.search, "fit_path", warning)
-    search = search_C(X, y, Cs=[1e-2, 1.0])
-    assert [note for note in search.notes if "odd" in note] == ["in cross-validation: columns are odd"]
+    with pytest.warns(UserWarning, match="columns are odd"):
+        search_C(X, y, Cs=[1e-2, 1.0])
+
+
+def test_fits_in_two_threads_leave_the_warnings_of_the_process_alone(monkeypatch):
+    """The first one to begin is the first one to end, while the other is still at it."""
+    X, y = noisy()
+    path, searches = cnncodes.probes.search.fit_path, {}
+    first_inside, second_inside, first_ended = threading.Event(), threading.Event(), threading.Event()
+
+    def overlapping(*arguments, **options):
+        if threading.current_thread().name == "first":
+            first_inside.set()
+            assert second_inside.wait(60)
+        else:
+            second_inside.set()
+            assert first_ended.wait(60)
+        return path(*arguments, **options)
+
+    def fit():
+        name = threading.current_thread().name
+        searches[name] = fit_probe(X, y, C=100.0)[1]
+        if name == "first":
+            first_ended.set()
+
+    monkeypatch.setattr(cnncodes.probes.search, "fit_path", overlapping)
+    monkeypatch.setattr(cnncodes.probes.search, "MAX_ITER", 1)
+    before = warnings.showwarning, list(warnings.filters)
+    threads = [threading.Thread(target=fit, name=name) for name in ("first", "second")]
+    threads[0].start()
+    assert first_inside.wait(60)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert (warnings.showwarning, list(warnings.filters)) == before
+    assert searches["first"].notes == searches["second"].notes
+    assert any("did not converge" in note for note in searches["first"].notes)
+
+
+@pytest.mark.parametrize("clf", ["svm", "logreg"])
+def test_the_final_fit_is_that_of_the_classifier_itself(clf, digits):
+    X, y = digits
+    probe, _ = fit_probe(X, y, clf=clf, C=0.01)
+    expected = cnncodes.probes.search.make_probe(clf, C=0.01).fit(X, y)
+    assert vars(probe[-1]).keys() == vars(expected[-1]).keys()
+    for name in ("coef_", "intercept_", "classes_", "n_iter_", "n_features_in_"):
+        np.testing.assert_array_equal(getattr(probe[-1], name), getattr(expected[-1], name))
+    np.testing.assert_array_equal(probe.predict(X), expected.predict(X))
 
 
 @pytest.mark.parametrize("C", ["automatic", -1, None])

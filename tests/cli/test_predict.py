@@ -1,0 +1,47 @@
+"""`cnncodes predict`: what it writes, where it is unsure, and what failed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+from command_line import run
+
+
+def test_predict_writes_json_and_files_and_records_failures(there: Path, small_sample: Path) -> None:
+    run("fit", "-C", "0.01")
+    new = there / "new"
+    shutil.copytree(small_sample / "test" / "Sandal", new / "deep" / "er")
+    (new / "broken.jpg").write_bytes(b"")
+    result = run("predict", new, "--format", "json", code=3)
+    rows = {row["path"]: row for row in json.loads(result.stdout)}
+    unknown = dict.fromkeys(("label", "probability", "novelty", "guess"))
+    assert rows["broken.jpg"] == {"path": "broken.jpg", **unknown, "status": "failed"}
+    assert sum(row["label"] == "Sandal" for path, row in rows.items() if path.startswith("deep/er/")) >= 4
+    assert "broken.jpg" in result.stderr
+    run("predict", small_sample / "test" / "Sandal", "-o", "out.csv")
+    assert len((there / "out.csv").read_text().splitlines()) == 6
+    assert [path.name for path in there.iterdir() if "partial" in path.name] == []
+
+
+def test_predict_leaves_the_label_empty_where_it_is_unsure(there: Path, small_sample: Path) -> None:
+    run("fit", "-C", "0.01")
+    sure = run("predict", small_sample / "test")
+    assert "unsure" not in sure.stderr
+    rows = list(csv.DictReader(io.StringIO(sure.stdout)))
+    assert list(rows[0]) == ["path", "label", "probability", "novelty", "guess", "status"]
+    assert all(row["label"] == row["guess"] and row["status"] == "labelled" for row in rows)
+    assert all(0 <= float(row["novelty"]) < 1 for row in rows)
+    least = sorted(float(row["probability"]) for row in rows)[4] + 1e-4  # above the fifth, as it is printed
+    cautious = run("predict", small_sample / "test", "--min-confidence", least)
+    for row, before in zip(csv.DictReader(io.StringIO(cautious.stdout)), rows, strict=True):
+        unsure = float(before["probability"]) < least
+        assert row == {**before, **({"label": "", "status": "unsure"} if unsure else {})}
+    assert "unsure: 5 of 15 images" in cautious.stderr
+    asked = run("predict", small_sample / "test", "--min-confidence", 1, "--format", "json")
+    assert {(row["label"], row["status"]) for row in json.loads(asked.stdout)} == {(None, "unsure")}
+    assert "unsure: 15 of 15 images" in asked.stderr
+    assert "min-confidence" in run("predict", small_sample, "--min-confidence", 80, code=2).stderr

@@ -1,0 +1,26 @@
+"""`cnncodes similar`: the nearest images, the image itself first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command_line import run
+
+from cnncodes import similar
+
+
+def test_the_command_prints_what_python_gives(there: Path, small_sample: Path) -> None:
+    query = sorted((small_sample / "test" / "Bag").iterdir())[0]
+    printed = json.loads(run("similar", query, "-k", 3, "--json").stdout)
+    neighbours = similar(query, "codes.h5", k=3)
+    assert printed["layer"] == "penultimate"
+    assert [one["path"] for one in printed["neighbours"]] == [one.path for one in neighbours]
+    assert neighbours[0].path == f"test/Bag/{query.name}"
+    table = run("similar", query, "-k", 3).stdout.splitlines()
+    assert table[0].split() == ["similarity", "label", "path"]
+    assert len(table) == 4
+
+
+def test_a_page_needs_the_images(there: Path) -> None:
+    assert "--html needs --images" in run("similar", "photo.jpg", "--html", "page.html", code=2).stderr
