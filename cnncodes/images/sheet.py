@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sheet", "draw_sheet"]
 
-QUALITY = 78  # of the WebP; smaller pictures are hard to judge
-MAX_SIDE = 16_383  # pixels, of a WebP
+WEBP_QUALITY = 78  # below it, small pictures are hard to judge
+WEBP_MAX_SIDE = 16_383  # pixels
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Sheet:
     data : str
         The picture as a data URI; empty where there is none.
     side : int
-        Of each small picture, in pixels.
+        Side of each small picture, in pixels.
     columns, lines : int
         How many small ones there are from left to right and from top to bottom.
     places : dict of str to int
@@ -74,7 +74,7 @@ def draw_sheet(images: ImageSet, ids: Sequence[str], side: int, progress: Progre
         raise ImagesError(
             f"the images have none of the names of the codes file, as {ids[0]!r}; give the folder that it was made from"
         )
-    found: dict[str, Image.Image] = {}
+    pictures: dict[str, Image.Image] = {}
     missing = [name for name in dict.fromkeys(ids) if name not in row_of]
     with ThreadPoolExecutor() as pool:
         small = pool.map(lambda name: _small(images, row_of[name], side), here)
@@ -82,10 +82,10 @@ def draw_sheet(images: ImageSet, ids: Sequence[str], side: int, progress: Progre
             if picture is None:
                 missing.append(name)
             else:
-                found[name] = picture
+                pictures[name] = picture
             if progress is not None:
                 progress(done, len(here), len(missing))
-    return _joined(found, side, missing)
+    return _joined(pictures, side, missing)
 
 
 def _small(images: ImageSet, row: int, side: int) -> Image.Image | None:
@@ -106,13 +106,13 @@ def _small(images: ImageSet, row: int, side: int) -> Image.Image | None:
 def _joined(pictures: dict[str, Image.Image], side: int, missing: list[str]) -> Sheet:
     if not pictures:
         return Sheet(missing=missing)
-    columns = min(MAX_SIDE // side, int(np.ceil(np.sqrt(len(pictures)))))
+    columns = min(WEBP_MAX_SIDE // side, int(np.ceil(np.sqrt(len(pictures)))))
     lines = -(-len(pictures) // columns)
     sheet = Image.new("RGBA", (columns * side, lines * side))
     for place, picture in enumerate(pictures.values()):
         left, top = place % columns * side, place // columns * side
         sheet.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
     stream = io.BytesIO()
-    sheet.save(stream, "WEBP", quality=QUALITY, method=4)
+    sheet.save(stream, "WEBP", quality=WEBP_QUALITY, method=4)
     data = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
     return Sheet(data, side, columns, lines, {name: place for place, name in enumerate(pictures)}, missing)

@@ -22,13 +22,13 @@ from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups", "nearest_by_codes"]
 
-NEIGHBOURS = 10  # of each image that are looked at
-FEWEST_FEATURES = 128  # by fewer, different images lie too close together to be told apart
+NEIGHBOURS = 10  # nearest images of each image that are looked at
+MIN_FEATURES = 128  # with fewer, different images lie too close together to be told apart
 MOST = 50_000  # images among which near-duplicates are looked for: the time grows with the square
 # A duplicate is so much nearer than the next image. By benchmarks/bench_audit.py.
 CODES_GAP = 0.7
 PIXELS_GAP = 0.2
-UNLIKE = 0.05  # difference of pictures above which they are never the same
+MAX_DIFFERENCE = 0.05  # pictures that differ more are never the same
 
 
 @dataclass
@@ -85,8 +85,8 @@ def find_duplicates(
         Rows of `file` that are looked at.
     images : path, sequence, ndarray or ImageSet, optional
         What the file was made from.
-    near : bool
-        False looks for exact ones only.
+    near : bool, default=True
+        False looks for exact duplicates only.
     progress : callable, optional
         Called with (done, total, failed) while `images` are read.
     nearest : callable, optional
@@ -109,7 +109,7 @@ def find_duplicates(
     layer = PENULTIMATE if PENULTIMATE in file.layers else file.layers[-1]
     if n > MOST or not near:
         notes.append("only exact duplicates are looked for: the codes are too many to be compared with each other")
-    elif file.n_features(layer) < FEWEST_FEATURES:
+    elif file.n_features(layer) < MIN_FEATURES:
         notes.append(f"near-duplicates are not looked for: {layer} has {file.n_features(layer)} features only")
     elif n > 2:
         neighbours, distances = (nearest or nearest_by_codes)(file, layer, rows)
@@ -120,7 +120,7 @@ def find_duplicates(
             image_set, absent = _located(file, rows, images)
             thumbnails = read_thumbnails(image_set, range(n), progress=progress)
             pairs, which = _pairs_of(neighbours)
-            close, apart = _standing_out(neighbours, difference(thumbnails, pairs)[which], PIXELS_GAP, UNLIKE)
+            close, apart = _standing_out(neighbours, difference(thumbnails, pairs)[which], PIXELS_GAP, MAX_DIFFERENCE)
             alike = alike_in_colour(thumbnails, close)
             close, similarity = close[alike], 1 - apart[alike]
             if absent.any():
@@ -130,7 +130,7 @@ def find_duplicates(
                 close = np.concatenate([close, by_codes[of_absent]])
                 similarity = np.concatenate([similarity, 1 - apart[of_absent] ** 2 / 2])
     pairs = np.concatenate([exact, close])
-    pairs, first = np.unique(pairs, axis=0, return_index=True)  # of an exact and a near one it keeps the exact one
+    pairs, first = np.unique(pairs, axis=0, return_index=True)  # exact pairs come first, so they are kept
     similarity = np.concatenate([np.ones(len(exact)), similarity])[first]
     return Duplicates(pairs, similarity, first < len(exact), notes + remarks, not notes)
 
@@ -208,10 +208,10 @@ def _standing_out(neighbours: np.ndarray, apart: np.ndarray, gap: float, limit: 
     gap : float
         Largest ratio of the distance of a pair to that which is usual around the two (the geometric mean).
     limit : float
-        Of the distance itself.
+        Largest distance.
     """
     ordered = np.sort(apart, axis=1)
-    # Of a cluster of copies, the first that is no copy stands after the last wide gap
+    # In a cluster of copies, the first image that is no copy stands after the last wide gap
     wide = (ordered[:, :-1] <= gap * ordered[:, 1:]) & (ordered[:, :-1] <= limit)
     last = np.where(wide.any(axis=1), wide.shape[1] - 1 - wide[:, ::-1].argmax(axis=1), 0)
     usual = ordered[np.arange(len(ordered)), last + 1]

@@ -19,7 +19,7 @@ from cnncodes.vocabulary import CODES_FILE, PENULTIMATE
 __all__ = ["Neighbour", "nearest_codes", "similar"]
 
 BLOCK_BYTES = 64 << 20  # codes that are held at once
-MORE = 10  # times as many as are asked for are compared in float64
+CANDIDATES = 10  # images compared in float64 for each that is wanted
 TINY = np.finfo(np.float32).tiny
 
 
@@ -30,9 +30,9 @@ class Neighbour:
     Attributes
     ----------
     path : str
-        Its id.
+        Id of the image.
     label : str
-        Empty where it has none.
+        Empty where the image has none.
     similarity : float
         Cosine of the angle between the two codes, at most 1.
     """
@@ -54,20 +54,22 @@ def similar(
     """Find the images that are most like a new one, by the cosine similarity of their codes.
 
     The query takes the way that the images of the file have taken: the same network, weights and preprocessing. All
-    images are compared, a part of the file at a time. Of several views of an image the mean counts.
+    images are compared, a part of the file at a time. The codes of several views are averaged.
 
     Parameters
     ----------
     query : path, PIL.Image.Image or ndarray of uint8, shape (H, W, 3) or (H, W)
         One image.
-    codes : path
-    k : int
-        How many; all images where there are fewer.
-    layer : str
+    codes : path, default="codes.h5"
+        Codes file.
+    k : int, default=9
+        Number of images to find; all of them where the file has fewer.
+    layer : str, default="penultimate"
+        Layer whose codes are compared.
     weights : path, optional
-        Where the weights file lies by now; it must be the one that the codes were made with.
+        Path of the weights file, if it has moved since the codes were made.
     device : str, optional
-        Another device than that of the codes.
+        Device that the network runs on; by default that of the codes.
 
     Returns
     -------
@@ -94,8 +96,8 @@ def similar(
         if computed.failures:
             raise ImagesError(f"{images.ids[0]}: {computed.failures[0]}")
         rows, similarities = nearest_codes(file, averaged(computed.codes[layer])[0], k, layer)
-        found = zip(file.ids[rows].tolist(), file.labels[rows].tolist(), similarities.tolist(), strict=True)
-        return [Neighbour(*one) for one in found]
+        columns = zip(file.ids[rows].tolist(), file.labels[rows].tolist(), similarities.tolist(), strict=True)
+        return [Neighbour(*one) for one in columns]
 
 
 def nearest_codes(file: CodesFile, code: np.ndarray, k: int, layer: str) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +130,8 @@ def nearest_codes(file: CodesFile, code: np.ndarray, k: int, layer: str) -> tupl
         block = averaged(file.codes(layer, rows[start : start + step]))
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
         near[start : start + step] = block @ direction.astype(np.float32) / np.maximum(lengths, TINY)
-    candidates = rows[np.argsort(-near, kind="stable")[: MORE * k]]  # float32 may have the order of neighbours wrong
+    # float32 may have the order of neighbours wrong
+    candidates = rows[np.argsort(-near, kind="stable")[: CANDIDATES * k]]
     similarities = unit_rows(averaged(file.codes(layer, candidates)).astype(np.float64)) @ direction
     best = np.argsort(-similarities, kind="stable")[:k]
     return candidates[best], similarities[best]
