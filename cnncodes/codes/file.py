@@ -210,6 +210,11 @@ class CodesFile:
             "failures": {str(self.ids[row]): str(self.errors[row]) for row in np.flatnonzero(self.failed)},
         }
 
+    @property
+    def top_layer(self) -> str:
+        """``penultimate`` where the file has it, else the last layer."""
+        return "penultimate" if "penultimate" in self.layers else self.layers[-1]
+
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`."""
         return self._codes_of(layer).place.shape[-1]

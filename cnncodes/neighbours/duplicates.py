@@ -104,7 +104,7 @@ def find_duplicates(
     notes: list[str] = []
     remarks: list[str] = []
     close, similarity = np.empty((0, 2), np.int64), np.empty(0)
-    layer = "penultimate" if "penultimate" in file.layers else file.layers[-1]
+    layer = file.top_layer
     if n > MOST or not near:
         notes.append("only exact duplicates are looked for: the codes are too many to be compared with each other")
     elif file.n_features(layer) < FEWEST_FEATURES:
