@@ -171,6 +171,11 @@ class CodesFile:
         """Return what the file holds and where it came from, ready for JSON."""
         return summarise(self)
 
+    @property
+    def top_layer(self) -> str:
+        """``penultimate`` where the file has it, else the last layer."""
+        return "penultimate" if "penultimate" in self.layers else self.layers[-1]
+
     def n_features(self, layer: str) -> int:
         """Return the code length of `layer`; `CodesFileError` if there is no such layer."""
         return self._codes_of(layer).place.shape[-1]

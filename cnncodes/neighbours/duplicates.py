@@ -18,7 +18,6 @@ from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.neighbours.nearest import nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import alike_in_colour, difference, read_thumbnails
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups", "nearest_by_codes"]
 
@@ -106,7 +105,7 @@ def find_duplicates(
     notes: list[str] = []
     remarks: list[str] = []
     close, similarity = np.empty((0, 2), np.int64), np.empty(0)
-    layer = PENULTIMATE if PENULTIMATE in file.layers else file.layers[-1]
+    layer = file.top_layer
     if n > MOST or not near:
         notes.append("only exact duplicates are looked for: the codes are too many to be compared with each other")
     elif file.n_features(layer) < MIN_FEATURES:

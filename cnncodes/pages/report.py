@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.codes.file import CodesFile
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
@@ -206,12 +205,8 @@ def _examine(
     if audit is True:
         progress("looking for wrong labels and duplicates")
         whole = images is not None and set(images.ids) >= set(file.ids.tolist())
-        audit = auditing.audit(data, images if whole else None, layers=_top(file), seed=seed)
+        audit = auditing.audit(data, images if whole else None, layers=file.top_layer, seed=seed)
     return advice or None, audit or None, notes + (audit.notes if audit else [])
-
-
-def _top(file: CodesFile) -> str:
-    return "penultimate" if "penultimate" in file.layers else file.layers[-1]
 
 
 def _classifier(
@@ -222,7 +217,7 @@ def _classifier(
     if model is not None:
         return ProbeModel.load(model)
     if advice is None:
-        return fit(data, layers=_top(data.file), seed=seed)
+        return fit(data, layers=data.file.top_layer, seed=seed)
     row = advice.recommended
     return fit(data, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
 
