@@ -1,4 +1,7 @@
-"""From pixels of any size to the square of them that a network's weights were trained on."""
+"""From pixels of any size to the square of them that a network's weights were trained on.
+
+It is longer than other modules, but one duty: one class, a third of it the description of its parameters.
+"""
 
 from __future__ import annotations
 
