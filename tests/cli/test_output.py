@@ -40,7 +40,7 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
     sample_codes: Path, tmp_path: Path, monkeypatch, command: str, place: str, reason: str
 ) -> None:
     monkeypatch.setattr(
-        "cnncodes.insight.compare.search_C", lambda *args, **kwargs: pytest.fail("it has begun to work")
+        "cnncodes.probes.protocol.search_C", lambda *args, **kwargs: pytest.fail("it has begun to work")
     )
     result = run(command, sample_codes, "--plot", tmp_path / place, code=1)
     assert reason in result.stderr
