@@ -18,7 +18,8 @@ from PIL import Image
 
 from cnncodes import extract
 from cnncodes.cli.main import main
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.system.shipped import SAMPLE, shipped_path
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cnncodes import fit
-from cnncodes.codes.file import CodesFile, load_codes
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.load_codes import load_codes
 from cnncodes.pages.answers import ask
 from cnncodes.probes.calibration import softmax
 from cnncodes.probes.search import search_C
