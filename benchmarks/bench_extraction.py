@@ -205,7 +205,7 @@ def limit(images: Path, args: argparse.Namespace, *, compiled: bool) -> tuple[fl
     weights = None if args.backbone == "mobilenet_v2" else str(args.weights)
     about = {"backbone": args.backbone, "weights": weights, "layers": "penultimate", "device": args.device}
     network = build_network(Settings(**about, compile=compiled))
-    network.warm_up(FORWARDS)
+    network.warm_up()
     preprocessing = network.backbone.preprocessing
     files = [path.read_bytes() for path in sorted(images.rglob("*.jpg"))[:LIMIT_IMAGES]]
 
@@ -299,7 +299,7 @@ def measure_feed(args: argparse.Namespace) -> None:
     class NoNetwork:
         backbone, batch_size = network.backbone, network.batch_size
 
-        def warm_up(self, n_batches: int) -> None: ...
+        def warm_up(self) -> None: ...
 
         def __call__(self, pixels: torch.Tensor, replica: int) -> dict[str, np.ndarray]:
             return {"penultimate": codes[: len(pixels)]}

@@ -270,27 +270,15 @@ class Preprocessing:
         new = (self.resize, scaled) if height <= width else (scaled, self.resize)
         return self._resized(pixels, *new)
 
-    def constants(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and standard deviation, each of shape (1, 3, 1, 1), for `normalise`."""
-        mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return mean, std
-
-    def normalise(
-        self, batch: torch.Tensor, constants: tuple[torch.Tensor, torch.Tensor] | None = None
-    ) -> torch.Tensor:
+    def normalise(self, batch: torch.Tensor) -> torch.Tensor:
         """Return ``(batch / 255 - mean) / std`` in float32, on the batch's device.
 
         Parameters
         ----------
         batch : Tensor of uint8, shape (n, 3, S, S)
-        constants : (Tensor, Tensor), optional
-            What the method `constants` gives for the device; by default, it is called here.
-
-        Returns
-        -------
-        Tensor of float32, shape (n, 3, S, S)
         """
-        mean, std = constants or self.constants(batch.device)
+        mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
         return (batch.to(torch.float32) / 255).sub_(mean).div_(std)
 
     def _resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

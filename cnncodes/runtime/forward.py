@@ -20,37 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 class Forward(nn.Module):
-    """From a batch of pixels to the codes of each layer.
+    """From a batch of pixels to the codes of each layer."""
 
-    Parameters
-    ----------
-    extractor : Module
-    preprocessing : Preprocessing
-    pooling : str
-    dtype : torch.dtype
-        Convolutions and linear layers compute in it, unless their own weights are in float32.
-    device : torch.device
-        Where the extractor is.
-    """
-
-    def __init__(
-        self,
-        extractor: nn.Module,
-        preprocessing: Preprocessing,
-        pooling: str,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, extractor: nn.Module, preprocessing: Preprocessing, pooling: str, dtype: torch.dtype) -> None:
         super().__init__()
         self.extractor, self.preprocessing, self.pooling, self.dtype = extractor, preprocessing, pooling, dtype
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
-        for name, values in zip(("mean", "std"), preprocessing.constants(device), strict=True):
-            self.register_buffer(name, values)  # if they were made for each batch, it would wait for the GPU
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = self.preprocessing.normalise(batch, (self.mean, self.std))  # (n, 3, S, S)
-        x = x.to(memory_format=torch.channels_last)
+        x = self.preprocessing.normalise(batch).to(memory_format=torch.channels_last)  # (n, 3, S, S)
         with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.extractor(x)
         return {name: pool(maps, self.pooling) for name, maps in outputs.items()}

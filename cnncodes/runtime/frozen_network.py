@@ -7,16 +7,16 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cnncodes.errors import DeviceError, first_line
 from cnncodes.runtime.compilation import compile_forward
-from cnncodes.runtime.cuda_graph import CapturedForward, can_be_captured
 from cnncodes.runtime.forward import Forward, fold
 from cnncodes.runtime.fusion import can_be_fused, fused
 from cnncodes.runtime.plan import Plan
@@ -31,9 +31,6 @@ __all__ = ["FrozenNetwork"]
 logger = logging.getLogger(__name__)
 
 MIN_COSINE_COMPILED = 0.9995  # in bfloat16 the compiler rounds at other places
-MIN_COSINE_CAPTURED = 1.0  # the same kernels
-MIN_BATCHES_TO_CAPTURE = 20  # capturing takes as long as about eight
-Run = Callable[[torch.Tensor], dict[str, torch.Tensor]]  # from pixels to codes, on one device
 
 
 class FrozenNetwork:
@@ -104,11 +101,11 @@ class FrozenNetwork:
         dtype = PRECISIONS[plan.precision]
         module = self.extractor if dtype == torch.float32 else lowered(self.extractor, dtype, plan.leading)
         self.plan = replace(plan, fused=plan.fused and can_be_fused(module, plan.devices[0], dtype))
-        rest = self.backbone.preprocessing, plan.pooling, dtype, plan.devices[0]
+        rest = self.backbone.preprocessing, plan.pooling, dtype
         self._unfused = Forward(module, *rest)
-        self._plain = [Forward(fused(module), *rest) if self.plan.fused else self._unfused]
-        self._forwards: Sequence[Run] = self._plain  # or compiled, or captured
-        self._is_warm = self._is_captured = False
+        self._plain: list[nn.Module] = [Forward(fused(module), *rest) if self.plan.fused else self._unfused]
+        self._forwards = self._plain  # or compiled
+        self._is_warm = False
 
     def __call__(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
         """Compute the codes of images. Safe to call from several threads.
@@ -156,7 +153,7 @@ class FrozenNetwork:
         return {name: codes[name][:n].cpu().numpy() for name in self.plan.computed}
 
     def _halve(self, size: int) -> None:
-        """Take half of `size` images at once from now on, neither compiled nor captured: those are of one size."""
+        """Take half of `size` images at once from now on, uncompiled: a compiled network is of one size."""
         device = self.plan.devices[0]
         if size == 1:
             raise too_little_memory(device, self.backbone)
@@ -193,55 +190,38 @@ class FrozenNetwork:
             },
         }
 
-    def warm_up(self, n_batches: int = 0) -> None:
-        """Take up all devices, and compile if the plan says so; for many batches on a GPU, capture CUDA graphs.
+    def warm_up(self) -> None:
+        """Take up all devices, and compile if the plan says so; does nothing the second time.
 
-        Does nothing the second time. Where compiling or capturing fails, a note says so, and the network runs without:
-        the codes differ by rounding only.
-
-        Parameters
-        ----------
-        n_batches : int, default=0
-            How many batches will be run.
+        Where compiling fails, a note says so, and the network runs uncompiled: the codes differ by rounding only.
         """
-        devices = self.plan.devices
+        if self._is_warm:
+            return
+        self._is_warm = True
         with inference_settings():
-            if not self._is_warm:
-                self._is_warm = True
-                self._plain += [copy.deepcopy(self._plain[0]).to(device) for device in devices[1:]]
-                if self.plan.compiled:
-                    sources = [self._unfused, *self._plain[1:]]  # the compiler fuses by itself
-                    is_compiled = self._replace("compiled", compile_forward, sources, MIN_COSINE_COMPILED)
-                    self.plan = replace(self.plan, compiled=self.plan.compiled and is_compiled)
-            if n_batches >= MIN_BATCHES_TO_CAPTURE and can_be_captured(devices[0]) and not self._is_captured:
-                self._is_captured = True
-                self._replace("captured as a CUDA graph", CapturedForward, self._forwards, MIN_COSINE_CAPTURED)
+            self._plain += [copy.deepcopy(self._plain[0]).to(device) for device in self.plan.devices[1:]]
+            if self.plan.compiled:
+                self._compile()
 
-    def _replace(
-        self, what: str, make: Callable[[Any, torch.Tensor], Run], sources: Sequence[Run], min_cosine: float
-    ) -> bool:
-        """Run by what `make` makes of each source and an example, if the codes stay the same; return whether they do.
-
-        What fails may be a missing compiler, an operation that cannot be compiled, too little memory, …
-        """
+    def _compile(self) -> None:
         started = time.perf_counter()
+        plain = self._plain
         photos = reference_photos(self.backbone.preprocessing)
-        expected = self.unrounded(photos)
-        before, size = self._forwards, self.batch_size  # now: the memory may not have held the batches until here
-        example = photos[:1].repeat(size, 1, 1, 1)
+        expected = self.unrounded(photos)  # before the example: batches may be halved here
+        example = photos[:1].repeat(self.batch_size, 1, 1, 1)
         try:
+            sources = [self._unfused, *plain[1:]]  # the compiler fuses by itself
             self._forwards = [
-                make(source, example.to(device)) for source, device in zip(sources, self.plan.devices, strict=True)
+                compile_forward(forward, example.to(device))
+                for forward, device in zip(sources, self.plan.devices, strict=True)
             ]
-            agreement = min(lowest_cosine(expected, self.unrounded(photos, i)) for i in range(len(before)))
-            if not agreement >= min_cosine:  # also if it is not a number
-                raise RuntimeError(f"its codes agree with those before only to cosine {agreement:.5f}")
-        except Exception as error:
-            self._forwards = before if self.batch_size == size else self._plain
-            self._note(f"the network could not be {what}, and runs as it is ({first_line(error)})")
-            return False
-        logger.info("%s in %.0f s", what, time.perf_counter() - started)
-        return True
+            agreement = min(lowest_cosine(expected, self.unrounded(photos, i)) for i in range(len(plain)))
+            if not agreement >= MIN_COSINE_COMPILED:  # also if it is not a number
+                raise RuntimeError(f"its codes agree with the uncompiled ones only to cosine {agreement:.5f}")
+            logger.info("compiled in %.0f s", time.perf_counter() - started)
+        except Exception as error:  # a missing compiler, an operation that cannot be compiled, …
+            self._forwards = plain
+            self._note(f"the network could not be compiled, and runs as it is ({first_line(error)})", compiled=False)
 
 
 def too_little_memory(device: torch.device, backbone: Backbone) -> DeviceError:

@@ -71,7 +71,7 @@ def test_code_that_computes_something_else_is_not_used(
 
     monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", wrong)
     done = extract(small_sample, tmp_path / "a.h5", layers=["layer3"], compile=True)
-    assert "its codes agree with those before only to cosine" in done.notes[-1]
+    assert "its codes agree with the uncompiled ones only to cosine" in done.notes[-1]
 
 
 def test_a_file_says_that_its_network_could_not_be_compiled(
