@@ -29,9 +29,17 @@ class CodesFile:
     Reading takes no lock: the structure never changes after creation and each row carries its checksum, so a file
     can be looked at while it is being filled.
 
+    Parameters
+    ----------
+    path : path
+        The codes file.
+    writable : bool, default=False
+        Open it for `CodesWriter`, which fills its rows.
+
     Attributes
     ----------
     path : Path
+        The codes file.
     provenance : Provenance
         How the codes were made: backbone, digest of the weights, preprocessing, layers, pooling, precision, versions.
     n : int
@@ -40,6 +48,11 @@ class CodesFile:
         ``(n_views,)`` where the codes of several views of each image are kept, else empty.
     layers : list of str
         Names that `codes` takes.
+
+    Raises
+    ------
+    CodesFileError
+        There is no such file, it is no codes file, or its format is newer than this version.
 
     Examples
     --------
@@ -66,6 +79,12 @@ class CodesFile:
         Parameters
         ----------
         path : path
+            The codes file.
+
+        Returns
+        -------
+        CodesFile
+            Close it after use, or use it in a ``with`` statement.
 
         Raises
         ------
@@ -177,18 +196,39 @@ class CodesFile:
         return "penultimate" if "penultimate" in self.layers else self.layers[-1]
 
     def n_features(self, layer: str) -> int:
-        """Return the code length of `layer`; `CodesFileError` if there is no such layer."""
+        """Return the code length of a layer.
+
+        Parameters
+        ----------
+        layer : str
+            One of `layers`.
+
+        Returns
+        -------
+        int
+            Length of the code of one view of an image.
+
+        Raises
+        ------
+        CodesFileError
+            There is no such layer.
+        """
         return self._codes_of(layer).place.shape[-1]
 
     def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
-        """Return the numbers of the rows that are there, shape (k,), int64.
+        """Return which rows hold codes.
 
         Parameters
         ----------
         split : str, optional
-            Only rows of this split.
+            Only rows of this split; by default rows of every split.
         labelled : bool, default=True
             Only rows with a label.
+
+        Returns
+        -------
+        ndarray of int64, shape (k,)
+            Row numbers, ascending.
 
         Examples
         --------
@@ -203,7 +243,23 @@ class CodesFile:
         return np.flatnonzero(keep)
 
     def present(self, layer: str) -> np.ndarray:
-        """Whether the codes of `layer` are recorded for each row, shape (n,), bool."""
+        """Return which rows have codes of a layer.
+
+        Parameters
+        ----------
+        layer : str
+            One of `layers`.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Whether the codes of the row are recorded; checksums are not compared.
+
+        Raises
+        ------
+        CodesFileError
+            There is no such layer.
+        """
         self._codes_of(layer)  # refuses an unknown one
         column = self.stored_layers.index(self.links.get(layer, layer))
         return (self._columns["images/crc32"][:][:, column] != 0) & ~self.failed
