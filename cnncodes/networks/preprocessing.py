@@ -1,6 +1,7 @@
 """From pixels of any size to the square of them that a network's weights were trained on.
 
-It is longer than other modules, but one duty: one class, a third of it the description of its parameters.
+The module is longer than others, but has one duty: it is one class, and nearly half of it describes what the methods
+take and return.
 """
 
 from __future__ import annotations
