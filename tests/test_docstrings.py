@@ -17,19 +17,6 @@ import cnncodes
 
 SECTIONS = ("Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns", "Notes", "References", "Examples")
 
-# Still to be completed: the list may only shrink, and a name that is complete must leave it.
-INCOMPLETE = set(
-    """
-    CodesFile CodesFile.open CodesFile.n_features CodesFile.rows CodesFile.present
-    DenseLinearSVC DenseLogisticRegression ImageSet ImageSet.take ImageSet.read_bytes Preprocessing
-    Preprocessing.to_dict Preprocessing.from_dict Preprocessing.override Preprocessing.enough
-    Preprocessing.normalise ProbeModel ProbeModel.scaled ProbeModel.decision_function ProbeModel.predict
-    ProbeModel.predict_proba ProbeModel.compute_codes ProbeModel.concatenated ProbeModel.check_codes
-    ProbeModel.was_trained_on ProbeModel.load ProbeModel.same_as advise audit compare evaluate extract fit
-    load_backbone load_images register_backbone report
-    """.split()  # noqa: SIM905
-)
-
 
 @dataclass(frozen=True)
 class Documented:
@@ -156,14 +143,7 @@ def _faults_of_sections(one: Documented) -> Iterator[str]:
 @pytest.mark.parametrize("name", API)
 def test_a_docstring_is_complete_and_true(name: str) -> None:
     faults = list(faults_of(API[name]))
-    if name in INCOMPLETE:
-        assert faults, f"{name} is complete: take it out of INCOMPLETE"
-        pytest.xfail("\n".join(faults))
     assert not faults, "\n".join(faults)
-
-
-def test_only_public_names_are_incomplete() -> None:
-    assert not INCOMPLETE - API.keys()
 
 
 def right(images: str, size: int = 3, name: str = "a", labels: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """The codes file: codes, ids, labels and provenance of images in HDF5. Knows no network.
 
-`writer` lays a file out and fills its rows; `file` reads them, each against its checksum; `load_codes` gives arrays.
-`layout` says where each dataset lies and refuses what is damaged or hostile, `columns` reads and writes plain bytes at
-these places. `provenance` says how the codes were made; its parts are in `records`, their checks in `checks`.
-`summary` tells all of it in words, and `views` turns the rows of several views into rows of images.
+`writer` lays a file out and fills its rows; `file` reads them, and `checksums` compares each with its checksum.
+`load_codes` gives arrays. `layout` says where each dataset lies and refuses what is damaged or hostile; `columns` reads
+and writes plain bytes at these places. `provenance` says how the codes were made; its parts are in `records`, their
+checks in `checks`. `summary` tells all of it in words, and `views` turns the rows of several views into rows of images.
 """

@@ -1,6 +1,7 @@
 """The codes file: an HDF5 file of codes, ids, labels and provenance, open for reading.
 
-What is in it was written by `writer`; a row counts only when it matches its checksum.
+What is in it was written by `writer`; a row counts only when it matches its checksum. The module is longer than others,
+but has one duty: it is one class, and nearly half of it describes what the properties and methods return.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.codes.checksums import Checksums
 from cnncodes.codes.columns import StoredArray, slice_of
-from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, ImageTable, checksum, open_columns
+from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, ImageTable, open_columns
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
 from cnncodes.vocabulary import as_names
@@ -29,9 +31,17 @@ class CodesFile:
     Reading takes no lock: the structure never changes after creation and each row carries its checksum, so a file
     can be looked at while it is being filled.
 
+    Parameters
+    ----------
+    path : path
+        The codes file.
+    writable : bool, default=False
+        Open it for `CodesWriter`, which fills its rows.
+
     Attributes
     ----------
     path : Path
+        The codes file.
     provenance : Provenance
         How the codes were made: backbone, digest of the weights, preprocessing, layers, pooling, precision, versions.
     n : int
@@ -40,6 +50,11 @@ class CodesFile:
         ``(n_views,)`` where the codes of several views of each image are kept, else empty.
     layers : list of str
         Names that `codes` takes.
+
+    Raises
+    ------
+    CodesFileError
+        There is no such file, it is no codes file, or its format is newer than this version.
 
     Examples
     --------
@@ -56,8 +71,7 @@ class CodesFile:
         self.stored_layers = self.provenance.stored_layers
         self.n = len(self._columns["images/id"])
         self.views = self.provenance.preprocessing.middle_axis
-        # Checksums that rows were found to match, by stored layer
-        self._matched: dict[str, np.ndarray] | None = None if writable else {}
+        self._checksums = Checksums(self._columns, self.fingerprint, remember=not writable)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> CodesFile:
@@ -66,6 +80,12 @@ class CodesFile:
         Parameters
         ----------
         path : path
+            The codes file.
+
+        Returns
+        -------
+        CodesFile
+            Close it after use, or use it in a ``with`` statement.
 
         Raises
         ------
@@ -169,7 +189,15 @@ class CodesFile:
 
     def info(self) -> dict[str, Any]:
         """Return what the file holds and where it came from, ready for JSON."""
-        return summarise(self)
+        failed = self.failed
+        return summarise(
+            self.path,
+            self.provenance,
+            labels=self.labels,
+            splits=self.splits,
+            counts=self.counts,
+            failures=dict(zip(self.ids[failed].tolist(), self.errors[failed].tolist(), strict=True)),
+        )
 
     @property
     def top_layer(self) -> str:
@@ -177,18 +205,39 @@ class CodesFile:
         return "penultimate" if "penultimate" in self.layers else self.layers[-1]
 
     def n_features(self, layer: str) -> int:
-        """Return the code length of `layer`; `CodesFileError` if there is no such layer."""
+        """Return the code length of a layer.
+
+        Parameters
+        ----------
+        layer : str
+            One of `layers`.
+
+        Returns
+        -------
+        int
+            Length of the code of one view of an image.
+
+        Raises
+        ------
+        CodesFileError
+            There is no such layer.
+        """
         return self._codes_of(layer).place.shape[-1]
 
     def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
-        """Return the numbers of the rows that are there, shape (k,), int64.
+        """Return which rows hold codes.
 
         Parameters
         ----------
         split : str, optional
-            Only rows of this split.
+            Only rows of this split; by default rows of every split.
         labelled : bool, default=True
             Only rows with a label.
+
+        Returns
+        -------
+        ndarray of int64, shape (k,)
+            Row numbers, ascending.
 
         Examples
         --------
@@ -203,10 +252,25 @@ class CodesFile:
         return np.flatnonzero(keep)
 
     def present(self, layer: str) -> np.ndarray:
-        """Whether the codes of `layer` are recorded for each row, shape (n,), bool."""
+        """Return which rows have codes of a layer.
+
+        Parameters
+        ----------
+        layer : str
+            One of `layers`.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Whether the codes of the row are recorded; checksums are not compared.
+
+        Raises
+        ------
+        CodesFileError
+            There is no such layer.
+        """
         self._codes_of(layer)  # refuses an unknown one
-        column = self.stored_layers.index(self.links.get(layer, layer))
-        return (self._columns["images/crc32"][:][:, column] != 0) & ~self.failed
+        return (self._columns["images/crc32"][:][:, self._column_of(layer)] != 0) & ~self.failed
 
     def codes(self, layers: str | Sequence[str], rows: np.ndarray | None = None, *, check: bool = True) -> np.ndarray:
         """Read codes, each row checked against its checksum when it is first read.
@@ -237,7 +301,7 @@ class CodesFile:
         start = 0
         for name, width in zip(names, widths, strict=True):
             for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
-                if check and not (good := self._matches(name, rows[at], block, self._matched)).all():
+                if check and not (good := self._checksums.match(self._column_of(name), rows[at], block)).all():
                     bad = rows[at][~good]
                     raise CodesFileError(
                         f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
@@ -267,39 +331,16 @@ class CodesFile:
         """
         written = self._columns["images/crc32"][:] != 0
         good = np.zeros_like(written)
+        checksums = Checksums(self._columns, self.fingerprint)  # remembers nothing: every row is compared
         for column, name in enumerate(self.stored_layers):
             rows = np.flatnonzero(written[:, column])
             for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
-                good[rows[at], column] = self._matches(name, rows[at], block, None, allowed=(OK, FAILED))
+                good[rows[at], column] = checksums.match(column, rows[at], block, states=(OK, FAILED))
         return good
 
-    def _matches(
-        self,
-        layer: str,
-        rows: np.ndarray,
-        codes: np.ndarray,
-        matched: dict[str, np.ndarray] | None,
-        allowed: tuple[int, ...] = (OK,),
-    ) -> np.ndarray:
-        """Whether the codes of each of some ascending rows match their checksums, shape (k,), bool.
-
-        A row whose stored checksum is still the one in `matched` was compared with it before, and matches.
-        """
-        stored = self.links.get(layer, layer)
-        column = self.stored_layers.index(stored)
-        before = np.zeros(self.n, np.uint32)  # 0 is the checksum of no row
-        if matched is not None:
-            before = matched.setdefault(stored, before)
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
-        columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
-        state, digests, errors, sums = (values[rows - rows[0]] for values in columns)
-        matches = np.isin(state, allowed) & (sums[:, column] != 0)
-        for i in np.flatnonzero(matches & (sums[:, column] != before[rows])):
-            error = bytes(errors[i]) if state[i] == FAILED else b""
-            expected = checksum(self.fingerprint, int(rows[i]), int(state[i]), digests[i], error, codes[i])
-            matches[i] = sums[i, column] == expected
-        before[rows[matches]] = sums[matches, column]
-        return matches
+    def _column_of(self, layer: str) -> int:
+        """Column of the checksums of a layer, which are those of the layer that it is linked to."""
+        return self.stored_layers.index(self.links.get(layer, layer))
 
     def _codes_of(self, layer: str) -> StoredArray:
         if layer not in self.layers:

@@ -1,4 +1,4 @@
-"""The layout of a codes file: its datasets, its checksums, how it is created, and the gate before it is read."""
+"""The layout of a codes file: its datasets, how it is created, and the gate before it is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from cnncodes.errors import CodesFileError, MismatchError
 __all__ = [
     "ImageTable",
     "allocate",
-    "checksum",
     "is_hdf5",
     "lay_out",
     "open_columns",
@@ -84,14 +82,6 @@ class ImageTable:
     def digest(self) -> str:
         """Return the SHA-256 of which images there are, with their labels, groups and splits, in hexadecimal digits."""
         return hashlib.sha256(to_json([self.ids, self.labels, self.groups, self.splits]).encode()).hexdigest()
-
-
-def checksum(
-    fingerprint: bytes, row: int, state: int, sha256: np.ndarray, error: bytes, codes: np.ndarray
-) -> np.uint32:
-    """CRC-32 of a row of one layer; 0 is kept for rows that were never written."""
-    seed = fingerprint + row.to_bytes(8, "little") + bytes([state]) + sha256.tobytes() + error
-    return np.uint32(zlib.crc32(codes.data, zlib.crc32(seed)) or 1)
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:

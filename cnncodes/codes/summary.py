@@ -4,45 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cnncodes.codes.provenance import Provenance
 from cnncodes.display import html_table
-
-if TYPE_CHECKING:
-    from cnncodes.codes.file import CodesFile
 
 __all__ = ["summarise", "summary_html"]
 
 CLASSES_SHOWN = 20
 
 
-def summarise(file: CodesFile) -> dict[str, Any]:
-    """Return what a codes file holds and where it came from, ready for JSON."""
-    classes, counts = np.unique(file.labels[file.labels != ""], return_counts=True)
-    provenance = {name: value for name, value in file.provenance.to_dict().items() if name not in ("layers", "links")}
+def summarise(
+    path: Path,
+    provenance: Provenance,
+    *,
+    labels: np.ndarray,
+    splits: np.ndarray,
+    counts: Mapping[str, int],
+    failures: Mapping[str, str],
+) -> dict[str, Any]:
+    """Say what a codes file holds and where it came from.
+
+    Parameters
+    ----------
+    path : Path
+        The codes file.
+    provenance : Provenance
+        How the codes were made.
+    labels, splits : ndarray of str, shape (n,)
+        Label and split of each row; an empty string where there is none.
+    counts : mapping of str to int
+        Number of rows in each state.
+    failures : mapping of str to str
+        Reason by id, for each row that failed.
+
+    Returns
+    -------
+    dict of str to object
+        Ready for JSON.
+    """
+    classes, class_counts = np.unique(labels[labels != ""], return_counts=True)
+    fields = {name: value for name, value in provenance.to_dict().items() if name not in ("layers", "links")}
     return {
-        "path": str(file.path),
-        "bytes": file.path.stat().st_size,
-        "n": file.n,
-        "complete": file.complete,
-        **file.counts,
-        "layers": {name: _layer_in_words(file, name) for name in file.layers},
-        **provenance,
-        "classes": dict(zip(classes.tolist(), counts.tolist(), strict=True)),
-        "splits": sorted(set(file.splits) - {""}),
-        "failures": {str(file.ids[row]): str(file.errors[row]) for row in np.flatnonzero(file.failed)},
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "n": len(labels),
+        "complete": counts["pending"] == 0,
+        **counts,
+        "layers": {name: _layer_in_words(provenance, name) for name in provenance.layers},
+        **fields,
+        "classes": dict(zip(classes.tolist(), class_counts.tolist(), strict=True)),
+        "splits": sorted(set(splits.tolist()) - {""}),
+        "failures": dict(failures),
     }
 
 
-def _layer_in_words(file: CodesFile, name: str) -> str:
-    layer = file.provenance.layers[name]
-    words = [f"{layer.n_features} features", *(f"of {n_views} views" for n_views in file.views), layer.pooling]
+def _layer_in_words(provenance: Provenance, name: str) -> str:
+    layer = provenance.layers[name]
+    n_views = provenance.preprocessing.middle_axis
+    words = [f"{layer.n_features} features", *(f"of {n} views" for n in n_views), layer.pooling]
     if len(layer.map_shape) == 3:
         words.append(f"of a map {'×'.join(map(str, layer.map_shape))}")
-    if name in file.links:
-        words.append(f"the same as {file.links[name]}")
+    if name in provenance.links:
+        words.append(f"the same as {provenance.links[name]}")
     return ", ".join(words)
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from cnncodes.codes.checksums import checksum
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, ImageTable, allocate, checksum, lay_out
+from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, ImageTable, allocate, lay_out
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import CodesFileError, CodesRangeError
 from cnncodes.system.files import replacing, writer_lock

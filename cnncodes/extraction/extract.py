@@ -100,10 +100,10 @@ def extract(
 ) -> Extraction:
     """Compute the codes of images and keep them in a codes file.
 
-    An existing `out` is continued: codes that it holds are kept, those of new or changed images and of added layers
-    are computed. A setting that is None is taken from the file if it is of the same images (at least one, byte by
-    byte), and has its default otherwise. A renamed image keeps its codes. If codes of images that are not given would
-    be lost, `out` is refused.
+    An existing `out` is continued: its codes are kept, and those of new or changed images and of added layers are
+    computed. A setting that is None is taken from `out` if that holds the same images (at least one, byte by byte);
+    otherwise it has the default that is named below. A renamed image keeps its codes. If codes of images that are not
+    given would be lost, `out` is refused.
 
     Parameters
     ----------
@@ -111,36 +111,41 @@ def extract(
         Folder of class folders, ``train`` and ``test`` folders of those, CSV or TSV manifest, one file, ``.npy`` or
         ``.npz``; or paths, PIL images, or uint8 arrays.
     out : path, default="codes.h5"
+        The codes file to write or to continue.
     labels : sequence of str, optional
         Label of each image, for images given as a sequence or array.
-    backbone : str, default="mobilenet_v2"
-        A classification network of torchvision, ``timm:NAME``, or one given to `register_backbone`.
+    backbone : str, optional
+        A classification network of torchvision, ``timm:NAME``, or one given to `register_backbone`; by default
+        ``"mobilenet_v2"``.
     weights : str or path, optional
         A name of weights, or a file; by default the first choice for the backbone.
     layers : str or sequence of str, optional
         Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
-    pooling : {"avg", "max", "gem", "grid2", "flatten"}, default="avg"
-        What makes a vector of a feature map.
+    pooling : {"avg", "max", "gem", "grid2", "flatten"}, optional
+        What makes a vector of a feature map; by default ``"avg"``, the average.
     image_size : int, optional
         Side in pixels of the square that enters the network; by default that of the weights.
     resize : {"crop", "pad", "squash"}, optional
         How an image becomes square; by default as the weights were evaluated, which is ``"crop"``.
-    views : {"none", "flip", "10crop"}, default="none"
-        Keep the codes of the image alone; also of its mirror image; or of ten crops.
-    precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
-        ``"auto"`` lowers the precision if that is faster here and the codes stay the same.
-    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
-        ``"cuda"`` uses every GPU.
+    views : {"none", "flip", "10crop"}, optional
+        Keep the codes of the image alone; also of its mirror image; or of ten crops. By default ``"none"``: the image
+        alone.
+    precision : {"auto", "fp32", "bf16", "fp16"}, optional
+        By default ``"auto"``, which lowers the precision if that is faster here and the codes stay the same.
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, optional
+        By default ``"auto"``: CUDA devices if there are any, else the processor. ``"cuda"`` uses every GPU;
+        ``"cuda:1"`` uses that one.
     batch_size : int, optional
         Images that go through the network together; by default what suits the device.
-    dtype : {"auto", "float16", "float32"}, default="auto"
-        Storage type of the codes; ``"auto"`` is float16 for each layer whose codes it holds.
-    exact_decode : bool, default=False
-        Decode JPEG at full size and resize with Pillow: bit for bit the pixels of the weights' own transform.
+    dtype : {"auto", "float16", "float32"}, optional
+        Storage type of the codes; by default ``"auto"``: float16 for each layer whose codes it holds, else float32.
+    exact_decode : bool, optional
+        Decode JPEG at full size and resize with Pillow: bit for bit the pixels of the weights' own transform. By
+        default False.
     compile : bool, optional
         Compile the network; by default if that saves more time than it takes.
-    allow_partial : bool, default=False
-        Accept a weights file that lacks parameters.
+    allow_partial : bool, optional
+        Accept a weights file that lacks parameters; by default False.
     workers : int, optional
         Threads, each of which decodes and runs whole batches; one a core by default. Does not change the codes.
     image_timeout : float, default=60.0
@@ -162,6 +167,7 @@ def extract(
     Returns
     -------
     Extraction
+        What was done: counts, code lengths, remarks and failures.
 
     Raises
     ------

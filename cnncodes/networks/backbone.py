@@ -194,14 +194,19 @@ def load_backbone(
 
     Parameters
     ----------
-    name : str, default "mobilenet_v2"
+    name : str, default="mobilenet_v2"
         A classification network of torchvision, ``timm:NAME``, or what `register_backbone` was given.
     weights : str or path, optional
         A name of published weights (``IMAGENET1K_V1``), a ``.pth``, ``.pt`` or ``.safetensors`` file, or ``random``
         (seeded, for tests). By default the V1 recipe where there is one; for ``mobilenet_v2`` it ships with
         the package. Others are fetched once into torch's hub cache.
-    allow_partial : bool, default False
+    allow_partial : bool, default=False
         Accept a file that lacks parameters; they stay random, and the notes say so.
+
+    Returns
+    -------
+    Backbone
+        In eval mode, without gradients.
 
     Raises
     ------
@@ -267,7 +272,7 @@ def list_layers(name: str = "mobilenet_v2", image_size: int | None = None) -> li
 
     Parameters
     ----------
-    name : str, default "mobilenet_v2"
+    name : str, default="mobilenet_v2"
         As for `load_backbone`.
     image_size : int, optional
         Side of the image in pixels; by default what the weights expect.

@@ -1,6 +1,7 @@
 """From pixels of any size to the square of them that a network's weights were trained on.
 
-It is longer than other modules, but one duty: one class, a third of it the description of its parameters.
+The module is longer than others, but has one duty: it is one class, and nearly half of it describes what the methods
+take and return.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Preprocessing:
     image_size : int
         Side in pixels of the square that enters the network.
     interpolation : {"bilinear", "bicubic"}
+        How the pixels of the resized image are computed.
     mean, std : tuple of float
         Mean and standard deviation of each channel, for pixels in [0, 1].
     mode : {"crop", "pad", "squash"}, default="crop"
@@ -98,6 +100,11 @@ class Preprocessing:
         """Return the fields, ready for JSON; `views` only if there are some, ``resized_by`` only if it is not torch.
 
         Files of older versions lack ``resized_by`` where torch made other pixels than Pillow makes now.
+
+        Returns
+        -------
+        dict of str to object
+            The fields by name, ``mean`` and ``std`` as lists; `from_dict` takes it.
         """
         fields = {**asdict(self), "mean": list(self.mean), "std": list(self.std), "resized_by": self.resized_by}
         usual = {"views": NO_VIEWS, "resized_by": RESIZED_BY}
@@ -105,22 +112,24 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Preprocessing:
-        """Make it from what `to_dict` returned.
+        """Make a preprocessing from its description.
 
         Parameters
         ----------
-        fields : mapping
+        fields : mapping of str to object
+            What `to_dict` returned.
 
         Returns
         -------
         Preprocessing
+            Equal to the one that was described.
 
         Raises
         ------
         SettingError
             A field is missing, or has a value that no network can have.
         MismatchError
-            Images were resized by another library than by this version.
+            The description names another library for resizing than the one that this version uses.
         """
         own = {name: value for name, value in fields.items() if name != "resized_by"}
         try:
@@ -146,12 +155,16 @@ class Preprocessing:
         image_size : int, optional
             Side in pixels; `resize` keeps its ratio to it.
         mode : {"crop", "pad", "squash"}, optional
+            How an image becomes square.
         exact : bool, optional
+            Whether to decode at full size and resize with Pillow.
         views : {"none", "flip", "10crop"}, optional
+            What enters the network for each image.
 
         Returns
         -------
         Preprocessing
+            The copy.
 
         Raises
         ------
@@ -184,7 +197,17 @@ class Preprocessing:
         return self.resize if self.views == "10crop" else self.image_size
 
     def enough(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height that an image of this size must at least be decoded to.
+        """Return the smallest size at which an image may be decoded.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the image file in pixels.
+
+        Returns
+        -------
+        (int, int)
+            Width and height in pixels.
 
         Examples
         --------
@@ -276,6 +299,11 @@ class Preprocessing:
         Parameters
         ----------
         batch : Tensor of uint8, shape (n, 3, S, S)
+            Is not changed.
+
+        Returns
+        -------
+        Tensor of float32, shape (n, 3, S, S)
         """
         mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)

@@ -82,7 +82,7 @@ def register_backbone(
     categories: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Make a network of one's own known under a name, for this process.
+    """Give a network of your own a name, for this process.
 
     Parameters
     ----------
@@ -93,16 +93,16 @@ def register_backbone(
     preprocessing : Preprocessing
         What the network expects.
     weights : path, optional
-        File of its parameters. Without one, those that the builder gives are the weights.
+        File of its parameters; by default the weights are the parameters that the builder gives it.
     head : str, optional
         Module path of the classification head, whose input is `penultimate`; by default the last `nn.Linear`.
-    renames : sequence of (pattern, replacement)
-        Regular expressions that turn the keys of the file into those of the network; none by default.
+    renames : sequence of (pattern, replacement), default=()
+        Regular expressions and their replacements, which turn the keys of the file into those of the network.
     licence : str, optional
         Licence of the weights.
     categories : sequence of str, optional
         Names of the classes of the head.
-    overwrite : bool, default False
+    overwrite : bool, default=False
         Replace a network that has this name.
 
     Raises

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from digit_codes import DESCRIPTION, X_DIGITS, Y_DIGITS, names, write_codes
 
-import cnncodes.codes.file
+import cnncodes.codes.checksums
 import cnncodes.pages.report
 import cnncodes.probes.protocol
 from cnncodes import ProbeModel, advise, audit, compare, evaluate, fit, report
@@ -62,7 +62,7 @@ class Calls:
         self.searches: Counter[bytes] = Counter()
         self.checksums: Counter[Any] = Counter()
         self.validations: Counter[Any] = Counter()
-        nearest, checksum = cnncodes.probes.protocol.nearest_by_codes, cnncodes.codes.file.checksum
+        nearest, checksum = cnncodes.probes.protocol.nearest_by_codes, cnncodes.codes.checksums.checksum
         search = cnncodes.probes.protocol.search_C
 
         def counted_nearest(file: CodesFile, layer: str, rows: np.ndarray) -> Any:
@@ -79,7 +79,7 @@ class Calls:
             return search(X, y, folds=folds, **options)
 
         monkeypatch.setattr(cnncodes.probes.protocol, "nearest_by_codes", counted_nearest)
-        monkeypatch.setattr(cnncodes.codes.file, "checksum", counted_checksum)
+        monkeypatch.setattr(cnncodes.codes.checksums, "checksum", counted_checksum)
         blank = {"facts": [], "commands": [], "layer_names": ""}  # no network has made these codes
         monkeypatch.setattr(cnncodes.pages.report, "provenance", lambda *about: blank)
         monkeypatch.setattr(cnncodes.probes.protocol, "search_C", counted_search)
