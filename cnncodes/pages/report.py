@@ -219,7 +219,7 @@ def _classifier(
     if advice is None:
         return fit(data, layers=data.file.top_layer, seed=seed)
     row = advice.recommended
-    return fit(data, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
+    return fit(data, clf=row.clf, layers=row.layers, scale=row.scale, seed=seed)
 
 
 def _name(model: str | os.PathLike[str] | ProbeModel | None) -> str:

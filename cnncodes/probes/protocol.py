@@ -41,7 +41,7 @@ class TrainingData:
     --------
     >>> with TrainingData.open("codes.h5") as data:  # doctest: +SKIP
     ...     comparison = compare(data)
-    ...     model = fit(data, layers=comparison.recommended["layers"])  # cross-validates nothing again
+    ...     model = fit(data, layers=comparison.recommended.layers)  # cross-validates nothing again
     """
 
     def __init__(self, file: CodesFile) -> None:

@@ -62,7 +62,7 @@ def test_a_missing_library_is_named_with_what_to_install(library: str, monkeypat
 def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: bool) -> None:
     advice = advise(hostile[1], cv=3)
     names = ["layer2", "layer3"]
-    simplest = advice.comparison.recommended["layers"]
+    simplest = advice.comparison.recommended.layers
     if other:  # as if the log loss chose another one than the simplest
         advice = replace(advice, layers=[name for name in names if [name] != simplest])
     page = report(hostile[1], advice=advice, audit=False)
@@ -85,7 +85,7 @@ def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
     audit = Audit(30, {}, suspects=[suspect], notes=["suspect labels: a note"], layers=["layer3"], clf="logreg")
     text = report(hostile[1], advice=advice, audit=audit).html
     (layer,) = advice.layers
-    best = next(row["layers"][0] for row in advice.comparison.rows if row["layers"])
+    best = advice.comparison.probes[0].layers[0]
     assert "Each figure is the mean of 5 cross-validations, the nearest neighbour of one; those at the top" in text
     assert f"what no training gives, by {layer}" in text
     assert f"nearest neighbour by {best}</th>" in text
