@@ -159,14 +159,14 @@ def advise(
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData
-        With several layers.
+    codes : path, CodesFile or TrainingData, default="codes.h5"
+        Codes of several layers.
     cv, seed, n_jobs
         As for `fit`.
     weights : path, optional
-        Where the weights file of the network lies by now.
+        Path of the weights file, if it has moved since the codes were made.
     progress : callable, optional
-        Called with (done, total, 0).
+        Called with (done, total, 0) before the first fit of a step, and after each.
 
     Returns
     -------
@@ -176,6 +176,12 @@ def advise(
     ------
     ProbeError
         There are no labels, or too few images to cross-validate.
+
+    Examples
+    --------
+    >>> advice = advise("codes.h5")  # doctest: +SKIP
+    >>> advice.size, advice.similarity, advice.layers  # doctest: +SKIP
+    ('small', 'dissimilar', ['layer3'])
     """
     with TrainingData.open(codes) as data:
         return _advise(data, weights, cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)

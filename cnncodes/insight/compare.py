@@ -58,12 +58,14 @@ def compare(
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData, or sequence of these
+    codes : path, CodesFile or TrainingData, or sequence of these, default="codes.h5"
         Several (of other networks or poolings, say) must hold the same images, as the folds are the same for all.
-    clfs : sequence of {"svm", "logreg"}
-    layers : sequence of str
-        All by default; ``"layer3+penultimate"`` is a concatenation.
-    scales : sequence of {"standard", "l2", "none"}
+    clfs : sequence of {"svm", "logreg"}, default=("svm", "logreg")
+        Classifiers to compare: linear SVM, logistic regression.
+    layers : str or sequence of str, default=()
+        Layers to compare; none stands for all, one by one, and ``"layer3+penultimate"`` is a concatenation.
+    scales : sequence of {"standard", "l2", "none"}, default=("standard",)
+        Scalings of the codes to compare.
     cv, seed, guard, n_jobs
         As for `fit`.
     repeats : int, optional
@@ -74,6 +76,7 @@ def compare(
     Returns
     -------
     Comparison
+        Its `rows` are best first, and one is `recommended`.
 
     Raises
     ------

@@ -46,6 +46,16 @@ def test_without_images_the_page_says_how_to_have_pictures(hostile: tuple[Path, 
     assert "data:image" not in page.html
 
 
+@pytest.mark.parametrize(("images", "audit", "total"), [(False, False, 3), (False, True, 4), (True, False, 4)])
+def test_progress_counts_the_steps_that_the_report_has(
+    hostile: tuple[Path, Path], images: bool, audit: bool, total: int
+) -> None:
+    calls: list[tuple[int, int, int]] = []
+    options = {"images": hostile[0]} if images else {}
+    report(hostile[1], advice=False, audit=audit, progress=lambda *counts: calls.append(counts), **options)
+    assert calls == [(done, total, 0) for done in range(total + 1)]
+
+
 def test_images_of_other_names_are_refused(hostile: tuple[Path, Path], small_sample: Path) -> None:
     with pytest.raises(ImagesError, match="none of the names of the codes file"):
         report(hostile[1], images=small_sample, advice=False, audit=False)

@@ -15,6 +15,7 @@ import cnncodes.pages.report
 import cnncodes.probes.protocol
 from cnncodes import ProbeModel, advise, audit, compare, evaluate, fit, report
 from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.pages.answers import ask
 from cnncodes.probes.folds import make_folds
@@ -35,7 +36,7 @@ def write_doubled(path: Path, splits: list[str] | None = None) -> Path:
         for name in ("layer1", "penultimate")
     }
     table = ImageTable([f"{i:03}.png" for i in range(120)], names(rows), splits=splits)
-    CodesWriter.create(path, table, {**DESCRIPTION, "layers": layers})
+    CodesWriter.create(path, table, Provenance.from_dict({**DESCRIPTION, "layers": layers}))
     digests = rng.integers(0, 256, (120, 32), dtype=np.uint8)
     with CodesWriter(path) as file:
         codes = {"layer1": X[:, ::-1] + 9, "penultimate": X}
