@@ -71,7 +71,7 @@ def study(source: Path, per_class: int, seed: int, folder: Path) -> dict[str, An
     advice = advise(path)
     seconds = time.perf_counter() - started
     path.unlink()
-    probes = [row for row in advice.comparison.rows if row["layers"]]
+    probes = [row.to_dict() for row in advice.comparison.probes]
     best = next(row for row in probes if row["layers"] == advice.layers)
     curve = advice.curve
     assert curve is not None

@@ -343,10 +343,10 @@ def test_codes_of_other_views_do_not_fit_the_model(model: ProbeModel, flip_codes
 def test_comparison_takes_all_views(flip_codes: Path) -> None:
     comparison = compare(flip_codes, clfs=["svm"], layers="layer1", cv=3, repeats=1)
     alone = fit(flip_codes, layers="layer1", cv=3).scores
-    row = next(row for row in comparison.rows if row["layers"] == ["layer1"])
+    row = next(row for row in comparison.rows if row.layers == ["layer1"])
     for key in ("cv_accuracy", "C", "n", "n_features"):
-        assert row[key] == pytest.approx(alone[key], rel=1e-12)
-    assert row["n"] == 30
+        assert row.to_dict()[key] == pytest.approx(alone[key], rel=1e-12)
+    assert row.n == 30
     assert any("2 views" in note for note in comparison.notes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
-from cnncodes.cli.output import open_output, print_json, print_notes, stderr
+from cnncodes.cli.output import open_output, print_json, print_notes, progress_bar
 from cnncodes.vocabulary import MAX_SEED
 
 
@@ -38,14 +38,11 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     """
     from cnncodes.pages.report import REPORT, is_report, report
 
-    def show(step: str) -> None:
-        if stderr.is_terminal:
-            stderr.print(f"{step} …", style="dim")
-
     inputs = [codes, options["model"], options["images"]]
     # Before the work: a place that cannot be written shows at once
     with open_output(out, REPORT, is_report, overwrite=force, inputs=inputs) as stream:
-        made = report(codes, progress=show, **options)
+        with progress_bar("making the report", "steps") as progress:
+            made = report(codes, progress=progress, **options)
         stream.write(made.html)
     print_notes(made.notes)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from shlex import quote
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from cnncodes.codes.views import averaged
 from cnncodes.display import html_table
 from cnncodes.errors import CnnCodesError, ProbeError
 from cnncodes.insight.compare import compare
-from cnncodes.insight.comparison import Comparison
+from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.insight.evidence import (
     TOP,
     UNDECIDED,
     Evidence,
+    best_by_log_loss,
     by_depth,
     by_log_loss,
     by_slope,
@@ -76,9 +77,9 @@ class Advice:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def recommended(self) -> dict[str, Any]:
+    def recommended(self) -> Row:
         """The row of the comparison for the layer that is recommended."""
-        return next(row for row in self.comparison.rows if row["layers"] == self.layers)
+        return next(row for row in self.comparison.rows if row.layers == self.layers)
 
     @property
     def summary(self) -> str:
@@ -86,7 +87,7 @@ class Advice:
 
         The case is a rule of thumb, and the layer is measured: where they disagree, the sentence says so.
         """
-        loss = f"its log loss is the smallest, {self.recommended['cv_log_loss']:.3f}"
+        loss = f"its log loss is the smallest, {self.recommended.log_loss:.3f}"
         layer = f"{' + '.join(self.layers)} predicts best ({loss})"
         if meaning := MEANING.get((self.size, self.similarity)):
             case = f"{self.size} and {self.similarity} to ImageNet"
@@ -109,7 +110,7 @@ class Advice:
             "evidence": [asdict(item) for item in self.evidence],
             "commands": self.commands,
             "curve": self.curve and asdict(self.curve),
-            "rows": self.comparison.rows,
+            "rows": [row.to_dict() for row in self.comparison.rows],
         }
 
     def to_frame(self) -> Any:
@@ -158,14 +159,14 @@ def advise(
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData
-        With several layers.
+    codes : path, CodesFile or TrainingData, default="codes.h5"
+        Codes of several layers.
     cv, seed, n_jobs
         As for `fit`.
     weights : path, optional
-        Where the weights file of the network lies by now.
+        Path of the weights file, if it has moved since the codes were made.
     progress : callable, optional
-        Called with (done, total, 0).
+        Called with (done, total, 0) before the first fit of a step, and after each.
 
     Returns
     -------
@@ -175,6 +176,12 @@ def advise(
     ------
     ProbeError
         There are no labels, or too few images to cross-validate.
+
+    Examples
+    --------
+    >>> advice = advise("codes.h5")  # doctest: +SKIP
+    >>> advice.size, advice.similarity, advice.layers  # doctest: +SKIP
+    ('small', 'dissimilar', ['layer3'])
     """
     with TrainingData.open(codes) as data:
         return _advise(data, weights, cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)
@@ -184,12 +191,12 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     comparison = compare(data, clfs=["svm"], **options)
     if not comparison.finished:
         raise KeyboardInterrupt
-    probes = [row for row in comparison.rows if row["layers"]]
-    best = min(probes, key=lambda row: row["cv_log_loss"])
+    best = best_by_log_loss(comparison.probes)
     notes = list(comparison.notes)
     curve = None
     try:
-        curve = learning_curve(data.codes(best["layers"]), data.labels, C=best["C"], groups=data.groups(), **options)
+        C = cast("float", best.C)  # only a baseline has none
+        curve = learning_curve(data.codes(best.layers), data.labels, C=C, groups=data.groups(), **options)
     except ProbeError as error:
         notes.append(str(error))
     size = [images_per_class(data.labels)]
@@ -209,7 +216,7 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     advice = Advice(
         size=size_of(size),
         similarity=similarity_of(depth + heads, spread),
-        layers=best["layers"],
+        layers=best.layers,
         evidence=[*size, *depth, *heads, *spread, by_log_loss(comparison)],
         commands=[],
         comparison=comparison,
@@ -220,12 +227,12 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     return advice
 
 
-def _commands(advice: Advice, best: dict[str, Any]) -> list[str]:
-    path = quote(best["codes"])
-    layers = " ".join(f"--layer {quote(name)}" for name in best["layers"])
+def _commands(advice: Advice, best: Row) -> list[str]:
+    path = quote(best.codes)
+    layers = " ".join(f"--layer {quote(name)}" for name in best.layers)
     commands = [f"cnncodes fit {path} --clf svm {layers}"]
-    has_top = any(row["layers"] == [TOP] for row in advice.comparison.rows)
-    if has_top and best["layers"] != [TOP]:  # what the two say together is often worth more than either
-        together = quote("+".join([*best["layers"], TOP]))
+    has_top = any(row.layers == [TOP] for row in advice.comparison.rows)
+    if has_top and best.layers != [TOP]:  # what the two say together is often worth more than either
+        together = quote("+".join([*best.layers, TOP]))
         commands.append(f"cnncodes compare {path} --clf svm {layers} --layer {together}")
     return commands

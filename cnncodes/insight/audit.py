@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -144,14 +144,14 @@ def audit(
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData
+    codes : path, CodesFile or TrainingData, default="codes.h5"
         All its images count, whatever their split.
     images : path, sequence, ndarray or ImageSet, optional
-        What the file was made from: with the pictures at hand, more of the near-duplicates are found.
-    layers : str or sequence of str
-        Whose codes say what a label should be, and what is far from all others; several are concatenated.
+        The images that the file was made from: with the pictures at hand, more of the near-duplicates are found.
+    layers : str or sequence of str, default=("penultimate",)
+        Layers whose codes say what a label should be, and what is far from all others; several are concatenated.
     clf, cv, seed, n_jobs
-        Of the out-of-fold probabilities, as for `fit`.
+        As for `fit`, for the out-of-fold probabilities.
     progress : callable, optional
         Called with (done, total, failed) while `images` are read.
 
@@ -179,7 +179,7 @@ def _audit(
     data: TrainingData,
     images: Any,
     layers: str | Sequence[str],
-    progress: Callable[[int, int, int], None] | None,
+    progress: Progress | None,
     **options: Any,
 ) -> Audit:
     names = [layers] if isinstance(layers, str) else list(layers)

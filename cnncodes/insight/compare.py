@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
-from cnncodes.insight.comparison import Comparison, key_of
+from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.probes.calibration import log_loss
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.protocol import Codes, TrainingData
@@ -56,12 +58,14 @@ def compare(
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData, or sequence of these
+    codes : path, CodesFile or TrainingData, or sequence of these, default="codes.h5"
         Several (of other networks or poolings, say) must hold the same images, as the folds are the same for all.
-    clfs : sequence of {"svm", "logreg"}
-    layers : sequence of str
-        All by default; ``"layer3+penultimate"`` is a concatenation.
-    scales : sequence of {"standard", "l2", "none"}
+    clfs : sequence of {"svm", "logreg"}, default=("svm", "logreg")
+        Classifiers to compare: linear SVM, logistic regression.
+    layers : str or sequence of str, default=()
+        Layers to compare; none stands for all, one by one, and ``"layer3+penultimate"`` is a concatenation.
+    scales : sequence of {"standard", "l2", "none"}, default=("standard",)
+        Scalings of the codes to compare.
     cv, seed, guard, n_jobs
         As for `fit`.
     repeats : int, optional
@@ -72,6 +76,7 @@ def compare(
     Returns
     -------
     Comparison
+        Its `rows` are best first, and one is `recommended`.
 
     Raises
     ------
@@ -110,7 +115,7 @@ def _run(
     **options: Any,
 ) -> Comparison:
     """Cross-validate the candidates, and put the baselines beside them; Ctrl-C ends it with what is done."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     shares: list[np.ndarray] = []
     of_probes: dict[str, list[str]] = {}  # which probes have a note
     finished = True
@@ -125,7 +130,7 @@ def _run(
                 of_probes.setdefault(note, []).append(f"{' + '.join(candidate.layers)}, {candidate.clf}")
             if progress is not None:
                 progress(len(rows), len(plan), 0)
-        best = plan[int(np.argmax([row["cv_accuracy"] for row in rows]))]
+        best = plan[int(np.argmax([row.accuracy.value for row in rows]))]
         rows.append(_neighbour(best, groups, options["cv"], options["seeds"][0]))
     except KeyboardInterrupt:
         if not rows:
@@ -134,8 +139,8 @@ def _run(
         notes.append(f"interrupted: {len(shares)} of {len(plan)} probes were compared")
     notes += [note if len(which) == len(shares) else f"{'; '.join(which)}: {note}" for note, which in of_probes.items()]
     rows.append(_majority(rows[0], y))
-    _add_differences(rows, shares)
-    return Comparison(rows, notes, finished, {key_of(row): share for row, share in zip(rows, shares, strict=False)})
+    rows = _with_differences(rows, shares)
+    return Comparison(rows, notes, finished, {row.key: share for row, share in zip(rows, shares, strict=False)})
 
 
 def _shared(every: list[TrainingData], *, guard: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -173,82 +178,81 @@ def _plan(every: list[TrainingData], layers: list[str], clfs: Sequence[str], sca
 
 def _cross_validate(
     candidate: _Candidate, groups: np.ndarray, *, cv: int, seeds: Sequence[int], n_jobs: int | str | None
-) -> tuple[dict[str, Any], np.ndarray, list[str]]:
+) -> tuple[Row, np.ndarray, list[str]]:
     """Return the row of a probe, the share of right answers to each image, and notes."""
     started = time.perf_counter()
-    y, about = candidate.data.labels, _about(candidate)
+    y = candidate.data.labels
     options: dict[str, Any] = {"clf": candidate.clf, "scale": candidate.scale, "groups": groups, "cv": cv}
     searches = [candidate.data.search(candidate.layers, seed=seed, n_jobs=n_jobs, **options) for seed in seeds]
     share = np.mean([search.predictions == y for search in searches], axis=0)
     truth = np.searchsorted(searches[0].classes, y)
-    row = {
-        **about,
-        "clf": candidate.clf,
-        "scale": candidate.scale,
-        "C": float(np.exp(np.mean(np.log([search.C for search in searches])))),
-        **score_shares(y, share, out_of_fold=True).to_dict("cv_"),
-        "cv_log_loss": float(np.mean([log_loss(search.decision, truth, search.temperature) for search in searches])),
-        "repeats": len(seeds),
-        "seconds": time.perf_counter() - started,
-    }
+    row = _row(
+        candidate,
+        started,
+        clf=candidate.clf,
+        C=float(np.exp(np.mean(np.log([search.C for search in searches])))),
+        cross_validated=score_shares(y, share, out_of_fold=True),
+        log_loss=float(np.mean([log_loss(search.decision, truth, search.temperature) for search in searches])),
+        repeats=len(seeds),
+    )
     return row, share, searches[0].notes
 
 
-def _about(candidate: _Candidate) -> dict[str, Any]:
-    """Return what a row says of its codes and labels."""
+def _row(candidate: _Candidate, started: float, **figures: Any) -> Row:
+    """Return the row of a candidate whose work started at a time of `time.perf_counter`."""
     file, y = candidate.data.file, candidate.data.labels
-    return {
-        "codes": str(file.path),
-        "backbone": file.provenance.backbone,
-        "pooling": file.provenance.pooling,
-        "layers": list(candidate.layers),
-        "depth": max(file.layers.index(name) for name in candidate.layers),
-        "n": len(y),
-        "classes": np.unique(y).tolist(),
-        "n_features": sum(file.n_features(name) for name in candidate.layers),
-        "baseline_accuracy": majority_accuracy(y),
-    }
+    return Row(
+        codes=str(file.path),
+        backbone=file.provenance.backbone,
+        pooling=file.provenance.pooling,
+        layers=list(candidate.layers),
+        depth=max(file.layers.index(name) for name in candidate.layers),
+        n=len(y),
+        classes=np.unique(y).tolist(),
+        n_features=sum(file.n_features(name) for name in candidate.layers),
+        baseline_accuracy=majority_accuracy(y),
+        scale=candidate.scale,
+        seconds=time.perf_counter() - started,
+        **figures,
+    )
 
 
-def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) -> dict[str, Any]:
+def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) -> Row:
     """Return the row of the nearest neighbour by the codes of a candidate."""
     started = time.perf_counter()
-    y, about = candidate.data.labels, _about(candidate)
+    y = candidate.data.labels
     accuracy = candidate.data.neighbour_accuracy(
         candidate.layers, groups=groups, scale=candidate.scale, cv=cv, seed=seed
     )
-    scores = score_shares(y, np.full(len(y), accuracy), out_of_fold=True).to_dict("cv_")
-    return {
-        **about,
-        "layers": [],
-        "by_layers": about["layers"],
-        "clf": "neighbour",
-        "scale": candidate.scale,
-        "C": None,
-        **scores,
-        "cv_log_loss": None,
-        "repeats": 1,
-        "seconds": time.perf_counter() - started,
-    }
+    scores = score_shares(y, np.full(len(y), accuracy), out_of_fold=True)
+    row = _row(candidate, started, clf="neighbour", C=None, cross_validated=scores, log_loss=None, repeats=1)
+    return replace(row, layers=[], by_layers=row.layers)
 
 
-def _majority(row: dict[str, Any], y: np.ndarray) -> dict[str, Any]:
+def _majority(row: Row, y: np.ndarray) -> Row:
+    """Return the row of the most frequent class, given that of a probe on the same images."""
     labels, counts = np.unique(y, return_counts=True)
-    scores = score_shares(y, y == labels[counts.argmax()]).to_dict("cv_")
-    nothing: dict[str, Any] = {"layers": [], "clf": "majority", "scale": "", "C": None, "n_features": 0}
-    return {**row, **nothing, **scores, "cv_log_loss": None, "seconds": 0.0}
+    scores = score_shares(y, y == labels[counts.argmax()])
+    nothing: dict[str, Any] = {"layers": [], "scale": "", "C": None, "n_features": 0, "log_loss": None, "seconds": 0.0}
+    return replace(row, clf="majority", cross_validated=scores, **nothing)
 
 
-def _add_differences(rows: list[dict[str, Any]], shares: list[np.ndarray]) -> None:
-    """Add to each row how far it is from the best one, and whether it is recommended."""
-    best = int(np.argmax([row["cv_accuracy"] for row in rows[: len(shares)]]))
-    for row in rows:
-        row |= {"difference": row["cv_accuracy"] - rows[best]["cv_accuracy"], "difference_interval": None}
-        row["recommended"] = False
-    as_good = []
-    for row, share in zip(rows, shares, strict=False):  # the baselines come last, and have none
-        row["difference_interval"] = list(paired_interval(share, shares[best], best_of=len(shares)))
-        if paired_interval(share, shares[best])[1] >= 0:
-            as_good.append(row)
-    simplest = min(as_good, key=lambda row: (len(row["layers"]), row["n_features"], -row["cv_accuracy"]))
-    simplest["recommended"] = True
+def _with_differences(rows: list[Row], shares: list[np.ndarray]) -> list[Row]:
+    """Return the rows with how far each is from the best probe, and one of them recommended.
+
+    The probes come first, one for each of `shares`; the baselines have no interval.
+    """
+    probes = rows[: len(shares)]
+    best = int(np.argmax([row.accuracy.value for row in probes]))
+    as_good = [row for row, share in zip(probes, shares, strict=True) if paired_interval(share, shares[best])[1] >= 0]
+    simplest = min(as_good, key=lambda row: (len(row.layers), row.n_features, -row.accuracy.value))
+    intervals = [list(paired_interval(share, shares[best], best_of=len(shares))) for share in shares]
+    return [
+        replace(
+            row,
+            difference=row.accuracy.value - rows[best].accuracy.value,
+            difference_interval=interval,
+            recommended=row is simplest,
+        )
+        for row, interval in zip_longest(rows, intervals)
+    ]

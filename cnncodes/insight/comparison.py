@@ -11,13 +11,122 @@ import numpy as np
 
 from cnncodes.display import html_table
 from cnncodes.errors import SettingError
+from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.system.optional import require
 
-__all__ = ["Comparison", "key_of", "name_of"]
+__all__ = ["Comparison", "Row"]
 
 HEADERS = ("layer", "probe", "scaling", "features", "C", "accuracy", "95 % interval", "to the best, points", "seconds")
 BASELINES = {"majority": "majority class", "neighbour": "nearest neighbour"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A probe of a comparison, or a baseline beside the probes.
+
+    Attributes
+    ----------
+    codes : str
+        Codes file.
+    backbone, pooling : str
+        Network and pooling that made the codes.
+    layers : list of str
+        Layers whose codes the probe joins; a baseline has none.
+    depth : int
+        Place of the last of the layers in the network, from 0.
+    n : int
+        Images that were cross-validated.
+    classes : list of str
+    n_features : int
+        Length of the codes.
+    baseline_accuracy : float
+        Accuracy of the most frequent class.
+    clf : {"svm", "logreg", "neighbour", "majority"}
+        The last two are the baselines: the nearest neighbour and the most frequent class.
+    scale : str
+        Scaling of the codes; empty for the most frequent class.
+    C : float or None
+        Geometric mean of the C that each cross-validation chose; None for a baseline.
+    cross_validated : Accuracies
+        Accuracy and balanced accuracy, each with its 95 % interval.
+    log_loss : float or None
+        Cross-validated log loss; None for a baseline.
+    repeats : int
+        Cross-validations that the figures are the mean of.
+    seconds : float
+        Time that the row took.
+    by_layers : list of str, optional
+        Layers by whose codes the nearest neighbour is looked for.
+    difference : float, default=0.0
+        Accuracy less that of the best probe.
+    difference_interval : list of float, optional
+        95 % interval of the difference, which allows for the choice of the best probe; None for a baseline.
+    recommended : bool, default=False
+        The simplest probe that is not significantly worse than the best.
+    """
+
+    codes: str
+    backbone: str
+    pooling: str
+    layers: list[str]
+    depth: int
+    n: int
+    classes: list[str]
+    n_features: int
+    baseline_accuracy: float
+    clf: str
+    scale: str
+    C: float | None
+    cross_validated: Accuracies
+    log_loss: float | None
+    repeats: int
+    seconds: float
+    by_layers: list[str] | None = None
+    difference: float = 0.0
+    difference_interval: list[float] | None = None
+    recommended: bool = False
+
+    @property
+    def accuracy(self) -> Estimate:
+        """Cross-validated accuracy, with its 95 % interval."""
+        return self.cross_validated.accuracy
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...], str, str]:
+        """What tells a probe from the others: codes file, layers, classifier, scaling."""
+        return self.codes, tuple(self.layers), self.clf, self.scale
+
+    @property
+    def name(self) -> str:
+        """The layers, or the name of the baseline."""
+        by = f" by {' + '.join(self.by_layers)}" if self.by_layers else ""
+        return " + ".join(self.layers) or BASELINES[self.clf] + by
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON; only the nearest neighbour has ``by_layers``."""
+        return {
+            "codes": self.codes,
+            "backbone": self.backbone,
+            "pooling": self.pooling,
+            "layers": self.layers,
+            "depth": self.depth,
+            "n": self.n,
+            "classes": self.classes,
+            "n_features": self.n_features,
+            "baseline_accuracy": self.baseline_accuracy,
+            **({} if self.by_layers is None else {"by_layers": self.by_layers}),
+            "clf": self.clf,
+            "scale": self.scale,
+            "C": self.C,
+            **self.cross_validated.to_dict("cv_"),
+            "cv_log_loss": self.log_loss,
+            "repeats": self.repeats,
+            "seconds": self.seconds,
+            "difference": self.difference,
+            "difference_interval": self.difference_interval,
+            "recommended": self.recommended,
+        }
 
 
 @dataclass
@@ -26,14 +135,8 @@ class Comparison:
 
     Attributes
     ----------
-    rows : list of dict
-        ``codes``, ``backbone``, ``pooling``, ``layers``, ``depth`` (place of the layer in the network, from 0),
-        ``clf``, ``scale``, ``C``, ``n_features``, ``cv_accuracy``, ``cv_interval``, ``cv_balanced_accuracy``,
-        ``cv_balanced_interval``, ``cv_log_loss``, ``difference`` (of the accuracy to that of the best row),
-        ``difference_interval`` (which allows for the choice of the best row), ``recommended``, ``n``, ``classes``,
-        ``baseline_accuracy``, ``repeats`` (cross-validations that the figures are the mean of), ``seconds``. The
-        majority class and the nearest neighbour (by the codes of the best row, its ``by_layers``) are rows whose
-        ``clf`` is ``"majority"`` and ``"neighbour"``.
+    rows : list of Row
+        The majority class and the nearest neighbour (by the codes of the best probe) are rows, too.
     notes : list of str
     finished : bool
         Nothing was left out by an interruption.
@@ -41,52 +144,57 @@ class Comparison:
         How often each image was labelled right, from 0 to 1, by codes file, layers, classifier and scaling.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     notes: list[str] = field(default_factory=list)
     finished: bool = True
-    shares: dict[tuple[Any, ...], np.ndarray] = field(default_factory=dict, repr=False)
+    shares: dict[tuple[str, tuple[str, ...], str, str], np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self.rows = sorted(self.rows, key=lambda row: (-row["cv_accuracy"], row["n_features"]))
+        self.rows = sorted(self.rows, key=lambda row: (-row.accuracy.value, row.n_features))
 
     @property
-    def recommended(self) -> dict[str, Any]:
+    def recommended(self) -> Row:
         """The simplest row that is not significantly worse than the best: fewest layers, then shortest codes.
 
         Tested is the pair alone: `difference_interval` is wider, and may reach 0 where this test says worse.
         """
-        return next(row for row in self.rows if row["recommended"])
+        return next(row for row in self.rows if row.recommended)
 
-    def interval(self, row: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+    @property
+    def probes(self) -> list[Row]:
+        """The rows that are no baseline, best first."""
+        return [row for row in self.rows if row.layers]
+
+    def interval(self, row: Row, other: Row) -> tuple[float, float]:
         """Return the 95 % interval of the accuracy of a row less that of another, on the same images."""
-        return paired_interval(self.shares[key_of(row)], self.shares[key_of(other)])
+        return paired_interval(self.shares[row.key], self.shares[other.key])
 
     @property
     def command(self) -> str:
         """What to type to fit the recommended probe."""
         row = self.recommended
-        layers = " ".join(f"--layer {quote(name)}" for name in row["layers"])
-        scale = "" if row["scale"] == "standard" else f" --scale {row['scale']}"
-        return f"cnncodes fit {quote(row['codes'])} --clf {row['clf']} {layers}{scale}"
+        layers = " ".join(f"--layer {quote(name)}" for name in row.layers)
+        scale = "" if row.scale == "standard" else f" --scale {row.scale}"
+        return f"cnncodes fit {quote(row.codes)} --clf {row.clf} {layers}{scale}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
-        return {"rows": self.rows, "command": self.command, "finished": self.finished}
+        return {"rows": [row.to_dict() for row in self.rows], "command": self.command, "finished": self.finished}
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return headers and rows of text; of several codes files, each row names its own."""
-        files = list(dict.fromkeys(row["codes"] for row in self.rows))
+        files = list(dict.fromkeys(row.codes for row in self.rows))
         names = [Path(file).name for file in files]
         shown = dict(zip(files, names if len(set(names)) == len(names) else files, strict=True))
         if len(files) == 1:
             return list(HEADERS), [_shown_row(row) for row in self.rows]
         # the majority class is the same in all
-        of_row = ["" if row["clf"] == "majority" else shown[row["codes"]] for row in self.rows]
+        of_row = ["" if row.clf == "majority" else shown[row.codes] for row in self.rows]
         return ["codes", *HEADERS], [[name, *_shown_row(row)] for name, row in zip(of_row, self.rows, strict=True)]
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas DataFrame."""
-        rows = [{**row, "layers": " + ".join(row["layers"])} for row in self.rows]
+        rows = [{**row.to_dict(), "layers": " + ".join(row.layers)} for row in self.rows]
         return require("pandas", "to_frame").DataFrame(rows)
 
     def plot(self, ax: Any = None) -> Any:
@@ -102,26 +210,26 @@ class Comparison:
         """
         if ax is None:
             ax = require("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
-        single = sorted((row for row in self.rows if len(row["layers"]) == 1), key=lambda row: row["depth"])
+        single = sorted((row for row in self.rows if len(row.layers) == 1), key=lambda row: row.depth)
         if not single:
             raise SettingError("there is no layer by itself to draw; compare some that are not concatenated")
-        names = list(dict.fromkeys(row["layers"][0] for row in single))
-        lines: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        names = list(dict.fromkeys(row.layers[0] for row in single))
+        lines: dict[tuple[str, ...], list[Row]] = {}
         for row in single:
-            lines.setdefault((row["codes"], row["clf"], row["scale"]), []).append(row)
+            lines.setdefault((row.codes, row.clf, row.scale), []).append(row)
         differing = [i for i, values in enumerate(zip(*lines, strict=True)) if len(set(values)) > 1] or [1]
         files = {about[0] for about in lines}
         by_name = len({Path(file).name for file in files}) == len(files)
         for number, (about, rows) in enumerate(lines.items()):
-            at = np.array([names.index(row["layers"][0]) for row in rows]) + 0.06 * (number - (len(lines) - 1) / 2)
-            accuracy = np.array([row["cv_accuracy"] for row in rows])
-            low, high = np.array([row["cv_interval"] for row in rows]).T
+            at = np.array([names.index(row.layers[0]) for row in rows]) + 0.06 * (number - (len(lines) - 1) / 2)
+            accuracy = np.array([row.accuracy.value for row in rows])
+            low, high = np.array([row.accuracy.interval for row in rows]).T
             label = ", ".join(Path(about[i]).name if i == 0 and by_name else about[i] for i in differing)
             ax.errorbar(at, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, label=label)
         for row in self.rows:
-            if row["clf"] in BASELINES:
-                style = ":" if row["clf"] == "majority" else "--"
-                ax.axhline(row["cv_accuracy"], color="0.5", linestyle=style, label=BASELINES[row["clf"]])
+            if row.clf in BASELINES:
+                style = ":" if row.clf == "majority" else "--"
+                ax.axhline(row.accuracy.value, color="0.5", linestyle=style, label=BASELINES[row.clf])
         ax.set_xticks(range(len(names)), names)
         ax.set_xlabel("layer, from the first to the last")
         ax.set_ylabel("cross-validated accuracy")
@@ -133,31 +241,20 @@ class Comparison:
         return html_table(*self.table(), f"Recommended: {self.command}")
 
 
-def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what tells a probe from the others: codes file, layers, classifier, scaling."""
-    return row["codes"], tuple(row["layers"]), row["clf"], row["scale"]
-
-
-def name_of(row: dict[str, Any]) -> str:
-    """Return the layers of a row, or what it is instead of a probe."""
-    by = f" by {' + '.join(row['by_layers'])}" if row["clf"] == "neighbour" else ""
-    return " + ".join(row["layers"]) or BASELINES[row["clf"]] + by
-
-
-def _shown_row(row: dict[str, Any]) -> list[str]:
+def _shown_row(row: Row) -> list[str]:
     """Return a row as the texts that are below `HEADERS`."""
-    low, high = row["cv_interval"]
-    to_best = f"{100 * row['difference']:+.1f}"
-    if row["difference_interval"] is not None and row["difference"] < 0:
-        to_best += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in row["difference_interval"]))
+    low, high = row.accuracy.interval
+    to_best = f"{100 * row.difference:+.1f}"
+    if row.difference_interval is not None and row.difference < 0:
+        to_best += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in row.difference_interval))
     return [
-        name_of(row) + (" *" if row["recommended"] else ""),
-        row["clf"] if row["layers"] else "",
-        row["scale"],
-        str(row["n_features"]),
-        f"{row['C']:.3g}" if row["C"] is not None else "",
-        f"{100 * row['cv_accuracy']:.1f} %",
+        row.name + (" *" if row.recommended else ""),
+        row.clf if row.layers else "",
+        row.scale,
+        str(row.n_features),
+        f"{row.C:.3g}" if row.C is not None else "",
+        f"{100 * row.accuracy.value:.1f} %",
         f"{100 * low:.1f} to {100 * high:.1f} %",
         to_best,
-        f"{row['seconds']:.1f}",
+        f"{row.seconds:.1f}",
     ]

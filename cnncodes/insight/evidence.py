@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t
 
-from cnncodes.insight.comparison import Comparison
+from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.insight.learning_curve import LearningCurve
 from cnncodes.insight.pretrained_head import PretrainedHead
 from cnncodes.neighbours.nearest import unit_rows
@@ -16,6 +17,7 @@ __all__ = [
     "TOP",
     "UNDECIDED",
     "Evidence",
+    "best_by_log_loss",
     "by_depth",
     "by_log_loss",
     "by_slope",
@@ -74,23 +76,31 @@ def by_slope(curve: LearningCurve, decided: bool) -> Evidence:
 
 def by_log_loss(comparison: Comparison) -> Evidence:
     """List the log loss of each layer: the layer is chosen by it."""
-    probes = sorted((row for row in comparison.rows if row["layers"]), key=lambda row: row["cv_log_loss"])
-    found = ", ".join(f"{' + '.join(row['layers'])} {row['cv_log_loss']:.3f}" for row in probes)
+    found = ", ".join(f"{row.name} {row.log_loss:.3f}" for row in sorted(comparison.probes, key=_log_loss))
     return Evidence("log loss by layer", f"{found}; the smallest is the best")
+
+
+def best_by_log_loss(probes: list[Row]) -> Row:
+    """Return the probe whose cross-validated probabilities are nearest to the labels."""
+    return min(probes, key=_log_loss)
+
+
+def _log_loss(row: Row) -> float:
+    return math.inf if row.log_loss is None else row.log_loss  # a baseline has none, and comes last
 
 
 def by_depth(comparison: Comparison) -> list[Evidence]:
     """Compare the top layer with the best of the earlier ones."""
-    probes = [row for row in comparison.rows if row["layers"]]
-    top = next((row for row in probes if row["layers"] == [TOP]), None)
-    earlier = [row for row in probes if row is not top]
+    top = next((row for row in comparison.probes if row.layers == [TOP]), None)
+    earlier = [row for row in comparison.probes if row is not top]
     if top is None or not earlier:
         return []
-    best = min(earlier, key=lambda row: row["cv_log_loss"])
+    best = best_by_log_loss(earlier)
     low, high = comparison.interval(best, top)
+    ours, theirs = best.accuracy.value, top.accuracy.value
     found = (
-        f"{best['layers'][0]} {best['cv_accuracy']:.1%}, {TOP} {top['cv_accuracy']:.1%}: "
-        f"{_points(best['cv_accuracy'] - top['cv_accuracy'])} points ({_points(low)} to {_points(high)})"
+        f"{best.layers[0]} {ours:.1%}, {TOP} {theirs:.1%}: "
+        f"{_points(ours - theirs)} points ({_points(low)} to {_points(high)})"
     )
     return [Evidence("accuracy by depth", found, "dissimilar" if low > 0 else "similar" if high < 0 else UNDECIDED)]
 

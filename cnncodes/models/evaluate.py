@@ -44,6 +44,7 @@ def evaluate(
     data : path, CodesFile, TrainingData, or what `load_images` takes, default="codes.h5"
         A codes file with a split gives its held-out images, anything else all labelled images.
     model : path or ProbeModel, default="model.safetensors"
+        A model file, or a model that is loaded already.
     guard : bool, default=True
         Leave out held-out images of a codes file that have a near-duplicate among its training images. Those whose
         group has training images are left out in any case.

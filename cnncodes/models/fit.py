@@ -62,7 +62,7 @@ def fit(
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData
+    codes : path, CodesFile or TrainingData, default="codes.h5"
         What was cross-validated before with the same `TrainingData` is not cross-validated again.
     clf : {"svm", "logreg"}, default="svm"
         Linear SVM or logistic regression.

@@ -1,4 +1,8 @@
-"""A fitted probe bound to the backbone that feeds it."""
+"""A fitted probe bound to the backbone that feeds it.
+
+The module is longer than others because it is the one public class of its file format: each method is short, and half
+of the lines are their documentation. What the methods need stands in modules of its own.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +45,21 @@ class ProbeModel:
     Attributes
     ----------
     clf : {"svm", "logreg"}
+        Linear SVM or logistic regression.
     layers : list of str
         Layers whose codes are concatenated.
     scale : {"standard", "l2", "none"}
+        Scaling of the codes: each feature to mean 0 and deviation 1, each row to length 1, or none.
     classes : list of str
+        Names of the classes, sorted.
     C : float
+        Inverse strength of the penalty.
     mean, deviation : ndarray of float64, shape (n_features,)
         Mean and deviation of the training codes; 0 and 1 unless `scale` is ``"standard"``.
     coef : ndarray of float64, shape (k, n_features)
+        Weights of the scaled features; ``k`` is the number of classes, 1 for two classes.
     intercept : ndarray of float64, shape (k,)
-        ``k`` is the number of classes, 1 for two classes.
+        Constants of the decision values.
     temperature : float
         Decision values are divided by it before the softmax gives probabilities.
     scores : Scores
@@ -60,10 +69,17 @@ class ProbeModel:
     trained_on : str
         The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
     notes : list of str
+        What there is to say about the fit.
     class_means : ndarray of float64, shape (n_classes, n_features), optional
         Means of the scaled training codes.
     familiarity : ndarray of float64, shape (m,), optional
         Cosines between training codes and the nearest class mean without them, sorted.
+
+    Examples
+    --------
+    >>> model = ProbeModel.load("model.safetensors")  # doctest: +SKIP
+    >>> [one.label for one in model.predict_images("new/")]  # doctest: +SKIP
+    ['daisy', 'tulip']
     """
 
     clf: str
@@ -84,18 +100,41 @@ class ProbeModel:
     familiarity: np.ndarray | None = None
 
     def scaled(self, X: np.ndarray) -> np.ndarray:
-        """Return codes as the classifier takes them: `X` of shape (n, n_features), scaled, in float64."""
+        """Return codes as the classifier takes them: scaled, in float64.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, n_features)
+            Codes of one view of each image.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_features)
+        """
         X = np.asarray(X, np.float64)
         if self.scale == "l2":
             X = unit_rows(X)
         return (X - self.mean) / self.deviation
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Return decision values, shape (n, k), of codes of shape (n, n_features), or (n, n_views, n_features).
+        """Return the decision values of codes: ``((x - mean) / deviation) @ coef.T + intercept``.
 
-        ``((x - mean) / deviation) @ coef.T + intercept``: centred first, or a tiny deviation would cost precision. The
-        values of an image's views are summed.
+        Parameters
+        ----------
+        X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+            Codes of the model's layers, side by side; the values of an image's views are summed.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, k)
+            ``k`` is the number of classes, 1 for two classes.
+
+        Raises
+        ------
+        ShapeError
+            The codes have another shape than those that the model was fitted with.
         """
+        # Centred before the product: a tiny deviation would cost precision
         X = self._checked(X)
         rows = as_rows(X)
         out = np.empty((len(rows), len(self.coef)))
@@ -106,14 +145,48 @@ class ProbeModel:
         return summed(out, X)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return labels, shape (n,), of codes of the shape that `decision_function` takes."""
+        """Return the labels of codes.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+            Codes of the model's layers, side by side.
+
+        Returns
+        -------
+        ndarray of str, shape (n,)
+
+        Raises
+        ------
+        ShapeError
+            The codes have another shape than those that the model was fitted with.
+        """
         return np.array(self.classes)[winner(self.decision_function(X))]
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return probabilities, shape (n, n_classes), of codes of the shape that `decision_function` takes.
+        """Return the probability of each class.
 
-        A softmax whose temperature was fitted to out-of-fold decisions: logistic regression's own probabilities are not
-        calibrated either, as a penalty that is good for the accuracy holds them back.
+        The softmax has a temperature, which was fitted to out-of-fold decisions: logistic regression's own
+        probabilities are not calibrated either, as a penalty that is good for the accuracy holds them back.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+            Codes of the model's layers, side by side.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, n_classes)
+            The columns are in the order of `classes`; each row sums to 1.
+
+        Raises
+        ------
+        ShapeError
+            The codes have another shape than those that the model was fitted with.
+
+        References
+        ----------
+        Guo, Pleiss, Sun, Weinberger 2017, On calibration of modern neural networks (temperature scaling).
         """
         return softmax(self.decision_function(X), self.temperature)
 
@@ -177,18 +250,68 @@ class ProbeModel:
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
         return make_predictions(self, image_set, computed, min_confidence)
 
-    def compute_codes(self, images: ImageSet, **options: Any) -> Computed:
-        """Compute the codes that the model takes; `options` are those of `in_memory.compute_codes`."""
+    def compute_codes(
+        self,
+        images: ImageSet,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Computed:
+        """Compute the codes that the model takes, by the network that the model was fitted with.
+
+        Parameters
+        ----------
+        images : ImageSet
+            Images, with or without labels.
+        weights, device, workers, progress
+            As for `predict`.
+
+        Returns
+        -------
+        Computed
+            Codes by layer; see `concatenated`.
+
+        Raises
+        ------
+        MismatchError
+            The weights that are found here are not those that the model was fitted with.
+        """
         from cnncodes.extraction.in_memory import compute_codes
 
-        return compute_codes(images, self.provenance.only(self.layers), **options)
+        provenance = self.provenance.only(self.layers)
+        return compute_codes(images, provenance, weights=weights, device=device, workers=workers, progress=progress)
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the codes of the model's layers side by side, in the shape that `decision_function` takes."""
+        """Return the codes of the model's layers side by side, as `decision_function` takes them.
+
+        Parameters
+        ----------
+        codes : mapping of str to ndarray, shape (n, n_features) or (n, n_views, n_features)
+            Codes by layer.
+
+        Returns
+        -------
+        ndarray, shape (n, n_features) or (n, n_views, n_features)
+        """
         return np.concatenate([codes[name] for name in self.layers], axis=-1)
 
     def check_codes(self, provenance: Provenance, name: str) -> None:
-        """Raise `MismatchError` where codes of this provenance are not those that the model was fitted with."""
+        """Refuse codes that were made otherwise than those that the model was fitted with.
+
+        Parameters
+        ----------
+        provenance : Provenance
+            How the codes were made.
+        name : str
+            Name of the codes in the error, such as the path of their file.
+
+        Raises
+        ------
+        MismatchError
+            Backbone, weights, preprocessing, pooling, precision or layers differ.
+        """
         there, ours = _made_with(provenance), _made_with(self.provenance)
         differences = [
             f"{field} is {there.get(field)!r} there and {ours.get(field)!r} in the model"
@@ -229,7 +352,17 @@ class ProbeModel:
         return {**{name: getattr(self, name) for name in shown}, "scores": self.scores.to_dict(), **origin}
 
     def was_trained_on(self, sha256: np.ndarray) -> np.ndarray:
-        """Whether the model was fitted on each of these images, shape (n,), given their digests, shape (n, 32)."""
+        """Return which images the model was fitted on.
+
+        Parameters
+        ----------
+        sha256 : ndarray of uint8, shape (n, 32)
+            SHA-256 of the images.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+        """
         digests = {self.trained_on[i : i + SHORT_DIGEST] for i in range(0, len(self.trained_on), SHORT_DIGEST)}
         return np.array([row.tobytes().hex()[:SHORT_DIGEST] in digests for row in sha256], bool)
 
@@ -258,6 +391,15 @@ class ProbeModel:
 
         A checksum finds damage; it does not say who made the file.
 
+        Parameters
+        ----------
+        path : path
+            A file that `save` or ``cnncodes fit`` wrote.
+
+        Returns
+        -------
+        ProbeModel
+
         Raises
         ------
         ModelFileError
@@ -268,7 +410,13 @@ class ProbeModel:
         return cls(**{**fields, "scores": Scores.from_dict(fields["scores"])}, provenance=provenance, **arrays)
 
     def same_as(self, other: ProbeModel) -> bool:
-        """Whether two models are equal, bit by bit."""
+        """Whether two models are equal, bit by bit.
+
+        Parameters
+        ----------
+        other : ProbeModel
+            The model to compare with.
+        """
         return same_model((self._fields(), self._arrays()), (other._fields(), other._arrays()))
 
     def _fields(self) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnncodes.codes.file import CodesFile
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
@@ -28,6 +30,7 @@ from cnncodes.pages.scatter import lay_out
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
+from cnncodes.system.progress import Progress
 
 __all__ = ["REPORT", "Report", "is_report", "report"]
 
@@ -95,13 +98,14 @@ def report(
     audit: auditing.Audit | bool | None = None,
     points: int = 2000,
     seed: int = 0,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Progress | None = None,
 ) -> Report:
     """Make a page about a codes file: how good a classifier is, where it errs, and what the images are.
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData
+    codes : path, CodesFile or TrainingData, default="codes.h5"
+        Codes of the images.
     model : path or ProbeModel, optional
         The classifier. By default one is fitted to the layer that `advise` recommends, or without advice to the last.
     images : path, sequence, ndarray or ImageSet, optional
@@ -116,7 +120,8 @@ def report(
     seed : int, default=0
         Seed of the folds, of that random part, and of the map.
     progress : callable, optional
-        Called with the name of each step before it begins.
+        Called with (done, total, 0) before the first step, and after each: a comparison of the layers, an audit, the
+        answers of the classifier, the map, the pictures and the page, as far as the report has them.
 
     Returns
     -------
@@ -139,28 +144,30 @@ def report(
     image_set = None if images is None else load_images(images)
     with TrainingData.open(codes) as training:
         file = training.file
-        advised, audited, notes = _examine(training, image_set, advice, audit, seed, progress)
-        progress("asking the classifier")
+        advice, audit, notes = _wanted(file, advice, audit)
+        step_done = _step_counter(progress, 3 + (advice is True) + (audit is True) + (image_set is not None))
+        advised, audited = _examine(training, image_set, advice, audit, seed, step_done)
+        notes += audited.notes if audited else []
         fitted = _classifier(training, model, advised, seed)
         answers = ask(training, fitted, seed=seed)
+        step_done()
         notes = list(dict.fromkeys(notes + answers.notes))
         examples = sections.examples(file)
         found = {**sections.mistakes(file, answers), **sections.audit(audited)}
         shown = sections.rows_of(file, examples, found)
         chosen = choose(file.rows(), answers, shown, points, seed)
-        progress("laying out the map")
         places = lay_out(file.codes(fitted.layers, chosen.mapped), scale=fitted.scale, seed=seed)
+        step_done()
         sheet = Sheet()
         if image_set is not None:
-            progress("making the pictures small")
             names = file.ids[np.union1d(chosen.rows, shown)].tolist()
             side = LARGE_SIDE if len(names) <= MAX_LARGE_PICTURES else SMALL_SIDE
             sheet = draw_sheet(image_set, names, side)
+            step_done()
             if sheet.missing:
                 notes.append(
                     f"{len(sheet.missing)} pictures are missing: the image is not among those given, or cannot be read"
                 )
-        progress("writing the page")
         answer = sections.sentence(answers, fitted)
         values = {
             **sections.head(file, answers, answer, notes),
@@ -178,35 +185,56 @@ def report(
     figures["baseline_accuracy"] = answers.result.baseline_accuracy
     figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
     page = write_page(TEMPLATE, scripts=("pictures.js", "map.js"), **values)
+    step_done()
     return Report(page, answer, figures, len(sheet.places), notes)
 
 
-def _examine(
-    data: TrainingData,
-    images: ImageSet | None,
-    advice: Advice | bool | None,
-    audit: auditing.Audit | bool | None,
-    seed: int,
-    progress: Callable[[str], None],
-) -> tuple[Advice | None, auditing.Audit | None, list[str]]:
-    """Ask for advice and for an audit, where they are wanted and not there yet; say so where they are left out."""
-    file = data.file
+def _step_counter(progress: Progress | None, total: int) -> Callable[[], None]:
+    """Tell `progress` that no step is done yet, and return what to call after each step."""
+    done = count()
+
+    def tell() -> None:
+        if progress is not None:
+            progress(next(done), total, 0)
+
+    tell()
+    return tell
+
+
+def _wanted(
+    file: CodesFile, advice: Advice | bool | None, audit: auditing.Audit | bool | None
+) -> tuple[Advice | bool, auditing.Audit | bool, list[str]]:
+    """Decide by the number of images whether there is advice and an audit where the caller left it open.
+
+    A note says so where something is left out.
+    """
     few = file.n <= MAX_IMAGES_TO_EXAMINE
     notes = []
     if not few and None in (advice, audit):
         notes.append(
             f"of more than {MAX_IMAGES_TO_EXAMINE:,} images there is advice, or an audit, only with --advice, --audit"
         )
-    advice = few if advice is None else advice
-    audit = few if audit is None else audit
+    return few if advice is None else advice, few if audit is None else audit, notes
+
+
+def _examine(
+    data: TrainingData,
+    images: ImageSet | None,
+    advice: Advice | bool,
+    audit: auditing.Audit | bool,
+    seed: int,
+    step_done: Callable[[], None],
+) -> tuple[Advice | None, auditing.Audit | None]:
+    """Ask for advice and for an audit, where they are wanted and not there yet."""
+    file = data.file
     if advice is True:
-        progress("comparing the layers")
         advice = advise(data, seed=seed)
+        step_done()
     if audit is True:
-        progress("looking for wrong labels and duplicates")
         whole = images is not None and set(images.ids) >= set(file.ids.tolist())
         audit = auditing.audit(data, images if whole else None, layers=file.top_layer, seed=seed)
-    return advice or None, audit or None, notes + (audit.notes if audit else [])
+        step_done()
+    return advice or None, audit or None
 
 
 def _classifier(
@@ -219,7 +247,7 @@ def _classifier(
     if advice is None:
         return fit(data, layers=data.file.top_layer, seed=seed)
     row = advice.recommended
-    return fit(data, clf=row["clf"], layers=row["layers"], scale=row["scale"], seed=seed)
+    return fit(data, clf=row.clf, layers=row.layers, scale=row.scale, seed=seed)
 
 
 def _name(model: str | os.PathLike[str] | ProbeModel | None) -> str:

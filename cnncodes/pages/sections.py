@@ -13,7 +13,6 @@ from cnncodes.display import points
 from cnncodes.images.sheet import Sheet
 from cnncodes.insight.advise import Advice
 from cnncodes.insight.audit import Audit
-from cnncodes.insight.comparison import name_of
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.answers import Answers
 from cnncodes.pages.choosing import Chosen
@@ -124,8 +123,8 @@ def advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str
     if advice is None:
         return {"layers": [], "layers_text": "", "choice": "", "evidence": [], "case": "", "curve_text": ""}
     comparison, best = advice.comparison, advice.recommended
-    rows = [{**row, "name": name_of(row), "recommended": row is best} for row in comparison.rows]
-    repeats = best["repeats"]
+    rows = [{**row.to_dict(), "name": row.name, "recommended": row is best} for row in comparison.rows]
+    repeats = best.repeats
     mean = f"Each figure is the mean of {repeats} cross-validations" if repeats > 1 else "It is one cross-validation"
     at_top = (
         "those at the top of the page are of the held-out images"
@@ -155,7 +154,7 @@ def _choice(advice: Advice, model: ProbeModel) -> str:
     """Say by what the layer was chosen, and why where another rule or the user chose otherwise."""
     layer = " + ".join(advice.layers)
     text = f"Recommended is {layer}: its log loss is the smallest, so its probabilities are nearest to the labels. "
-    simplest = advice.comparison.recommended["layers"]
+    simplest = advice.comparison.recommended.layers
     if simplest != advice.layers:
         text += (
             f"{' + '.join(simplest)} is simpler, and not significantly less accurate than the best; but where images "

@@ -1,9 +1,12 @@
-"""The protocol of every score: which images train, which are held out, which belong together, on which folds."""
+"""The protocol of every score: which images train, which are held out, which belong together, on which folds.
+
+A few lines more than 300, for one duty: the class only keeps what other modules of the room compute.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +22,8 @@ from cnncodes.probes.guard import Guard, make_guard
 from cnncodes.probes.scores import neighbour_accuracy
 from cnncodes.probes.search import C_GRID, Search, search_C
 from cnncodes.probes.split import SplitRows, split_rows
+from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import as_names
 
 __all__ = ["Codes", "TrainingData"]
 
@@ -41,7 +46,7 @@ class TrainingData:
     --------
     >>> with TrainingData.open("codes.h5") as data:  # doctest: +SKIP
     ...     comparison = compare(data)
-    ...     model = fit(data, layers=comparison.recommended["layers"])  # cross-validates nothing again
+    ...     model = fit(data, layers=comparison.recommended.layers)  # cross-validates nothing again
     """
 
     def __init__(self, file: CodesFile) -> None:
@@ -140,7 +145,7 @@ class TrainingData:
         images: Any = None,
         *,
         near: bool = True,
-        progress: Callable[[int, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Duplicates:
         """Return the near-duplicates among some rows, as `find_duplicates` does.
 
@@ -190,7 +195,7 @@ class TrainingData:
         rows : ndarray of int, optional
             By default the training images.
         """
-        names, rows = _names(layers), self.train if rows is None else rows
+        names, rows = as_names(layers), self.train if rows is None else rows
         key = names, rows.tobytes()
         if self._codes is None or self._codes[0] != key:
             self._codes = None  # first, so that memory never holds two
@@ -208,8 +213,8 @@ class TrainingData:
             Groups of the rows.
         rows : ndarray of int, optional
             By default the training images.
-        cv : int, default=5
-        seed : int, default=0
+        cv, seed
+            As for `make_folds`.
         """
         rows = self.train if rows is None else rows
         key = _digest(rows, groups), cv, seed
@@ -252,7 +257,7 @@ class TrainingData:
         Search
         """
         rows = self.train if rows is None else rows
-        key = _names(layers), clf, scale, repr(class_weight), cv, seed, _digest(rows, groups)
+        key = as_names(layers), clf, scale, repr(class_weight), cv, seed, _digest(rows, groups)
         grid = (tuple(np.sort(np.asarray(Cs, float)).tolist()), one_se)
         kept = self._searches.get((key, grid))
         if kept is None and any_grid:
@@ -287,7 +292,7 @@ class TrainingData:
         scale, cv, seed
             As for `search`.
         """
-        key = _names(layers), scale, cv, seed, _digest(self.train, groups)
+        key = as_names(layers), scale, cv, seed, _digest(self.train, groups)
         if key not in self._neighbours:
             folds = self.folds(groups, cv=cv, seed=seed)[0]
             self._neighbours[key] = neighbour_accuracy(self.codes(layers), self.labels, folds, scale=scale)
@@ -295,10 +300,6 @@ class TrainingData:
 
 
 Codes = str | os.PathLike[str] | CodesFile | TrainingData
-
-
-def _names(layers: str | Sequence[str]) -> tuple[str, ...]:
-    return (layers,) if isinstance(layers, str) else tuple(layers)
 
 
 def _digest(rows: np.ndarray, groups: np.ndarray) -> bytes:

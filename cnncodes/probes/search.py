@@ -13,7 +13,8 @@ from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.errors import ProbeError, SettingError
-from cnncodes.probes.calibration import brier_score, fit_temperature
+from cnncodes.probes.calibration import fit_temperature
+from cnncodes.probes.choice import best_probabilities, edge_notes, most_regularised
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, set_fitted, winner
 from cnncodes.solvers.path import fit_path
@@ -35,12 +36,9 @@ __all__ = [
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
 CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
-CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
 # Tolerance of the solvers in a search, and where there is much work: benchmarks/README.md has what the latter saves.
 SEARCH_TOL = {"svm": (1e-4, 1e-4), "logreg": (1e-4, 1e-2)}
-EDGE = 3  # values of C next to the edge of the grid
-TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
 @dataclass
@@ -146,17 +144,12 @@ def search_C(
     for (_, test), path in zip(folds, results, strict=True):
         decision[:, test] = path.decision
     truth = np.searchsorted(classes, y)
-    best = _best_probabilities(decision, truth)
+    best = best_probabilities(decision, truth)
     if one_se:
-        best = min(best, _most_regularised(accuracy))
+        best = min(best, most_regularised(accuracy))
     temperature = fit_temperature(decision[best], truth)
-    means = accuracy.mean(axis=0)
     notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
-    if len(Cs) > 1 and best in (0, len(Cs) - 1) and means[best] < 1:
-        towards = means[:EDGE] if best == 0 else means[-EDGE:]
-        flat = len(Cs) > EDGE and np.ptp(towards) < TIE
-        more = "the accuracy no longer changes towards it" if flat else "a wider one may do better"
-        notes.append(f"the best C, {Cs[best]:g}, lies at the edge of the grid; {more}")
+    notes += edge_notes(Cs, accuracy, best)
     return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
 
 
@@ -178,27 +171,6 @@ def not_finite(bad: int, n: int) -> ProbeError:
         f"the codes of {bad} of {n} images are not finite; "
         "extract them again with --precision fp32, or with other weights"
     )
-
-
-def _most_regularised(accuracy: np.ndarray) -> int:
-    """Return the first column within one standard error of the best, given shape (n_folds, n_Cs)."""
-    means = accuracy.mean(axis=0)
-    best = int(np.argmax(means))
-    return int(np.argmax(means >= means[best] - accuracy[:, best].std(ddof=1) / np.sqrt(len(accuracy)) - TIE))
-
-
-def _best_probabilities(decision: np.ndarray, truth: np.ndarray) -> int:
-    """Return which C is the best: of those hardly less accurate than any, that with the smallest Brier score.
-
-    Of a few dozen images, many C get nearly the same number right, and chance decides which gets most. The calibrated
-    probabilities of the out-of-fold decisions, shape (n_Cs, n_samples, k), are the steadier judge among them; unlike
-    their log loss, no single image that is surely wrong decides.
-    """
-    accuracy = np.array([np.mean(winner(values) == truth) for values in decision])
-    top = accuracy.max()
-    close = np.flatnonzero(accuracy >= top - CLOSE * np.sqrt(top * (1 - top) / len(truth)) - TIE)
-    scores = [brier_score(decision[i], truth, fit_temperature(decision[i], truth)) for i in close]
-    return int(close[np.argmin(scores)])
 
 
 def fit_probe(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from comparison_rows import made_up_row
 from digit_codes import names, write_codes
 
 from cnncodes.codes.file import CodesFile
@@ -43,7 +44,7 @@ def evidence(advice: Advice, what: str) -> Evidence:
 
 
 def test_the_layer_is_that_of_the_smallest_log_loss(advice: Advice) -> None:
-    losses = {tuple(row["layers"]): row["cv_log_loss"] for row in advice.comparison.rows if row["layers"]}
+    losses = {tuple(row.layers): row.log_loss for row in advice.comparison.probes}
     assert tuple(advice.layers) == min(losses, key=lambda layers: losses[layers])
     assert advice.layers[0] in advice.summary
     words = shlex.split(advice.commands[0])
@@ -176,10 +177,7 @@ def test_depth_comes_before_the_head_and_a_narrow_spread_keeps_both_from_similar
 
 
 def told(size: str, similarity: str, layer: str) -> str:
-    rows = [
-        {"layers": [name], "cv_log_loss": loss, "cv_accuracy": 0.5, "n_features": 8}
-        for name, loss in (("layer3", 0.5), ("penultimate", 0.25))
-    ]
+    rows = [made_up_row([name], log_loss=loss) for name, loss in (("layer3", 0.5), ("penultimate", 0.25))]
     return Advice(size, similarity, [layer], [], [], Comparison(rows), None).summary
 
 
@@ -197,10 +195,10 @@ def test_the_case_and_the_layer_are_told_apart_where_they_disagree() -> None:
 
 def test_the_log_loss_that_the_layer_is_chosen_by_is_among_the_evidence(advice: Advice) -> None:
     found = evidence(advice, "log loss by layer").found
-    first = min((row for row in advice.comparison.rows if row["layers"]), key=lambda row: row["cv_log_loss"])
-    assert found.startswith(f"{first['layers'][0]} {first['cv_log_loss']:.3f}, ")
+    first = min(advice.comparison.probes, key=lambda row: row.log_loss)
+    assert found.startswith(f"{first.layers[0]} {first.log_loss:.3f}, ")
     assert all(f"{name} " in found for name in ("layer1", "layer2", "layer3", "penultimate"))
-    assert f"{first['cv_log_loss']:.3f}" in advice.summary
+    assert f"{first.log_loss:.3f}" in advice.summary
 
 
 def test_without_a_learning_curve_one_plot_is_drawn(advice: Advice) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from comparison_rows import made_up_row
 from digit_codes import LAYERS, Y_DIGITS, names, write_codes
 from scipy.stats import multivariate_normal, norm, ttest_rel
 
-import cnncodes.insight.comparison
 from cnncodes.errors import MismatchError, SettingError
-from cnncodes.insight.compare import compare
-from cnncodes.insight.comparison import Comparison
+from cnncodes.insight.compare import _with_differences, compare
+from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.models.fit import fit
 from cnncodes.probes.intervals import paired_interval
 
@@ -34,78 +33,73 @@ def comparison(codes: Path) -> Comparison:
     return compare(codes, clfs=["svm"], layers=layers, cv=3, repeats=2)
 
 
-def row_of(comparison: Comparison, *layers: str) -> dict[str, Any]:
-    (row,) = (row for row in comparison.rows if row["layers"] == list(layers) and row["clf"] in ("svm", "logreg"))
+def row_of(comparison: Comparison, *layers: str) -> Row:
+    (row,) = (row for row in comparison.rows if row.layers == list(layers) and row.clf in ("svm", "logreg"))
     return row
 
 
 def test_every_probe_is_there_best_first_with_the_baselines(codes: Path) -> None:
     found = compare(codes, cv=3, repeats=1)
-    accuracies = [row["cv_accuracy"] for row in found.rows]
+    accuracies = [row.accuracy.value for row in found.rows]
     assert accuracies == sorted(accuracies, reverse=True)
-    kinds = {(row["clf"], *row["layers"]) for row in found.rows}
+    kinds = {(row.clf, *row.layers) for row in found.rows}
     probes = {(clf, layer) for clf in ("svm", "logreg") for layer in LAYERS}
     assert kinds == probes | {("majority",), ("neighbour",)}
-    assert found.rows[-1]["clf"] == "majority"
-    assert found.rows[-1]["cv_accuracy"] == found.rows[0]["baseline_accuracy"]
+    assert found.rows[-1].clf == "majority"
+    assert found.rows[-1].accuracy.value == found.rows[0].baseline_accuracy
     json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_one_repeat_gives_the_figures_of_fit(codes: Path) -> None:
     of_svm = row_of(compare(codes, clfs=["svm"], layers="layer1", cv=3, repeats=1), "layer1")
     alone = fit(codes, layers="layer1", cv=3).scores
-    assert of_svm["C"] == pytest.approx(alone["C"])
+    assert pytest.approx(alone["C"]) == of_svm.C
     for key in ("cv_accuracy", "cv_interval", "n", "classes"):
-        assert of_svm[key] == alone[key]
+        assert of_svm.to_dict()[key] == alone[key]
 
 
 def test_repeats_are_averaged_over_the_folds_of_other_seeds(comparison: Comparison, codes: Path) -> None:
     alone = [fit(codes, layers="penultimate", cv=3, seed=seed).scores for seed in (0, 1)]
     assert alone[0]["cv_accuracy"] != alone[1]["cv_accuracy"]
     row = row_of(comparison, "penultimate")
-    assert row["cv_accuracy"] == pytest.approx(np.mean([scores["cv_accuracy"] for scores in alone]))
-    assert row["C"] == pytest.approx(np.sqrt(alone[0]["C"] * alone[1]["C"]))
-    width = np.diff(row["cv_interval"])[0]  # two answers to an image are no two images
+    assert row.accuracy.value == pytest.approx(np.mean([scores["cv_accuracy"] for scores in alone]))
+    assert pytest.approx(np.sqrt(alone[0]["C"] * alone[1]["C"])) == row.C
+    width = np.diff(row.accuracy.interval)[0]  # two answers to an image are no two images
     assert width == pytest.approx(np.mean([np.diff(scores["cv_interval"])[0] for scores in alone]), rel=0.01)
 
 
 def test_a_concatenation_is_a_row_like_any_other(comparison: Comparison, codes: Path) -> None:
     both = row_of(comparison, "layer1", "penultimate")
-    assert both["n_features"] == sum(row_of(comparison, name)["n_features"] for name in LAYERS)
+    assert both.n_features == sum(row_of(comparison, name).n_features for name in LAYERS)
     alone = [fit(codes, layers=list(LAYERS), cv=3, seed=seed).scores["cv_accuracy"] for seed in (0, 1)]
-    assert both["cv_accuracy"] == pytest.approx(np.mean(alone))
+    assert both.accuracy.value == pytest.approx(np.mean(alone))
 
 
 def test_differences_are_to_the_best(comparison: Comparison) -> None:
-    probes = [row for row in comparison.rows if row["layers"]]
+    probes = [row for row in comparison.rows if row.layers]
     best = probes[0]  # the nearest neighbour may do better still
-    assert best["difference"] == 0
+    assert best.difference == 0
     for row in comparison.rows:
-        assert row["difference"] == pytest.approx(row["cv_accuracy"] - best["cv_accuracy"])
+        assert row.difference == pytest.approx(row.accuracy.value - best.accuracy.value)
         if row in probes[1:]:
-            low, high = row["difference_interval"]
-            assert low < row["difference"] < high
-            assert high - low < sum(np.diff(one["cv_interval"])[0] for one in (row, best))
+            low, high = row.difference_interval
+            assert low < row.difference < high
+            assert high - low < sum(np.diff(one.accuracy.interval)[0] for one in (row, best))
     weak = row_of(comparison, "layer1")  # 24 of the 64 pixels
-    assert weak["difference_interval"][1] < 0
+    assert weak.difference_interval[1] < 0
 
 
-def test_the_simplest_of_those_not_significantly_worse_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = {"short": 0.80, "long": 0.82, "both": 0.83, "bad": 0.5}
-    shares = [np.arange(400) < 400 * share for share in right.values()]
-
-    def rows(short: float) -> list[dict[str, Any]]:
-        about = {"short": (["a"], 8), "long": (["b"], 99), "both": (["a", "b"], 107), "bad": (["c"], 4)}
-        return [
-            {"layers": about[name][0], "n_features": about[name][1], "cv_accuracy": share, "clf": "svm"}
-            for name, share in {**right, "short": short}.items()
-        ]
+def test_the_simplest_of_those_not_significantly_worse_is_recommended() -> None:
+    probes = {"short": (["a"], 8), "long": (["b"], 99), "joined": (["a", "b"], 107), "bad": (["c"], 4)}
 
     def recommended(short: float) -> list[str]:
-        shares[0] = np.arange(400) < 400 * short
-        found = rows(short)
-        cnncodes.insight.compare._add_differences(found, shares)
-        return Comparison(found).recommended["layers"]
+        accuracies = {"short": short, "long": 0.82, "joined": 0.83, "bad": 0.5}
+        rows = [
+            made_up_row(layers, accuracies[name], n_features=n_features)
+            for name, (layers, n_features) in probes.items()
+        ]
+        shares = [np.arange(400) < 400 * accuracy for accuracy in accuracies.values()]
+        return Comparison(_with_differences(rows, shares)).recommended.layers
 
     assert recommended(0.828) == ["a"]
     assert recommended(0.60) == ["b"]
@@ -116,14 +110,14 @@ def test_the_command_fits_what_is_recommended(comparison: Comparison, codes: Pat
 
     words = shlex.split(comparison.command)
     assert words[:3] == ["cnncodes", "fit", str(codes)]
-    assert [words[i + 1] for i, word in enumerate(words) if word == "--layer"] == comparison.recommended["layers"]
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--layer"] == comparison.recommended.layers
 
 
 def test_files_must_hold_the_same_images(codes: Path, tmp_path: Path) -> None:
     twin = shutil.copy(codes, tmp_path / "twin.h5")
     rows = compare([codes, twin], clfs=["svm"], layers=["layer1"], cv=3, repeats=1).rows
-    assert [row["clf"] for row in rows] == ["svm", "svm", "neighbour", "majority"]
-    assert rows[0]["cv_accuracy"] == rows[1]["cv_accuracy"]
+    assert [row.clf for row in rows] == ["svm", "svm", "neighbour", "majority"]
+    assert rows[0].accuracy.value == rows[1].accuracy.value
     numbers = np.flatnonzero(np.isin(Y_DIGITS, [1, 8]))[:120]
     with pytest.raises(MismatchError, match="hold other images or labels"):
         compare([codes, write_codes(tmp_path / "other.h5", numbers, names(numbers))])
@@ -136,7 +130,7 @@ def test_an_interruption_leaves_what_is_done(codes: Path) -> None:
 
     found = compare(codes, cv=3, repeats=1, progress=progress)
     assert not found.finished
-    assert sorted(row["clf"] for row in found.rows) == ["logreg", "majority", "svm"]
+    assert sorted(row.clf for row in found.rows) == ["logreg", "majority", "svm"]
     assert found.notes[-1] == "interrupted: 2 of 4 probes were compared"
 
 
@@ -166,8 +160,8 @@ def test_a_note_that_all_probes_have_is_told_once(tmp_path: Path) -> None:
     assert calls == [(done, 4) for done in range(5)]  # the number of all is known from the start
     table = compare(path, clfs=["svm"]).table()[1]
     assert not any("\N{EN DASH}" in cell for row in table for cell in row)
-    neighbour = next(row for row in found.rows if row["clf"] == "neighbour")
-    assert neighbour["by_layers"] == next(row["layers"] for row in found.rows if row["layers"])
+    neighbour = next(row for row in found.rows if row.clf == "neighbour")
+    assert neighbour.by_layers == next(row.layers for row in found.rows if row.layers)
 
 
 def test_paired_interval_is_students_for_many_images() -> None:
@@ -194,20 +188,20 @@ def test_the_plot_has_a_line_for_each_probe(comparison: Comparison, tmp_path: Pa
     axes = comparison.plot()
     names, values = axes.get_xticklabels(), axes.containers[0].lines[0].get_ydata()
     assert [name.get_text() for name in names] == ["layer1", "penultimate"]
-    np.testing.assert_allclose(values, [row_of(comparison, name)["cv_accuracy"] for name in LAYERS])
+    np.testing.assert_allclose(values, [row_of(comparison, name).accuracy.value for name in LAYERS])
     axes.figure.canvas.draw()
     assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1  # over no line
 
 
 def test_only_concatenations_cannot_be_drawn_by_depth(codes: Path) -> None:
     found = compare(codes, clfs=["svm"], layers=["layer1+penultimate"] * 2, cv=3, repeats=1)
-    assert len([row for row in found.rows if row["layers"]]) == 1
+    assert len([row for row in found.rows if row.layers]) == 1
     with pytest.raises(SettingError, match="no layer by itself to draw"):
         found.plot()
 
 
 def test_tables_for_notebooks(comparison: Comparison) -> None:
-    assert comparison.to_frame()["layers"].tolist() == [" + ".join(row["layers"]) for row in comparison.rows]
+    assert comparison.to_frame()["layers"].tolist() == [" + ".join(row.layers) for row in comparison.rows]
     html = comparison._repr_html_()
     assert html.count("<tr>") == 1 + len(comparison.rows)
-    assert f"{100 * comparison.rows[0]['cv_accuracy']:.1f} %" in html
+    assert f"{100 * comparison.rows[0].accuracy.value:.1f} %" in html

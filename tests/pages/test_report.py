@@ -46,6 +46,16 @@ def test_without_images_the_page_says_how_to_have_pictures(hostile: tuple[Path, 
     assert "data:image" not in page.html
 
 
+@pytest.mark.parametrize(("images", "audit", "total"), [(False, False, 3), (False, True, 4), (True, False, 4)])
+def test_progress_counts_the_steps_that_the_report_has(
+    hostile: tuple[Path, Path], images: bool, audit: bool, total: int
+) -> None:
+    calls: list[tuple[int, int, int]] = []
+    options = {"images": hostile[0]} if images else {}
+    report(hostile[1], advice=False, audit=audit, progress=lambda *counts: calls.append(counts), **options)
+    assert calls == [(done, total, 0) for done in range(total + 1)]
+
+
 def test_images_of_other_names_are_refused(hostile: tuple[Path, Path], small_sample: Path) -> None:
     with pytest.raises(ImagesError, match="none of the names of the codes file"):
         report(hostile[1], images=small_sample, advice=False, audit=False)
@@ -62,7 +72,7 @@ def test_a_missing_library_is_named_with_what_to_install(library: str, monkeypat
 def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: bool) -> None:
     advice = advise(hostile[1], cv=3)
     names = ["layer2", "layer3"]
-    simplest = advice.comparison.recommended["layers"]
+    simplest = advice.comparison.recommended.layers
     if other:  # as if the log loss chose another one than the simplest
         advice = replace(advice, layers=[name for name in names if [name] != simplest])
     page = report(hostile[1], advice=advice, audit=False)
@@ -85,7 +95,7 @@ def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
     audit = Audit(30, {}, suspects=[suspect], notes=["suspect labels: a note"], layers=["layer3"], clf="logreg")
     text = report(hostile[1], advice=advice, audit=audit).html
     (layer,) = advice.layers
-    best = next(row["layers"][0] for row in advice.comparison.rows if row["layers"])
+    best = advice.comparison.probes[0].layers[0]
     assert "Each figure is the mean of 5 cross-validations, the nearest neighbour of one; those at the top" in text
     assert f"what no training gives, by {layer}" in text
     assert f"nearest neighbour by {best}</th>" in text

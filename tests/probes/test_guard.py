@@ -84,7 +84,7 @@ def test_one_held_out_copy_is_told_in_the_singular(tmp_path: Path) -> None:
 
 def test_duplicates_do_not_flatter_a_comparison(doubled: Path) -> None:
     options = {"clfs": ["svm"], "cv": 5, "repeats": 1}
-    guarded, plain = (compare(doubled, guard=guard, **options).rows[0]["cv_accuracy"] for guard in (True, False))
+    guarded, plain = (compare(doubled, guard=guard, **options).rows[0].accuracy.value for guard in (True, False))
     assert plain > 0.8
     assert guarded < 0.65
 

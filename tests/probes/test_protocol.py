@@ -138,11 +138,11 @@ def test_what_is_shared_gives_the_figures_of_each_verb_alone(split: Path) -> Non
 
 
 def test_a_comparison_has_the_folds_of_fit_where_a_split_has_near_duplicates(split: Path) -> None:
-    row = next(row for row in compare(split, clfs=["svm"], layers="penultimate", repeats=1).rows if row["layers"])
+    row = compare(split, clfs=["svm"], layers="penultimate", repeats=1).probes[0]
     scores = fit(split, layers="penultimate").scores
     assert scores["n_duplicates"] == 10
     assert scores["n_test_duplicates"] == 5
-    assert (row["cv_accuracy"], row["cv_interval"]) == (scores["cv_accuracy"], scores["cv_interval"])
+    assert (row.accuracy.value, row.accuracy.interval) == (scores["cv_accuracy"], scores["cv_interval"])
 
 
 def test_a_search_is_that_of_plain_arrays(tmp_path: Path) -> None:

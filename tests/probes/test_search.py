@@ -289,7 +289,7 @@ def test_one_standard_error_never_chooses_less_regularisation(monkeypatch):
     X, y = noisy()
     usual = search_C(X, y)
     # The likeliest of those that are close may be more regularised than any within an error that is nearly none.
-    monkeypatch.setattr(cnncodes.probes.search, "_most_regularised", lambda accuracy: accuracy.shape[1] - 1)
+    monkeypatch.setattr(cnncodes.probes.search, "most_regularised", lambda accuracy: accuracy.shape[1] - 1)
     assert search_C(X, y, one_se=True).C == usual.C < C_GRID[-1]
 
 

@@ -115,6 +115,8 @@ def insight() -> None:
     compared = compare(["codes.h5", "others.h5"], clfs=["svm"], layers=["layer3", "layer3+penultimate"], progress=show)
     assert_type(compared, Comparison)
     assert_type(compared.command, str)
+    assert_type(compared.recommended.layers, list[str])
+    assert_type(compared.rows[0].accuracy.value, float)
     advice = advise("codes.h5")
     assert_type(advice, Advice)
     assert_type(advice.summary, str)
