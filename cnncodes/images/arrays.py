@@ -11,7 +11,7 @@ import numpy as np
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import as_text, failures_of, numbered
 from cnncodes.images.image_set import EXPECTED, ImageSet
-from cnncodes.images.labels import label_texts, remarks_on
+from cnncodes.images.labels import Labels, remarks_on
 
 __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
 
@@ -34,10 +34,14 @@ def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
         ) from error
     if not sources:
         raise ImagesError(f"{name} is empty: no images were given")
-    texts = None if labels is None else label_texts(labels, len(sources), name)
-    notes = remarks_on(texts or [])
-    if labels is not None and texts is None:
-        notes.append("all labels are empty: the images have no labels")
+    texts, notes = None, []
+    if labels is not None:
+        given = Labels.read(labels, len(sources), name)
+        if (texts := given.texts()) is None:
+            notes = ["all labels are empty: the images have no labels"]
+        else:
+            given.refuse_missing("label all images, or none")
+            notes = remarks_on(texts)
     if all(isinstance(item, (str, os.PathLike)) for item in sources):
         paths = [Path(item) for item in sources]
         ids = numbered([as_text(path.as_posix()) for path in paths])

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
-from cnncodes.images.labels import label_texts
+from cnncodes.images.labels import Labels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,7 +62,7 @@ class ImageSet:
     def __post_init__(self) -> None:
         for name in ("labels", "groups", "splits"):
             if (values := getattr(self, name)) is not None:
-                setattr(self, name, label_texts(values, len(self.ids), f"the {name} of the images", partly=True))
+                setattr(self, name, Labels.read(values, len(self.ids), f"the {name} of the images").texts())
 
     def __len__(self) -> int:
         return len(self.ids)
