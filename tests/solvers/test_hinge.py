@@ -7,6 +7,8 @@ import pytest
 from solver_problems import codes, objective
 
 from cnncodes.solvers.classifiers import DenseLinearSVC
+from cnncodes.solvers.hinge import HingeProblem, classes_at_once, solve_path
+from cnncodes.solvers.matrix import Rows
 
 
 @pytest.mark.parametrize(("n", "d"), [(700, 30), (2500, 60)])
@@ -28,3 +30,42 @@ def test_a_float32_row_that_outweighs_all_others_is_solved_as_in_float64(value):
     single, double = DenseLinearSVC().fit(X, y), DenseLinearSVC().fit(X.astype(np.float64), y)
     assert objective(single, X, y) <= objective(double, X, y) * (1 + 1e-6)
     assert single.n_iter_ < 50
+
+
+def test_a_solution_is_where_the_gradient_written_out_is_0():
+    X, y = codes(80, 6, 3)
+    signs = np.where(y[:, None] == np.arange(3), 1, -1).astype(np.int8)
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, (80, 1))
+    problem = HingeProblem(Rows(X, 1.0), signs, weights)
+    columns = np.column_stack([X, np.ones(80)])
+    for solution in solve_path([problem], [0.01, 1.0], tol=1e-9):
+        slack = np.maximum(0.0, 1.0 - signs * (columns @ solution.W))
+        gradient = solution.W - 2 * solution.C * columns.T @ (weights * signs * slack)
+        assert solution.converged.all()
+        np.testing.assert_allclose(gradient, 0.0, atol=1e-6 * solution.C * np.abs(columns).sum())
+        expected = 0.5 * (solution.W**2).sum(axis=0) + solution.C * (weights * slack**2).sum(axis=0)
+        np.testing.assert_allclose(solution.objective, expected, rtol=1e-10)
+
+
+def test_classes_solved_one_after_the_other_are_those_solved_together():
+    X, y = codes(80, 6, 3)
+    signs = np.where(y[:, None] == np.arange(3), 1, -1).astype(np.int8)
+    rows, weights = Rows(X), np.ones((80, 1))
+    (together,) = solve_path([HingeProblem(rows, signs, weights)], [0.5], tol=1e-9)
+    parts = (HingeProblem(rows, signs[:, part], weights) for part in (slice(0, 2), slice(2, 3)))
+    (joined,) = solve_path(parts, [0.5], tol=1e-9)
+    np.testing.assert_allclose(joined.W, together.W, atol=1e-7)
+    np.testing.assert_allclose(joined.objective, together.objective, rtol=1e-9)
+    assert (joined.C, joined.n_iter.shape, joined.converged.tolist()) == (0.5, (3,), [True] * 3)
+
+
+def test_the_tolerance_shrinks_with_the_smaller_side():
+    signs = np.array([[1, 1], [-1, 1], [-1, 1], [-1, 1]], np.int8)
+    problem = HingeProblem(Rows(np.eye(4)), signs, np.ones((4, 1)))
+    assert problem.balance().tolist() == [0.25, 0.25]  # there is no less than one row
+
+
+# A matrix of 250 x 250 takes 0.5 MB. Five are shared; each class has two, and 0.2 MB for the 2000 rows.
+@pytest.mark.parametrize(("memory", "classes"), [(0, 1), (2_500_000 + 6 * 1_200_000, 6), (1 << 40, 40)])
+def test_as_many_classes_are_solved_together_as_fit_into_memory(memory, classes):
+    assert classes_at_once(Rows(np.zeros((2000, 250))), 40, memory) == classes
