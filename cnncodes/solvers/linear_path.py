@@ -10,7 +10,27 @@ from numpy.typing import NDArray
 from cnncodes.solvers.matrix import Rows
 from cnncodes.solvers.row_space import RowSpace
 
-__all__ = ["LinearPath"]
+__all__ = ["LinearPath", "Solution"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found for one value of C.
+
+    Attributes
+    ----------
+    C : float
+    W : ndarray of shape (p, k)
+        Weights of the rows that it was given.
+    objective, n_iter, converged : ndarray of shape (k,)
+        The minimised objective, the Newton steps, and whether the tolerance was reached, by class.
+    """
+
+    C: float
+    W: NDArray
+    objective: NDArray
+    n_iter: NDArray
+    converged: NDArray
 
 
 @dataclass(frozen=True)

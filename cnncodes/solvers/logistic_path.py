@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from cnncodes.errors import RangeError
-from cnncodes.solvers.hinge import Solution
+from cnncodes.solvers.linear_path import Solution
 from cnncodes.solvers.logistic import LogisticPoint, LogisticProblem
 from cnncodes.solvers.newton_system import factorise
 

@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, check_X_y
 
 from cnncodes.errors import RangeError
 from cnncodes.solvers.device import rows_of
-from cnncodes.solvers.hinge import HingeProblem, classes_at_once, solve_path
+from cnncodes.solvers.hinge import HingeProblem, classes_at_once
+from cnncodes.solvers.hinge_path import solve_hinge_path
 from cnncodes.solvers.linear_path import LinearPath
 from cnncodes.solvers.logistic import LogisticProblem
 from cnncodes.solvers.logistic_path import solve_logistic_path
@@ -227,7 +228,7 @@ def fit_validated(
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":
             problems = _one_vs_rest(rows, codes, weights, of_class, start, memory)
-            solved = solve_path(problems, ascending, tol=tol, max_iter=max_iter)
+            solved = solve_hinge_path(problems, ascending, tol=tol, max_iter=max_iter)
         else:
             problem = LogisticProblem(rows, codes, len(classes), weights * of_class[codes], bool(bias))
             solved = solve_logistic_path(problem, ascending, start=start, tol=tol, max_iter=max_iter)

@@ -1,62 +1,13 @@
-"""Newton's method for the squared hinge loss reaches the optimum, in either precision."""
+"""The problems of the squared hinge loss: their classes, their memory, and the best step along a line."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from solver_problems import codes, objective
+from scipy.optimize import minimize_scalar
 
-from cnncodes.solvers.classifiers import DenseLinearSVC
-from cnncodes.solvers.hinge import HingeProblem, classes_at_once, solve_path
+from cnncodes.solvers.hinge import HingeProblem, classes_at_once, line_search
 from cnncodes.solvers.matrix import Rows
-
-
-@pytest.mark.parametrize(("n", "d"), [(700, 30), (2500, 60)])
-@pytest.mark.parametrize("C", [1.0, 1e5])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_float32_rows_that_are_far_from_0_are_solved_as_those_of_float64(n, d, C, seed):
-    X, y = codes(n, d, 3, seed=seed)
-    X = (1000 + (X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
-    single, double = DenseLinearSVC(C=C).fit(X, y), DenseLinearSVC(C=C).fit(X.astype(np.float64), y)
-    assert objective(single, X, y) <= objective(double, X, y) * (1 + 1e-6)
-    assert single.n_iter_ < 50
-
-
-@pytest.mark.parametrize("value", [1e3, 1e4, 1e6, 1e8, 1e10, 1e18])
-def test_a_float32_row_that_outweighs_all_others_is_solved_as_in_float64(value):
-    X, y = codes(400, 10, 2)
-    X = X.astype(np.float32)
-    X[0, 0] = value
-    single, double = DenseLinearSVC().fit(X, y), DenseLinearSVC().fit(X.astype(np.float64), y)
-    assert objective(single, X, y) <= objective(double, X, y) * (1 + 1e-6)
-    assert single.n_iter_ < 50
-
-
-def test_a_solution_is_where_the_gradient_written_out_is_0():
-    X, y = codes(80, 6, 3)
-    signs = np.where(y[:, None] == np.arange(3), 1, -1).astype(np.int8)
-    weights = np.random.default_rng(0).uniform(0.5, 2.0, (80, 1))
-    problem = HingeProblem(Rows(X, 1.0), signs, weights)
-    columns = np.column_stack([X, np.ones(80)])
-    for solution in solve_path([problem], [0.01, 1.0], tol=1e-9):
-        slack = np.maximum(0.0, 1.0 - signs * (columns @ solution.W))
-        gradient = solution.W - 2 * solution.C * columns.T @ (weights * signs * slack)
-        assert solution.converged.all()
-        np.testing.assert_allclose(gradient, 0.0, atol=1e-6 * solution.C * np.abs(columns).sum())
-        expected = 0.5 * (solution.W**2).sum(axis=0) + solution.C * (weights * slack**2).sum(axis=0)
-        np.testing.assert_allclose(solution.objective, expected, rtol=1e-10)
-
-
-def test_classes_solved_one_after_the_other_are_those_solved_together():
-    X, y = codes(80, 6, 3)
-    signs = np.where(y[:, None] == np.arange(3), 1, -1).astype(np.int8)
-    rows, weights = Rows(X), np.ones((80, 1))
-    (together,) = solve_path([HingeProblem(rows, signs, weights)], [0.5], tol=1e-9)
-    parts = (HingeProblem(rows, signs[:, part], weights) for part in (slice(0, 2), slice(2, 3)))
-    (joined,) = solve_path(parts, [0.5], tol=1e-9)
-    np.testing.assert_allclose(joined.W, together.W, atol=1e-7)
-    np.testing.assert_allclose(joined.objective, together.objective, rtol=1e-9)
-    assert (joined.C, joined.n_iter.shape, joined.converged.tolist()) == (0.5, (3,), [True] * 3)
 
 
 def test_the_tolerance_shrinks_with_the_smaller_side():
@@ -69,3 +20,22 @@ def test_the_tolerance_shrinks_with_the_smaller_side():
 @pytest.mark.parametrize(("memory", "classes"), [(0, 1), (2_500_000 + 6 * 1_200_000, 6), (1 << 40, 40)])
 def test_as_many_classes_are_solved_together_as_fit_into_memory(memory, classes):
     assert classes_at_once(Rows(np.zeros((2000, 250))), 40, memory) == classes
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_the_line_search_ends_near_the_minimum(scale):
+    rng = np.random.default_rng(0)
+    X, signs, weights = rng.normal(size=(40, 3)), np.sign(rng.normal(size=(40, 2))), rng.random((40, 2))
+    W = rng.normal(size=(3, 2))
+
+    def slack(V: np.ndarray) -> np.ndarray:
+        return np.maximum(0.0, 1.0 - signs * (X @ V))
+
+    def values(V: np.ndarray) -> np.ndarray:
+        return 0.5 * (V**2).sum(axis=0) + (weights * slack(V) ** 2).sum(axis=0)
+
+    move = -scale * (W - 2.0 * X.T @ (signs * weights * slack(W)))
+    t = line_search(W, move, signs * (X @ W), signs * (X @ move), weights)
+    for k in range(2):
+        best = minimize_scalar(lambda t, k=k: values(W + t * move)[k], bracket=(0.0, 1.0 / scale))
+        assert values(W + t * move)[k] - best.fun <= 0.01 * (values(W)[k] - best.fun)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from solver_problems import codes
 
-from cnncodes.solvers import hinge, matrix, newton_system
+from cnncodes.solvers import hinge, hinge_path, matrix, newton_system
 from cnncodes.solvers.path import fit_path
 
 
@@ -34,7 +34,7 @@ def test_all_ways_to_solve_a_newton_system_agree(monkeypatch):
             np.testing.assert_allclose(
                 path.coefficients(i)[0], expected.coefficients(i)[0], rtol=1e-6, atol=1e-6, err_msg=name
             )
-    monkeypatch.setattr(hinge._Descent, "_iterations_pay", always_iterate)
+    monkeypatch.setattr(hinge_path._Descent, "_iterations_pay", always_iterate)
     path = fit_path(X, y, [1e-3, 0.1, 10.0])
     np.testing.assert_allclose(path.objective, expected.objective, rtol=1e-6)
 
