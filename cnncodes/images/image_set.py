@@ -38,16 +38,16 @@ class ImageSet:
         Unique and storable as UTF-8: relative POSIX paths, or zero-padded numbers for arrays. In file names, bytes
         that are not UTF-8 are written ``\\xNN``, and then each backslash twice.
     sources : sequence of Path, ndarray or PIL.Image.Image
-        What is to be decoded.
+        The images, not decoded.
     labels, groups, splits : list of str or None
-        An empty string where an image has none; it stands for whatever means a missing value, as NaN from pandas.
-        Splits are ``"train"``, ``"val"`` or ``"test"``.
+        One text for each image, empty where it has none; whatever means a missing value, as NaN in pandas, becomes
+        empty. Splits are ``"train"``, ``"val"`` or ``"test"``.
     root : Path or None
         The folder that the ids are relative to; None for images that are no files below one folder.
     failures : dict of str to str
         Reason by id, for what is known to be unreadable already. They are images like the others.
     notes : list of str
-        What was left out or is odd, for the user to read.
+        Remarks for the user on what was left out or is odd.
 
     Examples
     --------

@@ -13,8 +13,8 @@ from cnncodes.errors import LabelsError
 
 __all__ = ["Labels", "check_labels", "remarks_on"]
 
-SHOWN = 3  # positions in an error
-# What R, spreadsheets, databases and pandas write for a value that is missing. Such text may be the name of a class.
+MAX_POSITIONS = 3  # images without a label that an error lists
+# Text that R, spreadsheets, databases and pandas write for a missing value. It may also be the name of a class.
 LOOKS_MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none"})
 KINDS: dict[type, str] = {str: "text", bytes: "bytes", bool: "bool", int: "a number", float: "a number"}
 
@@ -71,7 +71,7 @@ class Labels:
         """Raise a `LabelsError` that ends in some advice if an image has no label."""
         if not (missing := self.missing):
             return
-        at = ", ".join(map(str, missing[:SHOWN])) + " …" * (len(missing) > SHOWN)
+        at = ", ".join(map(str, missing[:MAX_POSITIONS])) + " …" * (len(missing) > MAX_POSITIONS)
         what = f"{len(missing)} of {len(self.values)} labels are empty, those of the images {at} (counted from 0)"
         if len(missing) == 1:
             what = f"the label of image {at} is empty"
@@ -130,7 +130,7 @@ def remarks_on(texts: Iterable[str], what: str = "class") -> list[str]:
 
 def _values(labels: Any, n: int, where: str) -> list[Any]:
     """Return labels as a list of Python's own values, one an image, and None where a label is missing."""
-    if hasattr(labels, "to_numpy"):  # of pandas
+    if hasattr(labels, "to_numpy"):  # a Series or frame of pandas
         labels = labels.to_numpy()
     if hasattr(labels, "__array__"):
         array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
@@ -167,7 +167,7 @@ def _is_missing(value: Any) -> bool:
         return not value.strip()
     if isinstance(value, float):
         return bool(value != value)
-    return type(value).__name__ in ("NAType", "NaTType")  # of pandas, which is not imported for it
+    return type(value).__name__ in ("NAType", "NaTType")  # those of pandas, which need not be imported
 
 
 def _check_kinds(values: Sequence[Any], where: str) -> None:

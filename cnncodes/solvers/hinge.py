@@ -18,8 +18,8 @@ __all__ = ["HingeProblem", "classes_at_once", "line_search"]
 
 Array = NDArray[np.float64]
 
-CURVATURE_BYTES = 512 << 20  # classes are solved together as long as what they take fits in here
-ROW_BYTES = 100  # that a row takes for each class that is solved: margins, slack, the change of the line search
+CURVATURE_BYTES = 512 << 20  # so many classes are solved together as fit into it
+ROW_BYTES = 100  # a row takes so many for each class: margins, slack, the change in the line search
 SHARED_MATRICES = 5  # p x p, besides those of each class: of all rows, to solve with, to add to
 
 
@@ -56,7 +56,7 @@ class HingeProblem:
 
 
 def classes_at_once(rows: Rows, k: int, memory: int | None) -> int:
-    """Return how many of k classes can be solved together in so many bytes; there is no less than one."""
+    """Return how many of `k` classes can be solved together in `memory` bytes, at least one."""
     square = 8 * rows.p**2
     spare = CURVATURE_BYTES if memory is None else memory - SHARED_MATRICES * square
     return max(1, min(k, spare // (2 * square + ROW_BYTES * rows.n)))

@@ -99,7 +99,7 @@ class _Descent:
             self.W = problem.start.copy()
             self.margins = problem.margins(self.W)
         self.base = problem.weights.min(axis=1)
-        self.shared = shared  # of all rows
+        self.shared = shared
         self.iterative = True
         self.expected = 0
         self.curvatures = [Curvature(problem.rows) for _ in range(k)]

@@ -27,9 +27,9 @@ __all__ = ["FLOATS", "fit_in_passes", "fit_path", "fit_validated", "warn_unconve
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
-# A larger C, times the sum of all squared entries, is refused: what the penalty adds lies far below its rounding, and
-# descent would follow that rounding, for ever.
-LARGEST = 1e60
+# If C times the sum of all squared entries is larger, the fit is refused: the penalty lies far below the rounding of
+# the loss, and the descent would follow that rounding for ever.
+MAX_C_SQUARES = 1e60
 
 
 def fit_path(
@@ -222,7 +222,7 @@ def fit_validated(
     column = bias if loss == "squared_hinge" else 0.0
     with few_threads(X):
         strongest = ascending[-1] * weights.max(initial=0) * of_class.max()
-        if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= LARGEST:
+        if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= MAX_C_SQUARES:
             raise RangeError
         space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
