@@ -202,17 +202,7 @@ def fit_validated(
             "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
             f"{classes.tolist()[0]!r}"
         )
-    weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
-    empty = np.flatnonzero(np.bincount(codes, weights, len(classes)) == 0)
-    if loss == "log_loss" and len(classes) - len(empty) < 2:
-        raise ValueError("Rows of one class only have a positive sample_weight; this solver needs those of two")
-    if len(empty) and class_weight == "balanced":
-        raise ValueError(
-            f"No row of the class {classes.tolist()[empty[0]]!r} has a positive sample_weight to be balanced by"
-        )
-    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weights)
-    if not ((of_class >= 0) & np.isfinite(of_class)).all():
-        raise ValueError(f"class_weight is {class_weight}; weights must be finite, and none below 0")
+    weights, of_class = _weights(sample_weight, class_weight, classes, codes, y, loss)
     if (weights <= 0).any():
         kept = weights > 0
         X, codes, weights = X[kept], codes[kept], weights[kept]
@@ -245,6 +235,29 @@ def fit_validated(
         _bias=column,
         _space=space,
     )
+
+
+def _weights(
+    sample_weight: ArrayLike | None,
+    class_weight: dict | str | None,
+    classes: NDArray,
+    codes: NDArray,
+    y: NDArray,
+    loss: str,
+) -> tuple[NDArray, NDArray]:
+    """Return the weights of the rows and those of the classes; raise where they leave nothing to separate."""
+    weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
+    empty = np.flatnonzero(np.bincount(codes, weights, len(classes)) == 0)
+    if loss == "log_loss" and len(classes) - len(empty) < 2:
+        raise ValueError("Rows of one class only have a positive sample_weight; this solver needs those of two")
+    if len(empty) and class_weight == "balanced":
+        raise ValueError(
+            f"No row of the class {classes.tolist()[empty[0]]!r} has a positive sample_weight to be balanced by"
+        )
+    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weights)
+    if not ((of_class >= 0) & np.isfinite(of_class)).all():
+        raise ValueError(f"class_weight is {class_weight}; weights must be finite, and none below 0")
+    return weights, of_class
 
 
 def _one_vs_rest(
