@@ -16,7 +16,7 @@ def percent(share: float, *, space: str = " ") -> str:
     share : float
         From 0 to 1.
     space : str, default=" "
-        What stands before the sign; pages take a space at which no line breaks.
+        Text before the sign; pages take a space at which no line breaks.
 
     Examples
     --------
@@ -61,9 +61,11 @@ def html_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption
     Parameters
     ----------
     headers : sequence of str
+        Headers of the columns.
     rows : iterable of sequences
-        Cells of each row; what is no text is converted. All are escaped.
+        Cells of each row; they are converted to text and escaped.
     caption : str, default=""
+        Caption of the table; an empty one is left out.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """The names that options, files and errors use: each with what it means, in the order in which they are listed.
 
-What stands behind a name (a function, a class) lies in the room that it belongs to, in a table with the same keys.
+The function or class behind a name is in the room that it belongs to, in a table with the same keys.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ SPLITS = {  # how folders and tables may call each
 
 
 def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Return one name or several, as the options for layers take them, as several.
+    """Return the value of an option for layers, which is one name or several, as a tuple.
 
     Examples
     --------

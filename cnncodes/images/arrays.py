@@ -11,7 +11,7 @@ import numpy as np
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import as_text, failures_of, numbered
 from cnncodes.images.image_set import EXPECTED, ImageSet
-from cnncodes.images.labels import label_texts, remarks_on
+from cnncodes.images.labels import Labels, remarks_on
 
 __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
 
@@ -20,6 +20,24 @@ IMAGE_KEYS, LABEL_KEYS = ("images", "x"), ("labels", "y")
 
 
 def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
+    """Return images that are in memory, or whose paths are.
+
+    Parameters
+    ----------
+    source : sequence of path, PIL.Image.Image or ndarray; ndarray; or PIL.Image.Image
+        The images.
+    labels : array-like, shape (n,), or None
+        Their labels: of all of them, or of none.
+    name : str
+        Name of the source, for errors.
+
+    Raises
+    ------
+    ImagesError
+        There are no images, or one of them is of another type or shape.
+    LabelsError
+        As for `Labels.read`; or some images have a label and others have none.
+    """
     if hasattr(source, "getexif"):
         source = [source]
     if hasattr(source, "to_numpy"):  # a pandas column
@@ -34,10 +52,14 @@ def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
         ) from error
     if not sources:
         raise ImagesError(f"{name} is empty: no images were given")
-    texts = None if labels is None else label_texts(labels, len(sources), name)
-    notes = remarks_on(texts or [])
-    if labels is not None and texts is None:
-        notes.append("all labels are empty: the images have no labels")
+    texts, notes = None, []
+    if labels is not None:
+        given = Labels.read(labels, len(sources), name)
+        if (texts := given.texts()) is None:
+            notes = ["all labels are empty: the images have no labels"]
+        else:
+            given.refuse_missing("label all images, or none")
+            notes = remarks_on(texts)
     if all(isinstance(item, (str, os.PathLike)) for item in sources):
         paths = [Path(item) for item in sources]
         ids = numbered([as_text(path.as_posix()) for path in paths])
@@ -73,15 +95,24 @@ def _check_one(item: Any, name: str) -> None:
 
 
 def from_numpy(path: Path, labels: Any) -> ImageSet:
+    """Return the images of a ``.npy`` or ``.npz`` file; `labels` take the place of those in the file.
+
+    Raises
+    ------
+    ImagesError
+        The file cannot be read, holds other arrays, or Python objects, which are never loaded.
+    """
     try:
         if path.suffix.lower() == ".npy":
             return from_sequence(np.load(path, mmap_mode="r", allow_pickle=False), labels, str(path))
-        with np.load(path, allow_pickle=False) as held:
-            keys = {key.lower(): key for key in held.files}
-            images, texts = ([held[keys[key]] for key in wanted if key in keys] for wanted in (IMAGE_KEYS, LABEL_KEYS))
+        with np.load(path, allow_pickle=False) as arrays:
+            keys = {key.lower(): key for key in arrays.files}
+            images, texts = (
+                [arrays[keys[key]] for key in wanted if key in keys] for wanted in (IMAGE_KEYS, LABEL_KEYS)
+            )
     except ImagesError:
         raise
-    except Exception as error:  # numpy, zip and zlib each have their own
+    except Exception as error:  # numpy, zip and zlib each raise errors of their own
         pickled = any(word in str(error) for word in ("Object arrays", "Python objects", "pickle"))
         what = "holds Python objects, which are never loaded" if pickled else f"cannot be read ({error})"
         raise ImagesError(f"{path}: {what}; save a uint8 array with numpy.save or numpy.savez") from error

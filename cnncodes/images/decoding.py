@@ -18,7 +18,7 @@ __all__ = ["MAX_PIXELS", "MAX_SIDE", "decode", "to_pixels"]
 
 MAX_PIXELS = 120_000_000  # a 100-megapixel camera passes, a 13,000 × 13,000 bomb does not; 360 MB of RGB
 MAX_SIDE = 65_535  # the most that a JPEG can have; a 1 × 100,000,000 image would take 80 GB on its way to a square
-# What is read, by content and never by name: spoken name, Pillow's module, offset and bytes that the file must have.
+# Formats that are read: name for messages, Pillow's module, offset, and the bytes that a file must have there.
 # A format that is not here is never opened: EPS would start Ghostscript, ICO and PSD hide images from the pixel limit.
 FORMATS = (
     ("JPEG", "Jpeg", 0, (b"\xff\xd8\xff",)),
@@ -46,7 +46,7 @@ NOT_READ = (
     (0, b"<html", "a web page (a download that failed?)"),
     (0, b"<", "SVG or another kind of XML"),
 )
-JPEG_PARTS = 8  # of its size, any number of which a JPEG file can be decoded to
+JPEG_PARTS = 8  # a JPEG file can be decoded to 1/8, 2/8, ... of its size
 ORIENTATION = 0x0112
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -80,14 +80,15 @@ def decode(
     Parameters
     ----------
     data : bytes
-    max_pixels : int
+        The whole file.
+    max_pixels : int, default=120,000,000
         A larger image is refused before its pixels are decoded. (Above 178,956,970, the limit of Pillow itself holds
         for WebP, GIF and TIFF.)
     enough : callable, optional
         Given width and height, returns those that will do: a JPEG file is then decoded at 1/2, 1/4 or 1/8 of its size
         where that is no smaller, which is faster and differs by fractions of a grey level once it is resized.
     remarks : list of str, optional
-        What is worth a note about this image is appended: further frames, or values that were stretched.
+        List to which notes on this image are appended: further frames, or values that were stretched.
 
     Returns
     -------
@@ -118,10 +119,10 @@ def decode(
 def _plain_jpeg(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
     """Decode a JPEG file straight into an array: the pixels that Pillow gives, in two thirds of its time.
 
-    Pillow also holds the interpreter's lock while it copies pixels, which this does not. None where there is anything
-    to remark on: what is damaged is for Pillow to judge.
+    Pillow also holds the interpreter's lock while it copies pixels, which this does not. None if anything about the
+    file is unusual: Pillow then says what is wrong with it.
     """
-    width, height = size  # of the whole image, or of a half, a quarter, an eighth of it
+    width, height = size  # the full size, or a half, a quarter or an eighth of it
     if min(size) < JPEG_PARTS:  # several parts round to the same size: it could take another than Pillow
         return None
     try:
@@ -155,8 +156,8 @@ def _format_of(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
     if not data:
         raise DecodeError("the file is empty")
     for name, module, offset, marks in FORMATS:
-        found = data[offset : offset + len(marks[0]) or None] if offset < 0 else data[offset : offset + 16]
-        if found.startswith(marks):
+        mark = data[offset : offset + len(marks[0]) or None] if offset < 0 else data[offset : offset + 16]
+        if mark.startswith(marks):
             try:
                 plugin = importlib.import_module(f"PIL.{module}ImagePlugin")
             except ImportError as error:
@@ -196,7 +197,7 @@ def to_pixels(image: Any, *, remarks: list[str] | None = None) -> np.ndarray:
     Parameters
     ----------
     image : PIL.Image.Image, or ndarray of uint8 with shape (H, W, 3) or (H, W)
-        Is not changed.
+        The image, which is not changed.
     remarks : list of str, optional
         As for `decode`.
 
@@ -207,7 +208,7 @@ def to_pixels(image: Any, *, remarks: list[str] | None = None) -> np.ndarray:
     Raises
     ------
     DecodeError
-        Another type or shape, or a PIL image whose file is damaged.
+        The image has another type or shape, or the file of a PIL image is damaged.
     """
     if isinstance(image, Image.Image):
         with _decoding("image"):
@@ -249,13 +250,13 @@ def _to_rgb(image: Image.Image, remarks: list[str] | None) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float32)
         grey = Image.fromarray(_to_8_bits(values, image.mode, remarks))
-        if isinstance(clear := image.info.get("transparency"), int):  # of 16-bit PNG: one value that is clear
+        if isinstance(clear := image.info.get("transparency"), int):  # in 16-bit PNG, one grey value is clear
             grey.paste(255, mask=Image.fromarray(np.uint8(255) * (values == clear)))
         return grey.convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy it
 
 
 def _to_8_bits(values: np.ndarray, mode: str, remarks: list[str] | None) -> np.ndarray:

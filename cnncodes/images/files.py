@@ -17,11 +17,12 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
     | {".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".sgi", ".rgb", ".pcx", ".tga"}
 )
-MAX_BYTES = 2**31  # of a file that is read into memory whole
-SHOWN = 3  # examples in an error
+MAX_BYTES = 2**31  # a file is read into memory whole
+MAX_EXAMPLES = 3  # names that an error or a note lists
 
 
 def failures_of(ids: Iterable[str], sources: Iterable[Any]) -> dict[str, str]:
+    """Return the reason by id for each file that cannot be read; sources that are no paths are passed over."""
     return {
         name: reason
         for name, path in zip(ids, sources, strict=True)
@@ -32,22 +33,23 @@ def failures_of(ids: Iterable[str], sources: Iterable[Any]) -> dict[str, str]:
 def unreadable(path: str | Path) -> str:
     """Say why a file must not be opened (a FIFO would hang) or cannot be; an empty string if it can."""
     try:
-        about = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         dangling = error.errno == errno.ENOENT and os.path.islink(path)
         return "a link to a file that does not exist" if dangling else reason_of(error)
     except ValueError:
         return "no such file"
-    if stat.S_ISDIR(about.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         return "a folder, not a file"
-    if not stat.S_ISREG(about.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return "not a regular file (a pipe, socket or device), never opened"
-    if about.st_size > MAX_BYTES:
-        return f"{about.st_size:,} bytes, more than the limit of {MAX_BYTES:,}"
+    if status.st_size > MAX_BYTES:
+        return f"{status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}"
     return "" if os.access(path, os.R_OK) else "no permission to read it"
 
 
 def reason_of(error: OSError) -> str:
+    """Return why a file cannot be read, in words for the person who has it."""
     words = {
         errno.ENOENT: "no such file",
         errno.EACCES: "no permission to read it",
@@ -61,8 +63,8 @@ def reason_of(error: OSError) -> str:
 def as_text(name: str) -> str:
     """Return a file name as text that UTF-8 can hold, another one for every name.
 
-    Bytes that are not UTF-8 (lone surrogates in Python) become ``\\xNN``, and then every backslash is doubled; so it is
-    in a name that holds such an escape already. Any other name stays as it is.
+    Bytes that are not UTF-8 (lone surrogates in Python) become ``\\xNN``, and then every backslash is doubled. The same
+    is done with a name that holds such an escape already. Any other name stays as it is.
     """
     if not re.search(r"[\ud800-\udfff]|\\[xu]", name):
         return name
@@ -71,9 +73,9 @@ def as_text(name: str) -> str:
 
 def some_names(names: Sequence[str]) -> str:
     """Return the first few names on one line, and how many more there are."""
-    shown = ", ".join(as_text(name) for name in names[:SHOWN])
+    shown = ", ".join(as_text(name) for name in names[:MAX_EXAMPLES])
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
-    return line + (f" and {n} more" if (n := len(names) - SHOWN) > 0 else "")
+    return line + (f" and {n} more" if (n := len(names) - MAX_EXAMPLES) > 0 else "")
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -82,7 +84,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Tell apart the names that occur again, as in ``a.jpg#2``."""
+    """Return the names, each made unique: one that occurs again gets a number, as in ``a.jpg#2``."""
     taken, counts, out = set(names), Counter[str](), []
     for name in names:
         counts[name] += 1

@@ -19,6 +19,13 @@ IGNORED = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle
 
 
 def from_folder(root: Path, labelled: bool) -> ImageSet:
+    """Return the images below a folder, labelled by the folders that they lie in unless `labelled` is False.
+
+    Raises
+    ------
+    ImagesError
+        There are no images, the folder cannot be listed, or it is not clear which folders are classes.
+    """
     walk = _Walk(root)
     if not walk.files:
         what = "; ".join(walk.notes())
@@ -99,12 +106,12 @@ class _Walk:
         while stack:
             name, path = stack.pop()
             try:
-                about = os.stat(path)
-                if (key := (about.st_dev, about.st_ino)) in self._seen:
+                status = os.stat(path)
+                if (key := (status.st_dev, status.st_ino)) in self._seen:
                     self._again.append(name)
                     continue
-                with os.scandir(path) as found:
-                    entries = list(found)
+                with os.scandir(path) as scan:
+                    entries = list(scan)
             except OSError as error:
                 if not name:
                     raise ImagesError(f"{path}: the folder cannot be listed: {reason_of(error)}") from error
@@ -121,7 +128,7 @@ class _Walk:
         return links
 
     def _is_folder(self, entry: os.DirEntry[str], name: str) -> bool:
-        """Say whether an entry is a folder to be entered; otherwise sort it in."""
+        """Whether an entry is a folder to be entered; a file is recorded as an image, as skipped or as hidden."""
         suffix = os.path.splitext(entry.name)[1].lower()
         is_image = suffix in IMAGE_SUFFIXES
         if entry.name.startswith(".") or entry.name.lower() in IGNORED:
@@ -145,6 +152,7 @@ class _Walk:
         return False
 
     def notes(self) -> list[str]:
+        """Return what was left out, a line for each kind."""
         with_images = {folder for name in self.files for folder in _above(name)}
         empty = [folder for folder in self._folders - with_images if not ({*_above(folder)} - {""} - with_images)]
         notes = [f"{some_names([name])}: {self.failures[name]}" for name in sorted(self.locked)]
@@ -164,6 +172,7 @@ class _Walk:
 
 
 def _above(name: str) -> Iterator[str]:
+    """Return the folders that a path lies in, the nearest first; the root is an empty string."""
     while "/" in name:
         name = name.rpartition("/")[0]
         yield name

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
-from cnncodes.images.labels import label_texts
+from cnncodes.images.labels import Labels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,16 +38,22 @@ class ImageSet:
         Unique and storable as UTF-8: relative POSIX paths, or zero-padded numbers for arrays. In file names, bytes
         that are not UTF-8 are written ``\\xNN``, and then each backslash twice.
     sources : sequence of Path, ndarray or PIL.Image.Image
-        What is to be decoded.
+        The images, not decoded.
     labels, groups, splits : list of str or None
-        An empty string where an image has none; it stands for whatever means a missing value, as NaN from pandas.
-        Splits are ``"train"``, ``"val"`` or ``"test"``.
+        One text for each image, empty where it has none; whatever means a missing value, as NaN in pandas, becomes
+        empty. Splits are ``"train"``, ``"val"`` or ``"test"``.
     root : Path or None
-        The folder that the ids are relative to.
+        The folder that the ids are relative to; None for images that are no files below one folder.
     failures : dict of str to str
         Reason by id, for what is known to be unreadable already. They are images like the others.
     notes : list of str
-        What was left out or is odd, for the user to read.
+        Remarks for the user on what was left out or is odd.
+
+    Examples
+    --------
+    >>> images = ImageSet(["a", "b"], [np.zeros((8, 8), np.uint8)] * 2, labels=["cat", "dog"])
+    >>> len(images), images.classes, images.take([1]).labels
+    (2, ['cat', 'dog'], ['dog'])
     """
 
     ids: list[str]
@@ -62,7 +68,7 @@ class ImageSet:
     def __post_init__(self) -> None:
         for name in ("labels", "groups", "splits"):
             if (values := getattr(self, name)) is not None:
-                setattr(self, name, label_texts(values, len(self.ids), f"the {name} of the images", partly=True))
+                setattr(self, name, Labels.read(values, len(self.ids), f"the {name} of the images").texts())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,7 +84,18 @@ class ImageSet:
         return {name: row for row, name in enumerate(self.ids)}
 
     def take(self, rows: Sequence[int]) -> ImageSet:
-        """Return the images of some rows, in that order."""
+        """Return some of the images, with what is known about them.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Positions of the images, counted from 0; the new set has them in this order.
+
+        Returns
+        -------
+        ImageSet
+            A new set; this one stays as it is.
+        """
 
         def pick(values: Sequence[Any] | None) -> Any:
             return None if values is None else [values[row] for row in rows]
@@ -89,12 +106,24 @@ class ImageSet:
         return ImageSet(ids, pick(self.sources), **columns, root=self.root, failures=failures, notes=list(self.notes))
 
     def read_bytes(self, row: int) -> bytes:
-        """Return the bytes of the file of `row`.
+        """Return the bytes of an image file.
+
+        Parameters
+        ----------
+        row : int
+            Position of the image, counted from 0.
+
+        Returns
+        -------
+        bytes
+            The whole file, not decoded.
 
         Raises
         ------
         DecodeError
-            It cannot be read; the message says why.
+            The file cannot be read; the message says why.
+        TypeError
+            The image is an array or a PIL image, and no file.
         """
         path = self.sources[row]
         if not isinstance(path, Path):

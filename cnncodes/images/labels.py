@@ -4,54 +4,92 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cnncodes.errors import LabelsError
 
-__all__ = ["check_labels", "label_texts", "remarks_on"]
+__all__ = ["Labels", "check_labels", "remarks_on"]
 
-SHOWN = 3  # positions in an error
-# What R, spreadsheets, databases and pandas write for a value that is missing. Such text may be the name of a class.
+MAX_POSITIONS = 3  # images without a label that an error lists
+# Text that R, spreadsheets, databases and pandas write for a missing value. It may also be the name of a class.
 LOOKS_MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "nat", "null", "none"})
 KINDS: dict[type, str] = {str: "text", bytes: "bytes", bool: "bool", int: "a number", float: "a number"}
 
 
-def label_texts(labels: Any, n: int, name: str, *, partly: bool = False) -> list[str] | None:
-    """Return labels as they are stored: text, and an empty string where an image has none; None where none has.
+@dataclass(frozen=True)
+class Labels:
+    """What images are labelled with: each with the name of one class, or with nothing.
 
-    Integers are written without a fraction, whether they come as 1 or as 1.0: pandas has the latter where a label is
-    missing. ``None``, NaN, ``pandas.NA``, ``NaT``, masked values and blank text are missing.
-
-    Parameters
+    Attributes
     ----------
-    labels : array-like, shape (n,) or (n, 1)
-    n : int
-        Number of images.
+    values : tuple
+        One value an image: text, bytes, a boolean or a whole number, all of one type; None where there is no label.
     name : str
-        Of what the labels are for, for errors.
-    partly : bool, default=False
-        Some images may have a label and others none.
-
-    Raises
-    ------
-    LabelsError
-        The labels are of another number or shape, of several types, or neither text nor integers.
+        What the labels are for, for errors.
 
     Examples
     --------
-    >>> label_texts([1.0, float("nan")], 2, "the images", partly=True)
-    ['1', '']
+    >>> labels = Labels.read([1.0, float("nan")], 2, "the images")
+    >>> labels.missing, labels.texts()
+    ([1], ['1', ''])
     """
-    values = _values(labels, n, f"{name}: ")
-    missing = [at for at, value in enumerate(values) if _is_missing(value)]
-    if len(missing) == n:
-        return None
-    if missing and not partly:
-        raise LabelsError(f"{name}: {_empty(missing, n)}; label all images, or none")
-    _check_kinds(values, f"{name}: ")
-    return ["" if _is_missing(value) else _text(value, at, name) for at, value in enumerate(values)]
+
+    values: tuple[Any, ...]
+    name: str
+
+    @classmethod
+    def read(cls, labels: Any, n: int, name: str) -> Labels:
+        """Read labels from whatever holds them; ``None``, NaN, ``pandas.NA``, ``NaT``, masked and blank are missing.
+
+        Parameters
+        ----------
+        labels : array-like, shape (n,) or (n, 1)
+            Labels, one an image.
+        n : int
+            Number of images.
+        name : str
+            What the labels are for, for errors.
+
+        Raises
+        ------
+        LabelsError
+            The labels are of another number or shape, of several types, or neither text nor integers.
+        """
+        values = _values(labels, n, f"{name}: ")
+        _check_kinds(values, f"{name}: ")
+        return cls(tuple(values), name)
+
+    @property
+    def missing(self) -> list[int]:
+        """The images without a label."""
+        return [at for at, value in enumerate(self.values) if value is None]
+
+    def refuse_missing(self, advice: str) -> None:
+        """Raise a `LabelsError` that ends in some advice if an image has no label."""
+        if not (missing := self.missing):
+            return
+        at = ", ".join(map(str, missing[:MAX_POSITIONS])) + " …" * (len(missing) > MAX_POSITIONS)
+        what = f"{len(missing)} of {len(self.values)} labels are empty, those of the images {at} (counted from 0)"
+        if len(missing) == 1:
+            what = f"the label of image {at} is empty"
+        raise LabelsError(f"{self.name}: {what}; {advice}")
+
+    def texts(self) -> list[str] | None:
+        """Return the labels as they are stored, with an empty string where an image has none; None where none has.
+
+        Integers are written without a fraction, whether they come as 1 or as 1.0: pandas has the latter where a label
+        is missing.
+
+        Raises
+        ------
+        LabelsError
+            A label is text that UTF-8 or a codes file cannot hold.
+        """
+        texts = ["" if value is None else _text(value, at, self.name) for at, value in enumerate(self.values)]
+        return texts if any(texts) else None
 
 
 def check_labels(y: Any, n: int) -> None:
@@ -60,20 +98,18 @@ def check_labels(y: Any, n: int) -> None:
     Parameters
     ----------
     y : array-like, shape (n,) or (n, 1)
+        Labels, one an image.
     n : int
         Number of images.
 
     Raises
     ------
     LabelsError
-        As for `label_texts`; or an image has no label.
+        As for `Labels.read`; or an image has no label.
     """
     if y is None:
         raise LabelsError("y cannot be None: it must have a label for each image")
-    values = _values(y, n, "y: ")
-    if missing := [at for at, value in enumerate(values) if _is_missing(value)]:
-        raise LabelsError(f"y: {_empty(missing, n)}; leave out the images without a label")
-    _check_kinds(values, "y: ")
+    Labels.read(y, n, "y").refuse_missing("leave out the images without a label")
 
 
 def remarks_on(texts: Iterable[str], what: str = "class") -> list[str]:
@@ -93,8 +129,8 @@ def remarks_on(texts: Iterable[str], what: str = "class") -> list[str]:
 
 
 def _values(labels: Any, n: int, where: str) -> list[Any]:
-    """Return labels as a list of Python's own values, one an image."""
-    if hasattr(labels, "to_numpy"):  # of pandas
+    """Return labels as a list of Python's own values, one an image, and None where a label is missing."""
+    if hasattr(labels, "to_numpy"):  # a Series or frame of pandas
         labels = labels.to_numpy()
     if hasattr(labels, "__array__"):
         array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
@@ -116,7 +152,8 @@ def _values(labels: Any, n: int, where: str) -> list[Any]:
     if shape != (n,):
         raise LabelsError(f"{where}{n} images but labels of shape {shape}; expected one label an image")
     scalar = (np.generic, np.ndarray)
-    return [value.item() if isinstance(value, scalar) and not _is_missing(value) else value for value in values]
+    values = [value.item() if isinstance(value, scalar) and value is not np.ma.masked else value for value in values]
+    return [None if _is_missing(value) else value for value in values]
 
 
 def _is_list(value: Any) -> bool:
@@ -128,16 +165,16 @@ def _is_missing(value: Any) -> bool:
         return True
     if isinstance(value, (str, bytes)):
         return not value.strip()
-    if isinstance(value, (float, np.floating, np.datetime64, np.timedelta64)):
+    if isinstance(value, float):
         return bool(value != value)
-    return type(value).__name__ in ("NAType", "NaTType")  # of pandas, which is not imported for it
+    return type(value).__name__ in ("NAType", "NaTType")  # those of pandas, which need not be imported
 
 
 def _check_kinds(values: Sequence[Any], where: str) -> None:
     """Raise where labels are of several types, or of one that names no class."""
     first: dict[str, int] = {}
     for at, value in enumerate(values):
-        if _is_missing(value):
+        if value is None:
             continue
         kind = next((KINDS[one] for one in type(value).__mro__ if one in KINDS), None)
         if kind is None:
@@ -162,10 +199,3 @@ def _text(value: Any, at: int, name: str) -> str:
     if "\0" in text:
         raise LabelsError(f"{name}: the label of image {at} has a zero byte, {value!r}")
     return text
-
-
-def _empty(missing: Sequence[int], n: int) -> str:
-    at = ", ".join(map(str, missing[:SHOWN])) + " …" * (len(missing) > SHOWN)
-    if len(missing) == 1:
-        return f"the label of image {at} is empty"
-    return f"{len(missing)} of {n} labels are empty, those of the images {at} (counted from 0)"

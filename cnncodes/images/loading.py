@@ -29,20 +29,26 @@ def load_images(
         ``.npy``, or ``.npz`` with ``images`` (or ``x``) and ``labels`` (or ``y``); or a sequence of paths, PIL images
         or arrays; or a uint8 array of shape (n, H, W, 3) or (n, H, W).
     labels : sequence of str or int, optional
-        For a sequence, an array or an array file: for each image one, or for none (``None``, NaN, blank).
-    labelled : bool
-        Take folders as classes, and ask a manifest for labels. Otherwise every image below a folder is taken as it is.
-    allow_outside : bool
-        Let a manifest name files outside its folder.
+        For a sequence, an array or an array file: one label for each image. ``None``, NaN and blank text mean that
+        there is none, which must then be so for all of them.
+    labelled : bool, default=True
+        Take folders as classes, and require the column ``label`` of a table. If False, each image below a folder is
+        taken as it is.
+    allow_outside : bool, default=False
+        Let a table name files outside its folder.
 
     Returns
     -------
     ImageSet
+        The images in the order of their names, of the rows of the table, or of the sequence; an ImageSet is returned
+        as it is.
 
     Raises
     ------
     ImagesError
-        There is nothing, or it is not clear what is meant.
+        There are no images, or it is not clear what is meant.
+    LabelsError
+        The labels are of another number than the images, of several types, or neither text nor integers.
 
     Examples
     --------

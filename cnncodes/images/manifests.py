@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cnncodes.errors import ImagesError, nearest
-from cnncodes.images.files import SHOWN, as_text, failures_of, reason_of, some_names
+from cnncodes.images.files import MAX_EXAMPLES, as_text, failures_of, reason_of, some_names
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.labels import remarks_on
 from cnncodes.vocabulary import SPLITS, split_of
@@ -22,6 +22,20 @@ COLUMNS = ("path", "label", "group", "split")
 
 
 def from_manifest(path: Path, labelled: bool, allow_outside: bool) -> ImageSet:
+    """Return the images that a table names.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.csv`` or ``.tsv`` file.
+    labelled, allow_outside : bool
+        As for `load_images`.
+
+    Raises
+    ------
+    ImagesError
+        The table cannot be read, lacks a column, or has rows with a fault; the message names their lines.
+    """
     header, rows = _read_table(path, MANIFESTS[path.suffix.lower()])
     for name in COLUMNS[: 1 + labelled]:
         if name not in header:
@@ -148,7 +162,7 @@ def _refuse(path: Path, rows: Sequence[tuple[int, str]], what: str, advice: str)
     if not rows:
         return
     lines = some_names([str(line) for line, _ in rows])
-    examples = some_names([text for _, text in rows[:SHOWN] if text])
+    examples = some_names([text for _, text in rows[:MAX_EXAMPLES] if text])
     raise ImagesError(
         f"{path}, line{'s' if len(rows) > 1 else ''} {lines}: {what}{f': {examples}' if examples else ''}; {advice}"
     )

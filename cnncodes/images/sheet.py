@@ -38,9 +38,9 @@ class Sheet:
     columns, lines : int
         How many small ones there are from left to right and from top to bottom.
     places : dict of str to int
-        Where the picture of an id is, counted from 0.
+        Place of the picture of an id, counted from 0 along the rows.
     missing : list of str
-        Ids whose picture cannot be had.
+        Ids without a picture.
     """
 
     data: str = ""
@@ -57,11 +57,18 @@ def draw_sheet(images: ImageSet, ids: Sequence[str], side: int, progress: Progre
     Parameters
     ----------
     images : ImageSet
-        Where the ids are found.
+        Images that have these ids.
     ids : sequence of str
+        Ids of the images to draw; one that occurs again is drawn once.
     side : int
+        Side of each small picture, in pixels.
     progress : callable, optional
         Called with (done, total, failed).
+
+    Returns
+    -------
+    Sheet
+        Its `missing` lists the ids that have no picture here, or whose image cannot be read.
 
     Raises
     ------

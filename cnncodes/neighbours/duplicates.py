@@ -21,10 +21,10 @@ from cnncodes.system.progress import Progress
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups", "nearest_by_codes"]
 
-NEIGHBOURS = 10  # nearest images of each image that are looked at
+NEIGHBOURS = 10  # each image is compared with so many nearest ones
 MIN_FEATURES = 128  # with fewer, different images lie too close together to be told apart
 MOST = 50_000  # images among which near-duplicates are looked for: the time grows with the square
-# A duplicate is so much nearer than the next image. By benchmarks/bench_audit.py.
+# A duplicate is nearer than this share of the distance to the next image; measured by benchmarks/bench_audit.py.
 CODES_GAP = 0.7
 PIXELS_GAP = 0.2
 MAX_DIFFERENCE = 0.05  # pictures that differ more are never the same
@@ -37,14 +37,15 @@ class Duplicates:
     Attributes
     ----------
     pairs : ndarray of int, shape (n_pairs, 2)
-        Positions in the rows that were asked for; the first is the smaller.
+        Positions in the rows that were compared; the first is the smaller.
     similarity : ndarray, shape (n_pairs,)
         Cosine of the whitened codes; with images, correlation of the best aligned pictures; 1 for exact ones.
     exact : ndarray of bool, shape (n_pairs,)
         Whether the files have the same bytes.
     notes : list of str
+        Remarks for the user on what was not compared.
     by_codes : bool
-        Whether near ones were looked for, too.
+        Whether near-duplicates were looked for, too.
     """
 
     pairs: np.ndarray
@@ -57,7 +58,7 @@ class Duplicates:
         return len(self.pairs)
 
     def among(self, n: int) -> Duplicates:
-        """Return those between the first `n` rows."""
+        """Return the pairs between the first `n` rows."""
         keep = self.pairs[:, 1] < n
         return Duplicates(self.pairs[keep], self.similarity[keep], self.exact[keep], self.notes, self.by_codes)
 
@@ -80,16 +81,17 @@ def find_duplicates(
     Parameters
     ----------
     file : CodesFile
+        Codes of the images.
     rows : ndarray of int, shape (n,)
-        Rows of `file` that are looked at.
+        Rows of `file` to compare.
     images : path, sequence, ndarray or ImageSet, optional
-        What the file was made from.
+        Images that the file was made from; without them, codes alone decide.
     near : bool, default=True
         False looks for exact duplicates only.
     progress : callable, optional
         Called with (done, total, failed) while `images` are read.
     nearest : callable, optional
-        Used instead of `nearest_by_codes`, by a caller that has its answers from before.
+        Function to use instead of `nearest_by_codes`, for a caller that keeps its answers.
 
     Returns
     -------

@@ -8,9 +8,9 @@ from cnncodes.solvers.threads import few_threads
 
 __all__ = ["nearest_rows", "standardised", "unit_rows", "whitened"]
 
-BLOCK = 32_000_000  # distances held at once: 128 MB
+BLOCK_DISTANCES = 32_000_000  # distances in memory at a time: 128 MB
 RIDGE = 2.0  # added to each variance: this times the mean variance times n_features / n_samples
-MAX_FEATURES = 4096  # with as many images, the eigenvectors of more take longer than the search
+MAX_FEATURES = 4096  # the eigenvectors of more features take longer than the search among as many images
 
 
 def unit_rows(X: np.ndarray) -> np.ndarray:
@@ -103,14 +103,14 @@ def nearest_rows(Z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     ----------
     Z : ndarray of float32, shape (n, n_features)
     k : int
-        At most n - 1.
+        Number of rows to find for each, at most n - 1.
 
     Returns
     -------
     rows : ndarray of int, shape (n, k)
-        Nearest first.
+        Positions of the nearest rows, the nearest first.
     distances : ndarray, shape (n, k)
-        Euclidean.
+        Their Euclidean distances.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def nearest_rows(Z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """
     n = len(Z)
     rows, nearness = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
-    step = max(1, BLOCK // n)
+    step = max(1, BLOCK_DISTANCES // n)
     squares = (Z**2).sum(axis=1)
     for start in range(0, n, step):
         with few_threads(Z):

@@ -18,8 +18,8 @@ from cnncodes.vocabulary import CODES_FILE, PENULTIMATE
 
 __all__ = ["Neighbour", "nearest_codes", "similar"]
 
-BLOCK_BYTES = 64 << 20  # codes that are held at once
-CANDIDATES = 10  # images compared in float64 for each that is wanted
+BLOCK_BYTES = 64 << 20  # codes in memory at a time
+CANDIDATES = 10  # so many times k images are compared again in float64
 TINY = np.finfo(np.float32).tiny
 
 
@@ -106,9 +106,13 @@ def nearest_codes(file: CodesFile, code: np.ndarray, k: int, layer: str) -> tupl
     Parameters
     ----------
     file : CodesFile
+        Codes to search.
     code : ndarray, shape (n_features,)
+        Code of the query, of the same layer.
     k : int
+        Number of rows to find; all of them where the file has fewer.
     layer : str
+        Layer whose codes are compared.
 
     Returns
     -------

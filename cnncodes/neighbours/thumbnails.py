@@ -20,11 +20,11 @@ __all__ = ["Thumbnails", "alike_in_colour", "difference", "read_thumbnails"]
 
 SIDE = 64  # pixels that are kept of an image
 GRID = 32  # cells of a view that are compared
-CUTS = (0.0, 0.04, 0.08)  # what a crop may have taken from each side
-REDUCED = 0.85  # an image whose short side is less than this share of the other's is compared at its resolution
-NOISE = 0.25  # grey levels: an image that varies less is blank
-HUE = 24.0  # grey levels by which the mean of a colour may differ
-CHUNK = 32  # images whose views a thread holds at once: 11 MB
+CUTS = (0.0, 0.04, 0.08)  # shares of a side that a crop may have taken at each end
+REDUCED_SIDE = 0.85  # an image whose short side is a smaller share of the other's is compared at its resolution
+NOISE = 0.25  # grey levels; an image that varies less is blank
+MAX_COLOUR_DIFFERENCE = 24.0  # between the means of red, green or blue, of 0 to 255
+CHUNK = 32  # a thread has the views of so many images in memory: 11 MB
 
 
 @dataclass
@@ -51,13 +51,14 @@ def read_thumbnails(images: ImageSet, rows: Sequence[int], progress: Progress | 
     Parameters
     ----------
     images : ImageSet
+        Images, some of which are read.
     rows : sequence of int
-        Of `images`.
+        Positions of the images to read, counted from 0.
     progress : callable, optional
         Called with (done, total, failed).
     """
     n = len(rows)
-    found = Thumbnails(np.zeros((n, SIDE, SIDE), np.uint8), np.full((n, 3), np.nan), np.full(n, SIDE))
+    thumbnails = Thumbnails(np.zeros((n, SIDE, SIDE), np.uint8), np.full((n, 3), np.nan), np.full(n, SIDE))
 
     def read(at: int) -> None:
         source = images.sources[rows[at]]
@@ -69,16 +70,16 @@ def read_thumbnails(images: ImageSet, rows: Sequence[int], progress: Progress | 
         except DecodeError:
             return
         image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        found.side[at] = min(SIDE, *image.size)
+        thumbnails.side[at] = min(SIDE, *image.size)
         small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        found.colour[at] = np.asarray(small).mean(axis=(0, 1))
-        found.grey[at] = np.asarray(small.convert("L"))
+        thumbnails.colour[at] = np.asarray(small).mean(axis=(0, 1))
+        thumbnails.grey[at] = np.asarray(small.convert("L"))
 
     with ThreadPoolExecutor() as pool:
         for done, _ in enumerate(pool.map(read, range(n)), start=1):
             if progress is not None:
                 progress(done, n, 0)
-    return found
+    return thumbnails
 
 
 def difference(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
@@ -89,7 +90,9 @@ def difference(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     thumbnails : Thumbnails
+        Small versions of the images.
     pairs : ndarray of int, shape (n_pairs, 2)
+        Positions of the two images of each pair.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def difference(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
     """
     out = np.ones(len(pairs))
     side = thumbnails.side[pairs]
-    reduced = side.min(axis=1) < REDUCED * side.max(axis=1)
+    reduced = side.min(axis=1) < REDUCED_SIDE * side.max(axis=1)
     good = ~np.isnan(thumbnails.colour[pairs]).any(axis=(1, 2))
     crops = _crops()
     whole = _unit(_views(thumbnails.grey, crops[:1]))[:, 0]  # (n, GRID²)
@@ -116,7 +119,7 @@ def difference(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
 def alike_in_colour(thumbnails: Thumbnails, pairs: np.ndarray) -> np.ndarray:
     """Return whether the mean colours of each pair agree, shape (n_pairs,): `difference` sees shades of grey only."""
     first, second = thumbnails.colour[pairs].swapaxes(0, 1)
-    return (np.abs(first - second) <= HUE).all(axis=1)
+    return (np.abs(first - second) <= MAX_COLOUR_DIFFERENCE).all(axis=1)
 
 
 def _difference_of_crops(grey: np.ndarray, whole: np.ndarray, pairs: np.ndarray, crops: np.ndarray) -> np.ndarray:

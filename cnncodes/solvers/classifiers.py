@@ -23,8 +23,8 @@ class DenseLinearSVC(LinearSVC):
     """`sklearn.svm.LinearSVC`, solved by Newton's method with BLAS where X is dense and the penalty and loss allow it.
 
     A drop-in replacement: parameters, attributes, the penalised intercept and the objective are those of `LinearSVC`,
-    ``class_weight`` included (in the multi-class case liblinear applies it to the positive class of each one-vs-rest
-    problems only). The squared hinge loss with the l2 penalty is solved here, one-vs-rest. Sparse X, ``loss="hinge"``,
+    ``class_weight`` included (with several classes liblinear applies it to the positive class of each one-vs-rest
+    problem only). The squared hinge loss with the l2 penalty is solved here, one-vs-rest. Sparse X, ``loss="hinge"``,
     ``penalty="l1"`` and ``multi_class="crammer_singer"`` are passed on to scikit-learn.
 
     The objective of each class, with signs s_i of +1 for its rows and -1 for all others, weights r_i of the rows, and
@@ -40,9 +40,10 @@ class DenseLinearSVC(LinearSVC):
         As in `LinearSVC`. At the same `tol` the gradient is at least as small as liblinear's primal solver demands,
         and the objective at most 1e-7 (relative) above the optimum.
     dual, random_state, verbose
-        Without effect here: there is one algorithm, and it is deterministic. They are passed on with the rest.
+        As in `LinearSVC` where the problem is passed on to it. Elsewhere they have no effect: there is one algorithm,
+        and it is deterministic.
     max_iter : int, default=1000
-        Bound on Newton steps per class; about 10 are usual.
+        Bound on the Newton steps of a class; about 10 are usual.
 
     Attributes
     ----------
@@ -76,6 +77,12 @@ class DenseLinearSVC(LinearSVC):
         Returns
         -------
         self : DenseLinearSVC
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            The rows, labels or weights cannot be fitted to, for example because there is one class only.
 
         Warns
         -----
@@ -131,14 +138,19 @@ class DenseLogisticRegression(LogisticRegression):
         As in `LogisticRegression`. At the same `tol` the gradient is at least as small, and the objective is estimated
         to be at most 0.01 `tol` (relative) above the optimum; the estimate is low by up to ten times.
     solver, random_state, verbose, warm_start, n_jobs
-        Without effect where X is solved here: there is one algorithm, and it is deterministic.
+        As in `LogisticRegression` where the problem is passed on to it. Elsewhere they have no effect: there is one
+        algorithm, and it is deterministic.
     max_iter : int, default=100
-        Bound on Newton steps; about 10 are usual.
+        Bound on the Newton steps; about 10 are usual.
 
     Attributes
     ----------
     coef_, intercept_, classes_, n_iter_, n_features_in_, feature_names_in_
-        As in `LogisticRegression`, but that `coef_` and `intercept_` are float64.
+        As in `LogisticRegression`; `coef_` and `intercept_` are always float64.
+
+    References
+    ----------
+    Nocedal, Wright: Numerical Optimization, 2nd edition, chapter 7.1 (Newton's method with conjugate gradients).
 
     Examples
     --------
@@ -163,6 +175,12 @@ class DenseLogisticRegression(LogisticRegression):
         Returns
         -------
         self : DenseLogisticRegression
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            The rows, labels or weights cannot be fitted to, for example because there is one class only.
 
         Warns
         -----

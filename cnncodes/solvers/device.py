@@ -1,4 +1,4 @@
-"""Where the products of a fit are computed."""
+"""The device on which the products of a fit are computed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def computing_on(device: str | None) -> Iterator[None]:
     try:
         rows_of(np.zeros((1, 1)))  # refuses a device that is not there before anything is computed
         yield
-    except RuntimeError as error:  # torch's is not imported just to be named
+    except RuntimeError as error:  # by name: torch need not be imported for its class
         if type(error).__name__ != "OutOfMemoryError":
             raise
         raise DeviceError(f"the memory of {device} is too small for this fit; leave --device out") from error
@@ -48,7 +48,7 @@ def computing_on(device: str | None) -> Iterator[None]:
 
 
 def rows_of(X: Matrix, bias: float = 0.0) -> Rows:
-    """Return the rows of a matrix, to be multiplied where that was asked for."""
+    """Return the rows of a matrix, to be multiplied on the device that `computing_on` has set."""
     if (device := _device.get()) is None:
         return Rows(X, bias)
     from cnncodes.solvers.gpu_matrix import DeviceRows

@@ -11,17 +11,18 @@ from cnncodes.solvers.matrix import Array, Matrix, Rows, Visit
 
 __all__ = ["DeviceRows"]
 
-BLOCK_BYTES = 512 << 20  # of float64 copies of rows on the device
+BLOCK_BYTES = 512 << 20  # rows are copied to float64 on the device in blocks of this size
 
 
 class DeviceRows(Rows):
-    """Rows whose products torch computes on a device; what else is asked of them is done as for other rows.
+    """Rows whose products torch computes on a device; everything else is that of `Rows`.
 
     Parameters
     ----------
     X, bias
         As for `Rows`. An array is copied to the device; of what stands in for one, a block at a time.
     device : str
+        Name of the device, as torch has it.
 
     Raises
     ------

@@ -10,7 +10,27 @@ from numpy.typing import NDArray
 from cnncodes.solvers.matrix import Rows
 from cnncodes.solvers.row_space import RowSpace
 
-__all__ = ["LinearPath"]
+__all__ = ["LinearPath", "Solution"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found for one value of C.
+
+    Attributes
+    ----------
+    C : float
+    W : ndarray of shape (p, k)
+        Weights of the rows that it was given.
+    objective, n_iter, converged : ndarray of shape (k,)
+        The minimised objective, the Newton steps, and whether the tolerance was reached, by class.
+    """
+
+    C: float
+    W: NDArray
+    objective: NDArray
+    n_iter: NDArray
+    converged: NDArray
 
 
 @dataclass(frozen=True)
@@ -20,15 +40,17 @@ class LinearPath:
     Attributes
     ----------
     Cs : ndarray of shape (n_Cs,)
-        In the order they were asked for.
+        Values of C, in the order of the caller.
     classes : ndarray of shape (n_classes,)
         Sorted labels.
     n_iter : ndarray of int of shape (n_Cs,)
         Steps of the slowest class.
     converged : ndarray of bool of shape (n_Cs,)
+        Whether the tolerance was reached for all classes.
     objective : ndarray of shape (n_Cs,)
         The minimised objective; one-vs-rest problems are summed.
     n_features : int
+        Number of columns of the rows.
     """
 
     Cs: NDArray
@@ -38,8 +60,8 @@ class LinearPath:
     objective: NDArray
     n_features: int
     _weights: list[NDArray]  # (p, k) each; in the coordinates of `_space`, where there is one
-    _intercepts: NDArray  # (n_Cs, k), where they are no weights of the constant column
-    _bias: float  # of the constant column
+    _intercepts: NDArray  # (n_Cs, k); 0 where the intercepts are weights of the constant column
+    _bias: float  # value of the constant column
     _space: RowSpace | None
 
     def coefficients(self, i: int) -> tuple[NDArray, NDArray]:

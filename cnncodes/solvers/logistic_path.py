@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from cnncodes.errors import RangeError
-from cnncodes.solvers.hinge import Solution
+from cnncodes.solvers.linear_path import Solution
 from cnncodes.solvers.logistic import LogisticPoint, LogisticProblem
 from cnncodes.solvers.newton_system import factorise
 
@@ -25,19 +25,19 @@ __all__ = ["solve_logistic_path"]
 Array = NDArray[np.float64]
 
 MAX_HALVINGS = 30
-MAX_PRODUCTS = 200  # with the second derivatives, a step
+MAX_PRODUCTS = 200  # products with the second derivatives in a step
 # Times tol: what a solution may lie above the optimum, relative, as estimated; the estimate is low by up to ten times.
 OBJECTIVE_GAP = 1e-2
-REDUCTION = 0.1  # of the residual of a step
+REDUCTION = 0.1  # factor by which conjugate gradients reduce the residual in a step
 # Largest decision value after a step of gradient descent from 0, above which smaller values of C are solved first
 WARM_START_FROM = 100.0
 WARM_START_RATIO = 10.0  # between the values of C that lead up to the first one asked for
 WARM_START_GAP = 1e-2  # relative: how far from the optimum they may stay
 ROUNDING_GAP = {False: 1e-9, True: 1e-14}  # relative: a smaller gain is lost in rounding; by whether sums are float64
 SINGLE_TOL = 1e-5  # below it, products of float32 rows are summed in float64 from the start
-REBUILD = 0.4  # products, times classes per column, that a preconditioner is used for before it is made anew
-STALE = 2.0  # factor by which the curvature may change before the preconditioner is factorised again
-FORGET = 0.8  # of the stretch of the step before
+PRODUCTS_TO_REBUILD = 0.4  # per column and class: after so many products, the preconditioner is made anew
+MAX_LEVEL_CHANGE = 2.0  # factor by which the curvature may change before the preconditioner is factorised again
+STRETCH_KEPT = 0.8  # share of the last stretch that a step begins with
 
 
 def solve_logistic_path(
@@ -71,12 +71,12 @@ class _Preconditioner:
 
     def prepare(self, point: LogisticPoint, C: float) -> None:
         curvature = point.curvature * self.problem.weights
-        if self.used * self.problem.k > REBUILD * self.problem.rows.d:
+        if self.used * self.problem.k > PRODUCTS_TO_REBUILD * self.problem.rows.d:
             self.gram, self.mass = self.problem.gram(curvature), max(float(curvature.sum()), np.finfo(float).tiny)
             self.level, self.used = 0.0, 0
         self.flat = C * max(float(curvature.sum()), np.finfo(float).tiny)
         level = max(self.flat / self.mass, 1e-12)
-        if not self.level / STALE <= level <= self.level * STALE:
+        if not self.level / MAX_LEVEL_CHANGE <= level <= self.level * MAX_LEVEL_CHANGE:
             self.factor, self.level = factorise(self.gram, level, 1.0), level
 
     def solve(self, gradient: Array) -> Array:
@@ -156,7 +156,7 @@ class _Descent:
             converged = small and self.stretch * far <= gap * value
             if converged or step == self.max_iter:
                 break
-            # What is left of a step need not be smaller than what may be left in the end.
+            # The residual of a step need not be smaller than the one that may be left in the end.
             move = self._newton_step(point, -gradient, -z, C, max(REDUCTION**2 * far, 0.3 * gap * value * small))
             gain = -0.5 * float((move * gradient).sum())
             lost = gain <= ROUNDING_GAP[self.exact] * value
@@ -193,7 +193,7 @@ class _Descent:
     def _newton_step(self, point: LogisticPoint, r: Array, z: Array, C: float, target: float) -> Array:
         """Solve for the step by conjugate gradients, until the rest is estimated to gain no more than `target`."""
         v, d, rz = np.zeros_like(r), z, float((r * z).sum())
-        kept = FORGET * self.stretch if np.isfinite(self.stretch) else 0.0
+        kept = STRETCH_KEPT * self.stretch if np.isfinite(self.stretch) else 0.0
         for _ in range(MAX_PRODUCTS):
             self.preconditioner.used += 1
             Hd = C * self.problem.hessian_dot(d, point)

@@ -16,12 +16,12 @@ Array = NDArray[np.float64]
 Visit = Callable[[slice, NDArray], NDArray]
 
 BLOCK_BYTES = 16 << 20  # float64 copies of rows are made in blocks of this size, which stay near the cache
-MANY = 256  # rows; of fewer, adding the products to the others takes longer than computing them
-KERNEL_ROWS = 2  # rows per column up to which all products of rows are computed once
+MIN_SINGLE_ROWS = 256  # with fewer, adding float32 products to the others takes longer than computing them
+KERNEL_ROWS = 2  # rows per column: with at most so many, all products of two rows are computed once
 
 
 class Matrix(Protocol):
-    """What is needed of an array, or of what stands in for one and reads its rows where they are asked for."""
+    """An array, or an object that stands in for one and reads rows when they are indexed."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -58,10 +58,11 @@ class Rows:
 
     @property
     def block_bytes(self) -> int:
-        """Of float64 copies of the rows that are made at a time."""
+        """Size of the float64 copies of rows that are made at a time."""
         return BLOCK_BYTES
 
     def blocks(self, total: int) -> Iterator[slice]:
+        """Return slices that cover `total` rows, each of at most `block_bytes` (or 64 rows)."""
         size = max(64, self.block_bytes // (8 * max(self.p, 1)))
         for start in range(0, total, size):
             yield slice(start, min(start + size, total))
@@ -115,7 +116,7 @@ class Rows:
         Parameters
         ----------
         W : ndarray of shape (d, k)
-            In its precision a block is computed.
+            Columns to multiply with; a block is computed in their precision.
         visit : callable
             Given a block of rows and their products (m, k), which it may overwrite, returns the weights (m, l).
         """
@@ -130,7 +131,7 @@ class Rows:
 
         `single` products are summed in float32 within a block.
         """
-        single = self.single and len(index) > MANY
+        single = self.single and len(index) > MIN_SINGLE_ROWS
         for block in self.blocks(len(index)):
             rows = self.take(index[block], np.float32 if single else np.float64)
             rows *= np.sqrt(weights[block])[:, None].astype(rows.dtype)

@@ -45,7 +45,7 @@ class Curvature:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.weights = np.zeros(rows.n)  # of each row in `gram`
+        self.weights = np.zeros(rows.n)  # weight of each row in `gram`
         self.gram: Array | None = None
         self.active = np.empty(0, dtype=np.intp)  # the rows of `kernel`, in its order
         self.kernel: Array | None = None
@@ -65,9 +65,9 @@ class Curvature:
 
     def nearest(self, weights: Array, shared: Curvature | None) -> tuple[int, Curvature | None]:
         """Return how many rows have to be added or removed, and which matrix to start from (None: from 0)."""
-        known = [other for other in (shared, self) if other is not None and other.gram is not None]
+        systems = [other for other in (shared, self) if other is not None and other.gram is not None]
         candidates: list[tuple[int, Curvature | None]] = [(int(np.count_nonzero(weights)), None)]
-        candidates += [(int(np.count_nonzero(weights != other.weights)), other) for other in known]
+        candidates += [(int(np.count_nonzero(weights != other.weights)), other) for other in systems]
         return min(candidates, key=lambda candidate: candidate[0])
 
     def _update_gram(self, weights: Array, shared: Curvature | None) -> None:

@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, check_X_y
 
 from cnncodes.errors import RangeError
 from cnncodes.solvers.device import rows_of
-from cnncodes.solvers.hinge import HingeProblem, classes_at_once, solve_path
+from cnncodes.solvers.hinge import HingeProblem, classes_at_once
+from cnncodes.solvers.hinge_path import solve_hinge_path
 from cnncodes.solvers.linear_path import LinearPath
 from cnncodes.solvers.logistic import LogisticProblem
 from cnncodes.solvers.logistic_path import solve_logistic_path
@@ -26,9 +27,9 @@ __all__ = ["FLOATS", "fit_in_passes", "fit_path", "fit_validated", "warn_unconve
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
-# A larger C, times the sum of all squared entries, is refused: what the penalty adds lies far below its rounding, and
-# descent would follow that rounding, for ever.
-LARGEST = 1e60
+# If C times the sum of all squared entries is larger, the fit is refused: the penalty lies far below the rounding of
+# the loss, and the descent would follow that rounding for ever.
+MAX_C_SQUARES = 1e60
 
 
 def fit_path(
@@ -201,17 +202,7 @@ def fit_validated(
             "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
             f"{classes.tolist()[0]!r}"
         )
-    weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
-    empty = np.flatnonzero(np.bincount(codes, weights, len(classes)) == 0)
-    if loss == "log_loss" and len(classes) - len(empty) < 2:
-        raise ValueError("Rows of one class only have a positive sample_weight; this solver needs those of two")
-    if len(empty) and class_weight == "balanced":
-        raise ValueError(
-            f"No row of the class {classes.tolist()[empty[0]]!r} has a positive sample_weight to be balanced by"
-        )
-    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weights)
-    if not ((of_class >= 0) & np.isfinite(of_class)).all():
-        raise ValueError(f"class_weight is {class_weight}; weights must be finite, and none below 0")
+    weights, of_class = _weights(sample_weight, class_weight, classes, codes, y, loss)
     if (weights <= 0).any():
         kept = weights > 0
         X, codes, weights = X[kept], codes[kept], weights[kept]
@@ -221,13 +212,13 @@ def fit_validated(
     column = bias if loss == "squared_hinge" else 0.0
     with few_threads(X):
         strongest = ascending[-1] * weights.max(initial=0) * of_class.max()
-        if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= LARGEST:
+        if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= MAX_C_SQUARES:
             raise RangeError
         space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":
             problems = _one_vs_rest(rows, codes, weights, of_class, start, memory)
-            solved = solve_path(problems, ascending, tol=tol, max_iter=max_iter)
+            solved = solve_hinge_path(problems, ascending, tol=tol, max_iter=max_iter)
         else:
             problem = LogisticProblem(rows, codes, len(classes), weights * of_class[codes], bool(bias))
             solved = solve_logistic_path(problem, ascending, start=start, tol=tol, max_iter=max_iter)
@@ -244,6 +235,29 @@ def fit_validated(
         _bias=column,
         _space=space,
     )
+
+
+def _weights(
+    sample_weight: ArrayLike | None,
+    class_weight: dict | str | None,
+    classes: NDArray,
+    codes: NDArray,
+    y: NDArray,
+    loss: str,
+) -> tuple[NDArray, NDArray]:
+    """Return the weights of the rows and those of the classes; raise where they leave nothing to separate."""
+    weights = _check_sample_weight(sample_weight, y, dtype=np.float64)
+    empty = np.flatnonzero(np.bincount(codes, weights, len(classes)) == 0)
+    if loss == "log_loss" and len(classes) - len(empty) < 2:
+        raise ValueError("Rows of one class only have a positive sample_weight; this solver needs those of two")
+    if len(empty) and class_weight == "balanced":
+        raise ValueError(
+            f"No row of the class {classes.tolist()[empty[0]]!r} has a positive sample_weight to be balanced by"
+        )
+    of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weights)
+    if not ((of_class >= 0) & np.isfinite(of_class)).all():
+        raise ValueError(f"class_weight is {class_weight}; weights must be finite, and none below 0")
+    return weights, of_class
 
 
 def _one_vs_rest(

@@ -15,8 +15,8 @@ __all__ = ["RowSpace", "worth_reducing"]
 
 Array = NDArray[np.float64]
 
-COLUMNS = 2048  # taken at a time, as float64
-SCALE_SPREAD = 1e3  # of the columns, above which squaring them (the Gram matrix) would lose the small ones
+BLOCK_COLUMNS = 2048  # columns that are converted to float64 at a time
+SCALE_SPREAD = 1e3  # ratio of the norms of columns above which a Gram matrix would lose the small ones
 
 
 def worth_reducing(n: int, d: int) -> bool:
@@ -67,15 +67,15 @@ class RowSpace:
     def products(self, X: NDArray) -> Array:
         """Return the products of other rows with the rows of the basis, (m, n)."""
         out = np.full((len(X), len(self.X)), self.bias**2)
-        for start in range(0, X.shape[1], COLUMNS):
-            columns = slice(start, start + COLUMNS)
+        for start in range(0, X.shape[1], BLOCK_COLUMNS):
+            columns = slice(start, start + BLOCK_COLUMNS)
             left = np.asarray(X[:, columns], dtype=np.float64)
             right = left if X is self.X else np.asarray(self.X[:, columns], dtype=np.float64)
             out += left @ right.T
         return out
 
     def project(self, X: NDArray) -> Array:
-        """Return other rows in this basis, (m, r); what they have outside of it meets only zero weights."""
+        """Return other rows in this basis, (m, r); weights outside of the basis are 0, so nothing else counts."""
         if self._to_rows is not None:
             return self.products(X) @ self._to_rows
         assert self._basis is not None
@@ -89,8 +89,8 @@ class RowSpace:
         assert self._to_rows is not None
         combination = self._to_rows @ W
         out = np.empty((self.X.shape[1] + (self.bias != 0), W.shape[1]))
-        for start in range(0, self.X.shape[1], COLUMNS):
-            columns = slice(start, min(start + COLUMNS, self.X.shape[1]))
+        for start in range(0, self.X.shape[1], BLOCK_COLUMNS):
+            columns = slice(start, min(start + BLOCK_COLUMNS, self.X.shape[1]))
             out[columns] = np.asarray(self.X[:, columns], dtype=np.float64).T @ combination
         if self.bias:
             out[-1] = self.bias * combination.sum(axis=0)

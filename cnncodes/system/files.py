@@ -1,4 +1,4 @@
-"""One writer at a time for a file, whether a new file may take the place of an old one, and how it does."""
+"""Locks that give a file one writer at a time, and safe replacement of an old file by a new one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def writer_lock(path: Path, *, error_type: type[CnnCodesError] = CodesFileError)
     path : Path
         A file that exists.
     error_type : type, default=CodesFileError
-        What is raised.
+        Class of the errors.
 
     Raises
     ------
@@ -87,19 +87,20 @@ def refuse_foreign(
     Parameters
     ----------
     path : path
-        Where the output is to be. Nothing there, or an empty file, is in nobody's way.
+        Path of the output. A free name or an empty file is never refused, unless it is an input.
     kind : str
-        What the writer writes, as "a model file".
+        Kind of file that the writer writes, as "a model file", for the message.
     is_ours : callable
-        Whether the file that is there is such a one.
+        Function that tells whether the file at a path is of that kind.
     overwrite : bool, default=False
-        Let a file go that is not ours; an input never goes.
+        Allow a file of another kind to be replaced; an input never is.
     inputs : iterable
-        What the command reads. All files below a folder are inputs; what is no path is left aside.
+        Paths that the command reads, with all files below a folder; other values are ignored.
 
     Raises
     ------
     CnnCodesError
+        The output must not be written there.
     """
     target = Path(path)
     if not os.path.lexists(target):
@@ -140,7 +141,7 @@ def writing_text(path: Path) -> Iterator[IO[str]]:
     Raises
     ------
     CnnCodesError
-        It cannot be written.
+        The file cannot be written.
     """
     partial = path
     try:
@@ -165,7 +166,7 @@ def replacing(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -
     path : Path
         Nobody may be writing to a file that is there; where none is, nobody else may make one in the meantime.
     error_type : type, default=CodesFileError
-        What is raised for either.
+        Class of the error in both cases.
 
     Raises
     ------

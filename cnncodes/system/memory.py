@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["available_memory", "parse_bytes", "resident_memory"]
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-GROUPS = (  # where Linux keeps the limit of a control group, what it uses, and what of that it would give up: v2, v1
+GROUPS = (  # files of a control group, v2 and v1: its limit, its use, and the share of its use that it would give up
     ("", "memory.max", "memory.current", "inactive_file"),
     ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
@@ -21,7 +21,7 @@ def parse_bytes(text: str) -> int:
     Raises
     ------
     ValueError
-        It is no such number, or not positive.
+        The text is no such number, or the number is not positive.
 
     Examples
     --------

@@ -13,7 +13,18 @@ EXTRAS = {"huggingface_hub": "timm", "jinja2": "report", "matplotlib": "report",
 
 
 def require(module: str, what: str) -> Any:
-    """Import a module of an optional library; `what` is the use that needs it, for the message.
+    """Import a module of an optional library.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name of the module.
+    what : str
+        The use that needs it, for the message.
+
+    Returns
+    -------
+    module
 
     Raises
     ------

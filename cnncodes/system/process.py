@@ -1,7 +1,7 @@
-"""What a network needs of its process while it runs, and what the process gets back afterwards.
+"""Settings of the process that a network needs while it runs, and that are restored afterwards.
 
-Most of it holds for the whole process, where others may work at the same time. So the first use sets it, the last one
-sets back what was there before, and only a program that owns its process changes more than that: `own_process`.
+Most of them hold for the whole process, where others may work at the same time. So the first use sets them and the last
+one restores the values of before. Only a program that owns its process changes more than that: `own_process`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = [
 T = TypeVar("T")
 Settings = Callable[[], contextlib.AbstractContextManager[None]]
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-KEPT = 1 << 30
-USUAL = 32 << 20  # up to there glibc would raise the second by itself, and the first to twice that
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
+THRESHOLD_WHILE_RUNNING = 1 << 30
+THRESHOLD_AFTERWARDS = 32 << 20  # glibc raises M_MMAP_THRESHOLD by itself up to this, and the other to twice that
 
 
 class _Shared(contextlib.AbstractContextManager[None]):
@@ -55,9 +55,9 @@ class _Shared(contextlib.AbstractContextManager[None]):
 
 @contextlib.contextmanager
 def inference_settings() -> Iterator[None]:
-    """Let networks run on one thread of torch for each of ours, with float32 in full, and with no warning of Pillow.
+    """Let networks run on one torch thread per thread of ours, with full float32, and without warnings of Pillow.
 
-    May be entered by several threads at a time. Each of them, and the process, then has again what it had before.
+    Several threads may enter it at a time. Afterwards each of them, and the process, has its former settings again.
     """
     with _this_thread.single, _whole_process:
         yield
@@ -69,7 +69,7 @@ def inference_settings() -> Iterator[None]:
 def use_one_thread() -> None:
     """Let operations of the calling thread run on one core.
 
-    With a core that other work has, two threads wait for each other: 10 s instead of 1.5 s for a network to be set up.
+    If another process occupies a core, two threads wait for each other: to set up a network took 10 s instead of 1.5 s.
     """
     _set_threads(1)
 
@@ -186,7 +186,7 @@ _owned = False
 
 
 def own_process() -> None:
-    """Let cnncodes change what only a program may change that has its process to itself, as the command line does.
+    """Allow changes that only a program may make that has its process to itself, as the command line does.
 
     From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries), and torchvision
     is imported without torch's compiler (`cnncodes.networks.torchvision_zoo`). The codes are the same.
@@ -211,11 +211,11 @@ def _freed_memory_kept() -> Iterator[None]:
     if libc is None or not hasattr(libc, "gnu_get_libc_version"):
         yield
         return
-    _set_thresholds(libc, KEPT, KEPT)
+    _set_thresholds(libc, THRESHOLD_WHILE_RUNNING, THRESHOLD_WHILE_RUNNING)
     try:
         yield
     finally:
-        _set_thresholds(libc, USUAL, 2 * USUAL)
+        _set_thresholds(libc, THRESHOLD_AFTERWARDS, 2 * THRESHOLD_AFTERWARDS)
         libc.malloc_trim(0)
 
 
@@ -228,7 +228,7 @@ _workers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 def register_worker(thread: threading.Thread) -> None:
-    """Tell of a thread that the end of the program must not wait for."""
+    """Register a thread that the program does not wait for at its end."""
     _workers.add(thread)
 
 

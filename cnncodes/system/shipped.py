@@ -1,4 +1,4 @@
-"""Where the files lie that ship with cnncodes: the embedded weights and the sample set."""
+"""The files that ship with cnncodes: the embedded weights and the sample set."""
 
 from __future__ import annotations
 

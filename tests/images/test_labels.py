@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 from cnncodes import CNNCodesClassifier, evaluate, extract, fit, load_codes
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError, LabelsError
-from cnncodes.images.labels import check_labels, label_texts, remarks_on
+from cnncodes.images.labels import Labels, check_labels, remarks_on
 from cnncodes.images.loading import ImageSet, load_images
 
 MISSING = {
@@ -27,6 +28,8 @@ MISSING = {
     "a Series of nullable text": pd.Series(["cat", pd.NA, "dog"], dtype="string"),
     "NA among objects": np.array(["cat", pd.NA, "dog"], object),
     "NaT among objects": np.array(["cat", pd.NaT, "dog"], object),
+    "NaN in an array of its own": [1, np.array(np.nan), 2],
+    "a float of numpy": [1, np.float32("nan"), 2],
     "numpy's NaT": ["cat", np.datetime64("NaT"), "dog"],
     "categories": pd.Series(["cat", None, "dog"], dtype="category"),
     "categories without a Series": pd.Categorical(["cat", None, "dog"]),
@@ -72,13 +75,15 @@ WRONG = [
 
 @pytest.mark.parametrize("labels", MISSING.values(), ids=MISSING)
 def test_a_missing_label_is_none_and_no_class(labels: Any) -> None:
-    texts = label_texts(labels, 3, "the images", partly=True)
+    read = Labels.read(labels, 3, "x")
+    texts = read.texts()
+    assert read.missing == [1]
     assert texts in (["cat", "", "dog"], ["1", "", "2"])
     images = ImageSet(["a", "b", "c"], [None] * 3, labels=labels, groups=labels)
     assert images.labels == images.groups == texts
     assert images.classes == [texts[0], texts[2]]
     with pytest.raises(LabelsError, match=r"^x: the label of image 1 is empty; label all images, or none$"):
-        label_texts(labels, 3, "x")
+        read.refuse_missing("label all images, or none")
     with pytest.raises(ImagesError, match="the sequence: the label of image 1 is empty"):
         load_images(np.zeros((3, 4, 4), np.uint8), labels=labels)
     with pytest.raises(ValueError, match=r"^y: the label of image 1 is empty; leave out the images without a label$"):
@@ -100,12 +105,13 @@ def test_where_all_are_missing_there_are_no_labels(nothing: Any) -> None:
 
 @pytest.mark.parametrize(("labels", "texts"), GOOD, ids=range(len(GOOD)))
 def test_labels_are_text_whatever_they_come_as(labels: Any, texts: list[str]) -> None:
-    assert label_texts(labels, 3, "the images") == texts
+    read = Labels.read(labels, 3, "the images")
+    assert (read.texts(), read.missing) == (texts, [])
 
 
 @pytest.mark.parametrize(("labels", "words"), WRONG, ids=[words[:40] for _, words in WRONG])
 def test_labels_that_name_no_classes_are_refused_in_one_line(labels: Any, words: str) -> None:
-    for read in (lambda: label_texts(labels, 3, "x"), lambda: check_labels(labels, 3)):
+    for read in (lambda: Labels.read(labels, 3, "x"), lambda: check_labels(labels, 3)):
         with pytest.raises(LabelsError, match=words) as error:
             read()
         assert "\n" not in str(error.value)
@@ -113,12 +119,21 @@ def test_labels_that_name_no_classes_are_refused_in_one_line(labels: Any, words:
         load_images(np.zeros((3, 4, 4), np.uint8), labels=labels)
 
 
+def test_what_was_read_cannot_be_changed() -> None:
+    source = ["a", "b"]
+    labels = Labels.read(source, 2, "the images")
+    source[0] = "c"
+    assert labels.values == ("a", "b")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        labels.values = ("c", "d")  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
     ("label", "words"), [(b"caf\xe9", "no UTF-8 text"), ("\udcff", "no UTF-8 text"), ("a\0", "has a zero byte")]
 )
 def test_text_that_a_codes_file_cannot_hold_is_refused(label: Any, words: str) -> None:
     with pytest.raises(LabelsError, match=f"the label of image 0 (is|has) .*{words.removeprefix('has ')}"):
-        label_texts([label, type(label)()], 2, "x", partly=True)
+        Labels.read([label, type(label)()], 2, "x").texts()
 
 
 def test_a_class_may_be_called_na_and_that_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

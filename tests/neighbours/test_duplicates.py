@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from sklearn.datasets import load_sample_images
+from photo_tiles import CHANGES, tiles
 
 from cnncodes import extract
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
-from cnncodes.images.image_set import ImageSet
 from cnncodes.images.loading import load_images
 from cnncodes.neighbours.duplicates import Duplicates, find_duplicates, join_groups
-from cnncodes.neighbours.thumbnails import alike_in_colour, difference, read_thumbnails
-
-TILE = 106
-
-
-def mirrored(image: Image.Image) -> Image.Image:
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-def recompressed(image: Image.Image) -> Image.Image:
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=75)
-    return Image.open(io.BytesIO(stream.getvalue()))
-
-
-def cropped(image: Image.Image) -> Image.Image:
-    return image.crop((5, 4, image.width - 3, image.height - 5))
-
-
-def resized(image: Image.Image) -> Image.Image:
-    return image.resize((64, 64), Image.Resampling.BICUBIC)
-
-
-CHANGES = (mirrored, recompressed, cropped, resized)
-
-
-def tiles() -> list[Image.Image]:
-    """Disjoint tiles of two photographs, but for those of plain sky."""
-    cuts = [
-        Image.fromarray(pixels[top : top + TILE, left : left + TILE])
-        for pixels in load_sample_images().images
-        for top in range(0, pixels.shape[0] - TILE + 1, TILE)
-        for left in range(0, pixels.shape[1] - TILE + 1, TILE)
-    ]
-    return [cut for cut in cuts if np.asarray(cut.convert("L")).std() > 10]
 
 
 @pytest.fixture(scope="module")
@@ -116,41 +78,6 @@ def test_images_that_are_not_given_are_compared_by_their_codes(planted: Path, se
 def test_images_of_another_place_are_refused(planted: Path, photos: Path) -> None:
     with CodesFile.open(planted / "codes.h5") as file, pytest.raises(ImagesError, match="58 of the 58 images"):
         find_duplicates(file, file.rows(), photos)
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_copy_differs_less_than_another_picture(change) -> None:
-    china = tiles()[6:10]
-    images = [china[0], change(china[0]), *china[1:]]
-    thumbnails = read_thumbnails(load_images(images), range(len(images)))
-    pairs = np.array([[0, 1], [0, 2], [1, 2], [0, 3], [0, 4]])
-    found = difference(thumbnails, pairs)
-    assert found[0] < 0.05
-    assert found[1:].min() > 4 * found[0]
-
-
-def test_the_difference_is_that_of_plain_correlation_where_nothing_is_moved() -> None:
-    rng = np.random.default_rng(0)
-    one, other = rng.integers(0, 256, (2, 64, 64), dtype=np.uint8)
-    other[:, :32] = one[:, :32]
-    thumbnails = read_thumbnails(ImageSet(["a", "b"], [one, other]), range(2))
-    cells = [image.reshape(32, 2, 32, 2).mean(axis=(1, 3)).ravel() for image in (one, other)]
-    assert difference(thumbnails, np.array([[0, 1]]))[0] == pytest.approx(1 - np.corrcoef(*cells)[0, 1], abs=1e-3)
-
-
-def test_unreadable_images_and_other_colours_are_no_duplicates(tmp_path: Path) -> None:
-    picture = np.asarray(tiles()[9])
-    for name, pixels in (("a", picture), ("b", picture), ("red", picture // 2 + np.uint8([120, 0, 0]))):
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{name}.png")
-    (tmp_path / "c.png").write_bytes(b"")
-    images = load_images(tmp_path, labelled=False)
-    at = {name: row for row, name in enumerate(images.ids)}
-    thumbnails = read_thumbnails(images, range(4))
-    pairs = np.array([[at["a.png"], at[other]] for other in ("b.png", "c.png", "red.png")])
-    found = difference(thumbnails, pairs)
-    np.testing.assert_allclose(found[:2], [0, 1], atol=0.001)
-    assert found[2] < 0.01  # the same shades of grey
-    assert alike_in_colour(thumbnails, pairs).tolist() == [True, False, False]
 
 
 def test_groups_are_joined_through_chains() -> None:

@@ -13,7 +13,7 @@ def test_nearest_rows_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch
     Z = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     full = pairwise_distances(Z)
     np.fill_diagonal(full, np.inf)
-    monkeypatch.setattr("cnncodes.neighbours.nearest.BLOCK", 50 * 8)  # seven blocks
+    monkeypatch.setattr("cnncodes.neighbours.nearest.BLOCK_DISTANCES", 50 * 8)  # seven blocks
     rows, distances = nearest_rows(Z, 4)
     np.testing.assert_array_equal(rows, np.argsort(full, axis=1)[:, :4])
     np.testing.assert_allclose(distances, np.sort(full, axis=1)[:, :4], atol=1e-3)
