@@ -210,7 +210,7 @@ def _ancestors(path: str) -> list[str]:
 
 
 def _counts(native: Survey, path: str, stride: int) -> bool:
-    """Tell whether a map of this stride inside the module is more than a step on the way to the module's output."""
+    """Whether a map of this stride inside the module is more than a step on the way to the module's output."""
     before, after = native.outputs.get(path + INPUT), native.outputs.get(path)
     if before is None or after is None or before.stride is None or after.stride is None:
         return True

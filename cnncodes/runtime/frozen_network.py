@@ -216,7 +216,7 @@ class FrozenNetwork:
                 for forward, device in zip(sources, self.plan.devices, strict=True)
             ]
             agreement = min(lowest_cosine(expected, self.unrounded(photos, i)) for i in range(len(plain)))
-            if not agreement >= MIN_COSINE_COMPILED:  # also if it is not a number
+            if not agreement >= MIN_COSINE_COMPILED:  # also if it is NaN
                 raise RuntimeError(f"its codes agree with the uncompiled ones only to cosine {agreement:.5f}")
             logger.info("compiled in %.0f s", time.perf_counter() - started)
         except Exception as error:  # a missing compiler, an operation that cannot be compiled, …

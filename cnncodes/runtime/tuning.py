@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 DTYPES = (AUTO, "float16", "float32")
-DECISIVE = ("penultimate",)  # the layer whose codes decide on the precision, whatever layers are wanted
+DECISIVE = ("penultimate",)  # the layer whose codes decide on the precision, whichever layers are wanted
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
 # Bytes. In a worker thread, glibc takes new memory from the system for each map that is larger, all of it zeroed first.
 LARGEST_MAP = 32 << 20
