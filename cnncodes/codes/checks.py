@@ -24,7 +24,7 @@ __all__ = [
     "text",
 ]
 
-MESSAGE_CHARACTERS = 200  # of one that names a wrong field; the path of the file comes on top
+MESSAGE_CHARACTERS = 200  # of a message that names a wrong field; the path of the file is added to it
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Check = Callable[[str, Any], Any]  # takes the name of a field and its value in JSON; returns the value in Python

@@ -49,14 +49,14 @@ def _named(file: IO[bytes]) -> Iterator[None]:
 class Columns:
     """The open file, and its tables by name.
 
-    No library lies between: what is written is in the operating system's hands when the call returns, and an error (a
-    full disk) is raised by the very call that met it.
+    Reads and writes go straight to the operating system, so an error such as a full disk is raised by the very call
+    that meets it.
     """
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.file = path.open("r+b" if writable else "rb", buffering=0)
         self._tables: dict[str, StoredArray] = {}
-        self._lock = threading.Lock()  # of the file's position
+        self._lock = threading.Lock()  # guards the file's position
 
     def add(self, name: str, place: Place) -> None:
         """Name a table."""
@@ -137,5 +137,5 @@ class StoredArray:
 
 
 def slice_of(numbers: np.ndarray) -> np.ndarray | slice:
-    """Return consecutive numbers as a slice, so that what it takes is not copied; others as they are."""
+    """Return consecutive numbers as a slice, which selects rows without a copy; return other numbers as they are."""
     return slice(int(numbers[0]), int(numbers[-1]) + 1) if (np.diff(numbers) == 1).all() else numbers

@@ -76,11 +76,11 @@ class ImageTable:
         return columns | {name: np.array(values, "<i8") for name, values in numbers.items()}
 
     def stamp(self, row: int) -> tuple[int, int]:
-        """Size and time of the file of `row`: while they stay the same, the file is taken to be."""
+        """Return size and time of change of a row's file; while both stay the same, the file counts as unchanged."""
         return self.sizes[row], self.changed[row]
 
     def digest(self) -> str:
-        """Return the SHA-256 of which images there are, with their labels, groups and splits, in hexadecimal digits."""
+        """Return the SHA-256 of ids, labels, groups and splits, in hexadecimal digits."""
         return hashlib.sha256(to_json([self.ids, self.labels, self.groups, self.splits]).encode()).hexdigest()
 
 
@@ -93,7 +93,7 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
 def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, list[str]]:
     """Open a codes file that has passed the gate; return its tables, its provenance and the names of its classes.
 
-    HDF5 is asked for the places of the datasets only: they never change, so rows are read and written as plain bytes.
+    HDF5 only tells where the datasets lie. That never changes, so rows are read and written as plain bytes.
     """
     if not path.is_file():
         if path.is_dir():
@@ -115,7 +115,7 @@ def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, li
 
 
 def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list[str]]:
-    """Refuse what is no codes file, and what could lead to other files or beyond this one; take down the places."""
+    """Refuse a file that is no codes file or whose datasets lie elsewhere; note where each dataset lies."""
     if h5.attrs.get("format") != FORMAT:
         raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
     if (version := int(h5.attrs["format_version"])) > FORMAT_VERSION:
@@ -172,8 +172,8 @@ def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> Place
 def lay_out(h5: h5py.File, images: ImageTable, provenance: Provenance) -> None:
     """Give every dataset its place.
 
-    Nothing is written into them: HDF5 would keep small ones in a buffer, and what it cannot write when it drops that,
-    on a full disk, is lost in silence.
+    Nothing is written into them: HDF5 would keep small datasets in a buffer, which it loses without an error when the
+    disk is full.
     """
     n = len(images)
     h5.attrs["format"] = FORMAT

@@ -1,4 +1,4 @@
-"""The parts of a provenance: records that are checked as they are read, and written as they came.
+"""The parts of a provenance: records that are checked when they are read, and written back as they were.
 
 A record keeps the order of its fields and the fields that it does not know: the checksum of every row of a codes file
 is seeded with the SHA-256 of this text.
@@ -30,7 +30,7 @@ UNWRITTEN = {"preprocessing.views": NO_VIEWS, "preprocessing.resized_by": DEFAUL
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """Fields that are checked as they are read, and written in the order and with the unknown fields they came with."""
+    """A table of fields: checked when it is read, and written in the same order, with its unknown fields."""
 
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what it was read from
 
@@ -43,7 +43,7 @@ class Record:
         Raises
         ------
         MismatchError
-            A field is missing, or is not what it has to be; `name` says where the record lies.
+            A field is missing or wrong; the message names it, below `name`.
         """
         if not isinstance(values, Mapping):
             raise checks.refusal(f"{name or 'the provenance'} is {reprlib.repr(values)}, expected a table")

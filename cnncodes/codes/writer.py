@@ -64,7 +64,7 @@ class CodesWriter(CodesFile):
             How the codes are made; it says which layers there are, how long their codes are, and in what type they
             are stored.
         fill : callable, optional
-            Called with a writer on the unfinished file before it is renamed: rows that are known already.
+            Called with a writer on the unfinished file before it is renamed, to copy rows that are known already.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class CodesWriter(CodesFile):
     def todo(self, *, retry_failed: bool = False) -> tuple[np.ndarray, list[str]]:
         """Return the rows that are yet to be computed, and the stored layers that any of them lacks.
 
-        Damaged rows are among them, and failed ones whose bytes could not even be read; all failed ones on request.
+        Damaged rows count, and so do failed rows whose bytes could not be read; with `retry_failed`, all of them.
         """
         good = self.good()
         good[self.failed & (retry_failed | ~self.sha256.any(axis=1))] = False

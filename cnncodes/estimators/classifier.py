@@ -232,7 +232,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Returns
         -------
         ndarray of float64, shape (n, n_classes), or (n,) for two classes
-            The class with the largest value is the answer; of two classes, the second is, where the value is positive.
+            The class with the largest value is the answer; for two classes, a positive value means the second.
         """
         decision = self._decide(X)
         return decision[:, 0] if decision.shape[1] == 1 else decision

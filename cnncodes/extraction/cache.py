@@ -47,10 +47,10 @@ def cached_codes(
     Parameters
     ----------
     cache : Path
-        A codes file; made when it is not there.
+        A codes file; it is made if it does not exist.
     images : ImageSet
     layers : sequence of str
-        What to return, concatenated.
+        Layers whose codes are returned, concatenated.
     settings : Settings
     workers : int, optional
 
@@ -80,7 +80,7 @@ def cached_codes(
 
 
 def _explicit(settings: Settings) -> Settings:
-    """Name the defaults: what an estimator does not ask for must not be what somebody else asked for."""
+    """Fill in the defaults, so that an estimator does not inherit the settings of whoever made the cache."""
     backbone = settings.backbone or DEFAULT_BACKBONE
     weights, preprocessing = default_settings(backbone, settings.weights)
     return replace(
@@ -95,7 +95,7 @@ def _explicit(settings: Settings) -> Settings:
 
 
 def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings: Settings) -> bool:
-    """Whether the cache has all of it, made with these settings, so that no network need be loaded."""
+    """Whether the cache has all these codes, made with these settings: then no network is loaded."""
     provenance = provenance_of(cache)
     if provenance is None or not set(layers) <= set(provenance.layers):
         return False

@@ -47,9 +47,9 @@ class Extraction:
     path : Path
         The codes file.
     n, ok, failed : int
-        Images, those with codes, and those that could not be read.
+        Number of images, of images with codes, and of images that could not be read.
     computed : int
-        Images that were run through the network now; the others' codes were there already.
+        Number of images that ran through the network now; the other codes were there already.
     layers : dict of str to int
         Code length of each layer.
     seconds : float
@@ -223,7 +223,7 @@ def extract(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be extracted, and into which file."""
+    """Which images to extract, how, and into which file."""
 
     out: Path
     images: ImageSet
@@ -240,7 +240,7 @@ class _Task:
         workload = Workload(len(self.images), workers, parts=self.shard and self.shard[1])
         network = build_network(fill_in(self.settings, old), workload)
         if old is None:
-            network.warm_up()  # so that the file says truly whether it could be compiled
+            network.warm_up()  # only then is it known whether it could be compiled, which the file records
         prepare(self.out, plan, describe_network(network).with_shard(shard), old)
         with CodesWriter(self.out) as file:
             rows, missing = file.todo(retry_failed=retry_failed)
@@ -262,7 +262,7 @@ class _Task:
         return Extraction(path=self.out, **done, layers=lengths, notes=notes, failures=failures)
 
     def _plan(self, images: ImageSet, shard: ShardProvenance | None) -> tuple[Provenance | None, Reuse]:
-        """Return the provenance of the file that is continued, if one is, and what it has of the images."""
+        """Return the provenance of the file that is continued, or None, and how the images match its rows."""
         if self.prune and self.add:
             raise CodesFileError(f"{self.out}: --prune and --add exclude each other")
         old = provenance_of(self.out)
@@ -274,7 +274,7 @@ class _Task:
 
 
 def _summary(remarks: Mapping[int, str], images: ImageSet) -> list[str]:
-    """Tell a remark once, with its first image and how many there are."""
+    """Return each remark once, with its first image and how many more there are."""
     rows: dict[str, list[int]] = {}
     for row, remark in sorted(remarks.items()):
         rows.setdefault(remark, []).append(row)

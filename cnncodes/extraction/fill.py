@@ -43,12 +43,12 @@ def fill(
         The rows to compute.
     network : FrozenNetwork
     workers, image_timeout, max_pixels, progress
-        Those of `extract`.
+        As for `extract`.
 
     Returns
     -------
     dict of int to str
-        By row, what is odd about an image that could be read.
+        Remarks by row: what is odd about an image that could be read.
 
     Raises
     ------

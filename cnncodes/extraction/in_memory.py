@@ -1,4 +1,4 @@
-"""Computes codes in memory, for new images, by the very network that a provenance names."""
+"""Computes codes in memory, for new images, with the very network that a provenance names."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Computed:
     codes : dict of str to ndarray of float32, shape (n_ok, n_features) or (n_ok, n_views, n_features)
         By layer.
     rows : ndarray of int, shape (n_ok,)
-        Which images they belong to, ascending.
+        Positions of the images that the codes belong to, ascending.
     sha256 : ndarray of uint8, shape (n_ok, 32)
         Digests of those images.
     failures : dict of int to str
-        Why, for each image that could not be read.
+        Reason for each image that could not be read.
     """
 
     codes: dict[str, np.ndarray]
@@ -74,11 +74,11 @@ def compute_codes(
     Raises
     ------
     MismatchError
-        The weights that are found here are not those described, or images are prepared otherwise here.
+        The weights are not those of the provenance, or this version prepares images in another way.
     """
     provenance.require("weights_sha256")
     settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
-    # however the codes were made: for a few images, compiling would take longer than they do
+    # whether to compile is chosen anew: for a few images it takes longer than it saves
     network = build_network(replace(settings, compile=None), Workload(len(images), workers or joblib.cpu_count()))
     if network.backbone.weights_sha256 != provenance.weights_sha256:
         raise MismatchError(

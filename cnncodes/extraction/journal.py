@@ -1,4 +1,4 @@
-"""Which images are being decoded: what a run that died leaves behind, so that the next one is warned."""
+"""Notes which images are being decoded, so that the next run is warned if this one dies."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ DECODE = "import sys; from cnncodes.images.decoding import decode; decode(sys.st
 class Journal:
     """A small file beside a codes file with the digests of the images that are being decoded. Use as a context manager.
 
-    It is removed at the end, however the work ends, unless the process dies. What it then holds are suspects: any of
-    them may be a file that kills its decoder. A suspect is decoded in a process of its own first.
+    The file is removed at the end, also after an error, but not if the process dies. Then its images are suspects: any
+    of them may kill its decoder. A suspect is first decoded in a process of its own.
 
     Parameters
     ----------
     codes : path or None
         The codes file; without one nothing is kept, and there are no suspects.
     workers : int
-        How many decode at a time.
+        Number of workers that decode at the same time.
     """
 
     def __init__(self, codes: Path | None, workers: int) -> None:
         self.path = codes.with_name(f".{codes.name}.decoding") if codes is not None else None
         self._workers = workers
         self._suspects: dict[bytes, int] = {}  # digest -> slot
-        self._slots: np.ndarray | None = None  # (n_slots, 32), a map of the file: what is in it outlives the process
+        self._slots: np.ndarray | None = None  # (n_slots, 32), mapped to the file, which outlives the process
 
     def __enter__(self) -> Journal:
         if self.path is None:
@@ -53,7 +53,7 @@ class Journal:
             with self.path.open("wb") as file:
                 file.truncate(shape[0] * shape[1])
             self._slots = np.memmap(self.path, np.uint8, "r+", shape=shape)
-            for slot, digest in enumerate(suspects, self._workers):  # of the next run too, until they were tried
+            for slot, digest in enumerate(suspects, self._workers):  # suspects until they are tried
                 self._suspects[digest] = slot
                 self.enter(slot, digest)
         except OSError as error:
@@ -79,7 +79,7 @@ class Journal:
             self._slots[slot] = 0
 
     def try_suspect(self, data: bytes, digest: bytes, seconds: float) -> None:
-        """Decode in a process of its own what was being decoded when a run before this one died.
+        """Decode an image in a process of its own if an earlier run died while it was being decoded.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Journal:
 
 
 def _try_apart(data: bytes, seconds: float) -> None:
-    """Decode in a process of its own; an error that the decoder reports by itself is none here."""
+    """Decode in a process of its own; its death is an error, and what the decoder reports is not."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         died = subprocess.run(

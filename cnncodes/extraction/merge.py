@@ -32,7 +32,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
     parts : sequence of paths
         Each made by ``extract(images, path, shard=(i, n))``, in any order.
     out : path, default="codes.h5"
-        A codes file that is there is replaced if all its codes are in the parts, too.
+        An existing codes file is replaced only if the parts hold all its codes.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
 
 
 def _in_order(files: list[CodesFile]) -> list[CodesFile]:
-    """Sort the parts by their number; refuse what does not belong together."""
+    """Sort the parts by their number; refuse parts that do not belong together."""
     if not files:
         raise CodesFileError("there are no parts to merge")
     shards = [_shard(file) for file in files]
@@ -109,7 +109,7 @@ def _refuse_unfinished(file: CodesFile) -> None:
 
 
 def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -> None:
-    """Refuse to replace what is no codes file, is a part itself, or has codes that the parts do not have."""
+    """Refuse to replace a file that is no codes file, is a part itself, or has codes that the parts lack."""
     if any(target.samefile(file.path) for file in files):
         raise CodesFileError(f"{target}: is one of the parts; choose another place with -o")
     try:

@@ -1,4 +1,4 @@
-"""Makes the codes file that an extraction fills, with the codes that an older one has already."""
+"""Makes the codes file that an extraction fills, and copies the codes that an older one has already."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnncodes.extraction.reuse import Reuse, file_stamp
 
 __all__ = ["copy_rows", "prepare", "widen"]
 
-COPY_ROWS = 1024  # copied at a time from an older file
+COPY_ROWS = 1024  # rows that are copied at a time
 
 
 def prepare(out: Path, plan: Reuse, provenance: Provenance, old: Provenance | None) -> None:
@@ -25,11 +25,11 @@ def prepare(out: Path, plan: Reuse, provenance: Provenance, old: Provenance | No
     ----------
     out : Path
     plan : Reuse
-        What the file has of the images.
+        How the images match the rows of the file.
     provenance : Provenance
         How codes are made now.
     old : Provenance or None
-        How those of the file were made; None makes it anew.
+        How the codes of the file were made; if None, the file is made anew.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def prepare(out: Path, plan: Reuse, provenance: Provenance, old: Provenance | No
 
 
 def widen(out: Path) -> bool:
-    """Make `out` a codes file of float32, with the codes that it has; return False if float16 was asked for."""
+    """Keep the codes of `out` in float32 from now on; return False if its type was not ``auto``."""
     with CodesFile.open(out) as old:
         if old.provenance.dtype != "auto":
             return False

@@ -1,4 +1,4 @@
-"""What an existing codes file has of the images that are extracted into it, and which of its rows would go."""
+"""Matches images with the rows of an existing codes file: which codes are kept, and which would be lost."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Reuse:
         An image for each row; the source is None where the row is only kept.
     table : ImageTable
     twins : dict of int to int
-        Row of the old file by row of the new one: those with the same bytes.
+        For rows of the new file: the row of the old file whose image has the same bytes.
     same_set : bool
-        Whether the old file is of these images: at least one of them is in it.
+        Whether the old file holds at least one of these images.
     unchanged : bool
-        Whether the old file has these rows, and the codes that it holds are theirs.
+        Whether the old file has exactly these rows, and its codes belong to them.
     notes : list of str
     stamp : tuple of int
-        Inode and time of change of the old file; zeros where there is none.
+        Inode and time of change of the old file; zeros if there is none.
     """
 
     images: ImageSet
@@ -52,7 +52,7 @@ class Reuse:
 
     @property
     def kept(self) -> int:
-        """Rows that are only kept: their images are not at hand."""
+        """Number of rows that are kept although their images are not given."""
         return sum(source is None for source in self.images.sources)
 
 
@@ -72,8 +72,8 @@ class _OldRows:
 def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = False) -> Reuse:
     """Match images with the rows of an existing codes file.
 
-    The same name, size and time are taken as the same image, else the same bytes: a renamed image is not lost. Rows
-    without codes, pending or failed, are never lost.
+    Images are the same if name, size and time are the same, or else if their bytes are: a renamed image is not lost.
+    Rows without codes, pending or failed, never count as lost.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
     Raises
     ------
     CodesFileError
-        Rows that hold codes would go, and `prune` is not asked for; or, with `add`, a name stands for two images.
+        Rows that hold codes would be lost, and `prune` is False; or, with `add`, a name stands for two images.
     """
     stamp, table = file_stamp(out), image_table(images)
     with CodesFile.open(out) as old:
@@ -132,7 +132,7 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
 
 
 def _twins(images: ImageSet, table: ImageTable, old_rows: _OldRows) -> tuple[dict[int, int], set[int]]:
-    """Find the old row of each new one that has the same bytes; and the new ones that cannot be read."""
+    """Return the old row with the same bytes for each new row that has one, and the new rows that cannot be read."""
     by_id = dict(zip(old_rows.names(old_rows.done), old_rows.done, strict=True))
     by_digest = {old_rows.digests[row]: row for row in old_rows.done}
     twins: dict[int, int] = {}
@@ -181,11 +181,11 @@ def _without_place(
 def _with_kept(images: ImageSet, table: ImageTable, old_rows: _OldRows, twins: Mapping[int, int]) -> Reuse:
     """Put the old rows that hold codes first, in their order, and the new images behind them.
 
-    What is given says what its labels, groups and splits are; the other rows stay as they are.
+    Given images bring their labels, groups and splits; the other rows stay as they are.
     """
     here = {name: row for row, name in enumerate(table.ids)}
     done = set(old_rows.done)
-    rows: list[tuple[int, int | None]] = []  # of the old table, else -1; of the images, where the row is not only kept
+    rows: list[tuple[int, int | None]] = []  # row of the old table or -1, and of the images if it is given
     for row, name in enumerate(old_rows.table.ids):
         at = here.pop(name, None)
         if row in done:
@@ -235,7 +235,7 @@ def _stat(source: Any) -> tuple[int, int]:
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is made, replaced or written to."""
+    """Return inode and time of change of a file: they change when it is made, replaced or written to."""
     if not path.exists():
         return 0, 0
     stat = path.stat()
@@ -243,7 +243,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
 
 
 def by_folder(ids: Iterable[str]) -> str:
-    """Count ids by their folder; of those in none, the first is named.
+    """Count ids by folder; name the first of those that lie in none.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What an extraction is asked for, and the network that follows from it."""
+"""The settings of an extraction, and the network that they describe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "settings_of",
 ]
 
-NEEDED = (  # fields of a provenance from which all settings follow
+SETTINGS_FIELDS = (  # of a provenance: all settings follow from them
     *("backbone", "weights", "pooling", "precision", "dtype"),
     *("preprocessing.image_size", "preprocessing.mode", "preprocessing.exact"),
     *("runtime.device", "runtime.batch_size", "runtime.compiled"),
@@ -35,11 +35,11 @@ NEEDED = (  # fields of a provenance from which all settings follow
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of an extraction; ``None`` means what the existing file was made with, else the default.
+    """Settings of an extraction; None means the setting of the existing file, or else the default.
 
     Parameters
     ----------
-    backbone : str, default "mobilenet_v2"
+    backbone : str, default="mobilenet_v2"
     weights : str, optional
         A name of weights, or the path of a file; by default those of the backbone's first choice.
     layers : str or sequence of str, optional
@@ -100,7 +100,7 @@ def settings_of(provenance: Provenance) -> Settings:
     MismatchError
         The provenance lacks one of them.
     """
-    provenance.require(*NEEDED)
+    provenance.require(*SETTINGS_FIELDS)
     preprocessing, runtime = provenance.preprocessing, provenance.runtime
     return Settings(
         backbone=provenance.backbone,
@@ -131,9 +131,9 @@ def fill_in(settings: Settings, provenance: Provenance | None) -> Settings:
 
 
 def inherited(out: Path, settings: Settings, provenance: Provenance | None, network: FrozenNetwork) -> list[str]:
-    """Say in one note which settings are None, not the default, and so were taken from the existing file.
+    """Return a note that names the settings which come from the existing file and are not the defaults.
 
-    Precision, device, size of batches and the like are left out: there, the default depends on the machine.
+    Precision, device, batch size and the like are left out, because their defaults depend on the machine.
     """
     if provenance is None:
         return []

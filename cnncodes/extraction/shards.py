@@ -1,4 +1,4 @@
-"""Images dealt out to the parts of a sharded extraction, and dealt back when the parts are merged."""
+"""Deals images out to the parts of a sharded extraction, and puts them back in order when the parts are merged."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, ShardP
 
 
 def refuse_other_part(out: Path, old: Provenance, shard: ShardProvenance | None, *, add: bool) -> None:
-    """Refuse to make another part of the part that `out` is, and to add images to a part.
+    """Refuse to turn `out` into another part, and to add images to a part.
 
     Raises
     ------
     MismatchError
-        `out` is another part, or none, or a part where none is asked for.
+        `out` is another part, or no part; or it is a part, and `shard` is None.
     CodesFileError
         Images would be added to a part.
     """

@@ -17,7 +17,7 @@ from cnncodes.system.progress import Progress
 
 __all__ = ["Verification", "verify"]
 
-# Largest relative error of a code that is computed again, on another machine perhaps, where rounding goes another way.
+# Largest relative error of a code that is computed again, perhaps on another machine, which rounds in another way.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.15, "fp16": 0.03}
 
 
@@ -36,13 +36,13 @@ class Verification:
     recomputed : int
         Rows that were computed again from their images.
     largest_error : float
-        Relative, of those.
+        Largest relative error of their codes.
     wrong : list of str
-        Ids of those whose codes differ by more than rounding does.
+        Ids of recomputed rows whose codes differ by more than rounding does.
     changed : list of str
-        Ids of sampled images whose file has other bytes by now, or cannot be read.
+        Ids of sampled images whose bytes have changed, or that cannot be read.
     absent : list of str
-        Ids of images that are not among those given: gone, or of another folder. They are not computed again.
+        Ids of images that are not among those given, and so are not computed again.
     """
 
     n: int
@@ -81,13 +81,13 @@ def verify(
     path : path
         The codes file.
     images : path, sequence, ndarray or ImageSet, optional
-        What it was made from, or a part of that.
+        The images that the file was made from, or some of them.
     sample : int, default=64
         Rows that are computed again, chosen at random among those of `images`.
     seed : int, default=0
         Seed of that choice; the same seed chooses the same rows.
     device : str, default="auto"
-        Where they are computed: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        Where these rows are computed: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     workers : int, optional
         Threads; one a core by default.
     progress : callable, optional
@@ -96,6 +96,7 @@ def verify(
     Returns
     -------
     Verification
+        What was compared, and what differs.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def verify(
 
 
 def _compare(file: CodesFile, rows: np.ndarray, computed: Computed, verification: Verification) -> None:
-    """Take down which of some rows differ from what was computed again."""
+    """Note which rows differ from the codes that were computed again."""
     again = rows[computed.rows]
     same_bytes = (computed.sha256 == file.sha256[again]).all(axis=1) if len(again) else np.empty(0, bool)
     unchanged = again[same_bytes]

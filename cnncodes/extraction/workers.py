@@ -27,7 +27,7 @@ __all__ = ["IMAGE_TIMEOUT", "Batch", "read_source", "run_batches"]
 
 IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is read takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
-LEAVE_SECONDS = 1.0  # for the workers to end their batches, once no more is wanted
+LEAVE_SECONDS = 1.0  # that workers get to end their batches, once no more are wanted
 NOT_FINITE = "its codes are not finite numbers; extract with --precision fp32, or with other weights"
 NO_DIGEST = np.zeros(32, np.uint8)
 
@@ -36,7 +36,7 @@ NO_DIGEST = np.zeros(32, np.uint8)
 class Batch:
     """Codes of a few images: what passes from the workers to the writer."""
 
-    rows: np.ndarray  # (k,) that could be read
+    rows: np.ndarray  # (k,), of images that could be read
     codes: dict[str, np.ndarray]  # (k, n_features), or (k, n_views, n_features)
     sha256: np.ndarray  # (k, 32)
     failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
@@ -102,11 +102,11 @@ class _Piece:
     """Rows that go through the network together."""
 
     rows: np.ndarray
-    failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # of those whose decoder hung
+    failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # of images whose decoder hung
 
 
 class _Pool:
-    """Worker threads, and an eye on them."""
+    """Worker threads, and a watch for those whose decoder hangs."""
 
     def __init__(
         self,

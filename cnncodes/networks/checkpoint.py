@@ -113,9 +113,9 @@ def fit_state(
     head : str
         Module path of the classification head: it may differ or be absent.
     rules : KeyRules
-    allow_partial : bool, default False
-        Leave what is missing or has another shape as it is, and note it.
-    source : str, default "file"
+    allow_partial : bool, default=False
+        Leave parameters that are missing or have another shape as they are, and note them.
+    source : str, default="file"
         What to call the file in messages.
 
     Returns
@@ -127,7 +127,7 @@ def fit_state(
     Raises
     ------
     WeightsError
-        Anything but the head is missing or has another shape, or it is ambiguous which tensors are meant.
+        A parameter outside the head is missing or has another shape, or it is ambiguous which tensors are meant.
     """
     own = network.state_dict()
     keys = _match_keys(state, own, rules, source)

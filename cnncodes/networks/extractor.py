@@ -54,7 +54,7 @@ class _HookExtractor(_Frozen):
             module = network.get_submodule(node.removesuffix(INPUT))
             hooks = module._forward_pre_hooks if node.endswith(INPUT) else module._forward_hooks
             if any(isinstance(hook, _Report) and hook.node == node for hook in hooks.values()):
-                continue  # of another extractor of the same network
+                continue  # another extractor of the same network has registered it
             if node.endswith(INPUT):
                 module.register_forward_pre_hook(_Report(node))
             else:
@@ -92,7 +92,7 @@ class _Pass:
 
 
 class _Passes(threading.local):
-    """The pass that is under way in this thread: hooks are of the network, which the threads share."""
+    """The pass that is under way in this thread: hooks belong to the network, which the threads share."""
 
     current: _Pass | None = None
 
@@ -144,7 +144,7 @@ def _trace(network: nn.Module) -> Tracer | None:
     tracer = Tracer()
     tensors = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     try:
-        tracer.graph = tracer.trace(copy.deepcopy(network, tensors))  # it may keep what it is given: proxies, here
+        tracer.graph = tracer.trace(copy.deepcopy(network, tensors))  # a copy: it may keep the proxies that it is given
     except Exception as error:  # a network may do anything with the proxies it is given
         logger.info("%s cannot be traced (%s); it runs with hooks", type(network).__name__, error)
         return None
@@ -185,5 +185,5 @@ def _cut(network: nn.Module, traced: Tracer, taps: Mapping[str, Tap]) -> fx.Grap
 
 
 def _erase(graph: fx.Graph, nodes: Iterable[fx.Node]) -> None:
-    for node in reversed(list(nodes)):  # users go before what they use
+    for node in reversed(list(nodes)):  # a node is erased after its users
         graph.erase_node(node)

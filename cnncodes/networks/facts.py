@@ -104,5 +104,5 @@ def facts_of(table: tuple[Facts, ...], name: str) -> Facts:
 
 
 def is_non_commercial(licence: str | None) -> bool:
-    """Tell whether a licence forbids commercial use."""
+    """Whether a licence forbids commercial use."""
     return bool(re.search(r"\bnc\b", licence or "", re.IGNORECASE))

@@ -21,7 +21,7 @@ __all__ = ["INPUT", "STAGES", "LayerInfo", "Survey", "find_stages", "survey"]
 
 INPUT = ":input"
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}  # alias: stride in pixels
-# Their maps are no feature maps of their own: the size does not follow the image's, or nothing is computed.
+# Their outputs are no feature maps: their size does not depend on the image, or they compute nothing.
 NOT_FEATURE_MAPS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
 SURVEY_BATCH = 2  # distinguishes a batch axis from an axis of length 1
 # Parameters times pixels of an image: with more, a run takes longer than torch's meta tensors take to import.
@@ -92,7 +92,7 @@ class Survey:
 
 
 def survey(network: nn.Module, image_size: int, native: Survey | None = None) -> Survey:
-    """Run the network once on nothing (zeros; meta tensors for a large network that can) and note what modules give.
+    """Run the network once on zeros, or on meta tensors if it is large, and note the shapes of what its modules give.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def survey(network: nn.Module, image_size: int, native: Survey | None = None) ->
 
 
 def _shadow(network: nn.Module, device: str) -> nn.Module:
-    """Copy a network but for its numbers; what it may remember from a run on nothing stays in the copy."""
+    """Copy a network but not its tensors, so that whatever a module remembers of a run stays in the copy."""
     tensors = itertools.chain(network.parameters(), network.buffers())
     return copy.deepcopy(network, {id(tensor): tensor.to(device) for tensor in tensors})
 
@@ -210,7 +210,7 @@ def _ancestors(path: str) -> list[str]:
 
 
 def _counts(native: Survey, path: str, stride: int) -> bool:
-    """Tell whether a map of this stride inside the module is more than a step on the way to the module's output."""
+    """Whether a map of this stride inside the module is more than a step on the way to the module's output."""
     before, after = native.outputs.get(path + INPUT), native.outputs.get(path)
     if before is None or after is None or before.stride is None or after.stride is None:
         return True

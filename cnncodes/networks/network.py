@@ -22,7 +22,7 @@ __all__ = ["BUILT_IN", "RANDOM", "USER", "Network", "WeightsChoice"]
 USER = "user"  # the library of networks that a user registered
 BUILT_IN = "builder"  # weights that a user's own builder gives its network
 RANDOM = "random"
-SEED = 0  # of random parameters
+SEED = 0  # with which random parameters are drawn
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Network:
         Name of the weights that are taken unless others are named.
     facts : Facts
     loads_itself : bool
-        The library converts its published files in ways of its own.
+        Whether the library itself loads its published files, which it may convert.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Network:
                 f"There are {', '.join(self.weights)}; a file that has moved is named with --weights"
             )
         sha256 = file_digest(path)
-        for entry in self.weights.values():  # a copy of a published file is what it is, wherever it lies
+        for entry in self.weights.values():  # a copy of a published file counts as that file, wherever it lies
             if entry.digest_prefix and sha256.startswith(entry.digest_prefix) and not self.loads_itself:
                 return WeightsChoice(entry, str(path.resolve()), path, sha256, published=True)
         return WeightsChoice(default, str(path.resolve()), path, sha256)
@@ -135,7 +135,7 @@ class Network:
         Parameters
         ----------
         choice : WeightsChoice
-        allow_partial : bool, default False
+        allow_partial : bool, default=False
             Accept a file that lacks parameters; they stay random, and the notes say so.
 
         Returns

@@ -26,7 +26,7 @@ DECODE_OVERSAMPLING = 2  # decode a JPEG to at least twice the size that it is r
 JPEG_DIVISORS = (8, 4, 2)  # a JPEG can be decoded to its size divided by one of them
 MAX_ASPECT = 16  # only the centre of an image whose sides differ more is resized for a crop
 RESIZED_PIXELS = 2**25  # an image resized to more is cut before that in exact mode: Pillow takes 128 MiB for them
-RESIZED_BY = "torch"  # unless a description says otherwise
+RESIZED_BY = "torch"  # the library that resizes, unless a description names another
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cnncodes.system.process import is_own_process
 __all__ = ["torchvision_models", "torchvision_names", "torchvision_network"]
 
 COMPILER = "torch._dynamo"
-# Their import asks no more of the compiler than the one function below. Other versions get all of the compiler.
+# Importing these versions takes one function of the compiler, the one below. Other versions get the real compiler.
 TRIED_VERSIONS = ("0.26.", "0.29.")
 
 
@@ -77,9 +77,9 @@ def torchvision_models() -> ModuleType:
     """Return `torchvision.models`.
 
     One operation of torchvision, which no classification network has, asks the compiler a question when it is called.
-    While torchvision is imported, a stand-in for the compiler takes note of the question only: seconds less from the
-    start of a command to its first image. Whoever needs the compiler afterwards imports the real one. Another thread
-    would meet the stand-in, so there is none before `own_process`.
+    While torchvision is imported, a stand-in takes the place of the compiler, whose import takes seconds. Code that
+    needs the compiler afterwards imports the real one. Another thread could meet the stand-in, so it is used only in a
+    process of our own (`own_process`).
     """
     if (
         is_own_process()

@@ -15,7 +15,7 @@ from cnncodes.networks.layers import INPUT
 
 __all__ = ["Tracer"]
 
-# As far as they are given proxies, functions of numbers are recorded like those of tensors.
+# Functions of numbers are recorded like those of tensors when they are called with proxies.
 RECORDED_MATH = SimpleNamespace(
     **{name: _create_wrapped_func(value) if callable(value) else value for name, value in vars(math).items()}
 )
@@ -32,10 +32,10 @@ class Tracer(fx.Tracer):
         self.parameters: dict[str, fx.Proxy] = {}
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
-        """Trace a network that is not needed afterwards: its modules become recording ones.
+        """Trace a network that is not needed afterwards: its modules become recording modules.
 
-        `torch.fx.Tracer.trace` patches `torch.nn.Module` instead. Until it is done, modules that other threads run
-        would come out as nodes of this graph, and two traces at a time would leave the patch of one behind for good.
+        `torch.fx.Tracer.trace` patches `torch.nn.Module` instead. Meanwhile, modules that other threads run would
+        become nodes of this graph, and two traces at a time would leave the patch of one behind for good.
         """
         if any(
             part._compiled_call_impl or type(part).__module__.startswith("torch._dynamo") for part in root.modules()
@@ -89,14 +89,14 @@ class Tracer(fx.Tracer):
 
 
 def _method(kind: type[nn.Module], name: str) -> Callable[..., Any]:
-    """Return the method of a class, but for a patch of `torch.nn.Module` by somebody who traces at the same time."""
+    """Return the method of a class, without the patch of `torch.nn.Module` by code that traces at the same time."""
     return next(
         (vars(base)[name] for base in kind.__mro__ if name in vars(base) and base is not nn.Module), PLAIN[name]
     )
 
 
 def _recorded_methods(kind: type[nn.Module]) -> dict[str, FunctionType]:
-    """Return the methods of a class that are not as they were after `_recorded`."""
+    """Return copies of those methods of a class that `_recorded` has to change."""
     copies: dict[FunctionType, FunctionType] = {}
     methods = {name: method for base in reversed(kind.__mro__) for name, method in vars(base).items()}
     functions = {name: method for name, method in methods.items() if isinstance(method, FunctionType)}
@@ -107,7 +107,7 @@ def _recorded_methods(kind: type[nn.Module]) -> dict[str, FunctionType]:
 def _recorded(function: FunctionType, copies: dict[FunctionType, FunctionType]) -> FunctionType:
     """Copy a function that calls `math` or what `torch.fx.wrap` was given, itself or through others, to record that."""
     if function not in copies:
-        copies[function] = function  # for one that calls itself
+        copies[function] = function  # for a function that calls itself
         around, others = function.__globals__, dict[str, Any]()
         for name in function.__code__.co_names:
             called = around.get(name)

@@ -141,12 +141,12 @@ def _from_hub(repository: str) -> Path:
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
-        # The hub's client retries for most of a minute where there is no network: try the door first.
+        # The hub's client retries for most of a minute where there is no network, so one short request comes first.
         request = urllib.request.Request(huggingface_hub.hf_hub_url(repository, filename), method="HEAD")
-        with contextlib.suppress(urllib.error.HTTPError):  # it answers: what it means is for the client to say
+        with contextlib.suppress(urllib.error.HTTPError):  # any answer will do: the client interprets it
             urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
         return Path(huggingface_hub.hf_hub_download(repository, filename))
-    except Exception as error:  # the client has its own kinds, by version
+    except Exception as error:  # which exceptions the client raises depends on its version
         raise WeightsError(
             f"cannot fetch {filename} of https://huggingface.co/{repository} ({first_line(error)}); "
             f"get it by other means and give the file with --weights FILE"

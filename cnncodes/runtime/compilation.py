@@ -20,25 +20,26 @@ if TYPE_CHECKING:
 __all__ = ["Workload", "choose_compiling", "compile_forward", "seconds_saved"]
 
 COMPILE_SECONDS = 40.0  # what the first compilation of a network takes; later runs find it in torch's own cache
-SAVED = 0.4  # part of the time of the uncompiled forward pass
-SAVED_FUSED = 0.05  # the same, where convolutions do what follows them already
+SAVED = 0.4  # share of the time of a forward pass that compiling saves
+SAVED_FUSED = 0.05  # the same, where convolutions are fused already
 MIN_IMAGES_TO_COMPILE = 1000  # fewer never repay the time
 MIN_IMAGES_TO_COMPILE_A_PART = 5000
 RECOMPILE_LIMIT = 1000  # torch's default, 8, silently runs every further network uncompiled
-_compiling = threading.Lock()  # the options of the compiler are those of the whole process
+_compiling = threading.Lock()  # the options of the compiler apply to the whole process
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a network is to be run for: it decides whether compiling pays.
+    """The images that a network is to run on, which decide whether compiling pays.
 
     Attributes
     ----------
-    n_images : int, default 0
-    workers : int, default 1
+    n_images : int, default=0
+        Number of images.
+    workers : int, default=1
         Threads that run batches at the same time.
     parts : int, optional
-        The images are one of so many parts, computed by themselves and merged later.
+        Number of parts that the images are split into; each is computed by itself, and they are merged later.
     """
 
     n_images: int = 0
@@ -54,8 +55,8 @@ def choose_compiling(network: FrozenNetwork, wanted: bool | None, workload: Work
     network : FrozenNetwork
         Runs by the plan that was chosen.
     wanted : bool or None
-        None leaves the choice to the workload. Of one that is split into parts, only the number of images counts: parts
-        that a clock had decided about could not be merged.
+        None leaves the choice to the workload. If its images are split into parts, only their number counts: a
+        measured time could decide differently for each part, and such parts could not be merged.
     workload : Workload
     """
     n_images, parts = workload.n_images, workload.parts
@@ -91,7 +92,7 @@ def seconds_saved(run: Callable[[], Any], n_batches: float, workers: int, *, fus
     workers : int
         How many of them run at the same time.
     fused : bool
-        Whether convolutions do already what follows them.
+        Whether convolutions are fused already.
 
     Returns
     -------

@@ -10,12 +10,12 @@ __all__ = ["devices_of", "resolve_device"]
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the torch device of a name; it is never another one than was named.
+    """Return the torch device of a name, never another one.
 
     Parameters
     ----------
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}
-        ``auto`` is ``cuda`` where there is a CUDA device, otherwise ``cpu``.
+        ``auto`` is ``cuda`` if there is a CUDA device, else ``cpu``.
 
     Returns
     -------

@@ -19,7 +19,7 @@ SAME_CODES = 1e-5  # two layers hold the same codes when they differ by no more 
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What is known after one pass.
+    """What one pass tells about a network.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class FirstPass:
     links : dict of str to str
         Layers whose codes are those of another, deeper one.
     largest_map : int
-        Numbers of the largest map of one image; 0 for a network that could not be traced.
+        How many numbers the largest map of one image has; 0 for a network that could not be traced.
     """
 
     layers: dict[str, dict[str, Any]]

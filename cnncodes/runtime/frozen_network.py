@@ -48,8 +48,8 @@ class FrozenNetwork:
     Attributes
     ----------
     plan : Plan
-        What is true now: batches that the memory does not hold are halved, and a network that the compiler refuses
-        runs uncompiled; then the plan says so, with a note.
+        The plan as it is followed: if batches had to be halved, or the compiler refused the network, it says so, with
+        a note.
     extractor : Module
         The network in float32, cut and folded, on the first device.
     folded : bool
@@ -114,8 +114,8 @@ class FrozenNetwork:
         ----------
         pixels : Tensor of uint8, shape (n, 3, S, S) or (n, n_views, 3, S, S)
         replica : int, default=0
-            After `warm_up`, the network is on all devices of the plan: the one of this index is used, counted in a
-            circle.
+            After `warm_up`, the network is on all devices of the plan: this is the index of the one to use, modulo
+            their number.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class FrozenNetwork:
         replica %= len(self._forwards)
         while True:
             size = self.batch_size
-            with contextlib.suppress(torch.OutOfMemoryError):  # and forgotten, as it keeps the memory of what failed
+            with contextlib.suppress(torch.OutOfMemoryError):  # dropped: the error would keep the memory of the batch
                 batches = [self._batch(part, size, replica) for part in pixels.split(size)]
                 return {name: np.concatenate([batch[name] for batch in batches]) for name in self.plan.computed}
             self._halve(size)
@@ -153,13 +153,13 @@ class FrozenNetwork:
         return {name: codes[name][:n].cpu().numpy() for name in self.plan.computed}
 
     def _halve(self, size: int) -> None:
-        """Take half of `size` images at once from now on, uncompiled: a compiled network is of one size."""
+        """Halve the batch size from now on, and run uncompiled: compiled code is for one batch size."""
         device = self.plan.devices[0]
         if size == 1:
             raise too_little_memory(device, self.backbone)
         torch.cuda.empty_cache()
         with self._halving:
-            if self.batch_size != size:  # another thread has been here
+            if self.batch_size != size:  # another thread has halved it
                 return
             compiled = self.plan.compiled and self._forwards is self._plain  # is still to be compiled
             self._forwards = self._plain
@@ -191,7 +191,7 @@ class FrozenNetwork:
         }
 
     def warm_up(self) -> None:
-        """Take up all devices, and compile if the plan says so; does nothing the second time.
+        """Copy the network to all devices, and compile it if the plan says so; a second call does nothing.
 
         Where compiling fails, a note says so, and the network runs uncompiled: the codes differ by rounding only.
         """
@@ -216,7 +216,7 @@ class FrozenNetwork:
                 for forward, device in zip(sources, self.plan.devices, strict=True)
             ]
             agreement = min(lowest_cosine(expected, self.unrounded(photos, i)) for i in range(len(plain)))
-            if not agreement >= MIN_COSINE_COMPILED:  # also if it is not a number
+            if not agreement >= MIN_COSINE_COMPILED:  # also if it is NaN
                 raise RuntimeError(f"its codes agree with the uncompiled ones only to cosine {agreement:.5f}")
             logger.info("compiled in %.0f s", time.perf_counter() - started)
         except Exception as error:  # a missing compiler, an operation that cannot be compiled, …

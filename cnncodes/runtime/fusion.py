@@ -75,7 +75,7 @@ def _is_plain(convolution: nn.Conv2d) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether it does more than its forward pass."""
+    """Whether hooks are registered on a module."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
@@ -86,7 +86,7 @@ def _what_follows(
     shortcut: list[fx.Node] = []
     follower = _only_user(node)
     convolution = cast(nn.Conv2d, modules[str(node.target)])
-    # torch itself adds to maps of grouped convolutions, and not in bfloat16; to those of one channel, torch 2.11 cannot
+    # torch adds to grouped convolutions without oneDNN, and not in bfloat16; torch 2.11 cannot add to a single channel
     can_add = convolution.groups == 1 and convolution.out_channels > 1
     if can_add and follower is not None and follower.target in ADDITIONS and not follower.kwargs:
         others = [one for one in follower.args if isinstance(one, fx.Node) and one is not node]

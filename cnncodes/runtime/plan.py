@@ -25,19 +25,20 @@ class Plan:
         One of `cnncodes.networks.pooling.POOLINGS`, for all layers.
     batch_size : int
         Images of each forward pass; smaller batches are padded.
-    precision : {"fp32", "bf16", "fp16"}, default "fp32"
-    leading : int, default 0
-        How many of the first convolutions and linear layers compute in float32 in any case.
-    fused : bool, default False
-        Convolutions do what follows them, where the processor can.
-    compiled : bool, default False
+    precision : {"fp32", "bf16", "fp16"}, default="fp32"
+    leading : int, default=0
+        How many convolutions and linear layers, counted from the first, compute in float32 in any case.
+    fused : bool, default=False
+        Whether convolutions also compute the activation or addition that follows them, where the processor can.
+    compiled : bool, default=False
+        Whether the network is compiled.
     reason : str
         Why the network is compiled, or why not.
     layers : mapping of str to dict
         ``n_features``, ``pooling``, ``map_shape`` (before pooling) and ``dtype`` of each layer, links among them.
     links : mapping of str to str
         Layers whose codes are those of another layer, which stands in for them.
-    dtype : {"auto", "float16", "float32"}, default "auto"
+    dtype : {"auto", "float16", "float32"}, default="auto"
         Type of the codes that was asked for; `layers` has the type of each layer.
     notes : tuple of str
         What a user should know about precision, memory and compilation.

@@ -1,4 +1,4 @@
-"""Runs a frozen network in fewer bits, but for its first layers where the codes need them in full."""
+"""Lowers the precision of a frozen network, except in its first layers if the codes need that."""
 
 from __future__ import annotations
 
@@ -126,19 +126,19 @@ def lowest_cosine(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.nd
     Returns
     -------
     float
-        1 for equal codes; not a number if a code is none.
+        1 for equal codes; NaN if a code is NaN.
     """
     lowest = np.float64(1)
     for name, codes in expected.items():
         a, b = codes.astype(np.float64), actual[name].astype(np.float64)
         product = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         cosine = np.where((a == b).all(axis=1), 1.0, (a * b).sum(axis=1) / np.maximum(product, 1e-300))
-        lowest = np.minimum(lowest, cosine.min())  # keeps what is not a number
+        lowest = np.minimum(lowest, cosine.min())  # NaN stays NaN
     return float(lowest)
 
 
 def largest_difference(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray]) -> float:
-    """Return by how much a number of the codes differs at most, relative to the largest of its layer.
+    """Return the largest difference between two codes, relative to the largest number of their layer.
 
     Parameters
     ----------
@@ -148,13 +148,13 @@ def largest_difference(expected: Mapping[str, np.ndarray], actual: Mapping[str, 
     Returns
     -------
     float
-        0 for equal codes; not a number if a code is none.
+        0 for equal codes; NaN if a code is NaN.
     """
     differences = [
         np.abs(codes - actual[name].astype(np.float32)).max() / max(float(np.abs(codes).max()), 1e-30)
         for name, codes in expected.items()
     ]
-    return float(np.max(differences, initial=0.0))  # is not a number where one is not
+    return float(np.max(differences, initial=0.0))  # NaN stays NaN
 
 
 def fits_float16(codes: np.ndarray) -> bool:

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 AUTO = "auto"
 DTYPES = (AUTO, "float16", "float32")
-DECISIVE = ("penultimate",)  # the layer whose codes decide on the precision, whatever layers are wanted
+DECISIVE = ("penultimate",)  # the layer whose codes decide on the precision, whichever layers are wanted
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
 # Bytes. In a worker thread, glibc takes new memory from the system for each map that is larger, all of it zeroed first.
 LARGEST_MAP = 32 << 20
@@ -68,16 +68,16 @@ def tuned_network(
     backbone : Backbone
     layers : sequence of str
         Layers whose codes are wanted.
-    pooling : str, default "avg"
+    pooling : str, default="avg"
         One of `POOLINGS`, for all layers.
-    device : str, default "auto"
+    device : str, default="auto"
         ``cuda`` without an index uses every GPU; ``cuda:1`` uses that one.
-    precision : {"auto", "fp32", "bf16", "fp16"}, default "auto"
+    precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
         ``auto`` is bfloat16 where the device is fast at it and the codes agree with those in float32.
     batch_size : int, optional
         By default 8 on a CPU, or fewer where the maps are large; 64 on a GPU. It is halved until a batch fits into the
         memory.
-    dtype : {"auto", "float16", "float32"}, default "auto"
+    dtype : {"auto", "float16", "float32"}, default="auto"
         Type of the codes; ``auto`` is float16 for each layer whose codes it holds.
     compiled : bool, optional
         Whether to compile; by default, if that saves more time for the workload than it takes.
@@ -173,8 +173,8 @@ def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_si
     ----------
     network : FrozenNetwork
         Runs the wanted layers in float32. It is left with some plan that was tried.
-    precision : {"auto", "fp32", "bf16", "fp16"}, default "auto"
-    adapt_batch_size : bool, default False
+    precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
+    adapt_batch_size : bool, default=False
         Take smaller batches where maps are large.
 
     Returns
@@ -250,7 +250,7 @@ def _choose_precision(trial: _Trial, precision: str) -> tuple[str, int, bool, li
     leading, agreement = _lower_until_agreed(trial, lower, fused=True)
     if not agreement >= MIN_COSINE:
         fused, notes = _may_fuse(trial)
-        if not fused or not agreement:  # that may have been the reason
+        if not fused or not agreement:  # fusing may have been the reason
             fused = False
             leading, agreement = _lower_until_agreed(trial, lower, fused=False)
     agrees = agreement >= MIN_COSINE

@@ -26,9 +26,9 @@ def test_what_is_written_is_read(path: Path) -> None:
         assert file.errors[5].startswith("broken JPEG éé")
         assert not file.complete
         np.testing.assert_array_equal(file.codes("layer1"), CODES["layer1"][done])
-        both = np.hstack([CODES["penultimate"], CODES["layer1"]])
+        codes = np.hstack([CODES["penultimate"], CODES["layer1"]])
         rows = np.array([11, 0, 7])
-        np.testing.assert_array_equal(file.codes(["layer4", "layer1"], rows), both[rows])
+        np.testing.assert_array_equal(file.codes(["layer4", "layer1"], rows), codes[rows])
         assert file.rows("test").tolist() == [10, 11]
         assert file.table == ImageTable(
             IDS, LABELS, splits=["train"] * 10 + ["test"] * 2, sizes=list(range(N)), changed=[7] * N

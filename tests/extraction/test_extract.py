@@ -84,9 +84,9 @@ def test_codes_of_the_exact_mode_of_older_versions_are_read_but_never_mixed_with
     assert load_codes(old, "penultimate").shape == (45, 1280)
     model = fit(old, clf="svm", C=1.0)
     words = "preprocessing.resized_by is 'torch', asked 'pillow'"
-    for asked in ({}, {"exact_decode": True}):
+    for options in ({}, {"exact_decode": True}):
         with pytest.raises(MismatchError, match=f"{words}. It was made by another version"):
-            extract(small_sample, old, **asked)
+            extract(small_sample, old, **options)
     with pytest.raises(MismatchError, match=words):
         list(model.predict_images(small_sample / "test" / "Bag"))
     new = tmp_path / "new.h5"
@@ -267,8 +267,8 @@ def test_a_folder_of_all_bad_images_gives_the_right_codes_or_reasons(tmp_path: P
     plain = in_memory(pictures, build_network(Settings(layers=["layer2"]))).codes["layer2"]
     with CodesFile.open(tmp_path / "codes.h5") as file:
         row_of = {name: row for row, name in enumerate(file.ids.tolist())}
-        found = file.codes("layer2", np.array([row_of[name] for name in right]))
-    for name, ours, theirs in zip(right, found, plain, strict=True):
+        codes = file.codes("layer2", np.array([row_of[name] for name in right]))
+    for name, ours, theirs in zip(right, codes, plain, strict=True):
         # Lossy files blur where two colours meet; of all others each bit is the same.
         assert np.array_equal(ours, theirs) if not right[name].tolerance else relative_error(ours, theirs) < 0.1, name
 

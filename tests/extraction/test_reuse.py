@@ -254,15 +254,15 @@ def test_fit_and_the_like_on_what_was_added(codes: Path, photos: Path, more: Pat
     assert model.classes == ["a", "b", "c", "d"]
     assert evaluate(codes, model, guard=False).confusion.sum() == 36
     assert len(load_codes(codes, "layer1")) == 36
-    both = verify(codes, photos, sample=36)
-    assert (both.good, both.recomputed, both.largest_error, len(both.absent)) == (True, 24, 0.0, 12)
+    check = verify(codes, photos, sample=36)
+    assert (check.good, check.recomputed, check.largest_error, len(check.absent)) == (True, 24, 0.0, 12)
     result = run("verify", codes, more, "--sample", 5)
     assert f"note: 24 of 36 rows are of images that are not in {more}, gone or of another folder" in result.stderr
     assert "5 computed again" in result.stdout
     report = json.loads(run("verify", codes, more, "--json").stdout)
     assert (len(report["absent"]), report["changed"]) == (24, [])
-    found = audit(codes, more, layers="layer2", cv=2)
-    assert found.n == 36
+    audited = audit(codes, more, layers="layer2", cv=2)
+    assert audited.n == 36
 
 
 def test_a_layer_that_kept_rows_would_lack_is_refused(codes: Path, more: Path) -> None:

@@ -15,9 +15,9 @@ from cnncodes.errors import ImagesError
 
 
 def test_an_intact_file_agrees_with_its_images(small_sample: Path, sample_codes: Path) -> None:
-    found = verify(sample_codes, small_sample, sample=6)
-    assert found.good
-    assert (found.n, found.recomputed, found.largest_error) == (45, 6, 0.0)  # the same machine: the same bits
+    result = verify(sample_codes, small_sample, sample=6)
+    assert result.good
+    assert (result.n, result.recomputed, result.largest_error) == (45, 6, 0.0)  # the same machine: the same bits
     assert verify(sample_codes).recomputed == 0
 
 
@@ -31,10 +31,10 @@ def test_codes_that_are_not_those_of_their_image_are_named(
         file.write(np.array([7]), codes, file.sha256[[7]])
         name = file.ids[7]
     assert verify(path).good
-    found = verify(path, small_sample, sample=45)
-    assert not found.good
-    assert found.wrong == [name]
-    assert 0.15 < found.largest_error < 1
+    result = verify(path, small_sample, sample=45)
+    assert not result.good
+    assert result.wrong == [name]
+    assert 0.15 < result.largest_error < 1
 
 
 def test_images_that_have_changed_or_are_gone_are_named(small_sample: Path, sample_codes: Path, tmp_path: Path) -> None:
@@ -45,10 +45,10 @@ def test_images_that_have_changed_or_are_gone_are_named(small_sample: Path, samp
     (folder / gone).unlink()
     shutil.copy(folder / broken, folder / edited)
     (folder / broken).write_bytes(b"")
-    found = verify(sample_codes, folder, sample=45)
-    assert sorted(found.changed) == sorted([edited, broken])
-    assert found.absent == [gone]
-    assert (found.recomputed, found.wrong, found.good) == (42, [], False)
+    result = verify(sample_codes, folder, sample=45)
+    assert sorted(result.changed) == sorted([edited, broken])
+    assert result.absent == [gone]
+    assert (result.recomputed, result.wrong, result.good) == (42, [], False)
 
 
 def test_a_folder_of_other_images_is_refused(sample_codes: Path, photos: Path) -> None:

@@ -124,8 +124,8 @@ def test_a_file_of_ones_own_gives_the_same_codes_whatever_its_head(mobilenet: Ba
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = mobilenet.extractor(["layer2", "penultimate"])(x)
-        found = backbone.extractor(["layer2", "penultimate"])(x)
-    assert all(torch.equal(found[layer], expected[layer]) for layer in expected)
+        maps = backbone.extractor(["layer2", "penultimate"])(x)
+    assert all(torch.equal(maps[layer], expected[layer]) for layer in expected)
 
 
 def test_a_file_that_lacks_parameters_needs_permission_and_is_noted(mobilenet: Backbone, tmp_path: Path) -> None:

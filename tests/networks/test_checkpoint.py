@@ -52,9 +52,9 @@ def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
     state = state_of(network())
     path = tmp_path / f"w{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    found = read_state(path)
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[key], state[key]) for key in state)
+    tensors = read_state(path)
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[key], state[key]) for key in state)
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "ema"])

@@ -77,9 +77,9 @@ def test_traced_and_hooked_extractors_give_the_same() -> None:
         hooked = backbone.extractor(layers)
     assert isinstance(hooked, _HookExtractor)
     with torch.inference_mode():
-        expected, found = traced(images(64)), hooked(images(64))
-    assert list(found) == list(expected) == layers
-    assert all(torch.equal(found[layer], expected[layer]) for layer in layers)
+        expected, outputs = traced(images(64)), hooked(images(64))
+    assert list(outputs) == list(expected) == layers
+    assert all(torch.equal(outputs[layer], expected[layer]) for layer in layers)
 
 
 @pytest.mark.parametrize("method", [False, True])
@@ -117,8 +117,8 @@ def test_a_network_with_hooks_tells_the_images_of_several_threads_apart() -> Non
 
     expected = [run(x) for x in batches]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(run, batches))
-    for one, other in zip(expected, found, strict=True):
+        outputs = list(pool.map(run, batches))
+    for one, other in zip(expected, outputs, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 

@@ -136,9 +136,9 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 
 
 def test_penultimate_is_what_enters_the_head_of_plain_torchvision(case: Case) -> None:
-    found = computed(case, ["penultimate"])["penultimate"]
+    codes = computed(case, ["penultimate"])["penultimate"]
     assert case.expected["penultimate"].std() > 0
-    torch.testing.assert_close(found, case.expected["penultimate"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(codes, case.expected["penultimate"], rtol=1e-5, atol=0)
 
 
 def test_layers_are_those_of_plain_torchvision_alone_and_together(case: Case) -> None:
@@ -211,8 +211,8 @@ def test_an_axis_order_that_is_unclear_is_taken_from_the_native_size() -> None:
     expected = watch(twin, x, ["features.1"], "head")["features.1"]
     assert expected.shape == (1, 96, 96, 96)
     with torch.inference_mode():
-        found = backbone.extractor(["layer1"])(x)["layer1"]
-    torch.testing.assert_close(found, expected.movedim(-1, 1))
+        maps = backbone.extractor(["layer1"])(x)["layer1"]
+    torch.testing.assert_close(maps, expected.movedim(-1, 1))
 
 
 def test_survey_leaves_nothing_behind_in_the_network() -> None:
@@ -229,10 +229,10 @@ def test_survey_leaves_nothing_behind_in_the_network() -> None:
             return self.head((self.conv(x) * self.memory).mean(dim=(2, 3)))
 
     network = Remembers().eval()
-    found = survey(network, 16)
+    result = survey(network, 16)
     assert network.memory is None
-    assert found.outputs["conv"].shape == (4, 4, 4)
-    assert find_stages(network, found, "head") == {"layer1": "conv"}
+    assert result.outputs["conv"].shape == (4, 4, 4)
+    assert find_stages(network, result, "head") == {"layer1": "conv"}
     assert not network.conv._forward_hooks
 
 
@@ -244,9 +244,9 @@ def test_survey_runs_on_zeros_where_a_network_has_numbers_of_its_own() -> None:
             return super().forward(x.add(self.constant).contiguous())
 
     network = Own(nn.Conv2d(3, 4, 8, stride=8), nn.Flatten(), nn.Linear(16, 2)).eval()
-    found = survey(network, 16)
-    assert found.outputs["0"].stride == 8
-    assert found.outputs["2:input"].shape == (16,)
+    result = survey(network, 16)
+    assert result.outputs["0"].stride == 8
+    assert result.outputs["2:input"].shape == (16,)
 
 
 def test_weights_of_an_attention_are_no_feature_maps() -> None:

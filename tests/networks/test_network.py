@@ -31,8 +31,8 @@ def test_random_weights_are_seeded_in_several_threads_too() -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: load_backbone("squeezenet1_1", "random").weights_sha256, range(12)))
-    assert set(found) == {expected}
+        digests = list(pool.map(lambda _: load_backbone("squeezenet1_1", "random").weights_sha256, range(12)))
+    assert set(digests) == {expected}
     assert torch.equal(torch.get_rng_state(), state)
 
 

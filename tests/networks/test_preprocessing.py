@@ -342,8 +342,8 @@ def test_views_are_those_of_torchvision(height, width):
     for mode in RESIZE_MODES:
         square = PLAIN.override(mode=mode).geometry(pixels)
         assert torch.equal(PLAIN.override(mode=mode).squares(pixels), square)
-        both = PLAIN.override(mode=mode, views="flip").squares(pixels)
-        assert torch.equal(both, torch.stack([square, functional.hflip(square)]))
+        views = PLAIN.override(mode=mode, views="flip").squares(pixels)
+        assert torch.equal(views, torch.stack([square, functional.hflip(square)]))
 
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "squash"])

@@ -91,8 +91,8 @@ def test_other_threads_run_networks_while_some_are_traced() -> None:
     def run() -> None:
         expected = backbone.module(x), other(x), mine(x)["penultimate"]
         while not traced.is_set():
-            found = backbone.module(x), other(x), mine(x)["penultimate"]
-            assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
+            outputs = backbone.module(x), other(x), mine(x)["penultimate"]
+            assert all(torch.equal(one, two) for one, two in zip(expected, outputs, strict=True))
 
     def trace() -> None:
         for _ in range(40):

@@ -97,7 +97,7 @@ def test_a_compiled_network_on_a_gpu_gives_the_same_codes(small_sample: Path) ->
         in_memory(images, build_network(Settings(layers="penultimate", device="cuda", compile=compile)))
         for compile in (False, True)
     )
-    a, b = (found.codes["penultimate"].astype(np.float32) for found in (plain, compiled))
+    a, b = (computed.codes["penultimate"].astype(np.float32) for computed in (plain, compiled))
     assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() >= 0.9995
 
 
@@ -132,7 +132,7 @@ def test_parts_of_an_extraction_are_compiled_by_their_size_and_not_by_the_clock(
     fusible = cnncodes.runtime.frozen_network.can_be_fused
     for fewest, fused, expected in ((22, False, True), (23, False, False), (22, True, False)):  # parts of 23 and 22
         monkeypatch.setattr(
-            cnncodes.runtime.frozen_network, "can_be_fused", lambda *about, fused=fused: fused and fusible(*about)
+            cnncodes.runtime.frozen_network, "can_be_fused", lambda *args, fused=fused: fused and fusible(*args)
         )
         monkeypatch.setattr(cnncodes.runtime.compilation, "MIN_IMAGES_TO_COMPILE_A_PART", fewest)
         for part in (1, 2):
@@ -155,10 +155,10 @@ def test_new_images_are_not_worth_a_compilation(
 def test_what_decides_about_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_network(Settings(layers="layer1", image_size=32, precision="fp32"))
     network.plan = replace(network.plan, fused=False)
-    asked: list[float] = []
+    estimates: list[float] = []
 
     def saved(run: object, n_batches: float, workers: int, *, fused: bool) -> float:
-        asked.append(n_batches)
+        estimates.append(n_batches)
         return 41.0
 
     monkeypatch.setattr(cnncodes.runtime.compilation, "seconds_saved", saved)
@@ -166,11 +166,11 @@ def test_what_decides_about_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_compiling(network, True, Workload()) == (True, "as asked")
     assert choose_compiling(network, False, Workload(10**9)) == (False, "as asked")
     assert choose_compiling(network, None, Workload(few))[0] is False
-    assert asked == []
+    assert estimates == []
     assert choose_compiling(network, None, Workload(many)) == (True, "it would save about 41 s, and take about 40 s")
-    assert asked == [many / network.batch_size]
+    assert estimates == [many / network.batch_size]
     for n_images, expected in ((2 * MIN_IMAGES_TO_COMPILE_A_PART, True), (2 * MIN_IMAGES_TO_COMPILE_A_PART - 1, False)):
         assert choose_compiling(network, None, Workload(n_images, parts=2))[0] is expected
-    assert len(asked) == 1, "the clock decided about parts"
+    assert len(estimates) == 1, "the clock decided about parts"
     network.extractor = torch.nn.Identity()
     assert choose_compiling(network, None, Workload(many)) == (False, "the network cannot be traced")

@@ -31,16 +31,16 @@ LIMIT = "images that the memory of the device holds"
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Make the device run out of memory for larger batches than ``memory[LIMIT]``."""
-    held = {LIMIT: 1000}
+    limits = {LIMIT: 1000}
     plain = cnncodes.runtime.forward.Forward.forward
 
     def forward(self: cnncodes.runtime.forward.Forward, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        if len(batch) > held[LIMIT]:
+        if len(batch) > limits[LIMIT]:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, batch)
 
     monkeypatch.setattr(cnncodes.runtime.forward.Forward, "forward", forward)
-    return held
+    return limits
 
 
 def settings(**options: Any) -> Settings:

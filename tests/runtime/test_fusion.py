@@ -49,11 +49,11 @@ def compare(
     other = fused(low)
     x = torch.randn(4, 8, side, side, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        expected, found = low(x).float(), other(x).float()
+        expected, output = low(x).float(), other(x).float()
         assert torch.equal(low(x).float(), expected), "the network was changed"
-        assert torch.equal(other(x).float(), found), "the second pass differs from the first"
+        assert torch.equal(other(x).float(), output), "the second pass differs from the first"
     tolerance = 1e-6 if dtype == torch.float32 else 0.02
-    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+    assert (output - expected).abs().max() <= tolerance * expected.abs().max()
     for one, two in zip(traced.parameters(), before.parameters(), strict=True):
         assert torch.equal(one, two)
     convolutions = [module for module in other.modules() if isinstance(module, _FusedConvolution)]
@@ -180,7 +180,7 @@ def test_a_file_from_another_machine_is_refused_with_words_that_help(
     small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(small_sample, tmp_path / "codes.h5", layers=["layer1"])
-    monkeypatch.setattr(cnncodes.runtime.frozen_network, "can_be_fused", lambda *about: False)
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "can_be_fused", lambda *args: False)
     with pytest.raises(MismatchError, match=r"runtime.fused is True, asked False.* another kind of machine: choose"):
         extract(small_sample, tmp_path / "codes.h5", layers=["layer2"])
     monkeypatch.undo()

@@ -152,8 +152,8 @@ def test_codes_too_large_for_float16_are_not_kept_wrong(
     plain = cnncodes.runtime.frozen_network.FrozenNetwork.unrounded
     scale = {"": 1.0}
 
-    def larger(self: cnncodes.runtime.frozen_network.FrozenNetwork, *about: Any) -> dict[str, np.ndarray]:
-        return {name: codes * np.float32(scale[""]) for name, codes in plain(self, *about).items()}
+    def larger(self: cnncodes.runtime.frozen_network.FrozenNetwork, *args: Any) -> dict[str, np.ndarray]:
+        return {name: codes * np.float32(scale[""]) for name, codes in plain(self, *args).items()}
 
     monkeypatch.setattr(cnncodes.runtime.frozen_network.FrozenNetwork, "unrounded", larger)
     build = cnncodes.extraction.extract.build_network

@@ -68,9 +68,9 @@ def test_codes_that_change_when_fused_are_computed_unfused(
     done = extract(small_sample, tmp_path / "b.h5", layers=["layer1"], precision="fp32")
     assert any("convolutions run by themselves" in note for note in done.notes)
     assert not plain.notes
-    with CodesFile.open(tmp_path / "a.h5") as right, CodesFile.open(tmp_path / "b.h5") as found:
-        assert [file.provenance.runtime.fused for file in (right, found)] == [True, False]
-        assert np.allclose(right.codes("layer1"), found.codes("layer1"), rtol=1e-3, atol=1e-3)
+    with CodesFile.open(tmp_path / "a.h5") as right, CodesFile.open(tmp_path / "b.h5") as unfused:
+        assert [file.provenance.runtime.fused for file in (right, unfused)] == [True, False]
+        assert np.allclose(right.codes("layer1"), unfused.codes("layer1"), rtol=1e-3, atol=1e-3)
 
 
 def test_where_fused_operations_fail_it_runs_unfused(
