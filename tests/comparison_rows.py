@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnncodes.insight.comparison import Row
+from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.probes.estimate import Accuracies, Estimate
 
 
@@ -27,3 +27,8 @@ def made_up_row(layers: list[str], accuracy: float = 0.5, **fields: Any) -> Row:
         "seconds": 1.0,
     }
     return Row(layers=layers, cross_validated=Accuracies(estimate, estimate), **{**usual, **fields})
+
+
+def row_of(comparison: Comparison, *layers: str) -> Row:
+    (row,) = (row for row in comparison.rows if row.layers == list(layers) and row.clf in ("svm", "logreg"))
+    return row

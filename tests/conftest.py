@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from sklearn.datasets import load_sample_images
 from threadpoolctl import threadpool_limits
 
@@ -89,3 +90,23 @@ def sample_codes(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("codes") / "codes.h5"
     extract(small_sample, path, precision="fp32")
     return path
+
+
+@pytest.fixture(scope="session")
+def planted(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sample with two swapped labels, a copy in another split, a copy in another class, and a broken image."""
+    from cnncodes import extract
+
+    root = tmp_path_factory.mktemp("audit")
+    images = root / "images"
+    shutil.copytree(small_sample, images)
+    bag, sandal, trouser = (sorted((images / "train" / name).iterdir()) for name in ("Bag", "Sandal", "Trouser"))
+    bag[0].rename(images / "train" / "Trouser" / "bag.png")
+    trouser[0].rename(images / "train" / "Bag" / "trouser.png")
+    shutil.copy(sandal[1], images / "test" / "Sandal" / "again.png")
+    with Image.open(sandal[2]) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(images / "train" / "Bag" / "mirrored.png")
+    (images / "train" / "Bag" / "broken.png").write_bytes(b"")
+    codes = root / "codes.h5"
+    extract(images, codes, layers=["penultimate"], resize="squash")
+    return codes, images

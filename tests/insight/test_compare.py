@@ -8,34 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparison_rows import made_up_row
+from comparison_rows import made_up_row, row_of
 from digit_codes import LAYERS, Y_DIGITS, names, write_codes
 from scipy.stats import multivariate_normal, norm, ttest_rel
 
-from cnncodes.errors import MismatchError, SettingError
+from cnncodes.errors import MismatchError
 from cnncodes.insight.compare import _with_differences, compare
-from cnncodes.insight.comparison import Comparison, Row
+from cnncodes.insight.comparison import Comparison
 from cnncodes.models.fit import fit
 from cnncodes.probes.intervals import paired_interval
-
-
-@pytest.fixture(scope="module")
-def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes; of 400 images, 240 are to train on."""
-    rows = np.arange(400)
-    path = tmp_path_factory.mktemp("split") / "codes.h5"
-    return write_codes(path, rows, names(rows), ["train"] * 240 + ["test"] * 160)
-
-
-@pytest.fixture(scope="module")
-def comparison(codes: Path) -> Comparison:
-    layers = ["layer1", "penultimate", "layer1+penultimate"]
-    return compare(codes, clfs=["svm"], layers=layers, cv=3, repeats=2)
-
-
-def row_of(comparison: Comparison, *layers: str) -> Row:
-    (row,) = (row for row in comparison.rows if row.layers == list(layers) and row.clf in ("svm", "logreg"))
-    return row
 
 
 def test_every_probe_is_there_best_first_with_the_baselines(codes: Path) -> None:
@@ -105,14 +86,6 @@ def test_the_simplest_of_those_not_significantly_worse_is_recommended() -> None:
     assert recommended(0.60) == ["b"]
 
 
-def test_the_command_fits_what_is_recommended(comparison: Comparison, codes: Path) -> None:
-    import shlex
-
-    words = shlex.split(comparison.command)
-    assert words[:3] == ["cnncodes", "fit", str(codes)]
-    assert [words[i + 1] for i, word in enumerate(words) if word == "--layer"] == comparison.recommended.layers
-
-
 def test_files_must_hold_the_same_images(codes: Path, tmp_path: Path) -> None:
     twin = shutil.copy(codes, tmp_path / "twin.h5")
     rows = compare([codes, twin], clfs=["svm"], layers=["layer1"], cv=3, repeats=1).rows
@@ -132,22 +105,6 @@ def test_an_interruption_leaves_what_is_done(codes: Path) -> None:
     assert not found.finished
     assert sorted(row.clf for row in found.rows) == ["logreg", "majority", "svm"]
     assert found.notes[-1] == "interrupted: 2 of 4 probes were compared"
-
-
-def test_each_row_names_its_file_where_there_are_several(codes: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.h5"  # of the same network
-    shutil.copy(codes, other)
-    found = compare([codes, other], clfs=["svm"], layers="layer1", cv=3, repeats=1)
-    headers, rows = found.table()
-    assert headers[:2] == ["codes", "layer"]
-    assert sorted(row[0] for row in rows if row[2] == "svm") == ["codes.h5", "other.h5"]
-    assert {row["codes"] for row in found.to_dict()["rows"] if row["clf"] == "svm"} == {str(codes), str(other)}
-    assert "<th>codes</th>" in found._repr_html_()
-    same_name = tmp_path / "b" / "codes.h5"
-    same_name.parent.mkdir()
-    shutil.copy(codes, same_name)
-    rows = compare([codes, same_name], clfs=["svm"], layers="layer1", cv=3, repeats=1).table()[1]
-    assert sorted(row[0] for row in rows if row[2] == "svm") == sorted([str(codes), str(same_name)])
 
 
 def test_a_note_that_all_probes_have_is_told_once(tmp_path: Path) -> None:
@@ -182,26 +139,3 @@ def test_the_difference_to_the_best_of_several_allows_for_the_choice() -> None:
     quantile = norm.ppf(0.975) * (high_of_seven - (low + high) / 2) / ((high - low) / 2)
     six = multivariate_normal(cov=0.5 + 0.5 * np.eye(6))  # differences to one reference share its error
     assert six.cdf(np.full(6, quantile)) == pytest.approx(0.975, abs=5e-4)
-
-
-def test_the_plot_has_a_line_for_each_probe(comparison: Comparison, tmp_path: Path) -> None:
-    axes = comparison.plot()
-    names, values = axes.get_xticklabels(), axes.containers[0].lines[0].get_ydata()
-    assert [name.get_text() for name in names] == ["layer1", "penultimate"]
-    np.testing.assert_allclose(values, [row_of(comparison, name).accuracy.value for name in LAYERS])
-    axes.figure.canvas.draw()
-    assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1  # over no line
-
-
-def test_only_concatenations_cannot_be_drawn_by_depth(codes: Path) -> None:
-    found = compare(codes, clfs=["svm"], layers=["layer1+penultimate"] * 2, cv=3, repeats=1)
-    assert len([row for row in found.rows if row.layers]) == 1
-    with pytest.raises(SettingError, match="no layer by itself to draw"):
-        found.plot()
-
-
-def test_tables_for_notebooks(comparison: Comparison) -> None:
-    assert comparison.to_frame()["layers"].tolist() == [" + ".join(row.layers) for row in comparison.rows]
-    html = comparison._repr_html_()
-    assert html.count("<tr>") == 1 + len(comparison.rows)
-    assert f"{100 * comparison.rows[0].accuracy.value:.1f} %" in html

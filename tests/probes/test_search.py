@@ -8,50 +8,27 @@ import warnings
 import numpy as np
 import pytest
 from joblib import parallel_config
-from sklearn.datasets import load_digits
+from plain_probes import plain_probe
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
-from sklearn.svm import LinearSVC
 
 import cnncodes.probes.search
 from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import fit_temperature, softmax
 from cnncodes.probes.folds import make_folds
-from cnncodes.probes.probe import CodeScaler, make_probe
+from cnncodes.probes.probe import CodeScaler
 from cnncodes.probes.search import C_GRID, fit_probe, search_C
 
-Data = tuple[np.ndarray, np.ndarray]
-PLAIN_SCALERS = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}
-
-
-def plain_probe(clf: str, C: float, scale: str = "standard", class_weight: str | None = None):
-    """The same objective by scikit-learn alone, to a tight tolerance."""
-    if clf == "svm":
-        classifier = LinearSVC(C=C, tol=1e-10, max_iter=100_000, dual=False, class_weight=class_weight)
-    else:
-        classifier = LogisticRegression(C=C, tol=1e-8, max_iter=100_000, class_weight=class_weight)
-    return make_pipeline(PLAIN_SCALERS[scale](), classifier)
-
 
 @pytest.fixture(scope="module")
-def digits() -> Data:
-    X, y = load_digits(return_X_y=True)
-    kept = np.flatnonzero(y < 5)[:180]
-    alive = X[kept].std(axis=0) > 0.1
-    return X[kept][:, alive], np.array([f"digit {label}" for label in y[kept]])
-
-
-@pytest.fixture(scope="module")
-def long_rows(digits: Data) -> Data:
+def long_rows(digits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Fewer rows than columns."""
     X, y = digits
     mixing = np.random.default_rng(0).normal(size=(X.shape[1], 300))
     return np.maximum(X[:60] @ mixing, 0), y[:60]
 
 
-def noisy(n: int = 60, d: int = 30) -> Data:
+def noisy(n: int = 60, d: int = 30) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     y = np.arange(n) % 3
     return rng.normal(size=(n, d)) + 0.7 * np.eye(3)[y] @ rng.normal(size=(3, d)), y.astype(str)
@@ -61,125 +38,6 @@ def test_grid_of_C_is_that_of_the_literature():
     assert len(C_GRID) == 45
     np.testing.assert_allclose(np.log10(C_GRID[[0, -1]]), [-6, 5])
     np.testing.assert_allclose(np.diff(np.log10(C_GRID)), 0.25)
-
-
-# ------------------------------------------------------------------------------------------------------------ the probe
-
-
-@pytest.mark.parametrize("scale", PLAIN_SCALERS)
-@pytest.mark.parametrize("clf", ["svm", "logreg"])
-def test_probe_decides_as_plain_scikit_learn(clf, scale, digits):
-    X, y = digits
-    ours = make_probe(clf, C=0.01, scale=scale).fit(X, y).decision_function(X)
-    plain = plain_probe(clf, 0.01, scale).fit(X, y).decision_function(X)
-    np.testing.assert_allclose(ours, plain, atol=3e-3 * np.abs(plain).max())
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"clf": "svn"}, "no clf 'svn'. Did you mean 'svm'?"),
-        ({"scale": "standrad"}, "no scale 'standrad'. Did you mean 'standard'?"),
-        ({"C": 0.0}, "must be positive"),
-        ({"C": np.nan}, "must be positive"),
-        ({"C": np.inf}, "finite"),
-        ({"C": 1e300}, "from 1e-12 to 1e+12"),
-        ({"class_weight": "balance"}, "no class weight 'balance'"),
-    ],
-)
-def test_wrong_parameter_is_refused(parameters, message):
-    with pytest.raises(SettingError) as caught:
-        make_probe(**parameters)
-    assert message in str(caught.value)
-
-
-def test_scaler_is_the_standard_one_where_columns_vary(digits):
-    X, _ = digits
-    np.testing.assert_array_equal(CodeScaler().fit_transform(X), StandardScaler().fit_transform(X))
-
-
-@pytest.mark.parametrize("unit", [1.0, 1e-7])
-def test_nearly_dead_column_that_wakes_up_changes_no_decision(unit, digits):
-    X, y = digits
-    dead = 1e-8 * np.random.default_rng(0).random((len(X), 1)) * (y == y[0])[:, None]
-    constant = np.full((len(X), 1), 3.0)
-    probe = make_probe("svm", C=1.0).fit(unit * np.hstack([X, dead, constant]), y)
-    asleep = probe.decision_function(unit * np.hstack([X, dead, constant]))
-    awake = probe.decision_function(unit * np.hstack([X, dead + 1, constant + 1]))
-    np.testing.assert_allclose(awake, asleep, atol=1e-5)
-    np.testing.assert_allclose(awake, make_probe("svm", C=1.0).fit(X, y).decision_function(X), atol=1e-3)
-
-
-def test_columns_without_any_variation_are_left():
-    np.testing.assert_array_equal(CodeScaler().fit_transform(np.full((4, 2), 7.0)), np.zeros((4, 2)))
-
-
-# ------------------------------------------------------------------------------------------------------------ the folds
-
-
-def test_folds_are_those_of_stratified_k_fold(digits):
-    _, y = digits
-    folds, notes = make_folds(y, cv=4, seed=3)
-    plain = StratifiedKFold(4, shuffle=True, random_state=3).split(y, y)
-    for (train, test), (plain_train, plain_test) in zip(folds, plain, strict=True):
-        np.testing.assert_array_equal(train, plain_train)
-        np.testing.assert_array_equal(test, plain_test)
-    assert notes == []
-
-
-def test_folds_depend_on_the_seed_and_not_on_global_random_state(digits):
-    _, y = digits
-    state = np.random.get_state()[1].copy()  # noqa: NPY002
-    first, again, other = (make_folds(y, seed=seed)[0] for seed in (0, 0, 1))
-    assert all(np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
-    assert not all(np.array_equal(a[1], b[1]) for a, b in zip(first, other, strict=True))
-    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
-
-
-def test_group_stays_on_one_side_and_no_group_is_a_group_of_its_own():
-    y = np.array(["a", "b"] * 30)
-    groups = np.array([f"g{i // 6}" for i in range(36)] + [""] * 24)
-    folds, _ = make_folds(y, groups, cv=3)
-    assert sorted(np.concatenate([test for _, test in folds])) == list(range(60))
-    for train, test in folds:
-        assert not (set(groups[train]) & set(groups[test])) - {""}
-    assert all((groups[test] == "").any() and (groups[train] == "").any() for train, test in folds)
-
-
-def test_small_class_reduces_the_folds_with_a_note():
-    folds, notes = make_folds(np.array(["a"] * 10 + ["b"] * 3), cv=5)
-    assert len(folds) == 3
-    assert notes == ["3 folds instead of 5: the class 'b' has 3 images"]
-
-
-def test_few_groups_reduce_the_folds_with_a_note():
-    y = np.array(["a"] * 10 + ["b"] * 10)
-    folds, notes = make_folds(y, np.array([f"{i % 10}" for i in range(10)] + ["x"] * 5 + ["y"] * 5), cv=5)
-    assert len(folds) == 2
-    assert notes == ["2 folds instead of 5: the class 'b' has 2 groups"]
-
-
-@pytest.mark.parametrize(
-    ("y", "groups", "message"),
-    [
-        (["a"] * 4, None, "one class only, 'a'"),
-        ([], None, "there are no labelled images"),
-        (["a"] * 4 + ["b"], None, "the class 'b' has one image only"),
-        (["a"] * 4 + ["b", "c"], None, "the class 'b' (and 1 more) has one image only"),
-        (["a"] * 4 + ["b"] * 4, list("wxyz") + ["g"] * 4, "the class 'b' has one group only"),
-    ],
-)
-def test_labels_that_cannot_be_cross_validated_say_what_to_do(y, groups, message):
-    with pytest.raises(ProbeError) as caught:
-        make_folds(np.array(y, str), None if groups is None else np.array(groups))
-    assert message in str(caught.value)
-    assert "add " in str(caught.value) or "at least two" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_fewer_than_two_folds_are_refused():
-    with pytest.raises(SettingError, match=r"1 folds; .* at least 2"):
-        make_folds(np.array(["a", "b"] * 5), cv=1)
 
 
 # ----------------------------------------------------------------------------------------------------------- the search
