@@ -42,8 +42,9 @@ class Row:
         Length of the codes.
     baseline_accuracy : float
         Accuracy of the most frequent class.
-    clf : {"svm", "logreg", "neighbour", "majority"}
-        The last two are the baselines: the nearest neighbour and the most frequent class.
+    clf : str
+        ``"svm"`` or ``"logreg"``; or one of the baselines: ``"neighbour"`` is the nearest training image,
+        ``"majority"`` the most frequent class.
     scale : str
         Scaling of the codes; empty for the most frequent class.
     C : float or None

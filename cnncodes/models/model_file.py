@@ -93,10 +93,7 @@ def write_model(
         header["checksum"] = _checksum(header, arrays)
         data = save(arrays, metadata={FORMAT: json.dumps(header, ensure_ascii=False)})
         with replacing(target, error_type=ModelFileError) as partial:
-            with partial.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+            partial.write_bytes(data)
             if not same_model((fields, arrays), read_model(partial)):
                 raise ModelFileError(f"{target}: what was written does not read back as it is; nothing was saved")
     except OSError as error:

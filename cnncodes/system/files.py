@@ -185,6 +185,8 @@ def replacing(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -
     with writer_lock(path, error_type=error_type) if existed else contextlib.nullcontext():
         try:
             yield partial
+            with partial.open("rb") as stream:  # or, after a power cut, the name might stand for half a file
+                os.fsync(stream.fileno())
             with _folder_lock(path.parent):
                 if path.exists() and not existed:
                     raise error_type(_held(path))

@@ -283,3 +283,16 @@ def test_a_waiting_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
     thread.join()
     assert events == ["first", "second"]
     assert [path.name for path in tmp_path.iterdir()] == [".cache.h5.lock"]
+
+
+def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int]] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append(("sync", os.fstat(file).st_ino)), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(("name", os.stat(a).st_ino)), replace(a, b)))
+    target = tmp_path / "table.csv"
+    with writing_text(target) as stream:
+        stream.write("a,b\n")
+    inode = target.stat().st_ino
+    assert calls == [("sync", inode), ("name", inode), ("sync", tmp_path.stat().st_ino)]
+    assert target.read_text() == "a,b\n"
