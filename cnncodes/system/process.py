@@ -13,7 +13,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = [
     "has_workers",
@@ -134,19 +134,38 @@ _whole_process = _Shared(_process_wide)
 def _full_float32() -> Iterator[None]:
     """Let no convolution or matrix product round float32 inputs to TF32 or bfloat16.
 
-    From Ampere on, cuDNN's convolutions take TF32, with ten bits of mantissa, unless they are told not to. What was set
-    for one operation by itself (``torch.backends.cudnn.conv.fp32_precision``) stays: who did that wants it.
+    From Ampere on, cuDNN's convolutions take TF32, with ten bits of mantissa, unless they are told not to. torch has
+    two sets of switches for that: older ones for all operations of a kind, and one for each operation, which inherits
+    from those above it where it is ``"none"``. Each is set, and then what it was.
     """
     import torch
 
-    def allow_tf32(allow: bool) -> None:
-        torch.backends.cudnn.allow_tf32 = allow
+    backends: Any = torch.backends
+    above = [(backends.cuda.matmul, [backends])]
+    above += [(operation, [backends.cudnn, backends]) for operation in (backends.cudnn.conv, backends.cudnn.rnn)]
+    mkldnn = backends.mkldnn
+    above += [(operation, [mkldnn, backends]) for operation in (mkldnn.matmul, mkldnn.conv, mkldnn.rnn)]
+    before = []
+    for operation, parents in above:
+        inherited = next((one.fp32_precision for one in parents if one.fp32_precision != "none"), None)
+        own = operation.fp32_precision  # or, where it has none of its own, what it inherits
+        before.append((operation, "none" if own == inherited else own))
 
-    with (
-        _set(lambda: torch.backends.cudnn.allow_tf32, allow_tf32, False),
-        _set(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
-    ):
-        yield
+    def allow_tf32(allow: bool) -> None:
+        backends.cudnn.allow_tf32 = allow
+
+    try:
+        with (
+            _set(lambda: backends.cudnn.allow_tf32, allow_tf32, False),
+            _set(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        ):
+            for operation, _ in above:
+                if operation.fp32_precision != "ieee":
+                    operation.fp32_precision = "ieee"
+            yield
+    finally:
+        for operation, precision in before:
+            operation.fp32_precision = precision
 
 
 @contextlib.contextmanager

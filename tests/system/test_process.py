@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import re
 import subprocess
@@ -100,11 +101,41 @@ def test_nothing_is_rounded_inside_and_all_is_as_before_afterwards(tf32: bool, p
     assert torch.get_float32_matmul_precision() == products
 
 
-def test_what_was_set_for_one_operation_by_itself_stays() -> None:
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch then refuses to tell the setting of all of cuDNN
-    with inference_settings():
-        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-    torch.backends.cudnn.allow_tf32 = True
+def precisions() -> list[str]:
+    """What each operation rounds to; and what products would, if the switch of all operations were another one."""
+    backends = torch.backends
+    products = [backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    answers = [one.fp32_precision for one in (*products, backends.cudnn.conv, backends.cudnn.rnn)]
+    of_all = backends.fp32_precision
+    backends.fp32_precision = "ieee"
+    answers += [one.fp32_precision for one in products]
+    backends.fp32_precision = of_all
+    return answers
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "pass",
+        "torch.backends.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
+        "torch.backends.mkldnn.fp32_precision = 'bf16'",
+        "torch.backends.cuda.matmul.allow_tf32 = True",
+        "torch.set_float32_matmul_precision('high')",
+    ],
+)
+def test_each_operation_has_full_float32_inside_and_its_own_setting_afterwards(host: str) -> None:
+    code = f"""
+import torch
+from cnncodes.system.process import inference_settings
+{inspect.getsource(precisions)}
+{host}
+before = precisions()
+with inference_settings():
+    assert set(precisions()) == {{"ieee"}}, precisions()
+assert precisions() == before, (before, precisions())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_torch_has_one_thread_and_then_what_it_had() -> None:
