@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @option_jobs
-@click.option("--weights", metavar="FILE", help="Where the weights file of the network lies by now.")
+@click.option("--weights", metavar="FILE", help="The weights file of the network, if it has moved.")
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")
 @option_force
 @option_json

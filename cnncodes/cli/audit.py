@@ -15,7 +15,7 @@ from cnncodes.display import percent
 from cnncodes.system.files import head_of, refuse_foreign
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED
 
-SHOWN = 20  # rows of each table
+ROWS_OF_A_TABLE = 20
 FINDINGS = "a table of findings"
 
 
@@ -32,7 +32,7 @@ FINDINGS = "a table of findings"
 def audit(codes: str, images: str | None, out: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """List labels of CODES that are probably wrong, near-duplicates, outliers and unreadable images.
 
-    With IMAGES, from which it was made, duplicates are compared as pictures, and more of them are found.
+    With IMAGES, from which it was made, duplicates are compared as pictures, and more of them are result.
     """
     from cnncodes.insight.audit import FIELDS, KINDS
     from cnncodes.insight.audit import audit as run
@@ -44,37 +44,37 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
     if out:
         refuse_foreign(out, FINDINGS, is_ours, **checks)  # before the work
     with progress_bar("comparing") as progress:
-        found = run(codes, images, progress=progress, **options)
-    print_notes(found.notes)
+        result = run(codes, images, progress=progress, **options)
+    print_notes(result.notes)
     if out:
         with open_output(out, FINDINGS, is_ours, **checks) as stream:
             writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(found.findings())
-        stderr.print(f"{out}: {len(found.findings())} findings", markup=False)
+            writer.writerows(result.findings())
+        stderr.print(f"{out}: {len(result.findings())} findings", markup=False)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
         return
-    click.echo(f"{found.n} images in {len(found.classes)} classes")
-    if found.accuracy is not None and found.baseline_accuracy is not None:
+    click.echo(f"{result.n} images in {len(result.classes)} classes")
+    if result.accuracy is not None and result.baseline_accuracy is not None:
         click.echo(
-            f"out-of-fold accuracy {percent(found.accuracy)} ({found.clf} on {' + '.join(found.layers)}); "
-            f"always the most frequent class: {percent(found.baseline_accuracy)}"
+            f"out-of-fold accuracy {percent(result.accuracy)} ({result.clf} on {' + '.join(result.layers)}); "
+            f"always the most frequent class: {percent(result.baseline_accuracy)}"
         )
-    print_table(["class", "images"], [(name, str(count)) for name, count in found.classes.items()])
+    print_table(["class", "images"], [(name, str(count)) for name, count in result.classes.items()])
     for kind in KINDS:
-        _table(kind.title, kind.columns, [item.to_dict() for item in getattr(found, kind.key)])
+        _table(kind.title, kind.columns, [item.to_dict() for item in getattr(result, kind.key)])
 
 
 def _table(title: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
     """Print the worst of one kind."""
-    more = f"; the first {SHOWN}" if len(rows) > SHOWN else ""
+    more = f"; the first {ROWS_OF_A_TABLE}" if len(rows) > ROWS_OF_A_TABLE else ""
     click.echo(f"\n{title}: {len(rows) or 'none'}{more}")
     if rows:
         print_table(
             [name.replace("_", " ") for name in columns],
             [
                 [f"{row[name]:.3f}" if isinstance(row[name], float) else plain(row[name]) for name in columns]
-                for row in rows[:SHOWN]
+                for row in rows[:ROWS_OF_A_TABLE]
             ],
         )

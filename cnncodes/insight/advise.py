@@ -37,7 +37,7 @@ from cnncodes.vocabulary import AUTO
 
 __all__ = ["Advice", "advise"]
 
-MOST_IMAGES = 5000  # of which the pretrained head is asked, and the spread is taken
+MAX_IMAGES_FOR_HEAD = 5000  # images that the pretrained head judges, and whose spread is measured
 MEANING = {
     ("small", "similar"): "a linear classifier on the top codes",
     ("small", "dissimilar"): "a linear SVM on the codes of an earlier layer",
@@ -61,7 +61,7 @@ class Advice:
     commands : list of str
         To type next.
     comparison : Comparison
-        Of the layers one by one, by linear SVMs.
+        The layers compared one by one, by linear SVMs.
     curve : LearningCurve or None
         For the recommended layer, where there are images enough.
     notes : list of str
@@ -94,10 +94,10 @@ class Advice:
             if self.size == "small" and (self.similarity == "similar") != (self.layers == [TOP]):
                 return f"{case}, which usually asks for {meaning}; but of the layers here, {layer}"
             return f"{case}: {meaning}; of the layers here, {layer}"
-        both = {"the size": self.size, "the similarity": self.similarity}
-        open_ = [name for name, value in both.items() if value == UNDECIDED]
-        known = [value for value in both.values() if value != UNDECIDED]
-        rest = f" (it is {known[0]})" if known else ""
+        verdicts = {"the size": self.size, "the similarity": self.similarity}
+        open_ = [name for name, value in verdicts.items() if value == UNDECIDED]
+        decided = [value for value in verdicts.values() if value != UNDECIDED]
+        rest = f" (it is {decided[0]})" if decided else ""
         return f"the evidence does not decide on {' and '.join(open_)}{rest}; of the layers here, {layer}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     spread: list[Evidence] = []
     if TOP in data.file.layers:
         rows = data.train
-        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).astype(int)]
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_IMAGES_FOR_HEAD)).astype(int)]
         try:
             head, top = PretrainedHead(data.file.provenance, weights), averaged(data.file.codes(TOP, some))
             heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]

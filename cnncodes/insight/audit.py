@@ -24,7 +24,7 @@ from cnncodes.vocabulary import AUTO, CODES_FILE
 
 __all__ = ["FIELDS", "KINDS", "Audit", "audit"]
 
-SHOWN = 10  # findings of each kind, in a notebook
+MAX_FINDINGS = 10  # findings of each kind, in a notebook
 IMBALANCE = 10.0  # times as many images in the largest class as in the smallest are worth a note
 KINDS: tuple[type[Finding], ...] = (Suspect, DuplicatePair, Outlier, Unreadable)
 
@@ -48,15 +48,15 @@ class Audit:
     unreadable : list of Unreadable
         Images that could not be read.
     accuracy : float or None
-        Of the out-of-fold predictions that the suspects come from. Where it is not significantly above the most
-        frequent class, the classifier cannot tell, and there are no suspects.
+        Accuracy of the out-of-fold predictions that the suspects come from. Where it is not significantly above the
+        most frequent class, the classifier cannot tell, and there are no suspects.
     baseline_accuracy : float or None
-        Of always answering the most frequent class.
+        Accuracy of always answering the most frequent class.
     notes : list of str
     layers : list of str
-        Whose codes were looked at.
+        Layers whose codes were looked at.
     clf : str
-        What judged the labels.
+        Classifier that judged the labels.
     """
 
     n: int
@@ -118,12 +118,16 @@ class Audit:
         rows = self.findings()
         kinds = Counter(row["kind"] for row in rows)
         counts = ", ".join(f"{kind}: {count}" for kind, count in kinds.items()) or "nothing found"
-        more = f"; the first {SHOWN} of each kind are shown" if max(kinds.values(), default=0) > SHOWN else ""
+        more = (
+            f"; the first {MAX_FINDINGS} of each kind are shown"
+            if max(kinds.values(), default=0) > MAX_FINDINGS
+            else ""
+        )
         shown: list[list[Any]] = []
         place: Counter[str] = Counter()
         for row in rows:
             place[row["kind"]] += 1
-            if place[row["kind"]] <= SHOWN:
+            if place[row["kind"]] <= MAX_FINDINGS:
                 cells = (row[name] for name in FIELDS)
                 shown.append([f"{cell:.3g}" if isinstance(cell, float) else cell or "" for cell in cells])
         return html_table(FIELDS, shown, f"{self.n} images. {counts}{more}")
@@ -168,8 +172,8 @@ def audit(
 
     Examples
     --------
-    >>> found = audit("codes.h5", "photos/")  # doctest: +SKIP
-    >>> found.to_frame().to_csv("audit.csv")  # doctest: +SKIP
+    >>> audited = audit("codes.h5", "photos/")  # doctest: +SKIP
+    >>> audited.to_frame().to_csv("audit.csv")  # doctest: +SKIP
     """
     with TrainingData.open(codes) as data:
         return _audit(data, images, layers, progress, clf=clf, cv=cv, seed=seed, n_jobs=n_jobs)

@@ -25,8 +25,8 @@ from cnncodes.vocabulary import AUTO, as_names
 
 __all__ = ["compare"]
 
-ENOUGH_IMAGES = 1500  # that many answers are asked for: fewer images are cross-validated more often
-MOST_REPEATS = 5
+ANSWERS_TO_AIM_AT = 1500  # fewer images are cross-validated more often
+MAX_REPEATS = 5
 
 
 class _Candidate(NamedTuple):
@@ -96,7 +96,7 @@ def compare(
         y, groups, notes = _shared(every, guard=guard)
         names = list(dict.fromkeys(as_names(layers)))
         plan = _plan(every, names, clfs, scales)
-        repeats = repeats or min(MOST_REPEATS, max(1, round(ENOUGH_IMAGES / len(y))))
+        repeats = repeats or min(MAX_REPEATS, max(1, round(ANSWERS_TO_AIM_AT / len(y))))
         options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
         return _run(plan, y, groups, notes, progress, **options)
 
@@ -123,10 +123,10 @@ def _run(
         if progress is not None:
             progress(0, len(plan), 0)
         for candidate in plan:
-            row, share, found = _cross_validate(candidate, groups, **options)
+            row, share, row_notes = _cross_validate(candidate, groups, **options)
             rows.append(row)
             shares.append(share)
-            for note in found:
+            for note in row_notes:
                 of_probes.setdefault(note, []).append(f"{' + '.join(candidate.layers)}, {candidate.clf}")
             if progress is not None:
                 progress(len(rows), len(plan), 0)

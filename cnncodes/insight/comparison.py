@@ -219,13 +219,13 @@ class Comparison:
         for row in single:
             lines.setdefault((row.codes, row.clf, row.scale), []).append(row)
         differing = [i for i, values in enumerate(zip(*lines, strict=True)) if len(set(values)) > 1] or [1]
-        files = {about[0] for about in lines}
+        files = {file for file, _, _ in lines}
         by_name = len({Path(file).name for file in files}) == len(files)
-        for number, (about, rows) in enumerate(lines.items()):
+        for number, (line, rows) in enumerate(lines.items()):
             at = np.array([names.index(row.layers[0]) for row in rows]) + 0.06 * (number - (len(lines) - 1) / 2)
             accuracy = np.array([row.accuracy.value for row in rows])
             low, high = np.array([row.accuracy.interval for row in rows]).T
-            label = ", ".join(Path(about[i]).name if i == 0 and by_name else about[i] for i in differing)
+            label = ", ".join(Path(line[i]).name if i == 0 and by_name else line[i] for i in differing)
             ax.errorbar(at, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, label=label)
         for row in self.rows:
             if row.clf in BASELINES:

@@ -31,12 +31,12 @@ __all__ = [
 
 TOP = "penultimate"
 LARGE, SMALL = 1000, 200  # images of a class; ImageNet has about 1,300. Between the two the learning curve decides
-WORTH = 0.01  # of accuracy, that a doubling of the images should bring to be worth it
+WORTHWHILE_GAIN = 0.01  # accuracy that twice as many images should add to be worth it
 SURE, UNSURE = 0.8, 0.65  # mean confidence of the pretrained head, relative to that on photographs
 # Mean cosine of two images, from which the network hardly tells them apart. By mobilenet_v2: photographs 0.61, drawn
 # icons 0.63, letters 0.66, clothes 0.69, and handwritten digits, which the head is nevertheless sure of, 0.92
 ALIKE = 0.8
-FEWEST = 20  # images that say something about how alike they are
+MIN_IMAGES_FOR_SPREAD = 20  # fewer say nothing about how alike the images are
 UNDECIDED = "undecided"
 
 
@@ -67,10 +67,10 @@ def images_per_class(y: np.ndarray) -> Evidence:
 
 
 def by_slope(curve: LearningCurve, decided: bool) -> Evidence:
-    """Where the number of images does not decide, those are few that more would help."""
+    """Call a set small, where the number of images does not decide, if twice as many would still help."""
     low, high = curve.gain_interval
     found = f"twice as many images would bring {_points(curve.gain)} points ({_points(low)} to {_points(high)})"
-    says = "small" if low > WORTH else "large" if high < WORTH else UNDECIDED
+    says = "small" if low > WORTHWHILE_GAIN else "large" if high < WORTHWHILE_GAIN else UNDECIDED
     return Evidence("learning curve", found, "" if decided else says)
 
 
@@ -127,7 +127,7 @@ def of_pretrained_head(codes: np.ndarray, head: PretrainedHead) -> Evidence:
 def of_spread(codes: np.ndarray, head: PretrainedHead) -> Evidence:
     """Look at how far the codes spread: where all are alike, a head may be sure of them without knowing them."""
     close, closer = (mean_cosine(some) for some in (codes, head.photos))
-    says = "dissimilar" if close > ALIKE and len(codes) >= FEWEST else ""
+    says = "dissimilar" if close > ALIKE and len(codes) >= MIN_IMAGES_FOR_SPREAD else ""
     found = f"mean cosine of two images {close:.2f}, of two photographs {closer:.2f}"
     return Evidence("spread of the codes", found, says)
 
@@ -141,8 +141,8 @@ def mean_cosine(codes: np.ndarray) -> float:
 
 def size_of(evidence: list[Evidence]) -> str:
     """Return what all evidence that says something says."""
-    said = {item.says for item in evidence} - {"", UNDECIDED}
-    return said.pop() if len(said) == 1 else UNDECIDED
+    verdicts = {item.says for item in evidence} - {"", UNDECIDED}
+    return verdicts.pop() if len(verdicts) == 1 else UNDECIDED
 
 
 def similarity_of(strongest_first: list[Evidence], spread: list[Evidence]) -> str:

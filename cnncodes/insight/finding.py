@@ -74,12 +74,12 @@ class Examined:
     duplicates : Duplicates
         Near-duplicates among these rows.
     layers : list of str
-        Whose codes are looked at.
+        Layers whose codes are looked at.
     options : dict
         ``clf``, ``cv``, ``seed`` and ``n_jobs`` of the out-of-fold probabilities.
     notes : list of str
     accuracy, baseline_accuracy : float or None
-        Of the out-of-fold predictions, and of the most frequent class, once they are known.
+        Accuracy of the out-of-fold predictions, and of the most frequent class, once they are known.
     """
 
     data: TrainingData

@@ -17,13 +17,13 @@ from cnncodes.system.progress import Progress
 __all__ = ["LearningCurve", "learning_curve"]
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training images of a fold
-FEWEST = 2  # images of a class that a point of the curve has, in the mean
+MIN_IMAGES_OF_A_CLASS = 2  # images of a class that a point of the curve has, in the mean
 NEAR = 10.0 ** np.arange(-1, 1.1, 0.5)  # C of a share, relative to that of all images
 # Curves flatten: the next doubling moves the error by so much of the power that the ones before did, more or less; by
 # benchmarks/bench_advise.py
 FLATTER, FLATTER_DEVIATION = 0.8, 0.2
 RESAMPLES = 1000
-SHOWN_GAIN = 0.0005  # smaller ones are 0.0 points
+MIN_GAIN_TO_NAME = 0.0005  # smaller ones are 0.0 points
 Z = 1.96
 
 
@@ -39,8 +39,8 @@ class LearningCurve:
     intervals : list of (float, float)
         95 % intervals of the accuracies.
     gain : float
-        Of accuracy, that twice as many images as there are would bring: the error is taken to fall with a power of
-        their number (Cortes et al. 1994; Hestness et al. 2017), four fifths of the power by which it fell so far.
+        Accuracy that twice as many images as there are would add: the error is taken to fall with a power of their
+        number (Cortes et al. 1994; Hestness et al. 2017), four fifths of the power by which it fell so far.
     gain_interval : (float, float)
         95 % interval, with the chance of which images are drawn.
     class_gain : dict of str to float
@@ -57,7 +57,7 @@ class LearningCurve:
     def helped_most(self, count: int = 3) -> list[tuple[str, float]]:
         """Return the classes whose recall grew most when the last doubling was made, with by how much."""
         growing = sorted(self.class_gain.items(), key=lambda item: -item[1])[:count]
-        return [(name, gain) for name, gain in growing if gain >= SHOWN_GAIN]
+        return [(name, gain) for name, gain in growing if gain >= MIN_GAIN_TO_NAME]
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the curve, and the extrapolation to twice as many images.
@@ -131,7 +131,7 @@ def learning_curve(
     seeds = range(seed, seed + max(2, repeats))
     folds_of = [make_folds(y, groups, cv=cv, seed=number)[0] for number in seeds]
     n_train = float(np.mean([len(train) for folds in folds_of for train, _ in folds]))
-    shares = [share for share in SHARES if share * n_train >= FEWEST * len(classes)]
+    shares = [share for share in SHARES if share * n_train >= MIN_IMAGES_OF_A_CLASS * len(classes)]
     if len(shares) < 2:
         raise ProbeError(f"{len(y)} images of {len(classes)} classes are too few for a learning curve; add some")
     right = np.empty((len(shares), len(seeds), len(y)))
@@ -140,8 +140,8 @@ def learning_curve(
     for i, share in enumerate(shares):
         for j, folds in enumerate(folds_of):
             thin = _thinned(folds, of_class, share, seeds[j])
-            found = search_C(X, y, clf=clf, Cs=C * NEAR, scale=scale, folds=thin, n_jobs=n_jobs)
-            right[i, j] = found.predictions == y
+            search = search_C(X, y, clf=clf, Cs=C * NEAR, scale=scale, folds=thin, n_jobs=n_jobs)
+            right[i, j] = search.predictions == y
             if progress is not None:
                 progress(i * len(seeds) + j + 1, right[..., 0].size, 0)
     by_image = right.mean(axis=1)  # (n_shares, n_samples)

@@ -29,7 +29,7 @@ class PretrainedHead:
     provenance : Provenance
         ``CodesFile.provenance``.
     weights : path, optional
-        Where the weights file lies by now.
+        Path of the weights file, if it has moved since the codes were made.
 
     Attributes
     ----------
@@ -43,8 +43,8 @@ class PretrainedHead:
     """
 
     def __init__(self, provenance: Provenance, weights: str | os.PathLike[str] | None = None) -> None:
-        asked = fill_in(Settings(weights=None if weights is None else os.fspath(weights)), provenance)
-        network = build_network(replace(asked, layers=(LAYER,), device="cpu", compile=False, dtype="float32"))
+        settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights)), provenance)
+        network = build_network(replace(settings, layers=(LAYER,), device="cpu", compile=False, dtype="float32"))
         head = network.backbone.module.get_submodule(network.backbone.head)
         if not isinstance(head, nn.Linear) or head.out_features != IMAGENET_CLASSES:
             raise BackboneError(f"{network.backbone.name} has no linear head for the 1,000 classes of ImageNet")

@@ -24,7 +24,7 @@ def most_regularised(accuracy: np.ndarray) -> int:
 def best_probabilities(decision: np.ndarray, truth: np.ndarray) -> int:
     """Return which C is the best: of those hardly less accurate than any, that with the smallest Brier score.
 
-    Of a few dozen images, many C get nearly the same number right, and chance decides which gets most. The calibrated
+    Many C get nearly the same number of a few dozen images right, and chance decides which gets most. The calibrated
     probabilities of the out-of-fold decisions, shape (n_Cs, n_samples, k), are the steadier judge among them; unlike
     their log loss, no single image that is surely wrong decides.
     """

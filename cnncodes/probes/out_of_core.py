@@ -172,9 +172,9 @@ def fit_large_probe(
     )
 
     sample, of_sample = scaler.transform(as_rows(X)), repeated(y[kept], X)
-    known: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight}
+    objective: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight}
     n_views = len(sample) // len(kept)
-    near = fit_path(sample, of_sample, [search.C * len(rows) / len(kept)], warn=False, **known)
+    near = fit_path(sample, of_sample, [search.C * len(rows) / len(kept)], warn=False, **objective)
     start = near.coefficients(0)
     del sample, near
     fitted = fit_in_passes(
@@ -184,7 +184,7 @@ def fit_large_probe(
         start=start,
         memory=_limit(memory_limit) - resident_memory() - SPARE_BYTES,
         max_iter=MAX_ITER,
-        **known,
+        **objective,
     )
     classifier = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)[-1]
     set_fitted(classifier, fitted)

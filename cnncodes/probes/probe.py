@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAX_ITER = 1000
-LEAST_C = 1e-12
+MIN_C = 1e-12
 DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
 
 
@@ -96,8 +96,8 @@ def make_probe(
         raise SettingError(f"no class weight {class_weight!r}; there is 'balanced', or a weight for each class")
     if not 0 < C < np.inf:
         raise SettingError(f"C is {C}; it must be positive and finite")
-    if not LEAST_C <= C <= 1 / LEAST_C:
-        raise SettingError(f"C is {C:g}; it must be from {LEAST_C:g} to {1 / LEAST_C:g}, beyond which rounding decides")
+    if not MIN_C <= C <= 1 / MIN_C:
+        raise SettingError(f"C is {C:g}; it must be from {MIN_C:g} to {1 / MIN_C:g}, beyond which rounding decides")
     classifier = CLASSIFIERS[clf](C=C, class_weight=class_weight, max_iter=max_iter)
     return make_pipeline(SCALINGS[scale](), classifier)
 
@@ -110,7 +110,7 @@ def set_fitted(classifier: Any, path: LinearPath) -> None:
     classifier : DenseLinearSVC or DenseLogisticRegression
         Changed in place.
     path : LinearPath
-        Of a single value of C.
+        The fit for a single value of C.
     """
     classifier.coef_, classifier.intercept_ = path.coefficients(0)
     classifier.classes_, classifier.n_features_in_ = path.classes, path.n_features

@@ -75,27 +75,27 @@ def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: str
     Parameters
     ----------
     X : ndarray, shape (n_samples, n_features) or (n_samples, n_views, n_features)
-        Of several views of an image the mean counts.
+        The views of an image are averaged.
     y : ndarray, shape (n_samples,)
     folds : list of (train, test) index arrays
-        Of the held-out rows those of `spread` are asked for.
+        Each fold is scored on those of its held-out rows that `spread` returns.
     scale : {"standard", "l2", "none"}
-        Of the codes, between which the Euclidean distance is taken.
+        Scaling of the codes before the Euclidean distance is taken.
     """
     X = averaged(X)
     right: list[np.ndarray] = []
     for train, test in folds:
-        asked = spread(test)
+        queries = spread(test)
         scaler = SCALINGS[scale]().fit(X[train])
         nearest = KNeighborsClassifier(1, algorithm="brute")
         with few_threads(X):
             nearest.fit(scaler.transform(X[train]), y[train])
-            right.append(nearest.predict(scaler.transform(X[asked])) == y[asked])
+            right.append(nearest.predict(scaler.transform(X[queries])) == y[queries])
     return float(np.mean(np.concatenate(right)))
 
 
 def spread(rows: np.ndarray) -> np.ndarray:
-    """Return these rows, or of more than 1,000 as many as that, spread evenly: enough for a baseline."""
+    """Return at most 1,000 of the rows, evenly spaced: enough for a baseline."""
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), NEIGHBOUR_QUERIES)).astype(int)]
 
 
@@ -119,7 +119,7 @@ def nested_predictions(
     notes : list of str, optional
         What there is to say of the searches is added to it.
     **options
-        Of `fit_probe`.
+        Options of `fit_probe`.
 
     Returns
     -------
@@ -130,14 +130,14 @@ def nested_predictions(
     ProbeError
         A class has too few images for folds within folds.
     """
-    predicted, said = np.empty_like(y), set[str]()
+    predicted, fold_notes = np.empty_like(y), set[str]()
     for train, test in folds:
         try:
             probe, search = fit_probe(X[train], y[train], groups=None if groups is None else groups[train], **options)
         except ProbeError as error:
             raise ProbeError(f"the nested estimate needs more images: in the rest of a fold, {error}") from error
         predicted[test] = probe.classes_[winner(decide(probe, X[test]))]
-        said |= {f"in the nested estimate: {note}" for note in search.notes}
+        fold_notes |= {f"in the nested estimate: {note}" for note in search.notes}
     if notes is not None:
-        notes += sorted(said)
+        notes += sorted(fold_notes)
     return predicted

@@ -49,7 +49,7 @@ class Search:
     ----------
     Cs : ndarray, shape (n_Cs,)
     accuracy : ndarray, shape (n_folds, n_Cs)
-        Of the held-out fold.
+        Accuracy on the held-out fold.
     C : float
         The value that was chosen: unless asked otherwise, of those whose out-of-fold accuracy is within a standard
         error of the best, that whose calibrated out-of-fold probabilities have the smallest Brier score.

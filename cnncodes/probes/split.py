@@ -11,7 +11,7 @@ from cnncodes.errors import ProbeError
 
 __all__ = ["SplitRows", "Unseen", "groups_in_both", "leave_out_seen", "of_known_groups", "split_rows"]
 
-SHOWN = 3  # groups that a note names
+MAX_NAMED = 3  # groups that a note names
 
 
 class SplitRows(NamedTuple):
@@ -94,7 +94,7 @@ def groups_in_both(groups: np.ndarray, known: np.ndarray) -> str:
     names = sorted(set(shared))
     if not names:
         return ""
-    which = ", ".join(map(repr, names[:SHOWN])) + f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+    which = ", ".join(map(repr, names[:MAX_NAMED])) + f" and {len(names) - MAX_NAMED} more" * (len(names) > MAX_NAMED)
     images = f"{len(shared)} held-out image{'s' * (len(shared) > 1)}"
     have = "group that has" if len(names) == 1 else "groups that have"
     return f"{images} of {len(names)} {have} training images, too ({which})"
