@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
-from cnncodes.cli.output import open_output, plain, print_json, print_notes, print_table, progress_bar, stderr
+from cnncodes.cli.output import (
+    files_read,
+    open_output,
+    plain,
+    print_json,
+    print_notes,
+    print_table,
+    progress_bar,
+    stderr,
+)
 from cnncodes.display import percent
 from cnncodes.system.files import head_of, refuse_foreign
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED
@@ -40,7 +49,7 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
     def is_ours(path: Path) -> bool:
         return head_of(path).startswith(",".join(FIELDS) + "\n")
 
-    checks: dict[str, Any] = {"overwrite": force, "inputs": [codes, images]}
+    checks: dict[str, Any] = {"overwrite": force, "inputs": files_read(codes, images)}
     if out:
         refuse_foreign(out, FINDINGS, is_ours, **checks)  # before the work
     with progress_bar("comparing") as progress:

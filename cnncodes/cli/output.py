@@ -19,6 +19,7 @@ from cnncodes.system.progress import Progress
 
 __all__ = [
     "check_plot",
+    "files_read",
     "one_line",
     "open_output",
     "plain",
@@ -129,6 +130,15 @@ def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **
     refuse_foreign(path, kind, is_ours, **checks)
     with writing_text(Path(path)) as stream:
         yield stream
+
+
+def files_read(*places: Any) -> list[Any]:
+    """Return these places, and the images that the tables of images among them name: no output may replace them."""
+    from cnncodes.images.loading import load_images
+
+    tables = [place for place in places if isinstance(place, str) and Path(place).suffix.lower() in (".csv", ".tsv")]
+    images = [load_images(table, labelled=False, allow_outside=True) for table in tables if Path(table).is_file()]
+    return [*places, *(source for one in images for source in one.sources)]
 
 
 def check_plot(path: str, **checks: Any) -> None:

@@ -20,7 +20,7 @@ from cnncodes.cli.options import (
     option_weights_of_model,
     option_workers,
 )
-from cnncodes.cli.output import one_line, open_output, progress_bar, short, stderr
+from cnncodes.cli.output import files_read, one_line, open_output, progress_bar, short, stderr
 from cnncodes.system.files import head_of
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
@@ -70,13 +70,16 @@ def predict(
     status       labelled, unsure (less probable than --min-confidence)
                  or failed (cannot be read)
     """
+    from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
 
-    checks: dict[str, Any] = {"overwrite": force, "inputs": [images, model]}
+    fitted = ProbeModel.load(model)
+    weights = [options["weights"], fitted.provenance.weights]  # a name of weights, or the path of a file
+    checks: dict[str, Any] = {"overwrite": force, "inputs": files_read(images, model, *weights)}
     # Before the images: a place that cannot be written shows at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
-            predictions = run(images, model, min_confidence=min_confidence or 0.0, progress=progress, **options)
+            predictions = run(images, fitted, min_confidence=min_confidence or 0.0, progress=progress, **options)
         rows = [{name: getattr(one, name) for name in COLUMNS} for one in predictions]
         if kind == "json":
             json.dump(rows, stream, indent=2, ensure_ascii=False)

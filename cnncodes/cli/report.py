@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
-from cnncodes.cli.output import open_output, print_json, print_notes, progress_bar
+from cnncodes.cli.output import files_read, open_output, print_json, print_notes, progress_bar
 from cnncodes.vocabulary import MAX_SEED
 
 
@@ -40,7 +40,7 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
 
     inputs = [codes, options["model"], options["images"]]
     # Before the work: a place that cannot be written shows at once
-    with open_output(out, REPORT, is_report, overwrite=force, inputs=inputs) as stream:
+    with open_output(out, REPORT, is_report, overwrite=force, inputs=files_read(*inputs)) as stream:
         with progress_bar("making the report", "steps") as progress:
             made = report(codes, progress=progress, **options)
         stream.write(made.html)

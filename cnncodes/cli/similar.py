@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights_of_model
-from cnncodes.cli.output import print_json, print_table, stderr, waiting
+from cnncodes.cli.output import files_read, print_json, print_table, stderr, waiting
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 
@@ -51,7 +51,7 @@ def similar(
         from cnncodes.pages.montage import is_montage, montage
 
         require("jinja2", "--html")  # before the work, whose time would be lost
-        checks: dict[str, Any] = {"overwrite": force, "inputs": [query, codes, images]}
+        checks: dict[str, Any] = {"overwrite": force, "inputs": files_read(query, codes, images)}
         refuse_foreign(html, "a page of similar images", is_montage, **checks)
     with waiting("loading the network"):
         neighbours = run(query, codes, layer=layer, **options)

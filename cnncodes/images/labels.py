@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,9 @@ def _values(labels: Any, n: int, where: str) -> list[Any]:
             raise LabelsError(f"{where}labels of {array.dtype}; expected integers or text")
         shape, values = array.shape, array.tolist()
     else:
+        if isinstance(labels, (Set, Mapping)):
+            what = type(labels).__name__
+            raise LabelsError(f"{where}labels are given as a {what}, which has no order of images; give a list")
         try:
             values = [labels] if isinstance(labels, (str, bytes)) else list(labels)
         except TypeError as error:

@@ -54,6 +54,8 @@ GOOD = [
     (iter(["a", "b", "a"]), ["a", "b", "a"]),
 ]
 WRONG = [
+    ({"a", "b", "c"}, "given as a set, which has no order of images"),
+    ({0: "a", 1: "b", 2: "c"}, "given as a dict, which has no order of images"),
     (["a", "b"], r"3 images but labels of shape \(2,\); expected one label an image"),
     (np.array([["a", "b"]] * 3), r"3 images but labels of shape \(3, 2\); expected one label an image"),
     ([["a", "b"]] * 3, r"labels of shape \(3, 2\)"),

@@ -116,6 +116,9 @@ def test_a_file_of_another_is_overwritten_by_force_only(there: Path, name: str, 
         (["fit", "codes.h5", "-C", "0.01", "-o"], "codes.h5"),
         (["predict", "list.csv", "-o"], "list.csv"),
         (["predict", "photo.png", "-o"], "photo.png"),
+        (["predict", "list.csv", "-o"], "photo.png"),
+        (["audit", "codes.h5", "list.csv", "-o"], "photo.png"),
+        (["predict", "photo.png", "--weights", "weights.pth", "-o"], "weights.pth"),
         (["predict", "photos", "-o"], "photos/test/Bag/mine.png"),
         (["audit", "codes.h5", "photos", "-o"], "photos/test/Bag/mine.png"),
         (["audit", "codes.h5", "-o"], "codes.h5"),
@@ -131,6 +134,7 @@ def test_what_a_command_reads_stays_even_by_force(there: Path, words: list[str],
     photo(Path("photos/test/Bag/mine.png"))
     photo(Path("photo.png"))
     shutil.copy("codes.h5", "codes.png")
+    Path("weights.pth").write_bytes(b"weights")
     Path("list.csv").write_text("path,label,probability,novelty,guess,status\nphoto.png,Bag,,,,\n")  # as predict writes
     before = Path(out).read_bytes()
     for force in ([], ["--force"]):
