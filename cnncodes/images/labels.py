@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,13 @@ def check_labels(y: Any, n: int) -> None:
     """
     if y is None:
         raise LabelsError("y cannot be None: it must have a label for each image")
-    Labels.read(y, n, "y").refuse_missing("leave out the images without a label")
+    if isinstance(y, Iterator):
+        raise LabelsError(f"y is a {type(y).__name__}, which can be read only once; give a list")
+    labels = Labels.read(y, n, "y")
+    labels.refuse_missing("leave out the images without a label")
+    labels.texts()  # refuses what cannot be written into a file
+    if any(isinstance(label, bytes) for label in labels.values):
+        raise LabelsError("y: labels are bytes, of which scikit-learn makes no classes; decode them to text")
 
 
 def remarks_on(texts: Iterable[str], what: str = "class") -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from cnncodes import CNNCodesClassifier
+from cnncodes.errors import LabelsError
 from cnncodes.images.loading import load_images
 
 
@@ -54,3 +55,11 @@ def test_labels_that_do_not_fit_are_refused(data: tuple) -> None:
             classifier.fit(paths, wrong)
     with pytest.raises(ValueError):
         classifier.fit(paths, None)
+    for strange, words in (
+        (iter(y), "can be read only once"),
+        (dict.fromkeys(paths, "a"), "no order of images"),
+        ([label.encode() for label in y], "decode them to text"),
+        ([f"{label}\0" for label in y], "zero byte"),
+    ):
+        with pytest.raises(LabelsError, match=words):
+            classifier.fit(paths, strange)
