@@ -15,7 +15,6 @@ from cnncodes.errors import CnnCodesError, ProbeError
 from cnncodes.insight.compare import compare
 from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.insight.evidence import (
-    TOP,
     UNDECIDED,
     Evidence,
     best_by_log_loss,
@@ -33,7 +32,7 @@ from cnncodes.insight.pretrained_head import PretrainedHead
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, PENULTIMATE
 
 __all__ = ["Advice", "advise"]
 
@@ -91,7 +90,7 @@ class Advice:
         layer = f"{' + '.join(self.layers)} predicts best ({loss})"
         if meaning := MEANING.get((self.size, self.similarity)):
             case = f"{self.size} and {self.similarity} to ImageNet"
-            if self.size == "small" and (self.similarity == "similar") != (self.layers == [TOP]):
+            if self.size == "small" and (self.similarity == "similar") != (self.layers == [PENULTIMATE]):
                 return f"{case}, which usually asks for {meaning}; but of the layers here, {layer}"
             return f"{case}: {meaning}; of the layers here, {layer}"
         verdicts = {"the size": self.size, "the similarity": self.similarity}
@@ -205,11 +204,11 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     depth = by_depth(comparison)
     heads: list[Evidence] = []
     spread: list[Evidence] = []
-    if TOP in data.file.layers:
+    if PENULTIMATE in data.file.layers:
         rows = data.train
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_IMAGES_FOR_HEAD)).astype(int)]
         try:
-            head, top = PretrainedHead(data.file.provenance, weights), averaged(data.file.codes(TOP, some))
+            head, top = PretrainedHead(data.file.provenance, weights), averaged(data.file.codes(PENULTIMATE, some))
             heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
         except CnnCodesError as error:
             notes.append(f"the pretrained head was not asked: {error}")
@@ -231,8 +230,8 @@ def _commands(advice: Advice, best: Row) -> list[str]:
     path = quote(best.codes)
     layers = " ".join(f"--layer {quote(name)}" for name in best.layers)
     commands = [f"cnncodes fit {path} --clf svm {layers}"]
-    has_top = any(row.layers == [TOP] for row in advice.comparison.rows)
-    if has_top and best.layers != [TOP]:  # what the two say together is often worth more than either
-        together = quote("+".join([*best.layers, TOP]))
+    has_top = any(row.layers == [PENULTIMATE] for row in advice.comparison.rows)
+    if has_top and best.layers != [PENULTIMATE]:  # what the two say together is often worth more than either
+        together = quote("+".join([*best.layers, PENULTIMATE]))
         commands.append(f"cnncodes compare {path} --clf svm {layers} --layer {together}")
     return commands

@@ -12,9 +12,10 @@ from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.insight.learning_curve import LearningCurve
 from cnncodes.insight.pretrained_head import PretrainedHead
 from cnncodes.neighbours.nearest import unit_rows
+from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = [
-    "TOP",
+    "PENULTIMATE",
     "UNDECIDED",
     "Evidence",
     "best_by_log_loss",
@@ -29,7 +30,6 @@ __all__ = [
     "size_of",
 ]
 
-TOP = "penultimate"
 LARGE, SMALL = 1000, 200  # images of a class; ImageNet has about 1,300. Between the two the learning curve decides
 WORTHWHILE_GAIN = 0.01  # accuracy that twice as many images should add to be worth it
 SURE, UNSURE = 0.8, 0.65  # mean confidence of the pretrained head, relative to that on photographs
@@ -91,7 +91,7 @@ def _log_loss(row: Row) -> float:
 
 def by_depth(comparison: Comparison) -> list[Evidence]:
     """Compare the top layer with the best of the earlier ones."""
-    top = next((row for row in comparison.probes if row.layers == [TOP]), None)
+    top = next((row for row in comparison.probes if row.layers == [PENULTIMATE]), None)
     earlier = [row for row in comparison.probes if row is not top]
     if top is None or not earlier:
         return []
@@ -99,7 +99,7 @@ def by_depth(comparison: Comparison) -> list[Evidence]:
     low, high = comparison.interval(best, top)
     ours, theirs = best.accuracy.value, top.accuracy.value
     found = (
-        f"{best.layers[0]} {ours:.1%}, {TOP} {theirs:.1%}: "
+        f"{best.layers[0]} {ours:.1%}, {PENULTIMATE} {theirs:.1%}: "
         f"{_points(ours - theirs)} points ({_points(low)} to {_points(high)})"
     )
     return [Evidence("accuracy by depth", found, "dissimilar" if low > 0 else "similar" if high < 0 else UNDECIDED)]

@@ -14,10 +14,10 @@ from cnncodes.extraction.settings import Settings, build_network, fill_in
 from cnncodes.probes.calibration import softmax
 from cnncodes.runtime.precision import reference_photos
 from cnncodes.system.process import inference_settings
+from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = ["PretrainedHead"]
 
-LAYER = "penultimate"
 IMAGENET_CLASSES = 1000
 
 
@@ -44,14 +44,14 @@ class PretrainedHead:
 
     def __init__(self, provenance: Provenance, weights: str | os.PathLike[str] | None = None) -> None:
         settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights)), provenance)
-        network = build_network(replace(settings, layers=(LAYER,), device="cpu", compile=False, dtype="float32"))
+        network = build_network(replace(settings, layers=(PENULTIMATE,), device="cpu", compile=False, dtype="float32"))
         head = network.backbone.module.get_submodule(network.backbone.head)
         if not isinstance(head, nn.Linear) or head.out_features != IMAGENET_CLASSES:
             raise BackboneError(f"{network.backbone.name} has no linear head for the 1,000 classes of ImageNet")
         self._weight = head.weight.detach().numpy()  # (1000, n_features)
         self._bias = head.bias.detach().numpy()
         with inference_settings():
-            self.photos = network(reference_photos(network.backbone.preprocessing))[LAYER]
+            self.photos = network(reference_photos(network.backbone.preprocessing))[PENULTIMATE]
 
     def confidence(self, codes: np.ndarray) -> np.ndarray:
         """Return the probability of the most likely class of ImageNet, shape (n,), for codes (n, n_features)."""

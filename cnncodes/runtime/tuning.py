@@ -31,6 +31,7 @@ from cnncodes.runtime.precision import (
     lowest_cosine,
     reference_photos,
 )
+from cnncodes.vocabulary import AUTO, CODE_TYPES, PENULTIMATE
 
 if TYPE_CHECKING:
     from cnncodes.networks.backbone import Backbone
@@ -39,9 +40,7 @@ __all__ = ["choose_plan", "tuned_network"]
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
-DTYPES = (AUTO, "float16", "float32")
-DECISIVE = ("penultimate",)  # the layer whose codes decide on the precision, whichever layers are wanted
+DECISIVE = (PENULTIMATE,)  # the layer whose codes decide on the precision, whichever layers are wanted
 BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}  # on a CPU a batch whose maps stay in the cache is the fastest
 # Bytes. In a worker thread, glibc takes new memory from the system for each map that is larger, all of it zeroed first.
 LARGEST_MAP = 32 << 20
@@ -108,7 +107,7 @@ def tuned_network(
     for value, values, what in (
         (pooling, POOLINGS, "pooling"),
         (precision, (AUTO, *PRECISIONS), "precision"),
-        (dtype, DTYPES, "type of codes"),
+        (dtype, (AUTO, *CODE_TYPES), "type of codes"),
     ):
         if value not in values:
             raise SettingError(f"no {what} {value!r}.{nearest(value, values)} There are {', '.join(values)}")
