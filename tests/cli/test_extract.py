@@ -85,7 +85,10 @@ def test_a_manifest_may_leave_its_folder_if_allowed(there: Path, small_sample: P
     [
         ["--workers", "1"],
         # batches that take longer than workers are waited for: they are left in the middle of the network
-        ["--workers", "2", "--batch-size", "64", "--precision", "fp32", "--image-size", "320"],
+        pytest.param(
+            ["--workers", "2", "--batch-size", "64", "--precision", "fp32", "--image-size", "320"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path, options: list[str]) -> None:

@@ -43,7 +43,7 @@ def harness(shim: Path, work: Path, mode: str, amount: int, *control: str, views
     return result
 
 
-@pytest.mark.parametrize("views", ["none", "flip"])
+@pytest.mark.parametrize("views", ["none", pytest.param("flip", marks=pytest.mark.slow)])
 def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path: Path, views: str) -> None:
     result = harness(shim, tmp_path, "sweep", 31, views=views)
     assert result["failures"] == []
