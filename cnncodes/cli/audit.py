@@ -49,14 +49,13 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
     def is_ours(path: Path) -> bool:
         return head_of(path).startswith(",".join(FIELDS) + "\n")
 
-    checks: dict[str, Any] = {"overwrite": force, "inputs": files_read(codes, images)}
     if out:
-        refuse_foreign(out, FINDINGS, is_ours, **checks)  # before the work
+        refuse_foreign(out, FINDINGS, is_ours, overwrite=force, inputs=files_read(codes, images))  # before the work
     with progress_bar("comparing") as progress:
         result = run(codes, images, progress=progress, **options)
     print_notes(result.notes)
     if out:
-        with open_output(out, FINDINGS, is_ours, **checks) as stream:
+        with open_output(out, FINDINGS, is_ours, overwrite=force, inputs=files_read(codes, images)) as stream:
             writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(result.findings())

@@ -132,13 +132,17 @@ def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **
         yield stream
 
 
-def files_read(*places: Any) -> list[Any]:
-    """Return these places, and the images that the tables of images among them name: no output may replace them."""
+def files_read(*places: Any) -> Iterator[Any]:
+    """Yield these places, and the images that the tables of images among them name: no output may replace them.
+
+    A table is read only if an output is there already; see `refuse_foreign`.
+    """
+    yield from places
     from cnncodes.images.loading import load_images
 
-    tables = [place for place in places if isinstance(place, str) and Path(place).suffix.lower() in (".csv", ".tsv")]
-    images = [load_images(table, labelled=False, allow_outside=True) for table in tables if Path(table).is_file()]
-    return [*places, *(source for one in images for source in one.sources)]
+    for place in places:
+        if isinstance(place, str) and Path(place).suffix.lower() in (".csv", ".tsv") and Path(place).is_file():
+            yield from load_images(place, labelled=False, allow_outside=True).sources
 
 
 def check_plot(path: str, **checks: Any) -> None:

@@ -116,7 +116,7 @@ def test_each_extra_brings_its_libraries() -> None:
 
 
 def test_whatever_only_an_extra_brings_is_imported_behind_require() -> None:
-    """Of all imports of the package: each is of Python, of a dependency, or comes after `require` in its function."""
+    """Each import of the package is of Python, of a dependency, or comes after `require` in its function."""
     distributions = packages_distributions()
     bound_of = {re.match(r"[\w-]+", bound)[0].lower() for bound in PROJECT["dependencies"]}  # type: ignore[index]
     unguarded = []
