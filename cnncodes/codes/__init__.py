@@ -2,6 +2,7 @@
 
 `writer` lays a file out and fills its rows; `file` reads them, and `checksums` compares each with its checksum.
 `load_codes` gives arrays. `layout` says where each dataset lies and refuses what is damaged or hostile; `columns` reads
-and writes plain bytes at these places. `provenance` says how the codes were made; its parts are in `records`, their
-checks in `checks`. `summary` tells all of it in words, and `views` turns the rows of several views into rows of images.
+and writes plain bytes at these places. `provenance` says how the codes were made; its parts are in `provenance_parts`,
+their checks in `checks`. `summary` tells all of it in words, and `views` turns the rows of several views into rows of
+images.
 """

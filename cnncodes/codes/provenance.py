@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cnncodes.codes import checks
-from cnncodes.codes.records import (
+from cnncodes.codes.provenance_parts import (
     LayerProvenance,
     PreprocessingProvenance,
     Record,

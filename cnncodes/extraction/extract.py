@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 
 from cnncodes.codes.provenance import Provenance
-from cnncodes.codes.records import ShardProvenance
+from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, CodesRangeError
 from cnncodes.extraction.fill import fill

@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 
 from cnncodes.codes.provenance import Provenance
-from cnncodes.codes.records import PreprocessingProvenance
+from cnncodes.codes.provenance_parts import PreprocessingProvenance
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.settings import Settings, build_network, fill_in
 from cnncodes.extraction.workers import run_batches

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
-from cnncodes.codes.records import ShardProvenance
+from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.prepare import copy_rows

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
-from cnncodes.codes.records import ShardProvenance
+from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.errors import CodesFileError, SettingError
 from cnncodes.images.image_set import ImageSet
 

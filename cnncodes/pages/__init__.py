@@ -1,7 +1,7 @@
-"""Pages for people who look: the report on a codes file, and the montage of similar images.
+"""HTML pages to look at: the report on a codes file, and the montage of similar images.
 
-`report` gathers what is known about a codes file: `answers` of a model to images that it has not seen, their places on
-a map (`scatter`), `plots`, `provenance`, and of many images those that are shown (`choosing`). `sections` turns it into
-values, and `page` puts these into a template. A page is one HTML file that fetches nothing; its parts lie in
-`templates/`.
+`report` gathers what is known about a codes file: the `answers` of a model to images that it has not seen, a map of the
+images (`scatter`), `plots`, and `provenance`. If there are many images, `shown_images` chooses those that the page
+shows. `report_sections` turns all of it into values, and `render` puts the values into a template of `templates/`. A
+page is one HTML file that loads nothing else. `codes_page` shows a codes file in a notebook.
 """

@@ -10,7 +10,7 @@ from typing import Any
 from cnncodes.images.loading import load_images
 from cnncodes.images.sheet import draw_sheet
 from cnncodes.neighbours.similar import Neighbour
-from cnncodes.pages.page import is_page, write_page
+from cnncodes.pages.render import is_page, render_page
 from cnncodes.system.optional import require
 
 __all__ = ["is_montage", "montage"]
@@ -50,7 +50,7 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     require("jinja2", "a page")
     is_path = isinstance(query, (str, os.PathLike))
     query_set = load_images(query if is_path else [query], labelled=False)
-    return write_page(
+    return render_page(
         TEMPLATE,
         name=query_set.ids[0] if is_path else "an image",
         asked=draw_sheet(query_set, query_set.ids, SIDE),

@@ -20,13 +20,13 @@ from cnncodes.insight import audit as auditing
 from cnncodes.insight.advise import Advice, advise
 from cnncodes.models.fit import fit
 from cnncodes.models.model import ProbeModel
-from cnncodes.pages import sections
+from cnncodes.pages import report_sections as sections
 from cnncodes.pages.answers import ask
-from cnncodes.pages.choosing import choose
-from cnncodes.pages.page import is_page, write_page
 from cnncodes.pages.plots import COLOURS, draw
 from cnncodes.pages.provenance import provenance
+from cnncodes.pages.render import is_page, render_page
 from cnncodes.pages.scatter import lay_out
+from cnncodes.pages.shown_images import choose_images
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
@@ -155,7 +155,7 @@ def report(
         examples = sections.examples(file)
         found = {**sections.mistakes(file, answers), **sections.audit(audited)}
         shown = sections.rows_of(file, examples, found)
-        chosen = choose(file.rows(), answers, shown, points, seed)
+        chosen = choose_images(file.rows(), answers, shown, points, seed)
         places = lay_out(file.codes(fitted.layers, chosen.mapped), scale=fitted.scale, seed=seed)
         step_done()
         sheet = Sheet()
@@ -184,7 +184,7 @@ def report(
     figures = {"n": len(answers.rows), **answers.accuracies.to_dict(), "held_out": answers.held_out}
     figures["baseline_accuracy"] = answers.result.baseline_accuracy
     figures["neighbour_accuracy"] = answers.result.neighbour_accuracy
-    page = write_page(TEMPLATE, scripts=("pictures.js", "map.js"), **values)
+    page = render_page(TEMPLATE, scripts=("pictures.js", "map.js"), **values)
     step_done()
     return Report(page, answer, figures, len(sheet.places), notes)
 

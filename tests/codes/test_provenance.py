@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
-from cnncodes.codes.records import LayerProvenance, ShardProvenance
+from cnncodes.codes.provenance_parts import LayerProvenance, ShardProvenance
 from cnncodes.errors import MismatchError
 
 FIELDS: dict[str, Any] = {

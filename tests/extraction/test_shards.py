@@ -9,7 +9,7 @@ import pytest
 from plain_codes import PROVENANCE
 
 from cnncodes.codes.layout import ImageTable
-from cnncodes.codes.records import ShardProvenance
+from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.errors import CodesFileError, MismatchError, SettingError
 from cnncodes.extraction.shards import joined_table, refuse_other_part, shard_of
 from cnncodes.images.image_set import ImageSet

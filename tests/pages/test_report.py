@@ -203,7 +203,7 @@ def test_it_fits_a_phone(hostile: tuple[Path, Path], tmp_path: Path, browser: An
 def test_a_cell_says_that_it_shows_a_part(
     hostile: tuple[Path, Path], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnncodes.pages.choosing.MIN_IMAGES_OF_A_CELL", 2)
+    monkeypatch.setattr("cnncodes.pages.shown_images.MIN_IMAGES_OF_A_CELL", 2)
     path = tmp_path / "report.html"
     report(hostile[1], images=hostile[0], advice=False, audit=False, points=3).save(path)
     page, _, _ = open_page(browser, path)

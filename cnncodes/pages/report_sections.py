@@ -15,9 +15,9 @@ from cnncodes.insight.advise import Advice
 from cnncodes.insight.audit import Audit
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.answers import Answers
-from cnncodes.pages.choosing import Chosen
-from cnncodes.pages.page import interval, percent
 from cnncodes.pages.provenance import PROBES
+from cnncodes.pages.render import interval, percent
+from cnncodes.pages.shown_images import ShownImages
 from cnncodes.probes.intervals import wilson_interval
 
 __all__ = [
@@ -248,7 +248,7 @@ def rows_of(file: CodesFile, examples: dict[str, list[int]], found: dict[str, An
 
 
 def script_data(
-    file: CodesFile, answers: Answers, chosen: Chosen, places: np.ndarray, sheet: Sheet, colours: Sequence[str]
+    file: CodesFile, answers: Answers, chosen: ShownImages, places: np.ndarray, sheet: Sheet, colours: Sequence[str]
 ) -> dict[str, Any]:
     """Give the images of the page for its scripts: names, labels, answers, places on the map and on the sheet."""
     classes = sorted({*answers.result.classes, *file.labels[file.rows()].tolist()})

@@ -13,7 +13,7 @@ from cnncodes.display import points
 from cnncodes.system.files import head_of
 from cnncodes.system.optional import require
 
-__all__ = ["interval", "is_page", "percent", "write_page"]
+__all__ = ["interval", "is_page", "percent", "render_page"]
 
 FOLDER = Path(__file__).parent / "templates"
 STYLE = "report.css"
@@ -22,7 +22,7 @@ percent = partial(display.percent, space="\N{NO-BREAK SPACE}")
 interval = partial(display.interval, space="\N{NO-BREAK SPACE}")
 
 
-def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
+def render_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
     """Return the page that a template makes of values, all of which are escaped.
 
     The style sheet and the scripts are put into it. Its content security policy lets no other script run and
@@ -62,7 +62,7 @@ def write_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -
 
 
 def is_page(path: Path, template: str) -> bool:
-    """Whether a file is a page that `write_page` made of a template."""
+    """Whether a file is a page that `render_page` made of a template."""
     return f'content="{_generator(template)}"' in head_of(path)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from report_parts import answers_of
 
-from cnncodes.pages.sections import sentence
+from cnncodes.pages.report_sections import sentence
 
 
 def test_what_is_not_significant_is_not_called_worse() -> None:

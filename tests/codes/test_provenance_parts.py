@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cnncodes.codes.records import (
+from cnncodes.codes.provenance_parts import (
     LayerProvenance,
     PreprocessingProvenance,
     RuntimeProvenance,

@@ -9,20 +9,20 @@ import numpy as np
 
 from cnncodes.pages.answers import Answers
 
-__all__ = ["Chosen", "choose"]
+__all__ = ["ShownImages", "choose_images"]
 
 MIN_IMAGES_OF_A_CELL = 12  # a cell of the confusion matrix shows at least so many of its images
 MAX_IMAGES_OFF_THE_MAP = 1000
 
 
-class Chosen(NamedTuple):
+class ShownImages(NamedTuple):
     """Rows of a codes file, ascending."""
 
     rows: np.ndarray  # all that are shown
     mapped: np.ndarray  # those that are on the map: a fair sample
 
 
-def choose(rows: np.ndarray, answers: Answers, wanted: Sequence[int], points: int, seed: int) -> Chosen:
+def choose_images(rows: np.ndarray, answers: Answers, wanted: Sequence[int], points: int, seed: int) -> ShownImages:
     """Choose the images of the map at random, and beside them what other parts of the page show.
 
     Parameters
@@ -38,10 +38,10 @@ def choose(rows: np.ndarray, answers: Answers, wanted: Sequence[int], points: in
         Seed of the choice for the map.
     """
     if len(rows) <= points:
-        return Chosen(rows, rows)
+        return ShownImages(rows, rows)
     mapped = np.sort(np.random.default_rng(seed).choice(rows, points, replace=False))
     extra = np.intersect1d(list(dict.fromkeys([*wanted, *_of_cells(answers)]))[:MAX_IMAGES_OFF_THE_MAP], rows)
-    return Chosen(np.union1d(mapped, extra).astype(int), mapped)
+    return ShownImages(np.union1d(mapped, extra).astype(int), mapped)
 
 
 def _of_cells(answers: Answers) -> list[int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from report_parts import answers_of
 
-from cnncodes.pages.choosing import MIN_IMAGES_OF_A_CELL, choose
+from cnncodes.pages.shown_images import MIN_IMAGES_OF_A_CELL, choose_images
 
 
 def test_the_map_is_a_fair_sample_and_each_cell_has_its_images() -> None:
@@ -14,7 +14,7 @@ def test_the_map_is_a_fair_sample_and_each_cell_has_its_images() -> None:
     y = rng.choice(["a", "b", "c"], 5000, p=[0.6, 0.39, 0.01])
     predicted = np.where(rng.random(5000) < 0.98, y, rng.choice(["a", "b", "c"], 5000))
     answers = answers_of(y, predicted, np.arange(5000), rng.random(5000))
-    chosen = choose(np.arange(5000), answers, [4999], 400, 0)
+    chosen = choose_images(np.arange(5000), answers, [4999], 400, 0)
     assert len(chosen.mapped) == 400
     assert set(chosen.mapped) < set(chosen.rows)
     assert 4999 in chosen.rows
@@ -25,5 +25,5 @@ def test_the_map_is_a_fair_sample_and_each_cell_has_its_images() -> None:
             cell = np.flatnonzero((y == label) & (predicted == answer))
             surest = cell[np.argsort(-answers.confidence[cell])][:MIN_IMAGES_OF_A_CELL]
             assert set(surest) <= set(chosen.rows)
-    few = choose(np.arange(300), answers, [], 400, 0)
+    few = choose_images(np.arange(300), answers, [], 400, 0)
     assert len(few.rows) == len(few.mapped) == 300
