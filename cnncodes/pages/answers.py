@@ -1,4 +1,4 @@
-"""What a model says to images that it has not seen."""
+"""The answers of a model to images that it has not seen."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Answers:
     confidence : ndarray, shape (n,)
         Probability of each prediction.
     held_out : bool
-        The model has never seen these images; otherwise the answers are those of a cross-validation, in which it was
-        fitted without them.
+        Whether the model itself answered, about images that it has never seen. Otherwise the answers are those of a
+        cross-validation, in which each image is left out of the fit that answers for it.
     notes : list of str
     """
 
@@ -61,9 +61,9 @@ class Answers:
 def ask(codes: Codes, model: ProbeModel, *, seed: int = 0) -> Answers:
     """Ask a model about images that it has not seen.
 
-    These are the held-out images, or all, less those that it was fitted on, those of the same groups, and
-    near-duplicates of training images. Where none is left, the probe is fitted again without each fold of a
-    cross-validation, with the C of the model.
+    The images are the held-out ones, or all labelled ones if there is no split. Those that the model was fitted on,
+    others of the same groups, and near-duplicates of training images are left out. If none remains, the training images
+    are cross-validated with the C of the model.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def ask(codes: Codes, model: ProbeModel, *, seed: int = 0) -> Answers:
     Raises
     ------
     MismatchError
-        The codes were made otherwise than those that the model was fitted with.
+        The codes were not made in the same way as those that the model was fitted to.
     ProbeError
         There are no labelled images.
     """
@@ -97,19 +97,19 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
     if held_out:
         rows = rows[unseen]
         decision, temperature = model.decision_function(data.codes(model.layers, rows)), model.temperature
-        neighbour = nearest_training_accuracy(file, model, data.train, rows) if len(data.held_out) else None
+        neighbour_accuracy = nearest_training_accuracy(file, model, data.train, rows) if len(data.held_out) else None
     else:
         rows = data.train
-        folding: dict[str, Any] = {
+        cross_validation: dict[str, Any] = {
             "groups": data.groups(),
             "scale": model.scale,
             "cv": model.scores.cv,
             "seed": seed,
         }
         probe: dict[str, Any] = {"clf": model.clf, "class_weight": model.scores.class_weight}
-        search = data.search(model.layers, Cs=[model.C], any_grid=True, **probe, **folding)
+        search = data.search(model.layers, Cs=[model.C], any_grid=True, **probe, **cross_validation)
         decision, temperature = search.decision, search.temperature
-        neighbour = data.neighbour_accuracy(model.layers, **folding)
+        neighbour_accuracy = data.neighbour_accuracy(model.layers, **cross_validation)
     y = file.labels[rows]
     best = winner(decision)
     result = EvaluationResult(
@@ -119,7 +119,7 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
         baseline_accuracy=majority_accuracy(y),
         about={name: getattr(model, name) for name in ("clf", "layers", "C")},
         seconds=time.perf_counter() - started,
-        neighbour_accuracy=neighbour,
+        neighbour_accuracy=neighbour_accuracy,
         n_seen=0 if held_out else len(y),
     )
     return Answers(rows, result, softmax(decision, temperature)[np.arange(len(y)), best], held_out, notes)

@@ -41,13 +41,14 @@ def codes_page(codes: str | os.PathLike[str] | CodesFile, images: Images) -> Cod
     Parameters
     ----------
     codes : path or CodesFile
+        The codes file.
     images : path, sequence, ndarray or ImageSet
         What the file was made from, or a part of that.
 
     Returns
     -------
     CodesPage
-        The images of a class stand together, evenly spaced among those that have codes.
+        The table and the pictures; images of the same class stand side by side.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from cnncodes.system.optional import require
 __all__ = ["is_montage", "montage"]
 
 TEMPLATE = "similar.html.j2"
-SIDE = 224  # pixels
+PICTURE_SIDE = 224  # pixels
 
 
 def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
@@ -34,7 +34,7 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     Returns
     -------
     str
-        HTML, with everything in it.
+        The page, as HTML that loads nothing else.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     return render_page(
         TEMPLATE,
         name=query_set.ids[0] if is_path else "an image",
-        asked=draw_sheet(query_set, query_set.ids, SIDE),
-        sheet=draw_sheet(load_images(images), [one.path for one in neighbours], SIDE),
+        query_sheet=draw_sheet(query_set, query_set.ids, PICTURE_SIDE),
+        sheet=draw_sheet(load_images(images), [neighbour.path for neighbour in neighbours], PICTURE_SIDE),
         neighbours=neighbours,
     )
 
 
 def is_montage(path: Path) -> bool:
-    """Whether a file is such a page."""
+    """Whether a file is a page that `montage` made."""
     return is_page(path, TEMPLATE)

@@ -1,4 +1,4 @@
-"""Draws plots as SVG that takes the colours of the page, in the light and in the dark."""
+"""Draws plots as SVG in the colours of the page, which may be light or dark."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cnncodes.system.optional import require
 
 __all__ = ["COLOURS", "draw"]
 
-# Told apart by the colour-blind as well: Okabe, Ito 2008, with grey in the place of black
+# The palette of Okabe, Ito 2008, which colour-blind people can tell apart, too; with grey in place of black
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a8a8a", "#f0e442")
-INK = "#010203"  # stands for the colour of the text, wherever the plot is shown
+INK = "#010203"  # replaced by the text colour of the page
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "font.family": "sans-serif",
@@ -36,21 +36,22 @@ SETTINGS: dict[Any, Any] = {
 
 
 class Drawable(Protocol):
-    """A result that draws itself on axes of matplotlib."""
+    """A result that draws itself on matplotlib axes."""
 
     def plot(self, ax: Any = None) -> Any: ...
 
 
-def draw(what: Drawable, name: str, description: str) -> str:
+def draw(result: Drawable, name: str, description: str) -> str:
     """Return a plot as the text of an SVG element.
 
     Parameters
     ----------
-    what : object with ``plot(ax)``
+    result : object with ``plot(ax)``
+        What is drawn, as `Advice.comparison`.
     name : str
-        Begins every id, so that plots on one page do not mix theirs up.
+        Prefix of every id in the SVG, so that the ids of two plots on a page differ.
     description : str
-        What the plot shows, for those who do not see it.
+        What the plot shows, for readers who cannot see it.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def draw(what: Drawable, name: str, description: str) -> str:
 
     with rc_context({**SETTINGS, "svg.hashsalt": name, "axes.prop_cycle": cycler(color=COLOURS)}):
         figure = Figure(figsize=(7.4, 3.9), layout="constrained")
-        what.plot(figure.subplots())
+        result.plot(figure.subplots())
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     svg = stream.getvalue()

@@ -1,4 +1,4 @@
-"""Turns values into a page: one file that asks nothing of any other."""
+"""Fills a template with values: the result is one HTML file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cnncodes.system.optional import require
 
 __all__ = ["interval", "is_page", "percent", "render_page"]
 
-FOLDER = Path(__file__).parent / "templates"
-STYLE = "report.css"
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE_SHEET = "report.css"
 
 percent = partial(display.percent, space="\N{NO-BREAK SPACE}")
 interval = partial(display.interval, space="\N{NO-BREAK SPACE}")
 
 
 def render_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
-    """Return the page that a template makes of values, all of which are escaped.
+    """Return the page that a template makes of values, all of which it escapes.
 
-    The style sheet and the scripts are put into it. Its content security policy lets no other script run and
-    nothing be fetched.
+    The page holds its style sheet and its scripts. Its content security policy forbids every other script and every
+    request.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def render_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) 
         .render(
             generator=_generator(template),
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
-            style=Markup(_text(STYLE)),
+            style=Markup(_text(STYLE_SHEET)),
             scripts=[Markup(text) for text in texts],
             **values,
         )
@@ -76,7 +76,7 @@ def _templates() -> Any:
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -87,10 +87,10 @@ def _templates() -> Any:
         "interval": lambda ends: interval(*ends),
         "points": lambda difference: points(difference).replace("-", "\N{MINUS SIGN}"),
         "capitalise": lambda text: text[:1].upper() + text[1:],
-        "path": lambda name: Markup("/<wbr>").join(name.split("/")),  # a long one breaks there
+        "path": lambda name: Markup("/<wbr>").join(name.split("/")),  # a long path may break after each slash
     }
     return environment
 
 
 def _text(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+    return (TEMPLATES / name).read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ __all__ = ["REPORT", "Report", "is_report", "report"]
 
 TEMPLATE, REPORT = "report.html.j2", "a report"
 MAX_IMAGES_TO_EXAMINE = 5000  # more images get advice, or an audit, only on request
-MAX_LARGE_PICTURES = 600
+MAX_LARGE_PICTURES = 600  # if a page has more pictures, all of them are small
 LARGE_SIDE, SMALL_SIDE = 96, 64  # pixels
 
 
@@ -47,7 +47,7 @@ class Report:
     Attributes
     ----------
     html : str
-        The page, with everything in it.
+        The page; it loads nothing else.
     answer : str
         How good the classifier is, in one sentence.
     figures : dict
@@ -70,14 +70,14 @@ class Report:
         Parameters
         ----------
         path : path
-            A report that is there is replaced.
+            Where to write the page. An earlier report in this place is replaced.
         overwrite : bool, default=False
-            Replace any other file, too.
+            Replace a file that is no report, too.
 
         Raises
         ------
         CnnCodesError
-            Another file is there, and stays as it is; or the page cannot be written.
+            The file in this place is no report, and stays as it is; or the page cannot be written.
         """
         refuse_foreign(path, REPORT, is_report, overwrite=overwrite)
         with writing_text(Path(path)) as stream:
@@ -85,7 +85,7 @@ class Report:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is such a page."""
+    """Whether a file is a page that `report` made."""
     return is_page(path, TEMPLATE)
 
 
@@ -107,21 +107,23 @@ def report(
     codes : path, CodesFile or TrainingData, default="codes.h5"
         Codes of the images.
     model : path or ProbeModel, optional
-        The classifier. By default one is fitted to the layer that `advise` recommends, or without advice to the last.
+        The classifier. By default one is fitted: to the layer that `advise` recommends, or without advice to the last
+        layer.
     images : path, sequence, ndarray or ImageSet, optional
         The images that the codes file was made from. Without them the page has no pictures.
     advice : Advice or bool, optional
         What `advise` returned, with the comparison of the layers and the learning curve; ``True`` calls it. By default
         it is called for at most 5,000 images.
     audit : Audit or bool, optional
-        The same of `audit`: suspect labels, duplicates and outliers.
+        What `audit` returned, with suspect labels, duplicates and outliers; ``True`` calls it. By default it is called
+        for at most 5,000 images.
     points : int, default=2000
         Images on the map; if there are more, a random part is shown.
     seed : int, default=0
         Seed of the folds, of that random part, and of the map.
     progress : callable, optional
-        Called with (done, total, 0) before the first step, and after each: a comparison of the layers, an audit, the
-        answers of the classifier, the map, the pictures and the page, as far as the report has them.
+        Called with (done, total, 0) before the first step and after each. The steps are a comparison of the layers, an
+        audit, the answers of the classifier, the map, the pictures and the page; the report may lack some of them.
 
     Returns
     -------
@@ -138,29 +140,30 @@ def report(
     --------
     >>> report("codes.h5", images="photos/").save("report.html")  # doctest: +SKIP
     """
-    for library in ("jinja2", "matplotlib"):  # before all that takes long
+    for library in ("jinja2", "matplotlib"):  # before anything that takes long
         require(library, "a report")
     options = _options(advice, audit, points, seed, images)
     image_set = None if images is None else load_images(images)
     with TrainingData.open(codes) as training:
         file = training.file
-        advice, audit, notes = _wanted(file, advice, audit)
+        advice, audit, notes = _choose_parts(file, advice, audit)
         step_done = _step_counter(progress, 3 + (advice is True) + (audit is True) + (image_set is not None))
-        advised, audited = _examine(training, image_set, advice, audit, seed, step_done)
-        notes += audited.notes if audited else []
-        fitted = _classifier(training, model, advised, seed)
-        answers = ask(training, fitted, seed=seed)
+        advice_result, audit_result = _examine(training, image_set, advice, audit, seed, step_done)
+        notes += audit_result.notes if audit_result else []
+        classifier = _classifier(training, model, advice_result, seed)
+        answers = ask(training, classifier, seed=seed)
         step_done()
         notes = list(dict.fromkeys(notes + answers.notes))
         examples = sections.examples(file)
-        found = {**sections.mistakes(file, answers), **sections.audit(audited)}
-        shown = sections.rows_of(file, examples, found)
-        chosen = choose_images(file.rows(), answers, shown, points, seed)
-        places = lay_out(file.codes(fitted.layers, chosen.mapped), scale=fitted.scale, seed=seed)
+        findings = {**sections.mistakes(file, answers), **sections.audit(audit_result)}
+        section_rows = sections.section_rows(file, examples, findings)
+        shown_images = choose_images(file.rows(), answers, section_rows, points, seed)
+        map_codes = file.codes(classifier.layers, shown_images.map_rows)
+        places = lay_out(map_codes, scale=classifier.scale, seed=seed)
         step_done()
         sheet = Sheet()
         if image_set is not None:
-            names = file.ids[np.union1d(chosen.rows, shown)].tolist()
+            names = file.ids[np.union1d(shown_images.rows, section_rows)].tolist()
             side = LARGE_SIDE if len(names) <= MAX_LARGE_PICTURES else SMALL_SIDE
             sheet = draw_sheet(image_set, names, side)
             step_done()
@@ -168,18 +171,18 @@ def report(
                 notes.append(
                     f"{len(sheet.missing)} pictures are missing: the image is not among those given, or cannot be read"
                 )
-        answer = sections.sentence(answers, fitted)
+        answer = sections.sentence(answers, classifier)
         values = {
             **sections.head(file, answers, answer, notes),
             **sections.data(file, examples),
-            **_advice(advised, fitted, answers.held_out),
+            **_advice(advice_result, classifier, answers.held_out),
             **sections.confusion(answers),
             **sections.per_class(answers),
-            **found,
-            **provenance(file, fitted, _name(model), options),
-            "mapped": len(chosen.mapped),
+            **findings,
+            **provenance(file, classifier, _name(model), options),
+            "n_on_map": len(shown_images.map_rows),
             "sheet": sheet,
-            "data": sections.script_data(file, answers, chosen, places, sheet, COLOURS),
+            "data": sections.script_data(file, answers, shown_images, places, sheet, COLOURS),
         }
     figures = {"n": len(answers.rows), **answers.accuracies.to_dict(), "held_out": answers.held_out}
     figures["baseline_accuracy"] = answers.result.baseline_accuracy
@@ -201,20 +204,17 @@ def _step_counter(progress: Progress | None, total: int) -> Callable[[], None]:
     return tell
 
 
-def _wanted(
+def _choose_parts(
     file: CodesFile, advice: Advice | bool | None, audit: auditing.Audit | bool | None
 ) -> tuple[Advice | bool, auditing.Audit | bool, list[str]]:
-    """Decide by the number of images whether there is advice and an audit where the caller left it open.
-
-    A note says so where something is left out.
-    """
-    few = file.n <= MAX_IMAGES_TO_EXAMINE
+    """Return `advice` and `audit`, by the number of images where they are None, and a note if that leaves them out."""
+    is_small = file.n <= MAX_IMAGES_TO_EXAMINE
     notes = []
-    if not few and None in (advice, audit):
+    if not is_small and None in (advice, audit):
         notes.append(
-            f"of more than {MAX_IMAGES_TO_EXAMINE:,} images there is advice, or an audit, only with --advice, --audit"
+            f"more than {MAX_IMAGES_TO_EXAMINE:,} images: advice and an audit are made only with --advice, --audit"
         )
-    return few if advice is None else advice, few if audit is None else audit, notes
+    return is_small if advice is None else advice, is_small if audit is None else audit, notes
 
 
 def _examine(
@@ -225,14 +225,14 @@ def _examine(
     seed: int,
     step_done: Callable[[], None],
 ) -> tuple[Advice | None, auditing.Audit | None]:
-    """Ask for advice and for an audit, where they are wanted and not there yet."""
+    """Return the advice and the audit: those that were given, or new ones where they are ``True``."""
     file = data.file
     if advice is True:
         advice = advise(data, seed=seed)
         step_done()
     if audit is True:
-        whole = images is not None and set(images.ids) >= set(file.ids.tolist())
-        audit = auditing.audit(data, images if whole else None, layers=file.top_layer, seed=seed)
+        is_complete = images is not None and set(images.ids) >= set(file.ids.tolist())
+        audit = auditing.audit(data, images if is_complete else None, layers=file.top_layer, seed=seed)
         step_done()
     return advice or None, audit or None
 
@@ -261,9 +261,9 @@ def _options(
     words = [] if images is None else ["--images IMAGES"]
     for name, value in (("advice", advice), ("audit", audit)):
         words += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
-    usual = {name: one.default for name, one in inspect.signature(report).parameters.items()}
-    words += [f"--points {points}"] * (points != usual["points"])
-    return words + [f"--seed {seed}"] * (seed != usual["seed"])
+    defaults = {name: parameter.default for name, parameter in inspect.signature(report).parameters.items()}
+    words += [f"--points {points}"] * (points != defaults["points"])
+    return words + [f"--seed {seed}"] * (seed != defaults["seed"])
 
 
 def _advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What each section of a report says, ready for its template."""
+"""The contents of each section of a report, ready for its template."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cnncodes.insight.advise import Advice
 from cnncodes.insight.audit import Audit
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.answers import Answers
-from cnncodes.pages.provenance import PROBES
+from cnncodes.pages.provenance import PROBE_NAMES
 from cnncodes.pages.render import interval, percent
 from cnncodes.pages.shown_images import ShownImages
 from cnncodes.probes.intervals import wilson_interval
@@ -29,37 +29,38 @@ __all__ = [
     "head",
     "mistakes",
     "per_class",
-    "rows_of",
     "script_data",
+    "section_rows",
     "sentence",
 ]
 
-EXAMPLES_OF_A_CLASS, MAX_EXAMPLES = 6, 300  # pictures of a class, and of all classes together
-MAX_CLASSES_OF_MATRIX = 40  # nobody can read a larger confusion matrix
-CONFUSED_PAIRS = 12  # pairs of classes that are listed, the most often confused first
-SUREST = 24  # mistakes that are shown
+EXAMPLES_PER_CLASS, MAX_EXAMPLES = 6, 300  # pictures of a class, and of all classes together
+MAX_MATRIX_CLASSES = 40  # nobody can read a larger confusion matrix
+MAX_CONFUSED_PAIRS = 12  # pairs of classes that are listed, the most often confused first
+MAX_PICTURES_PER_SECTION = 24  # mistakes, suspect labels, pairs of duplicates or outliers
 
 
 def sentence(answers: Answers, model: ProbeModel) -> str:
-    """Say how good the classifier is."""
+    """Say in one sentence how good the classifier is."""
     accuracy, result = answers.accuracies.accuracy, answers.result
     n, plural = len(answers.rows), "" if len(answers.rows) == 1 else "s"
-    of = f"the {n} held-out image{plural}" if answers.held_out else f"{n} image{plural}"
-    how = "" if answers.held_out else ", each asked about without having learned from it"
-    always = "always answering the most frequent class"
+    images = f"the {n} held-out image{plural}" if answers.held_out else f"{n} image{plural}"
+    protocol = "" if answers.held_out else ", each named by a classifier that has not learned from it"
+    constant = "always answering the most frequent class"
     verdict = (
-        f"{always} would be right for {percent(result.baseline_accuracy)}"
+        f"{constant} would be right for {percent(result.baseline_accuracy)}"
         if accuracy.low > result.baseline_accuracy
-        else f"that is not significantly better than {always} ({percent(result.baseline_accuracy)})"
+        else f"that is not significantly better than {constant} ({percent(result.baseline_accuracy)})"
     )
     return (
-        f"{PROBES[model.clf]} on {' + '.join(model.layers)} names the right one of {len(result.classes)} classes for "
-        f"{percent(accuracy.value)} of {of}{how} (95\N{NO-BREAK SPACE}% interval "
+        f"{PROBE_NAMES[model.clf]} on {' + '.join(model.layers)} names the right one of {len(result.classes)} classes "
+        f"for {percent(accuracy.value)} of {images}{protocol} (95\N{NO-BREAK SPACE}% interval "
         f"{interval(accuracy.low, accuracy.high)}); {verdict}."
     )
 
 
 def head(file: CodesFile, answers: Answers, answer: str, notes: Sequence[str]) -> dict[str, Any]:
+    """Give the top of the page: the answer in a sentence, the most important figures and the notes."""
     accuracies, result = answers.accuracies, answers.result
     layers = " + ".join(result.about["layers"])
     kind = "held-out" if answers.held_out else "cross-validated"
@@ -72,9 +73,9 @@ def head(file: CodesFile, answers: Answers, answer: str, notes: Sequence[str]) -
         rows.append(("Nearest neighbour", percent(result.neighbour_accuracy), f"what no training gives, by {layers}"))
     rows.append(("Mistakes", str(len(answers.mistakes)), f"of {len(answers.rows)} {kind} answers"))
     protocol = (
-        "Answers to held-out images, from which the classifier has not learned."
+        "The classifier names the classes of held-out images, from which it has not learned."
         if answers.held_out
-        else "Answers of one cross-validation: each image was asked about by a classifier that had not learned from it."
+        else "In one cross-validation, a classifier that has not learned from an image names its class."
     )
     return {
         "name": file.path.name,
@@ -91,7 +92,7 @@ def examples(file: CodesFile) -> dict[str, list[int]]:
     rows = file.rows()
     labels = file.labels[rows]
     classes = np.unique(labels)
-    count = int(np.clip(MAX_EXAMPLES // len(classes), 1, EXAMPLES_OF_A_CLASS))
+    count = int(np.clip(MAX_EXAMPLES // len(classes), 1, EXAMPLES_PER_CLASS))
     chosen: dict[str, list[int]] = {}
     for label in classes.tolist():
         members = rows[labels == label]
@@ -100,18 +101,19 @@ def examples(file: CodesFile) -> dict[str, list[int]]:
 
 
 def data(file: CodesFile, examples: dict[str, list[int]]) -> dict[str, Any]:
+    """Give the number of images in each class and split, and the images that could not be read."""
     rows = file.rows()
     labels, splits = file.labels[rows], file.splits[rows]
     names = sorted(set(splits.tolist()), key=lambda name: ("train", "val", "test", "").index(name))
-    most = np.unique(labels, return_counts=True)[1].max()
+    largest = np.unique(labels, return_counts=True)[1].max()
     classes = [
         {
             "name": label,
             "counts": [int(((labels == label) & (splits == name)).sum()) for name in names],
-            "share": float((labels == label).sum() / most),
-            "examples": file.ids[of_class].tolist(),
+            "share": float((labels == label).sum() / largest),
+            "examples": file.ids[example_rows].tolist(),
         }
-        for label, of_class in examples.items()
+        for label, example_rows in examples.items()
     ]
     failures = {str(file.ids[row]): str(file.errors[row]) for row in np.flatnonzero(file.failed)}
     counts = {"ok": len(rows), "failed": len(failures)}
@@ -125,59 +127,57 @@ def advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str
     comparison, best = advice.comparison, advice.recommended
     rows = [{**row.to_dict(), "name": row.name, "recommended": row is best} for row in comparison.rows]
     repeats = best.repeats
-    mean = f"Each figure is the mean of {repeats} cross-validations" if repeats > 1 else "It is one cross-validation"
-    at_top = (
-        "those at the top of the page are of the held-out images"
-        if held_out
-        else "those at the top of the page are of one, on the layer of the classifier alone"
-    )
-    text = ""
+    source = "Each figure is from one cross-validation"
+    if repeats > 1:
+        source = f"Each figure is the mean of {repeats} cross-validations, that of the nearest neighbour is from one"
+    top_source = "the held-out images" if held_out else "one cross-validation, on the layer of the classifier alone"
+    curve_text = ""
     if advice.curve is not None:
         low, high = map(points, advice.curve.gain_interval)
-        text = (
+        curve_text = (
             f"Twice as many training images would bring {points(advice.curve.gain)} points of accuracy on "
             f"{' + '.join(advice.layers)} (95\N{NO-BREAK SPACE}% interval {low} to {high})."
         )
-        if most := ", ".join(f"{name} ({points(gain)})" for name, gain in advice.curve.helped_most()):
-            text += f" The last doubling helped most: {most} points of recall."
+        if gains := ", ".join(f"{name} ({points(gain)})" for name, gain in advice.curve.helped_most()):
+            curve_text += f" The last doubling helped these classes most, in points of recall: {gains}."
     return {
         "layers": rows,
-        "layers_text": f"{mean}, the nearest neighbour of one; {at_top}." if repeats > 1 else f"{mean}; {at_top}.",
+        "layers_text": f"{source}; the figures at the top of the page are from {top_source}.",
         "choice": _choice(advice, model),
         "evidence": advice.evidence,
         "case": advice.summary,
-        "curve_text": text,
+        "curve_text": curve_text,
     }
 
 
 def _choice(advice: Advice, model: ProbeModel) -> str:
-    """Say by what the layer was chosen, and why where another rule or the user chose otherwise."""
+    """Say why the layer is recommended, and why the simplest layer, or that of the classifier, is another one."""
     layer = " + ".join(advice.layers)
-    text = f"Recommended is {layer}: its log loss is the smallest, so its probabilities are nearest to the labels. "
+    text = f"{layer} is recommended: its log loss is the smallest, so its probabilities are nearest to the labels. "
     simplest = advice.comparison.recommended.layers
     if simplest != advice.layers:
         text += (
-            f"{' + '.join(simplest)} is simpler, and not significantly less accurate than the best; but where images "
-            "are few that proves little: on 50 small data sets, the layer so chosen lost 3.1 points against the best, "
-            "and that of the smallest log loss 0.4. "
+            f"{' + '.join(simplest)} is simpler, and not significantly less accurate than the best. But that proves "
+            "little if there are few images: on 50 small data sets, the layer chosen in this way was 3.1 points less "
+            "accurate than the best one, and the layer of the smallest log loss 0.4 points. "
         )
     if model.layers == advice.layers:
         return text + "The classifier of this page is fitted to it."
-    return text + f"The classifier of this page is another one, which was given: it is on {' + '.join(model.layers)}."
+    return text + f"The classifier of this page is a given model, fitted to {' + '.join(model.layers)}."
 
 
 def confusion(answers: Answers) -> dict[str, Any]:
-    """Give the matrix, where it can be looked at, and the pairs of classes that are most often confused."""
+    """Give the confusion matrix, unless it is too large to read, and the pairs of classes most often confused."""
     counts = answers.result.confusion
-    off = counts - np.diag(np.diag(counts))
-    order = np.argsort(-off, axis=None, kind="stable")[:CONFUSED_PAIRS]
+    off_diagonal = counts - np.diag(np.diag(counts))
+    order = np.argsort(-off_diagonal, axis=None, kind="stable")[:MAX_CONFUSED_PAIRS]
     pairs = [
-        {"label": int(i), "predicted": int(j), "count": int(off[i, j])}
-        for i, j in zip(*np.unravel_index(order, off.shape), strict=True)
-        if off[i, j]
+        {"label": int(i), "predicted": int(j), "count": int(off_diagonal[i, j])}
+        for i, j in zip(*np.unravel_index(order, off_diagonal.shape), strict=True)
+        if off_diagonal[i, j]
     ]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    small = len(counts) <= MAX_CLASSES_OF_MATRIX
+    small = len(counts) <= MAX_MATRIX_CLASSES
     cells = [
         [{"count": int(count), "share": float(share)} for count, share in zip(*row, strict=True)]
         for row in zip(counts, shares, strict=True)
@@ -186,6 +186,7 @@ def confusion(answers: Answers) -> dict[str, Any]:
 
 
 def per_class(answers: Answers) -> dict[str, Any]:
+    """Give recall, precision and F1 of each class, and the class that it is most often taken for."""
     result = answers.result
     counts = result.confusion
     rows = []
@@ -202,68 +203,74 @@ def per_class(answers: Answers) -> dict[str, Any]:
 
 
 def mistakes(file: CodesFile, answers: Answers) -> dict[str, Any]:
-    shown = answers.mistakes[:SUREST]
+    """Give the wrong answers that the classifier is most sure of."""
+    positions = answers.mistakes[:MAX_PICTURES_PER_SECTION]
     return {
         "mistakes": [
             {
-                "id": str(file.ids[answers.rows[at]]),
-                "label": str(answers.result.y[at]),
-                "predicted": str(answers.result.predicted[at]),
-                "confidence": float(answers.confidence[at]),
+                "id": str(file.ids[answers.rows[position]]),
+                "label": str(answers.result.y[position]),
+                "predicted": str(answers.result.predicted[position]),
+                "confidence": float(answers.confidence[position]),
             }
-            for at in shown.tolist()
+            for position in positions.tolist()
         ]
     }
 
 
-def audit(found: Audit | None) -> dict[str, Any]:
+def audit(result: Audit | None) -> dict[str, Any]:
     """Give what is probably wrong with the images, the worst first."""
-    if found is None:
+    if result is None:
         return {"suspects": [], "duplicates": [], "outliers": []}
-    judge = f"{PROBES[found.clf]} on {' + '.join(found.layers)}" if found.clf in PROBES else "A classifier"
+    judge = f"{PROBE_NAMES[result.clf]} on {' + '.join(result.layers)}" if result.clf in PROBE_NAMES else "A classifier"
     duplicates = []
-    for pair in found.duplicates[:SUREST]:
+    for pair in result.duplicates[:MAX_PICTURES_PER_SECTION]:
         remarks = ["the same file" if pair.kind == "exact" else f"alike ({pair.similarity:.2f})"]
         remarks += [f"labelled {pair.label} and {pair.other_label}"] * pair.across_classes
         remarks += [f"in {pair.split} and {pair.other_split}"] * pair.across_splits
         duplicates.append({**pair.to_dict(), "remark": ", ".join(remarks)})
     return {
-        "suspects": [suspect.to_dict() for suspect in found.suspects[:SUREST]],
-        "n_suspects": len(found.suspects),
+        "suspects": [suspect.to_dict() for suspect in result.suspects[:MAX_PICTURES_PER_SECTION]],
+        "n_suspects": len(result.suspects),
         "judge": judge[:1].lower() + judge[1:],
         "duplicates": duplicates,
-        "n_duplicates": len(found.duplicates),
-        "outliers": [outlier.to_dict() for outlier in found.outliers[:SUREST]],
-        "n_outliers": len(found.outliers),
+        "n_duplicates": len(result.duplicates),
+        "outliers": [outlier.to_dict() for outlier in result.outliers[:MAX_PICTURES_PER_SECTION]],
+        "n_outliers": len(result.outliers),
     }
 
 
-def rows_of(file: CodesFile, examples: dict[str, list[int]], found: dict[str, Any]) -> list[int]:
-    """Return the rows of the images that are named in sections of their own."""
-    pairs = found["duplicates"]
-    names = [item["id"] for kind in ("mistakes", "suspects", "outliers") for item in found[kind]]
+def section_rows(file: CodesFile, examples: dict[str, list[int]], findings: dict[str, Any]) -> list[int]:
+    """Return the rows of the images that the sections on mistakes, findings and classes show."""
+    pairs = findings["duplicates"]
+    names = [item["id"] for kind in ("mistakes", "suspects", "outliers") for item in findings[kind]]
     names += [pair[end] for pair in pairs for end in ("id", "other")]
     row_of = {name: row for row, name in enumerate(file.ids.tolist())}
-    return [*(row_of[name] for name in names), *(row for of_class in examples.values() for row in of_class)]
+    return [*(row_of[name] for name in names), *(row for example_rows in examples.values() for row in example_rows)]
 
 
 def script_data(
-    file: CodesFile, answers: Answers, chosen: ShownImages, places: np.ndarray, sheet: Sheet, colours: Sequence[str]
+    file: CodesFile,
+    answers: Answers,
+    shown_images: ShownImages,
+    places: np.ndarray,
+    sheet: Sheet,
+    colours: Sequence[str],
 ) -> dict[str, Any]:
     """Give the images of the page for its scripts: names, labels, answers, places on the map and on the sheet."""
     classes = sorted({*answers.result.classes, *file.labels[file.rows()].tolist()})
-    number = {label: i for i, label in enumerate(classes)}
-    at = {int(row): i for i, row in enumerate(answers.rows)}
-    spot = {int(row): place for row, place in zip(chosen.mapped, np.round(places, 4).tolist(), strict=True)}
+    number_of = {label: i for i, label in enumerate(classes)}
+    answer_of = {int(row): i for i, row in enumerate(answers.rows)}
+    place_of = {int(row): place for row, place in zip(shown_images.map_rows, np.round(places, 4).tolist(), strict=True)}
     images = []
-    for row in chosen.rows.tolist():
-        name, answer = str(file.ids[row]), at.get(row)
-        x, y = spot.get(row, (None, None))
+    for row in shown_images.rows.tolist():
+        name, answer = str(file.ids[row]), answer_of.get(row)
+        x, y = place_of.get(row, (None, None))
         images.append(
             {
                 "id": name,
-                "label": number[str(file.labels[row])],
-                "predicted": -1 if answer is None else number[str(answers.result.predicted[answer])],
+                "label": number_of[str(file.labels[row])],
+                "predicted": -1 if answer is None else number_of[str(answers.result.predicted[answer])],
                 "confidence": None if answer is None else round(float(answers.confidence[answer]), 3),
                 "x": x,
                 "y": y,

@@ -12,7 +12,7 @@ from cnncodes.probes.probe import SCALINGS
 
 __all__ = ["lay_out"]
 
-PCA_DIMENSIONS = 50  # the codes are first reduced to so many (van der Maaten, Hinton 2008 took 30)
+PCA_DIMENSIONS = 50  # the codes are first reduced to this many (van der Maaten, Hinton 2008 took 30)
 PERPLEXITY = 30.0
 MAX_IMAGES_BY_PCA = 4  # t-SNE of fewer than five images says no more than their main directions
 
@@ -25,7 +25,7 @@ def lay_out(X: np.ndarray, *, scale: str = "standard", seed: int = 0) -> np.ndar
     X : ndarray, shape (n, n_features) or (n, n_views, n_features)
         Codes; those of an image's views are averaged.
     scale : {"standard", "l2", "none"}, default="standard"
-        Scaling of the codes before their distances count.
+        Scaling of the codes before distances are measured.
     seed : int, default=0
         Seed of the randomised PCA and of t-SNE.
 
@@ -47,7 +47,7 @@ def lay_out(X: np.ndarray, *, scale: str = "standard", seed: int = 0) -> np.ndar
         places = Z[:, :2]
         if n > MAX_IMAGES_BY_PCA and Z.shape[1] > 1:
             tsne = TSNE(perplexity=min(PERPLEXITY, (n - 1) / 3), init="pca", random_state=seed)
-            places = PCA(2).fit_transform(tsne.fit_transform(Z))  # turned, so that it is wider than high
+            places = PCA(2).fit_transform(tsne.fit_transform(Z))  # rotated, so that the map is wider than high
     if places.shape[1] == 1:
         places = np.hstack([places, np.zeros_like(places)])
     low, high = places.min(axis=0), places.max(axis=0)

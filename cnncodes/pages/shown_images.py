@@ -1,4 +1,4 @@
-"""Chooses which images of many a page shows."""
+"""Chooses the images that a page shows, if there are too many for all of them."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ from cnncodes.pages.answers import Answers
 
 __all__ = ["ShownImages", "choose_images"]
 
-MIN_IMAGES_OF_A_CELL = 12  # a cell of the confusion matrix shows at least so many of its images
+MIN_IMAGES_PER_CELL = 12  # a cell of the confusion matrix shows at least this many of its images
 MAX_IMAGES_OFF_THE_MAP = 1000
 
 
 class ShownImages(NamedTuple):
-    """Rows of a codes file, ascending."""
+    """The images that a page shows, as ascending rows of the codes file."""
 
-    rows: np.ndarray  # all that are shown
-    mapped: np.ndarray  # those that are on the map: a fair sample
+    rows: np.ndarray  # all of them
+    map_rows: np.ndarray  # those on the map: a random sample
 
 
-def choose_images(rows: np.ndarray, answers: Answers, wanted: Sequence[int], points: int, seed: int) -> ShownImages:
-    """Choose the images of the map at random, and beside them what other parts of the page show.
+def choose_images(
+    rows: np.ndarray, answers: Answers, section_rows: Sequence[int], points: int, seed: int
+) -> ShownImages:
+    """Choose the images of the map at random, and add those that other parts of the page show.
 
     Parameters
     ----------
     rows : ndarray of int
         Rows of all labelled images.
     answers : Answers
-    wanted : sequence of int
-        Rows that are shown in any case, if they are labelled.
+    section_rows : sequence of int
+        Rows that sections of the page show; they are chosen, too, if they are labelled.
     points : int
-        Images on the map, at most.
+        Largest number of images on the map.
     seed : int
         Seed of the choice for the map.
     """
     if len(rows) <= points:
         return ShownImages(rows, rows)
-    mapped = np.sort(np.random.default_rng(seed).choice(rows, points, replace=False))
-    extra = np.intersect1d(list(dict.fromkeys([*wanted, *_of_cells(answers)]))[:MAX_IMAGES_OFF_THE_MAP], rows)
-    return ShownImages(np.union1d(mapped, extra).astype(int), mapped)
+    map_rows = np.sort(np.random.default_rng(seed).choice(rows, points, replace=False))
+    extra_rows = list(dict.fromkeys([*section_rows, *_rows_of_cells(answers)]))[:MAX_IMAGES_OFF_THE_MAP]
+    return ShownImages(np.union1d(map_rows, np.intersect1d(extra_rows, rows)).astype(int), map_rows)
 
 
-def _of_cells(answers: Answers) -> list[int]:
-    """Return the surest images of each cell of the confusion matrix, mistakes first."""
+def _rows_of_cells(answers: Answers) -> list[int]:
+    """Return the rows of the surest images of each cell of the confusion matrix, mistakes first."""
     y, predicted = answers.result.y, answers.result.predicted
     surest = np.argsort(-answers.confidence, kind="stable")
     surest = surest[np.argsort((y == predicted)[surest], kind="stable")]
     cells: dict[tuple[str, str], list[int]] = {}
-    for at in surest.tolist():
-        cell = cells.setdefault((y[at], predicted[at]), [])
-        if len(cell) < MIN_IMAGES_OF_A_CELL:
-            cell.append(int(answers.rows[at]))
+    for position in surest.tolist():
+        cell = cells.setdefault((y[position], predicted[position]), [])
+        if len(cell) < MIN_IMAGES_PER_CELL:
+            cell.append(int(answers.rows[position]))
     return [row for cell in cells.values() for row in cell]

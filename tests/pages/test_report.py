@@ -82,11 +82,11 @@ def test_the_page_has_one_layer_and_says_why(hostile: tuple[Path, Path], other: 
     assert fit_command[fit_command.index("--layer") + 1] == layer
     (recommended,) = re.findall(r'<th scope="row">([^<]*)</th>(?:(?!</tr>).)*>recommended<', page.html)
     assert recommended == layer
-    assert f"Recommended is {layer}: its log loss is the smallest" in page.html
+    assert f"{layer} is recommended: its log loss is the smallest" in page.html
     assert ("is simpler, and not significantly less accurate" in page.html) == (simplest != [layer])
     assert "The classifier of this page is fitted to it." in page.html
     given = report(hostile[1], advice=advice, audit=False, model=fit(hostile[1], layers=names))
-    assert "which was given: it is on layer2 + layer3." in given.html
+    assert "is a given model, fitted to layer2 + layer3." in given.html
 
 
 def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
@@ -96,10 +96,10 @@ def test_figures_say_what_they_are_of(hostile: tuple[Path, Path]) -> None:
     text = report(hostile[1], advice=advice, audit=audit).html
     (layer,) = advice.layers
     best = advice.comparison.probes[0].layers[0]
-    assert "Each figure is the mean of 5 cross-validations, the nearest neighbour of one; those at the top" in text
+    assert "Each figure is the mean of 5 cross-validations, that of the nearest neighbour is from one; the" in text
     assert f"what no training gives, by {layer}" in text
     assert f"nearest neighbour by {best}</th>" in text
-    assert "probabilities of logistic regression on layer3, on folds that keep duplicates together" in text
+    assert "probabilities of logistic regression on layer3. Its folds keep duplicates together" in text
     assert "suspect labels: a note" in text
 
 
@@ -203,7 +203,7 @@ def test_it_fits_a_phone(hostile: tuple[Path, Path], tmp_path: Path, browser: An
 def test_a_cell_says_that_it_shows_a_part(
     hostile: tuple[Path, Path], tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnncodes.pages.shown_images.MIN_IMAGES_OF_A_CELL", 2)
+    monkeypatch.setattr("cnncodes.pages.shown_images.MIN_IMAGES_PER_CELL", 2)
     path = tmp_path / "report.html"
     report(hostile[1], images=hostile[0], advice=False, audit=False, points=3).save(path)
     page, _, _ = open_page(browser, path)
@@ -212,8 +212,8 @@ def test_a_cell_says_that_it_shows_a_part(
     panel = page.locator("#cell")
     there = panel.locator("li").count()
     assert 2 <= there < int(cell.inner_text())
-    told = f"{there} of them are on this page: some of the surest, and those of the map, a random part. The surest come"
-    assert told in panel.inner_text()
+    note = f"{there} of them are on this page: some of the surest, and those on the map, which are chosen at random."
+    assert f"{note} The surest come" in panel.inner_text()
 
 
 def save_shot(page: Any, path: Path, section: str = "") -> None:

@@ -8,12 +8,12 @@ if (document.getElementById("map")) {
     "M0-5.5L5.5 4.5H-5.5z", // triangle
     "M0-6L6 0L0 6L-6 0z", // diamond
   ];
-  const REACH = 16; // pixels from a point at which it is meant
-  const MOST = 60; // the largest magnification
+  const HIT_RADIUS = 16; // pixels around a point within which the pointer chooses it
+  const MAX_ZOOM = 60;
   const canvas = document.getElementById("map");
   const context = canvas.getContext("2d");
   const tip = document.getElementById("tip");
-  const told = document.getElementById("told");
+  const status = document.getElementById("status");
   const points = report.images.filter((image) => image.x !== null);
   const paths = SHAPES.map((shape) => new Path2D(shape));
   const hidden = new Set();
@@ -51,8 +51,8 @@ if (document.getElementById("map")) {
       else drawPoint(image, x, y, ink, panel);
       if (image === chosen) {
         context.beginPath();
-        const reach = pictures ? size() * 0.72 : 13;
-        context.arc(x, y, reach, 0, 7);
+        const radius = pictures ? size() * 0.72 : 13;
+        context.arc(x, y, radius, 0, 7);
         context.lineWidth = 2.5;
         context.strokeStyle = ink;
         context.stroke();
@@ -64,11 +64,11 @@ if (document.getElementById("map")) {
   }
 
   function drawPoint(image, x, y, ink, panel) {
-    const grown = Math.min(1.8, 0.8 * view.zoom ** 0.25);
+    const scale = Math.min(1.8, 0.8 * view.zoom ** 0.25);
     const wrong = image.predicted >= 0 && image.predicted !== image.label;
     context.save();
     context.translate(x, y);
-    context.scale(grown, grown);
+    context.scale(scale, scale);
     context.fillStyle = colourOf(image.label);
     context.fill(paths[shapeOf(image.label)]);
     context.lineWidth = wrong ? 1.8 : 0.7;
@@ -100,7 +100,7 @@ if (document.getElementById("map")) {
       }
       text.append(path(image));
       tip.replaceChildren(picture(image), text);
-      told.textContent = text.innerText;
+      status.textContent = text.innerText;
     }
     tip.hidden = !image;
     draw();
@@ -114,8 +114,8 @@ if (document.getElementById("map")) {
     tip.style.top = `${Math.max(0, Math.min(y - 20, canvas.clientHeight - tip.offsetHeight))}px`;
   }
 
-  function nearest(x, y, allowed = () => true, reach = Infinity) {
-    let [best, least] = [null, reach];
+  function nearest(x, y, allowed = () => true, radius = Infinity) {
+    let [best, least] = [null, radius];
     for (const image of points) {
       if (!shows(image) || !allowed(image)) continue;
       const distance = Math.hypot(across(image) - x, down(image) - y);
@@ -125,12 +125,12 @@ if (document.getElementById("map")) {
   }
 
   function under(event) {
-    return nearest(event.offsetX, event.offsetY, undefined, pictures ? size() / 2 + 4 : REACH);
+    return nearest(event.offsetX, event.offsetY, undefined, pictures ? size() / 2 + 4 : HIT_RADIUS);
   }
 
   function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
     const before = unit();
-    view.zoom = Math.min(MOST, Math.max(1, view.zoom * factor));
+    view.zoom = Math.min(MAX_ZOOM, Math.max(1, view.zoom * factor));
     const after = unit();
     view.x += (x - canvas.clientWidth / 2) * (1 / before - 1 / after);
     view.y += (y - canvas.clientHeight / 2) * (1 / before - 1 / after);
@@ -256,8 +256,8 @@ if (document.getElementById("map")) {
 
   canvas.style.aspectRatio = `1 / ${height}`; // as high as the points need at this width
   sheet.addEventListener("load", draw);
-  const some = document.querySelector(".thumb:not(.blank)");
-  if (some) sheet.src = getComputedStyle(some).backgroundImage.slice(5, -2); // without what CSS puts around it
+  const thumb = document.querySelector(".thumb:not(.blank)");
+  if (thumb) sheet.src = getComputedStyle(thumb).backgroundImage.slice(5, -2); // without what CSS puts around it
   new ResizeObserver(draw).observe(canvas);
   for (const media of ["print", "(prefers-color-scheme: dark)"]) matchMedia(media).addEventListener("change", draw);
 }

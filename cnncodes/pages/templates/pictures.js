@@ -4,31 +4,31 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 
 function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
 function path(image) {
-  const made = element("span", "path");
-  image.id.split("/").forEach((part, i) => made.append(...(i ? ["/", element("wbr")] : []), part));
-  return made;
+  const node = element("span", "path");
+  image.id.split("/").forEach((part, i) => node.append(...(i ? ["/", element("wbr")] : []), part));
+  return node;
 }
 
 function picture(image) {
-  const made = element("span", "thumb");
-  made.title = image.id;
+  const node = element("span", "thumb");
+  node.title = image.id;
   if (image.place < 0) {
-    made.classList.add("blank");
-    made.textContent = image.id.split("/").pop();
+    node.classList.add("blank");
+    node.textContent = image.id.split("/").pop();
   } else {
-    made.setAttribute("role", "img");
-    made.setAttribute("aria-label", image.id);
-    made.style.setProperty("--x", image.place % report.columns);
-    made.style.setProperty("--y", Math.floor(image.place / report.columns));
+    node.setAttribute("role", "img");
+    node.setAttribute("aria-label", image.id);
+    node.style.setProperty("--x", image.place % report.columns);
+    node.style.setProperty("--y", Math.floor(image.place / report.columns));
   }
-  return made;
+  return node;
 }
 
 function percent(share) {
@@ -49,21 +49,21 @@ function percent(share) {
 
   function open(cell) {
     const [label, predicted, count] = [+cell.dataset.label, +cell.dataset.predicted, +cell.dataset.count];
-    const there = report.images.filter((image) => image.label === label && image.predicted === predicted);
-    there.sort((a, b) => b.confidence - a.confidence);
+    const images = report.images.filter((image) => image.label === label && image.predicted === predicted);
+    images.sort((a, b) => b.confidence - a.confidence);
     for (const other of cells) {
       const same = +other.dataset.label === label && +other.dataset.predicted === predicted;
       other.setAttribute("aria-pressed", String(same));
     }
-    const [of, as] = [report.classes[label], report.classes[predicted]];
-    const what = label === predicted ? `${of}, and recognised` : `${of}, but called ${as}`;
+    const [trueName, answerName] = [report.classes[label], report.classes[predicted]];
+    const what = label === predicted ? `${trueName}, and recognised` : `${trueName}, but called ${answerName}`;
     const heading = element("h3", "", `${count} ${count === 1 ? "image" : "images"}: ${what}`);
     heading.tabIndex = -1;
     const button = element("button", "pair", "Close");
     button.type = "button";
     button.addEventListener("click", close);
     const list = element("ol", "gallery");
-    for (const image of there) {
+    for (const image of images) {
       const figure = element("figure");
       const caption = element("figcaption", "", `${percent(image.confidence)} sure`);
       caption.append(path(image));
@@ -72,8 +72,8 @@ function percent(share) {
       item.append(figure);
       list.append(item);
     }
-    const some = `${there.length} of them are on this page: some of the surest, and those of the map, a random part. `;
-    const note = element("p", "note", `${there.length < count ? some : ""}The surest come first.`);
+    const remark = `${images.length} of them are on this page: some of the surest, and those on the map, which are chosen at random. `;
+    const note = element("p", "note", `${images.length < count ? remark : ""}The surest come first.`);
     panel.replaceChildren(heading, button, note, list); // not behind hundreds of pictures
     panel.hidden = false;
     opener = cell;
