@@ -49,9 +49,9 @@ def _show(advice: Advice) -> None:
     click.echo(f"{advice.summary}.\n")
     print_table(["evidence", "found", "says"], map(astuple, advice.evidence))
     if advice.curve is not None:
-        texts = ", ".join(f"{name} ({points(gain)} points)" for name, gain in advice.curve.helped_most())
-        if texts:
-            click.echo(f"\nThe last doubling of the images helped these classes most: {texts}.")
+        gains = ", ".join(f"{name} ({points(gain)} points)" for name, gain in advice.curve.helped_most())
+        if gains:
+            click.echo(f"\nThe last doubling of the images helped these classes most: {gains}.")
     click.echo("\nNext:")
     for line in advice.commands:
         click.echo(f"  {line}")

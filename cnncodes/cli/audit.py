@@ -11,7 +11,7 @@ import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
 from cnncodes.cli.output import (
-    files_read,
+    input_files,
     open_output,
     plain,
     print_json,
@@ -24,7 +24,7 @@ from cnncodes.display import percent
 from cnncodes.system.files import head_of, refuse_foreign
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED
 
-ROWS_OF_A_TABLE = 20
+MAX_TABLE_ROWS = 20
 FINDINGS = "a table of findings"
 
 
@@ -41,7 +41,7 @@ FINDINGS = "a table of findings"
 def audit(codes: str, images: str | None, out: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """List labels of CODES that are probably wrong, near-duplicates, outliers and unreadable images.
 
-    With IMAGES, from which it was made, duplicates are compared as pictures, and more of them are result.
+    With IMAGES, from which CODES was made, duplicates are compared as pictures, so that more of them are found.
     """
     from cnncodes.insight.audit import FIELDS, KINDS
     from cnncodes.insight.audit import audit as run
@@ -50,12 +50,12 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
         return head_of(path).startswith(",".join(FIELDS) + "\n")
 
     if out:
-        refuse_foreign(out, FINDINGS, is_ours, overwrite=force, inputs=files_read(codes, images))  # before the work
+        refuse_foreign(out, FINDINGS, is_ours, overwrite=force, inputs=input_files(codes, images))  # before the work
     with progress_bar("comparing") as progress:
         result = run(codes, images, progress=progress, **options)
     print_notes(result.notes)
     if out:
-        with open_output(out, FINDINGS, is_ours, overwrite=force, inputs=files_read(codes, images)) as stream:
+        with open_output(out, FINDINGS, is_ours, overwrite=force, inputs=input_files(codes, images)) as stream:
             writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(result.findings())
@@ -75,14 +75,14 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
 
 
 def _table(title: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
-    """Print the worst of one kind."""
-    more = f"; the first {ROWS_OF_A_TABLE}" if len(rows) > ROWS_OF_A_TABLE else ""
-    click.echo(f"\n{title}: {len(rows) or 'none'}{more}")
+    """Print the worst findings of one kind."""
+    limit = f"; the first {MAX_TABLE_ROWS}" if len(rows) > MAX_TABLE_ROWS else ""
+    click.echo(f"\n{title}: {len(rows) or 'none'}{limit}")
     if rows:
         print_table(
             [name.replace("_", " ") for name in columns],
             [
                 [f"{row[name]:.3f}" if isinstance(row[name], float) else plain(row[name]) for name in columns]
-                for row in rows[:ROWS_OF_A_TABLE]
+                for row in rows[:MAX_TABLE_ROWS]
             ],
         )

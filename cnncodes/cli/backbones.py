@@ -20,9 +20,9 @@ def backbones(pattern: str | None, as_json: bool) -> None:
 
     table = [asdict(row) for row in list_backbones(pattern)]
     if pattern and not table:
-        every = [row.name for row in list_backbones("timm:*" if pattern.startswith("timm:") else None)]
+        names = [row.name for row in list_backbones("timm:*" if pattern.startswith("timm:") else None)]
         raise CnnCodesError(
-            f"no network is called {pattern!r}.{nearest(pattern, every)} `cnncodes backbones` lists all"
+            f"no network is called {pattern!r}.{nearest(pattern, names)} `cnncodes backbones` lists all"
         )
     if as_json:
         print_json(table)

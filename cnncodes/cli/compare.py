@@ -18,7 +18,7 @@ from cnncodes.cli.options import (
 from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
 
-CLFS, SCALES = tuple(CLASSIFIERS), ("standard",)
+DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), ("standard",)
 
 
 @command(
@@ -38,7 +38,11 @@ CLFS, SCALES = tuple(CLASSIFIERS), ("standard",)
     help="Scaling of the codes.  [default: standard]",
 )
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
-@click.option("--repeats", type=click.IntRange(1), help="Cross-validations.  [default: up to 5, for 1,500 answers]")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    help="Number of cross-validations.  [default: as many as give 1,500 answers, 5 at most]",
+)
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @option_guard
 @option_jobs
@@ -58,7 +62,8 @@ def compare(
 ) -> None:
     """Cross-validate layers × probes × scalings on the same folds, and print them best first.
 
-    Recommended (*) is the simplest row that is not significantly worse than the best. Ctrl-C prints what is done.
+    The star marks the recommended row: the simplest that is not significantly worse than the best. Ctrl-C ends the
+    comparison and prints the rows that are done.
     """
     from cnncodes.insight.compare import compare as run
 
@@ -67,7 +72,9 @@ def compare(
         if options["layers"] and all("+" in name for name in options["layers"]):
             raise click.UsageError("--plot draws single layers by their depth, and each --layer here joins several")
     with progress_bar("comparing", "probes") as progress:
-        comparison = run(codes or (CODES,), clfs=clfs or CLFS, scales=scales or SCALES, progress=progress, **options)
+        comparison = run(
+            codes or (CODES,), clfs=clfs or DEFAULT_CLFS, scales=scales or DEFAULT_SCALES, progress=progress, **options
+        )
     print_notes(comparison.notes)
     if as_json:
         print_json(comparison.to_dict())

@@ -1,4 +1,4 @@
-"""Shows the whole way on the sample that is shipped."""
+"""Shows the main commands on the sample that is shipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnncodes.errors import CnnCodesError
 def demo(ctx: click.Context, folder: str) -> None:
     """Extract, fit, evaluate, predict and compare on the sample that ships with cnncodes.
 
-    Each step is printed as the command that it is, to be repeated with your own folder.
+    Each step is printed as a command, which you can repeat with your own folder.
     """
     from cnncodes.system.shipped import SAMPLE, shipped_path
 
@@ -38,4 +38,4 @@ def demo(ctx: click.Context, folder: str) -> None:
         click.echo(click.style(f"\n[{number}/{len(steps)}] $ cnncodes {' '.join(map(quoted, step))}", bold=True))
         if code := ctx.find_root().command.main(step, standalone_mode=False, prog_name="cnncodes"):
             ctx.exit(code)
-    click.echo("\nNow with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images a class.")
+    click.echo("\nNow with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images per class.")

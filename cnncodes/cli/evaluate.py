@@ -33,7 +33,7 @@ from cnncodes.cli.scores import evaluation_lines, print_lines
 def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     """Score a fitted model: accuracy, precision and recall by class, and the confusion matrix.
 
-    On a codes file with a split the held-out images are used. IMAGES is a folder of class folders or a manifest.
+    If a codes file has a split, the held-out images are used. IMAGES is a folder of class folders or a manifest.
     """
     from cnncodes.models.evaluate import evaluate as run
 

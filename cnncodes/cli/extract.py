@@ -32,27 +32,27 @@ from cnncodes.vocabulary import (
     explained,
 )
 
-FAILURES_SHOWN = 10
+MAX_FAILURES_SHOWN = 10
 
 
 def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
-    part, _, of = value.partition("/")
-    if not (part.isdecimal() and of.isdecimal()):
+    part, _, total = value.partition("/")
+    if not (part.isdecimal() and total.isdecimal()):
         raise click.BadParameter(f"{value!r} is not like 2/8")
-    return int(part), int(of)
+    return int(part), int(total)
 
 
 @command(
     "cnncodes extract photos/",
     "cnncodes extract photos/ -o flowers.h5 --backbone resnet50 --layer layer3 --layer penultimate",
     "cnncodes extract photos/ --shard 2/8 -o part-2.h5          # on the second of eight machines",
-    "cnncodes extract more/ --add          # to what codes.h5 has of another folder",
+    "cnncodes extract more/ --add          # keeps what codes.h5 has of another folder",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
 )
 @click.argument("images")
-@click.option("-o", "--out", default=CODES, help="Codes file; continued when it is there.")
+@click.option("-o", "--out", default=CODES, help="Codes file; if it exists, it is continued.")
 @click.option("--backbone", help=f"Network, see `cnncodes backbones`.  [default: {DEFAULT_BACKBONE}]")
 @click.option("--weights", metavar="NAME|FILE", help="Weights by name, or a .pth, .pt or .safetensors file.")
 @click.option(
@@ -64,16 +64,18 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     metavar="|".join(POOLINGS),
     help=f"How a map becomes a vector. {explained(POOLINGS)}.  [default: {DEFAULT_POOLING}]",
 )
-@click.option("--image-size", type=click.IntRange(1), help="Side in pixels that enters the network.")
+@click.option("--image-size", type=click.IntRange(1), help="Side in pixels of the square that enters the network.")
 @click.option(
     "--resize", type=click.Choice(list(RESIZE_MODES)), help=f"How an image becomes square. {explained(RESIZE_MODES)}."
 )
 @click.option(
     "--views",
     type=click.Choice(list(VIEWS)),
-    help="Views of each image whose codes are kept: also its mirror image, or ten crops.  [default: none]",
+    help="Keep the codes of several views of each image: itself and its mirror image, or ten crops.  [default: none]",
 )
-@click.option("--precision", type=click.Choice([AUTO, *PRECISIONS]), help="[default: auto]")
+@click.option(
+    "--precision", type=click.Choice([AUTO, *PRECISIONS]), help="Number format of the network.  [default: auto]"
+)
 @option_device
 @click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together.")
 @option_workers
@@ -82,14 +84,16 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "--exact-decode",
     is_flag=True,
     default=None,
-    help="Decode JPEG at full size and resize with Pillow: to the bit the pixels of the weights' own transform.",
+    help="Decode JPEG at full size and resize with Pillow: exactly the pixels of the weights' own transform.",
 )
 @click.option("--compile/--no-compile", default=None, help="Compile the network.  [default: where it saves time]")
 @click.option(
     "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
 )
-@click.option("--max-pixels", type=click.IntRange(1), default=120_000_000, help="Refuse an image file of more pixels.")
-@click.option("--retry-failed", is_flag=True, help="Try the images again that are recorded as failed.")
+@click.option(
+    "--max-pixels", type=click.IntRange(1), default=120_000_000, help="Refuse an image file with more pixels than this."
+)
+@click.option("--retry-failed", is_flag=True, help="Try again the images that are recorded as failed.")
 @click.option("--allow-partial", is_flag=True, default=None, help="Accept a weights file that lacks parameters.")
 @click.option("--shard", metavar="I/N", callback=_parse_shard, help="Extract part I of N; `cnncodes merge` joins them.")
 @click.option("--add", is_flag=True, help="Keep what the file has of other images, and add these.")
@@ -101,11 +105,11 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 def extract(
     ctx: click.Context, images: str, out: str, strict: bool, as_json: bool, allow_outside: bool, **options: Any
 ) -> None:
-    """Run IMAGES through a pretrained network, once, and keep its codes in a file.
+    """Run IMAGES through a pretrained network, once, and keep their codes in a file.
 
     IMAGES is a folder of class folders, a folder with train/ and test/ folders of those, a CSV or TSV file, one image,
-    or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new. Where
-    codes of images that are not in IMAGES would go, it is refused: --add keeps them, --prune drops them.
+    or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new. If the
+    file has codes of images that are not in IMAGES, the command refuses: --add keeps them, --prune drops them.
     """
     from cnncodes.extraction.extract import extract as run
     from cnncodes.images.loading import load_images
@@ -116,27 +120,27 @@ def extract(
     with waiting("loading the network"), progress_bar("extracting") as progress:
         try:
             image_set = load_images(images, allow_outside=allow_outside)
-            done = run(image_set, out, progress=progress, **options)
+            result = run(image_set, out, progress=progress, **options)
         except KeyboardInterrupt:
-            kept = "; what is done is kept" if Path(out).exists() else ""
-            stderr.print(f"interrupted{kept}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
+            remark = "; what is done is kept" if Path(out).exists() else ""
+            stderr.print(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
             ctx.exit(EXIT_INTERRUPTED)
-    print_notes(done.notes)
-    for name, reason in list(done.failures.items())[:FAILURES_SHOWN]:
+    print_notes(result.notes)
+    for name, reason in list(result.failures.items())[:MAX_FAILURES_SHOWN]:
         stderr.print(f"failed: {one_line(name)}: {reason}", markup=False)
-    if done.failed > FAILURES_SHOWN:
-        stderr.print(f"… and {done.failed - FAILURES_SHOWN} more: cnncodes info {quoted(out)}", markup=False)
+    if result.failed > MAX_FAILURES_SHOWN:
+        stderr.print(f"… and {result.failed - MAX_FAILURES_SHOWN} more: cnncodes info {quoted(out)}", markup=False)
     if as_json:
         summary = {
-            name: getattr(done, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")
+            name: getattr(result, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")
         }
-        print_json({"path": str(done.path), **summary})
+        print_json({"path": str(result.path), **summary})
     else:
-        rate = f", {done.computed / done.seconds:.0f} images/s" if done.computed else ""
-        lengths = ", ".join(f"{name} {length}" for name, length in done.layers.items())
+        rate = f", {result.computed / result.seconds:.0f} images/s" if result.computed else ""
+        lengths = ", ".join(f"{name} {length}" for name, length in result.layers.items())
         click.echo(
-            f"{done.path}: {done.ok} of {done.n} images, {done.failed} failed, {done.computed} computed now "
-            f"({done.seconds:.1f} s{rate}); {lengths}"
+            f"{result.path}: {result.ok} of {result.n} images, {result.failed} failed, {result.computed} computed now "
+            f"({result.seconds:.1f} s{rate}); {lengths}"
         )
-    if done.failed:
+    if result.failed:
         ctx.exit(EXIT_ERROR if strict else EXIT_SOME_FAILED)

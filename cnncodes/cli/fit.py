@@ -12,8 +12,8 @@ from cnncodes.cli.scores import print_lines, score_lines
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
 
 HELP_C = (
-    "Inverse strength of the penalty. 'auto' takes, of 45 values from 1e-6 to 1e5, the one with the best "
-    "probabilities (Brier score) among those within a standard error of the best accuracy."
+    "Inverse strength of the penalty. 'auto' tries 45 values from 1e-6 to 1e5. Among those whose accuracy is within "
+    "one standard error of the best, it takes the one with the best probabilities (Brier score)."
 )
 
 
@@ -33,22 +33,22 @@ HELP_C = (
 @click.option(
     "--one-se",
     is_flag=True,
-    help="Smallest C within one standard error of the best accuracy, where it is below the usual choice.",
+    help="Take the smallest C within one standard error of the best accuracy, if that is below the usual choice.",
 )
 @click.option(
-    "--nested", is_flag=True, help="Also an estimate that includes the choice of C: takes --cv times as long."
+    "--nested", is_flag=True, help="Also estimate the accuracy with the choice of C included; takes --cv times as long."
 )
 @option_guard
 @option_jobs
-@click.option("--memory-limit", metavar="SIZE", help="Memory to take at most, as 2GB.  [default: what is free]")
-@click.option("--device", help="cuda or cuda:N to compute products there.  [default: cpu]")
+@click.option("--memory-limit", metavar="SIZE", help="Largest memory to use, for example 2GB.  [default: what is free]")
+@click.option("--device", help="cpu, cuda or cuda:N: where matrices are multiplied.  [default: cpu]")
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_force
 @option_json
 def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_json: bool, **options: Any) -> None:
     """Fit a linear classifier on CODES, in seconds, with a cross-validated score.
 
-    Where the images have a split, it trains on `train` and reports on the held-out part as well.
+    If the images have a split, it trains on `train` and reports on the held-out part as well.
     """
     from cnncodes.models.fit import fit as run
     from cnncodes.models.model_file import MODEL, is_model

@@ -65,7 +65,7 @@ class Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError):  # not every stand-in for a stream can
+            with contextlib.suppress(AttributeError):  # not every replacement of a stream has this method
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         named = sys.stdout and NamedStream(sys.stdout, "standard output")
         sys.stdout = named  # type: ignore[assignment]
@@ -76,7 +76,7 @@ class Group(click.Group):
             stderr.print(f"error: {place}{error.strerror or str(error) or type(error).__name__}", markup=False)
             sys.exit(EXIT_ERROR)
         finally:
-            if named and sys.stdout is named:  # after a broken pipe, click leaves another in its place
+            if named and sys.stdout is named:  # after a broken pipe, click leaves another one there
                 sys.stdout = named.stream
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -99,7 +99,7 @@ class Group(click.Group):
 def main(verbose: bool) -> None:
     """A handful of labelled images, a frozen CNN, and a linear classifier whose score can be believed.
 
-    Start with `cnncodes demo`, or with a folder that has one folder of images a class:
+    Start with `cnncodes demo`, or with a folder that has one folder of images per class:
 
     \b
       cnncodes extract photos/     the images, once through the network  → codes.h5

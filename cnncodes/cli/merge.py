@@ -20,5 +20,5 @@ def merge(parts: tuple[str, ...], out: str) -> None:
         run(parts, out)
     with CodesFile.open(out) as file:
         click.echo(
-            f"{out}: {file.counts['ok']} of {file.n} images, {file.counts['failed']} failed, of {len(parts)} parts"
+            f"{out}: {file.counts['ok']} of {file.n} images, {file.counts['failed']} failed, from {len(parts)} parts"
         )

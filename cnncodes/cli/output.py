@@ -19,7 +19,7 @@ from cnncodes.system.progress import Progress
 
 __all__ = [
     "check_plot",
-    "files_read",
+    "input_files",
     "one_line",
     "open_output",
     "plain",
@@ -35,8 +35,12 @@ __all__ = [
     "working",
 ]
 
-PLOT_MARK = "cnncodes plot"  # by which a plot of ours is known again
-PLOT_FIELDS = {"png": ["Software"], "svg": ["Creator"], "pdf": ["Creator"]}  # where it stands; others have no place
+PLOT_MARK = "cnncodes plot"  # marks a plot as ours, in the metadata of its file
+PLOT_FIELDS = {
+    "png": ["Software"],
+    "svg": ["Creator"],
+    "pdf": ["Creator"],
+}  # the metadata field that holds the mark; other formats have none
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -51,7 +55,7 @@ def waiting(text: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def working(text: str) -> Iterator[None]:
-    """Show that something goes on whose end nobody knows, and for how long."""
+    """Show that work is going on, and for how long, if nobody knows when it ends."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -62,7 +66,7 @@ def working(text: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_bar(text: str, unit: str = "images") -> Iterator[Progress]:
-    """Give a progress callback that draws a bar with rate and time left on stderr."""
+    """Give a progress callback that draws a bar on stderr, with the rate and the time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -109,13 +113,13 @@ def quoted(word: str) -> str:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout, never cut: a pipe has no width."""
+    """Print a table on stdout, never cut to the width of the terminal: a pipe has none."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
         table.add_column(header, no_wrap=True)
     for row in rows:
         table.add_row(*map(one_line, row))
-    width = Console(width=10_000).measure(table).maximum  # of all its columns, however narrow the terminal is
+    width = Console(width=10_000).measure(table).maximum  # wide enough for all columns
     Console(highlight=False, markup=False, width=width).print(table)
 
 
@@ -132,8 +136,8 @@ def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **
         yield stream
 
 
-def files_read(*places: Any) -> Iterator[Any]:
-    """Yield these places, and the images that the tables of images among them name: no output may replace them.
+def input_files(*places: Any) -> Iterator[Any]:
+    """Yield these places, and the images that are named by any tables of images among them: no output may replace them.
 
     A table is read only if an output is there already; see `refuse_foreign`.
     """
@@ -146,14 +150,14 @@ def files_read(*places: Any) -> Iterator[Any]:
 
 
 def check_plot(path: str, **checks: Any) -> None:
-    """Raise where a plot could not be written to a path: before the work, whose time would be lost."""
+    """Raise if a plot cannot be written to a path; called before the work, so that no time is lost."""
     from cnncodes.system.optional import require
 
     formats = require("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
     if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
-        raise CnnCodesError(f"{path}: cannot be written (there is no such folder, or it is one itself)")
+        raise CnnCodesError(f"{path}: cannot be written (there is no such folder, or the path is a folder itself)")
     refuse_foreign(path, "a plot", _is_plot, **checks)
 
 

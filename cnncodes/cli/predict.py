@@ -20,11 +20,11 @@ from cnncodes.cli.options import (
     option_weights_of_model,
     option_workers,
 )
-from cnncodes.cli.output import files_read, one_line, open_output, progress_bar, short, stderr
+from cnncodes.cli.output import input_files, one_line, open_output, progress_bar, short, stderr
 from cnncodes.system.files import head_of
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
-NUMBERS = ["probability", "novelty"]
+NUMBER_COLUMNS = ["probability", "novelty"]
 
 
 @command(
@@ -41,7 +41,7 @@ NUMBERS = ["probability", "novelty"]
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    help="Least probability that gives a label: below it, only a guess.  [default: label every image]",
+    help="Smallest probability that gives a label; below it there is only a guess.  [default: label every image]",
 )
 @option_weights_of_model
 @option_outside
@@ -75,30 +75,30 @@ def predict(
 
     fitted = ProbeModel.load(model)
     weights = [options["weights"], fitted.provenance.weights]  # a name of weights, or the path of a file
-    checks: dict[str, Any] = {"overwrite": force, "inputs": files_read(images, model, *weights)}
-    # Before the images: a place that cannot be written shows at once
+    checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
+    # Opened before the work, so that a place that cannot be written is an error at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
             predictions = run(images, fitted, min_confidence=min_confidence or 0.0, progress=progress, **options)
-        rows = [{name: getattr(one, name) for name in COLUMNS} for one in predictions]
+        rows = [{name: getattr(prediction, name) for name in COLUMNS} for prediction in predictions]
         if kind == "json":
             json.dump(rows, stream, indent=2, ensure_ascii=False)
             stream.write("\n")
         else:
             writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows({**row, **{name: short(row[name]) for name in NUMBERS}} for row in rows)
-    of_status = Counter(one.status for one in predictions)
-    for one in predictions:
-        if one.status == "failed":
-            stderr.print(f"failed: {one_line(one.path)}: {one.reason}", markup=False)
+            writer.writerows({**row, **{name: short(row[name]) for name in NUMBER_COLUMNS}} for row in rows)
+    counts = Counter(prediction.status for prediction in predictions)
+    for prediction in predictions:
+        if prediction.status == "failed":
+            stderr.print(f"failed: {one_line(prediction.path)}: {prediction.reason}", markup=False)
     if min_confidence is not None:
         stderr.print(
-            f"unsure: {of_status['unsure']} of {len(rows)} images, whose best class is less probable than "
+            f"unsure: {counts['unsure']} of {len(rows)} images, whose best class is less probable than "
             f"{min_confidence:g}",
             markup=False,
         )
-    failed = of_status["failed"]
+    failed = counts["failed"]
     if out:
         stderr.print(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed", markup=False)
     if failed:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
-from cnncodes.cli.output import files_read, open_output, print_json, print_notes, progress_bar
+from cnncodes.cli.output import input_files, open_output, print_json, print_notes, progress_bar
 from cnncodes.vocabulary import MAX_SEED
 
 
@@ -22,32 +22,32 @@ from cnncodes.vocabulary import MAX_SEED
 @click.option(
     "--advice/--no-advice",
     default=None,
-    help="Compare the layers, draw the learning curve.  [default: up to 5,000 images]",
+    help="Compare the layers, and draw the learning curve.  [default: for up to 5,000 images]",
 )
 @click.option("--audit/--no-audit", default=None, help="Look for wrong labels and duplicates.  [default: the same]")
-@click.option("--points", type=click.IntRange(1), default=2000, help="Images on the map, at most.")
+@click.option("--points", type=click.IntRange(1), default=2000, help="Largest number of images on the map.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")
 @option_force
 @option_json
 def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
-    """Write one page about CODES, for people who look: it works offline, and everything is in it.
+    """Write one page about CODES to look at: one file, which works offline.
 
-    How good a classifier is, what it confuses, its surest mistakes, the layers compared, a map of the images, and how
-    it was made.
+    It shows how good a classifier is, what it confuses, its surest mistakes, the layers compared, a map of the images,
+    and how all of it was made.
     """
     from cnncodes.pages.report import REPORT, is_report, report
 
     inputs = [codes, options["model"], options["images"]]
-    # Before the work: a place that cannot be written shows at once
-    with open_output(out, REPORT, is_report, overwrite=force, inputs=files_read(*inputs)) as stream:
+    # Opened before the work, so that a place that cannot be written is an error at once
+    with open_output(out, REPORT, is_report, overwrite=force, inputs=input_files(*inputs)) as stream:
         with progress_bar("making the report", "steps") as progress:
-            made = report(codes, progress=progress, **options)
-        stream.write(made.html)
-    print_notes(made.notes)
+            page = report(codes, progress=progress, **options)
+        stream.write(page.html)
+    print_notes(page.notes)
     if as_json:
-        print_json({"path": out, "answer": made.answer, "pictures": made.pictures, **made.figures})
+        print_json({"path": out, "answer": page.answer, "pictures": page.pictures, **page.figures})
         return
-    click.echo(made.answer)
+    click.echo(page.answer)
     size = Path(out).stat().st_size / 1e6
-    click.echo(f"{out}: {size:.1f} MB, {made.pictures} pictures")
+    click.echo(f"{out}: {size:.1f} MB, {page.pictures} pictures")

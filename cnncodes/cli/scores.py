@@ -1,4 +1,4 @@
-"""How good a model is, one figure a line: what `fit` and `evaluate` show."""
+"""The figures that `fit` and `evaluate` show: how good a model is, one figure per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluation_lines", "print_lines", "score_lines"]
 
-Line = tuple[str, str]  # what it is, and the figure
+Line = tuple[str, str]  # a title and a figure
 
 
 def print_lines(lines: list[Line]) -> None:
@@ -25,7 +25,7 @@ def print_lines(lines: list[Line]) -> None:
 
 
 def score_lines(scores: Scores) -> list[Line]:
-    """Return what a fit has found."""
+    """Return the lines that `fit` shows."""
     lines = _probe_lines(scores.n, scores.classes, scores.clf, scores.layers, scores.C)
     lines += _accuracy_lines("cross-validated", scores.cross_validated)
     if scores.nested is not None:
@@ -44,7 +44,7 @@ def score_lines(scores: Scores) -> list[Line]:
 
 
 def evaluation_lines(result: EvaluationResult) -> list[Line]:
-    """Return what an evaluation has found, but for the classes."""
+    """Return the lines that `evaluate` shows above its tables of classes."""
     lines = _probe_lines(len(result.y), result.classes, **result.about)
     lines += _accuracy_lines("TRAINING-image" if result.only_seen else "held-out", result.accuracies)
     lines += _baseline_lines(result)
@@ -85,9 +85,9 @@ def _left_out(n: int) -> str:
     return f"{n} held-out ones left out"
 
 
-def _with_them(scores: Scores, flattered: float | None) -> str:
-    """Say how the held-out accuracy would look with the images that are left out, where that is known."""
-    if flattered is None:
+def _with_them(scores: Scores, accuracy: float | None) -> str:
+    """Say what the held-out accuracy would be with the images that are left out, if it is known."""
+    if accuracy is None:
         return ""
-    text = f", with which held-out accuracy would look like {percent(flattered)}"
+    text = f", with which held-out accuracy would look like {percent(accuracy)}"
     return text if scores.n_test else f"{text}; none is left, so there is no held-out accuracy"

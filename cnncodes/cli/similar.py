@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights_of_model
-from cnncodes.cli.output import files_read, print_json, print_table, stderr, waiting
+from cnncodes.cli.output import input_files, print_json, print_table, stderr, waiting
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 
@@ -21,7 +21,7 @@ from cnncodes.system.optional import require
 )
 @click.argument("query")
 @click.option("--codes", default=CODES, help="Codes file whose images are compared.")
-@click.option("-k", "k", type=click.IntRange(1), default=9, help="How many images.")
+@click.option("-k", "k", type=click.IntRange(1), default=9, help="Number of images to print.")
 @click.option("--layer", default="penultimate", help="Layer whose codes are compared.")
 @click.option("--html", metavar="FILE", help="Also write a page with the pictures; needs --images.")
 @click.option("--images", metavar="IMAGES", help="What the codes file was made from, for the pictures.")
@@ -41,7 +41,7 @@ def similar(
 ) -> None:
     """Print the images of a codes file that are most like QUERY, the nearest first.
 
-    Like means: the cosine of the angle between the two codes is large. Every image is compared.
+    Two images are alike if the cosine of the angle between their codes is large. Every image of the file is compared.
     """
     from cnncodes.neighbours.similar import similar as run
 
@@ -50,8 +50,8 @@ def similar(
     if html:
         from cnncodes.pages.montage import is_montage, montage
 
-        require("jinja2", "--html")  # before the work, whose time would be lost
-        checks: dict[str, Any] = {"overwrite": force, "inputs": files_read(query, codes, images)}
+        require("jinja2", "--html")  # before the work, so that no time is lost
+        checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(query, codes, images)}
         refuse_foreign(html, "a page of similar images", is_montage, **checks)
     with waiting("loading the network"):
         neighbours = run(query, codes, layer=layer, **options)
@@ -61,7 +61,7 @@ def similar(
             stream.write(page)
         stderr.print(f"{html}: {len(neighbours)} pictures", markup=False)
     if as_json:
-        print_json({"query": query, "layer": layer, "neighbours": [asdict(one) for one in neighbours]})
+        print_json({"query": query, "layer": layer, "neighbours": [asdict(neighbour) for neighbour in neighbours]})
         return
-    rows = [(f"{one.similarity:.4f}", one.label, one.path) for one in neighbours]
+    rows = [(f"{neighbour.similarity:.4f}", neighbour.label, neighbour.path) for neighbour in neighbours]
     print_table(["similarity", "label", "path"], rows)

@@ -13,15 +13,17 @@ from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar
 @command("cnncodes verify codes.h5", "cnncodes verify codes.h5 photos/ --sample 200")
 @click.argument("file", default=CODES)
 @click.argument("images", required=False)
-@click.option("--sample", type=click.IntRange(1), default=64, help="Images of IMAGES that are computed again.")
+@click.option(
+    "--sample", type=click.IntRange(1), default=64, help="Number of images in IMAGES that are computed again."
+)
 @option_device
 @option_workers
 @option_json
 @click.pass_context
 def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **options: Any) -> None:
-    """Compare every row of FILE with its checksum; exit with 1 where one is damaged.
+    """Compare every row of FILE with its checksum; exit with 1 if one is damaged.
 
-    With IMAGES, from which it was made, a random sample is also computed again and compared.
+    With IMAGES, from which FILE was made, a random sample is also computed again and compared.
     """
     from cnncodes.extraction.verify import verify as run
 
@@ -30,18 +32,19 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
     if as_json:
         print_json(result.to_dict())
     else:
-        kinds = {
+        texts = {
             "damaged": "damaged",
             "wrong": "its codes are not those of its image",
             "changed": "the image has changed, or cannot be read",
         }
-        for kind, text in kinds.items():
+        for kind, text in texts.items():
             for name in getattr(result, kind):
                 click.echo(f"{text}: {one_line(name)}")
         if result.absent:
-            place = f"are of images that are not in {options['images']}, gone or of another folder, the first is "
-            print_notes([f"{len(result.absent)} of {result.n} rows {place}{one_line(result.absent[0])}"])
-        again = (
+            reason = f"belong to images that are not in {options['images']} (gone, or from another folder)"
+            first = one_line(result.absent[0])
+            print_notes([f"{len(result.absent)} of {result.n} rows {reason}; the first is {first}"])
+        recomputation = (
             f"; {result.recomputed} computed again, largest relative error {result.largest_error:.1g}, "
             f"{len(result.wrong)} wrong, {len(result.changed)} changed"
             if options["images"]
@@ -49,6 +52,6 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
         )
         intact = result.n - result.pending - len(result.damaged)
         counts = f"{intact} of {result.n} rows are intact, {result.pending} pending, {len(result.damaged)} damaged"
-        click.echo(f"{file}: {counts}{again}")
+        click.echo(f"{file}: {counts}{recomputation}")
     if not result.good:
         ctx.exit(EXIT_ERROR)

@@ -14,4 +14,4 @@ def test_the_command_writes_a_file_and_says_the_answer(there: Path) -> None:
     assert (made["n"], made["held_out"], made["pictures"]) == (15, True, 0)
     text = (there / "page.html").read_text(encoding="utf-8")
     assert made["answer"] in text
-    assert "A random 20 of 45 images" in text
+    assert "The map shows 20 of 45 images, chosen at random" in text

@@ -257,7 +257,9 @@ def test_fit_and_the_like_on_what_was_added(codes: Path, photos: Path, more: Pat
     check = verify(codes, photos, sample=36)
     assert (check.good, check.recomputed, check.largest_error, len(check.absent)) == (True, 24, 0.0, 12)
     result = run("verify", codes, more, "--sample", 5)
-    assert f"note: 24 of 36 rows are of images that are not in {more}, gone or of another folder" in result.stderr
+    assert (
+        f"note: 24 of 36 rows belong to images that are not in {more} (gone, or from another folder)" in result.stderr
+    )
     assert "5 computed again" in result.stdout
     report = json.loads(run("verify", codes, more, "--json").stdout)
     assert (len(report["absent"]), report["changed"]) == (24, [])
