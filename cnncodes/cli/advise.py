@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json
+from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json, option_weights
 from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
 from cnncodes.display import points
 from cnncodes.vocabulary import MAX_SEED
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @option_jobs
-@click.option("--weights", metavar="FILE", help="The weights file of the network, if it has moved.")
+@option_weights
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")
 @option_force
 @option_json

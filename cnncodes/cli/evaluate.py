@@ -14,7 +14,7 @@ from cnncodes.cli.options import (
     option_json,
     option_model,
     option_outside,
-    option_weights_of_model,
+    option_weights,
     option_workers,
 )
 from cnncodes.cli.output import print_json, print_notes, print_table, progress_bar
@@ -24,7 +24,7 @@ from cnncodes.cli.scores import evaluation_lines, print_lines
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
 @option_model
-@option_weights_of_model
+@option_weights
 @option_guard
 @option_outside
 @option_device

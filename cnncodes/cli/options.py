@@ -47,8 +47,6 @@ option_jobs = click.option(
 option_model = click.option("-m", "--model", default=MODEL, show_default=True, help="Model file.")
 option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 option_workers = click.option("--workers", type=click.IntRange(1), help="Worker threads.  [default: one per core]")
-option_weights_of_model = click.option(
-    "--weights", metavar="FILE", help="Path of the weights file, if it has moved since the model was fitted."
-)
+option_weights = click.option("--weights", metavar="FILE", help="Weights file of the network, if it has moved.")
 option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
 option_force = click.option("--force", is_flag=True, help="Overwrite a file that another program has written, too.")

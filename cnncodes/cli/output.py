@@ -36,11 +36,8 @@ __all__ = [
 ]
 
 PLOT_MARK = "cnncodes plot"  # marks a plot as ours, in the metadata of its file
-PLOT_FIELDS = {
-    "png": ["Software"],
-    "svg": ["Creator"],
-    "pdf": ["Creator"],
-}  # the metadata field that holds the mark; other formats have none
+# The metadata fields that hold the mark, by format; other formats have none
+PLOT_FIELDS = {"png": ["Software"], "svg": ["Creator"], "pdf": ["Creator"]}
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -137,7 +134,7 @@ def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **
 
 
 def input_files(*places: Any) -> Iterator[Any]:
-    """Yield these places, and the images that are named by any tables of images among them: no output may replace them.
+    """Yield these places and, for a table of images, the images that it names: no output may replace any of them.
 
     A table is read only if an output is there already; see `refuse_foreign`.
     """

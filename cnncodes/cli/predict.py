@@ -17,7 +17,7 @@ from cnncodes.cli.options import (
     option_force,
     option_model,
     option_outside,
-    option_weights_of_model,
+    option_weights,
     option_workers,
 )
 from cnncodes.cli.output import input_files, one_line, open_output, progress_bar, short, stderr
@@ -43,7 +43,7 @@ NUMBER_COLUMNS = ["probability", "novelty"]
     type=click.FloatRange(0, 1),
     help="Smallest probability that gives a label; below it there is only a guess.  [default: label every image]",
 )
-@option_weights_of_model
+@option_weights
 @option_outside
 @option_device
 @option_workers

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights_of_model
+from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights
 from cnncodes.cli.output import input_files, print_json, print_table, stderr, waiting
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
@@ -26,7 +26,7 @@ from cnncodes.system.optional import require
 @click.option("--html", metavar="FILE", help="Also write a page with the pictures; needs --images.")
 @click.option("--images", metavar="IMAGES", help="What the codes file was made from, for the pictures.")
 @option_force
-@option_weights_of_model
+@option_weights
 @option_device
 @option_json
 def similar(

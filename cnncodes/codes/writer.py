@@ -1,4 +1,4 @@
-"""Filling a codes file so that it survives a kill at any moment.
+"""Fills a codes file so that it survives a kill at any moment.
 
 The whole layout is written, synced and renamed into place before the first row. After that only bytes inside
 contiguous datasets change: a batch's rows first, then their state, then one checksum per row and layer. The checksum is
@@ -27,7 +27,7 @@ __all__ = ["CodesWriter"]
 
 
 class CodesWriter(CodesFile):
-    """A codes file, open for filling its rows; at most one at a time.
+    """A codes file whose rows are being filled; a file has one writer at a time.
 
     Raises
     ------
@@ -37,7 +37,7 @@ class CodesWriter(CodesFile):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._lock = contextlib.ExitStack()
-        if Path(path).is_file():  # else opening it says what is wrong
+        if Path(path).is_file():  # if it is not, opening it says what is wrong
             self._lock.enter_context(writer_lock(Path(path)))
         try:
             super().__init__(path, writable=True)
@@ -54,7 +54,7 @@ class CodesWriter(CodesFile):
         *,
         fill: Callable[[CodesWriter], None] | None = None,
     ) -> None:
-        """Lay the file out completely: written beside `path`, synced, then renamed to it.
+        """Lay the file out completely: it is written beside `path`, synced, and then renamed to `path`.
 
         Parameters
         ----------
@@ -64,7 +64,7 @@ class CodesWriter(CodesFile):
             How the codes are made; it says which layers there are, how long their codes are, and in what type they
             are stored.
         fill : callable, optional
-            Called with a writer on the unfinished file before it is renamed, to copy rows that are known already.
+            Called with a writer on the unfinished file before it is renamed, to copy rows that exist already.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class CodesWriter(CodesFile):
                     if fill is not None:
                         fill(writer)
                     writer.sync()
-        except (OSError, RuntimeError) as error:  # h5py raises RuntimeError where it fails as the file is closed
+        except (OSError, RuntimeError) as error:  # h5py raises RuntimeError if closing the file fails
             reason = getattr(error, "strerror", None) or str(error)
             raise CodesFileError(
                 f"{target}: cannot be written ({reason}); make room, or choose another place with -o"
@@ -109,7 +109,7 @@ class CodesWriter(CodesFile):
         return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
 
     def write_table(self, images: ImageTable) -> None:
-        """Write the columns that stay as they are: once, into a file that is not in its place yet."""
+        """Write the columns that never change; done once, before the file is renamed to its place."""
         for name, values in images.columns().items():
             self._columns[f"images/{name}"][:] = values
 
@@ -120,13 +120,13 @@ class CodesWriter(CodesFile):
         ----------
         rows : ndarray of int, shape (k,)
         codes : mapping of str to ndarray, shape (k, n_features) or (k, n_views, n_features)
-            By stored layer; rows of a layer that is not given keep what they have.
+            Codes by stored layer; the codes of other layers stay as they are.
         sha256 : ndarray of uint8, shape (k, 32)
 
         Raises
         ------
         CodesRangeError
-            A code is too large for float16, which the file keeps; nothing of this was written.
+            A code is too large for float16, the type of the file; none of the rows was written.
         """
         for name, block in codes.items():
             limit = np.finfo(self._codes_of(name).place.dtype).max

@@ -25,9 +25,9 @@ from cnncodes.system.progress import Progress
 
 __all__ = ["IMAGE_TIMEOUT", "Batch", "read_source", "run_batches"]
 
-IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is read takes a few
+IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is accepted takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
-LEAVE_SECONDS = 1.0  # that workers get to end their batches, once no more are wanted
+CLOSING_SECONDS = 1.0  # that workers get to end their batches when no more batches are needed
 NOT_FINITE = "its codes are not finite numbers; extract with --precision fp32, or with other weights"
 NO_DIGEST = np.zeros(32, np.uint8)
 
@@ -36,7 +36,7 @@ NO_DIGEST = np.zeros(32, np.uint8)
 class Batch:
     """Codes of a few images: what passes from the workers to the writer."""
 
-    rows: np.ndarray  # (k,), of images that could be read
+    rows: np.ndarray  # (k,), those of images that could be read
     codes: dict[str, np.ndarray]  # (k, n_features), or (k, n_views, n_features)
     sha256: np.ndarray  # (k, 32)
     failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
@@ -67,32 +67,33 @@ def run_batches(
     ----------
     images : ImageSet
     rows : ndarray of int
+        Rows of `images` to run.
     network : FrozenNetwork
     workers : int, optional
-        One a core by default.
+        Number of worker threads; one per core by default.
     progress : callable, optional
         Called with (done, total, failed).
     codes : path, optional
-        The codes file, beside which the journal of images that are being decoded is kept.
-    image_timeout : float
+        The codes file. The journal of images that are being decoded lies beside it.
+    image_timeout : float, default=60
         Seconds for one image to be decoded.
-    max_pixels : int
+    max_pixels : int, default=120,000,000
         A larger image file is refused before its pixels are decoded.
     """
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
     workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
-    done = failed = 0
+    n_done = n_failed = 0
     with inference_settings(), Journal(codes, workers) as journal:
         if pieces:
             network.warm_up()
         pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
         try:
             for batch in pool.run(iter(pieces)):
-                done += len(batch)
-                failed += len(batch.failures)
+                n_done += len(batch)
+                n_failed += len(batch.failures)
                 yield batch
                 if progress is not None:
-                    progress(done, len(rows), failed)
+                    progress(n_done, len(rows), n_failed)
         finally:
             pool.close()
 
@@ -102,7 +103,7 @@ class _Piece:
     """Rows that go through the network together."""
 
     rows: np.ndarray
-    failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # of images whose decoder hung
+    failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # those of images whose decoder hung
 
 
 class _Pool:
@@ -124,7 +125,7 @@ class _Pool:
         self.workers = [_Worker(self, slot) for slot in range(workers)]
 
     def run(self, pieces: Iterator[_Piece]) -> Iterator[Batch]:
-        """Yield the batch of each piece, with at most two a worker under way."""
+        """Yield the batch of each piece; at most two pieces per worker are under way."""
         under_way = 0
         while True:
             while under_way < 2 * len(self.workers) and (piece := next(pieces, None)) is not None:
@@ -135,17 +136,17 @@ class _Pool:
             try:
                 result = self.results.get(timeout=WATCH_SECONDS)
             except queue.Empty:
-                self._replace_hung()
+                self._replace_hung_workers()
                 continue
             if isinstance(result, BaseException):
                 raise result
             under_way -= 1
             yield result
 
-    def _replace_hung(self) -> None:
+    def _replace_hung_workers(self) -> None:
         for slot, worker in enumerate(self.workers):
-            piece, row, digest, began = worker.state
-            if piece is None or row is None or time.monotonic() - began < self.image_timeout:
+            piece, row, digest, start = worker.state
+            if piece is None or row is None or time.monotonic() - start < self.image_timeout:
                 continue
             worker.left_behind = True
             piece.failures[row] = (too_slow(self.image_timeout), digest)
@@ -153,13 +154,13 @@ class _Pool:
             self.tasks.put(piece)
 
     def close(self) -> None:
-        """Let the workers end their batches, but do not wait for long: nothing that they do is needed any more."""
+        """Let the workers end their batches, but do not wait for long: their results are not needed any more."""
         for worker in self.workers:
             worker.left_behind = True
             self.tasks.put(None)
-        until = time.monotonic() + LEAVE_SECONDS
+        deadline = time.monotonic() + CLOSING_SECONDS
         for worker in self.workers:
-            worker.join(max(0.0, until - time.monotonic()))
+            worker.join(max(0.0, deadline - time.monotonic()))
 
 
 class _Worker(threading.Thread):
@@ -169,7 +170,7 @@ class _Worker(threading.Thread):
         super().__init__(name=f"cnncodes-{slot}", daemon=True)
         self.pool, self.slot = pool, slot
         self.left_behind = False
-        # What is being decoded since when (monotonic seconds); one tuple, so that it is read and written as a whole.
+        # What is being decoded, and since when (monotonic seconds); one tuple, so that it changes as a whole
         self.state: tuple[_Piece | None, int | None, np.ndarray, float] = (None, None, NO_DIGEST, 0.0)
         register_worker(self)
         self.start()
@@ -179,24 +180,24 @@ class _Worker(threading.Thread):
         while not self.left_behind and (piece := self.pool.tasks.get()) is not None:
             result: Batch | BaseException
             try:
-                result = self._batch(piece)
-            except BaseException as error:  # is raised again where the batches are awaited
+                result = self._run_piece(piece)
+            except BaseException as error:  # `_Pool.run` raises it again
                 result = error
             if not self.left_behind:
                 self.pool.results.put(result)
 
-    def _batch(self, piece: _Piece) -> Batch:
-        pixels, digests, good = [], [], []
+    def _run_piece(self, piece: _Piece) -> Batch:
+        rows, pixels, digests = [], [], []
         failures, remarks = dict(piece.failures), dict[int, str]()
         for row in piece.rows.tolist():
             if row in failures or self.left_behind:
                 continue
-            digest, odd = NO_DIGEST, list[str]()
+            digest, oddities = NO_DIGEST, list[str]()
             self.state = (piece, row, digest, time.monotonic())
             try:
-                source, digest = read_source(self.pool.images, row, odd)
+                source, digest = read_source(self.pool.images, row, oddities)
                 self.state = (piece, row, digest, time.monotonic())
-                image = self._decoded(source, digest.tobytes(), odd)
+                image = self._decode(source, digest.tobytes(), oddities)
                 pixels.append(self.pool.network.backbone.preprocessing.squares(torch.from_numpy(image)))
             except DecodeError as error:
                 failures[row] = (str(error), digest)
@@ -204,25 +205,25 @@ class _Worker(threading.Thread):
             finally:
                 self.state = (None, None, NO_DIGEST, 0.0)
             digests.append(digest)
-            good.append(row)
-            if odd:
-                remarks[row] = ", ".join(odd)
+            rows.append(row)
+            if oddities:
+                remarks[row] = ", ".join(oddities)
         codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
-        whole = np.ones(len(good), bool)
+        finite = np.ones(len(rows), bool)
         for values in codes.values():
-            whole &= np.isfinite(values).reshape(len(good), -1).all(axis=1)
-        for i in np.flatnonzero(~whole).tolist():
-            failures[good[i]] = (NOT_FINITE, digests[i])
+            finite &= np.isfinite(values).reshape(len(rows), -1).all(axis=1)
+        for i in np.flatnonzero(~finite).tolist():
+            failures[rows[i]] = (NOT_FINITE, digests[i])
         return Batch(
-            np.array(good, np.int64)[whole],
-            {name: values[whole] for name, values in codes.items()},
-            sha256[whole],
+            np.array(rows, np.int64)[finite],
+            {name: values[finite] for name, values in codes.items()},
+            sha256[finite],
             failures,
             remarks,
         )
 
-    def _decoded(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:
+    def _decode(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:
         if not isinstance(source, bytes):
             return source
         journal = self.pool.journal
@@ -232,12 +233,12 @@ class _Worker(threading.Thread):
             enough = self.pool.network.backbone.preprocessing.enough
             return decode(source, max_pixels=self.pool.max_pixels, enough=enough, remarks=remarks)
         finally:
-            if not self.left_behind:  # else the slot is another worker's by now
+            if not self.left_behind:  # if it is, another worker has the slot
                 journal.leave(self.slot)
 
 
 def read_source(images: ImageSet, row: int, remarks: list[str] | None = None) -> tuple[bytes | np.ndarray, np.ndarray]:
-    """Return a file's bytes, yet to be decoded, or the pixels of an array or a PIL image; and the SHA-256 of either."""
+    """Return the undecoded bytes of a file, or the pixels of an array or a PIL image; and the SHA-256 of either."""
     source: Any = images.sources[row]
     if images.ids[row] in images.failures:
         raise DecodeError(images.failures[images.ids[row]])
@@ -245,6 +246,6 @@ def read_source(images: ImageSet, row: int, remarks: list[str] | None = None) ->
         source = images.read_bytes(row)
         content = source
     else:
-        source = to_pixels(source, remarks=remarks)  # a palette or an EXIF tag is part of what is seen
+        source = to_pixels(source, remarks=remarks)  # a palette or an EXIF tag changes what is seen
         content = str(source.shape).encode() + source.tobytes()
     return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)

@@ -20,10 +20,10 @@ from cnncodes.insight.evidence import (
     best_by_log_loss,
     by_depth,
     by_log_loss,
+    by_pretrained_head,
     by_slope,
+    by_spread,
     images_per_class,
-    of_pretrained_head,
-    of_spread,
     similarity_of,
     size_of,
 )
@@ -209,7 +209,7 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_IMAGES_FOR_HEAD)).astype(int)]
         try:
             head, top = PretrainedHead(data.file.provenance, weights), averaged(data.file.codes(PENULTIMATE, some))
-            heads, spread = [of_pretrained_head(top, head)], [of_spread(top, head)]
+            heads, spread = [by_pretrained_head(top, head)], [by_spread(top, head)]
         except CnnCodesError as error:
             notes.append(f"the pretrained head was not asked: {error}")
     advice = Advice(

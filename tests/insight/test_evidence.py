@@ -7,11 +7,11 @@ import pytest
 
 from cnncodes.insight.evidence import (
     Evidence,
+    by_pretrained_head,
     by_slope,
+    by_spread,
     images_per_class,
     mean_cosine,
-    of_pretrained_head,
-    of_spread,
     similarity_of,
     size_of,
 )
@@ -56,7 +56,7 @@ class Head:
 def head_says(mean: float, n: int, deviation: float = 0.2) -> str:
     codes = np.ones((n, 2))
     codes[:, 0] = mean + deviation * np.resize([1, -1], n)
-    return of_pretrained_head(codes, Head()).says
+    return by_pretrained_head(codes, Head()).says
 
 
 def test_the_head_decides_only_where_its_mean_is_known_well_enough() -> None:
@@ -70,7 +70,7 @@ def test_codes_that_are_all_alike_speak_against_photographs() -> None:
     rng = np.random.default_rng(0)
     wide, narrow = (rng.normal(centre, 1, (40, 8)) for centre in (1.0, 4.0))
     assert mean_cosine(wide) < 0.7 < 0.9 < mean_cosine(narrow)
-    assert [of_spread(codes, Head()).says for codes in (wide, narrow, narrow[:6])] == ["", "dissimilar", ""]
+    assert [by_spread(codes, Head()).says for codes in (wide, narrow, narrow[:6])] == ["", "dissimilar", ""]
 
 
 @pytest.mark.parametrize(
