@@ -1,7 +1,8 @@
-"""The parts of a provenance: records that are checked when they are read, and written back as they were.
+"""The parts of a provenance: what a codes file records about its layers, preprocessing, run and shard.
 
-A record keeps the order of its fields and the fields that it does not know: the checksum of every row of a codes file
-is seeded with the SHA-256 of this text.
+`Provenance` and its parts are records: they are checked when they are read, and written back as they were, in the same
+order and with the fields that this version does not know. The text must not change, because its SHA-256 seeds the
+checksum of every row.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ __all__ = [
 
 STORAGE_TYPES = ("float16", "float32")
 DEFAULT_RESIZER = "torch"  # the library that resizes, unless a file names another
-UNWRITTEN = {"preprocessing.views": NO_VIEWS, "preprocessing.resized_by": DEFAULT_RESIZER}  # left out of files
+UNWRITTEN = {"preprocessing.views": NO_VIEWS, "preprocessing.resized_by": DEFAULT_RESIZER}  # defaults that files omit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Record:
-    """A table of fields: checked when it is read, and written in the same order, with its unknown fields."""
+    """A table of fields, as JSON holds it: the base of `Provenance` and of its parts."""
 
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what it was read from
 

@@ -21,12 +21,16 @@ KINDS: dict[type, str] = {str: "text", bytes: "bytes", bool: "bool", int: "a num
 
 @dataclass(frozen=True)
 class Labels:
-    """What images are labelled with: each with the name of one class, or with nothing.
+    """What images are labelled with: today each has the name of one class, or nothing.
+
+    Only this class knows what a label may be: `read` refuses what names no class, and `texts` gives the one text per
+    image that image sets and codes files keep. Several labels for an image, or numbers to predict, would be further
+    kinds of values here. The caller of `read` must then name the kind, because 1 may be a class or a number.
 
     Attributes
     ----------
     values : tuple
-        One value an image: text, bytes, a boolean or a whole number, all of one type; None where there is no label.
+        One value for each image, None if it has no label: text, bytes, booleans or whole numbers, all of one type.
     name : str
         What the labels are for, for errors.
 
