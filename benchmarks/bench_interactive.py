@@ -36,9 +36,10 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ from cnncodes.probes.search import C_GRID
 
 LAYER = "penultimate"
 SMALL = 200  # images, up to which the targets of small data hold
+DEMO_IMAGES = 600
 PHOTO_SIZE = 500, 375
 CALLS = 20  # of what is repeated inside a process
 MAX_ITER = 10_000  # of LogisticRegression; its default, 100, ends before it has converged
@@ -188,21 +190,20 @@ def run(words: list[str], limit: float) -> Cost:
     """Run a process to its end, or for so many seconds; what it has printed comes with the time of each line."""
     environment = {**os.environ}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # which would make imports three times as slow as users have them
-    with tempfile.TemporaryFile("w+") as errors:
-        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *words], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+    options: dict[str, Any] = {"env": environment, "text": True, "start_new_session": True}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=errors, **options) as process,
+    ):
         timer = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
         timer.start()
-        assert process.stdout is not None
         lines = [(time.perf_counter() - began, line) for line in process.stdout]
-        process.wait()
+        code = process.wait()
         timer.cancel()
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-        stopped = process.returncode == -signal.SIGKILL
-        if process.returncode and not stopped:
+        stopped = code == -signal.SIGKILL and wall >= limit
+        if code and not stopped:
             errors.seek(0)
             sys.exit(f"{shlex.join(words)} failed:\n{errors.read()[-2000:]}")
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -224,8 +225,8 @@ def run_step(name: str, *arguments: str, limit: float) -> Cost:
 
 def repeat(work: Callable[[], Cost], options: argparse.Namespace, what: str) -> Cost:
     """Return the medians of some runs, of fewer if they would take longer than the limit all together."""
-    costs: list[Cost] = []
-    while len(costs) < options.repeats and sum(cost.wall for cost in [*costs, *costs[-1:]]) < options.limit:
+    costs = []
+    while len(costs) < options.repeats and sum(cost.wall for cost in costs + costs[-1:]) < options.limit:
         costs.append(work())
         print(f"{what}: {costs[-1].show('processor')} s of processor, {costs[-1].show('wall')} s", file=sys.stderr)
     processor, wall = (statistics.median(getattr(cost, name) for cost in costs) for name in ("processor", "wall"))
@@ -248,13 +249,13 @@ def make_codes(folder: Path, n: int) -> Path:
     return path
 
 
-def compare_search(row: Row, n: int) -> None:
-    """Raise if our accuracy is not that of scikit-learn for the C that was chosen."""
+def assert_parity(row: Row) -> None:
+    """Compare our accuracy with that of scikit-learn for the C that was chosen."""
     if row.rival is None or row.rival.stopped or row.cost.stopped:
         return
     theirs = row.rival.answer["accuracies"][int(np.argmin(np.abs(np.log(C_GRID / row.cost.answer["C"]))))]
     if abs(theirs - row.cost.answer["accuracy"]) > PARITY:
-        raise SystemExit(f"n = {n}: accuracy {row.cost.answer['accuracy']:.3f}, with scikit-learn {theirs:.3f}")
+        raise SystemExit(f"n = {row.n}: accuracy {row.cost.answer['accuracy']:.3f}, with scikit-learn {theirs:.3f}")
 
 
 def find_rival(name: str, codes: str, known: dict[str, Cost], options: argparse.Namespace) -> tuple[Cost | None, str]:
@@ -262,78 +263,72 @@ def find_rival(name: str, codes: str, known: dict[str, Cost], options: argparse.
     kinds = () if options.no_sklearn else RIVALS.get(name, ())
     for kind in kinds:
         if kind not in known:
-            work = partial(run_step, "scikit-learn", codes, kind, limit=options.limit)
-            known[kind] = repeat(work, argparse.Namespace(repeats=1, limit=options.limit), f"scikit-learn, {kind}")
+            known[kind] = run_step("scikit-learn", codes, kind, limit=options.limit)
+            print(f"scikit-learn, {kind}: {known[kind].show('processor')} s of processor", file=sys.stderr, flush=True)
     if not kinds:
         return None, ""
     best = min(kinds, key=lambda kind: (known[kind].stopped, known[kind].processor))
     unfinished = known[best].answer.get("unfinished")
-    return known[best], best + (f", {unfinished} of 225 fits not converged" if unfinished else "")
+    return known[best], best + (f", {unfinished} fits not converged" if unfinished else "")
 
 
-def measure(options: argparse.Namespace) -> list[Row]:
-    rows, folder = [], options.folder
+def measure(options: argparse.Namespace) -> Iterator[Row]:
+    """Yield a row for each command and number of images, as soon as it is measured."""
     for n in options.n:
-        codes, known = make_codes(folder, n), {}
-        files = {"codes": str(codes), "photos": str(make_photos(folder / f"photos-{n}", n, PHOTO_SIZE))}
-        for name in (name for name in (*COMMANDS, "search") if name in options.only):
+        codes, known = str(make_codes(options.folder, n)), {}
+        files = {"codes": codes, "photos": str(options.folder / f"photos-{n}")}
+        works = {name: partial(run_command, words, files) for name, words in COMMANDS.items()}
+        works["search"] = partial(run_step, "search", codes)
+        for name in (name for name in works if name in options.only):
+            if name == "extract":
+                make_photos(Path(files["photos"]), n, PHOTO_SIZE)
+            cost = repeat(partial(works[name], limit=options.limit), options, f"{name}, n = {n}")
+            row = Row(name, n, cost, *find_rival(name, codes, known, options))
             if name == "search":
-                work = partial(run_step, "search", str(codes), limit=options.limit)
-            else:
-                work = partial(run_command, COMMANDS[name], files, options.limit)
-            cost = repeat(work, options, f"{name}, n = {n}")
-            rows.append(Row(name, n, cost, *find_rival(name, str(codes), known, options)))
-            if name == "search":
-                compare_search(rows[-1], n)
-    return rows
+                assert_parity(row)
+            yield row
 
 
-def measure_once(options: argparse.Namespace) -> list[Row]:
-    """Measure what does not depend on the number of images."""
-    folder, rows = options.folder, []
-    photo, model = (
-        str(next(make_photos(folder / "photo", 1, PHOTO_SIZE).rglob("*.jpg"))),
-        str(folder / "model.safetensors"),
-    )
-    fit(make_codes(folder, SMALL), layers=LAYER, C=0.01).save(model, overwrite=True)
-    works = {
-        name: partial(run_command, words, {"photo": photo, "model": model}) for name, words in COMMANDS_ONCE.items()
-    }
-    works["predict_images"] = partial(run_step, "predict_images", model, photo)
-    works["transform"] = partial(run_step, "transform", photo)
-    for name, work in works.items():
-        if name in options.only:
-            cost = repeat(partial(work, limit=options.limit), options, name)
-            rows.append(Row(name, 600 if name == "demo" else 1, cost))
-            if name == "demo":
-                rows += demo_steps(cost)
-    return rows
+def measure_once(options: argparse.Namespace) -> Iterator[Row]:
+    """Yield a row for what does not depend on the number of images."""
+    (photo,) = make_photos(options.folder / "photo", 1, PHOTO_SIZE).rglob("*.jpg")
+    model = options.folder / "model.safetensors"
+    fit(make_codes(options.folder, SMALL), layers=LAYER, C=0.01).save(model, overwrite=True)
+    files = {"photo": str(photo), "model": str(model)}
+    works = {name: partial(run_command, words, files) for name, words in COMMANDS_ONCE.items()}
+    works["predict_images"] = partial(run_step, "predict_images", str(model), str(photo))
+    works["transform"] = partial(run_step, "transform", str(photo))
+    for name in (name for name in works if name in options.only):
+        cost = repeat(partial(works[name], limit=options.limit), options, name)
+        yield Row(name, DEMO_IMAGES if name == "demo" else 1, cost)
+        if name == "demo" and not cost.stopped:
+            yield from demo_steps(cost)
 
 
-def demo_steps(cost: Cost) -> list[Row]:
-    """Return a row for each step of the demo, whose line is printed when it begins."""
-    begun = [
-        (time, match[1]) for time, line in cost.lines if (match := re.search(r"^\[\d/\d\] \$ cnncodes (\w+)", line))
-    ]
-    ends = [time for time, _ in begun[1:]] + [cost.lines[-1][0]]
-    return [
-        Row(f"demo: {step}", 600, Cost(math.nan, end - time)) for (time, step), end in zip(begun, ends, strict=True)
-    ]
+def demo_steps(cost: Cost) -> Iterator[Row]:
+    """Yield a row for each step of the demo, which prints a line before it."""
+    headings = [(re.match(r"\[\d/\d\] \$ cnncodes (\w+)", line), second) for second, line in cost.lines]
+    begun = [(heading[1], second) for heading, second in headings if heading]
+    for (step, start), (_, end) in pairwise([*begun, ("", cost.lines[-1][0])]):
+        yield Row(f"demo: {step}", DEMO_IMAGES, Cost(math.nan, end - start))
 
 
-def render(rows: list[Row]) -> str:
-    """Return the table in Markdown."""
-    lines = ["| command | n | processor, s | wall, s | target | scikit-learn's search, s | by | ratio |"]
-    lines.append("|---|--:|--:|--:|---|--:|---|--:|")
-    for row in rows:
-        target = TARGETS.get((row.name, max(row.n, SMALL)), "")
-        beside = ratio = ""
-        if row.rival is not None:
-            beside = row.rival.show("processor")
-            ratio = f"{'> ' * row.rival.stopped}{row.rival.processor / row.cost.processor:.1f}"
-        cells = (row.name, f"{row.n:,}", row.cost.show("processor"), row.cost.show("wall"), target)
-        lines.append(f"| {' | '.join((*cells, beside, row.rival_name, ratio))} |".replace("nan", ""))
-    return "\n".join(lines)
+HEADING = """\
+| command | n | processor, s | wall, s | target | scikit-learn's search, processor, s | by | ratio |
+|---|--:|--:|--:|---|--:|---|--:|"""
+
+
+def render(row: Row) -> str:
+    """Return a line of the table in Markdown."""
+    target = TARGETS.get((row.name, max(row.n, SMALL)), "")
+    processor = "" if math.isnan(row.cost.processor) else row.cost.show("processor")
+    cells = [row.name, f"{row.n:,}", processor, row.cost.show("wall"), target]
+    if row.rival is None:
+        cells += ["", "", ""]
+    else:
+        ratio = f"{'> ' * row.rival.stopped}{row.rival.processor / row.cost.processor:.1f}"
+        cells += [row.rival.show("processor"), row.rival_name, ratio]
+    return f"| {' | '.join(cells)} |"
 
 
 def parse() -> argparse.Namespace:
@@ -354,7 +349,10 @@ def main() -> None:
     options = parse()
     options.folder.mkdir(parents=True, exist_ok=True)
     print(describe_machine(), f"command: {shlex.join(['python', *sys.argv])}", sep="\n", flush=True)
-    print(render([*measure(options), *measure_once(options)]))
+    run(["-c", "import cnncodes.models.fit, sklearn.svm, torchvision"], options.limit)  # reads the files from the disk
+    print(HEADING, flush=True)
+    for row in chain(measure(options), measure_once(options)):
+        print(render(row), flush=True)
 
 
 if __name__ == "__main__":
