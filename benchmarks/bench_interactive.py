@@ -14,9 +14,9 @@ without the first call. Figures are medians of ``--repeats`` runs; after ``--lim
 
 Beside it stands what a user would write with scikit-learn: `GridSearchCV` over the same 45 values of C on the same five
 folds, of a `StandardScaler` and a `LinearSVC`, in one process. Both of its algorithms run, with the default number of
-iterations, and the one that takes less counts. For ``fit --clf logreg`` it is `LogisticRegression`. Only the search is
-timed, without imports and reading; ``search`` is the same part of ``fit``, and its accuracy is asserted to be that of
-scikit-learn for the C that it chose.
+iterations, the second one for at most twice as long as the first, and the one that takes less counts. For ``fit --clf
+logreg`` it is `LogisticRegression`. Only the search is timed, without imports and reading; ``search`` is the same part
+of ``fit``, and its accuracy is asserted to be that of scikit-learn for the C that it chose.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ LAYER = "penultimate"
 SMALL = 200  # images, up to which the targets of small data hold
 DEMO_IMAGES = 600
 PHOTO_SIZE = 500, 375
+START_SECONDS = 30  # of a process, at most
 CALLS = 20  # of what is repeated inside a process
 MAX_ITER = 10_000  # of LogisticRegression; its default, 100, ends before it has converged
 PARITY = 0.02  # by which two accuracies may differ: two solvers stop at different places
@@ -198,9 +199,14 @@ def run(words: list[str], limit: float) -> Cost:
     ):
         timer = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
         timer.start()
-        lines = [(time.perf_counter() - began, line) for line in process.stdout]
-        code = process.wait()
-        timer.cancel()
+        try:
+            lines = [(time.perf_counter() - began, line) for line in process.stdout]
+            code = process.wait()
+        except BaseException:  # Ctrl-C reaches this process only
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         stopped = code == -signal.SIGKILL and wall >= limit
         if code and not stopped:
@@ -263,7 +269,8 @@ def find_rival(name: str, codes: str, known: dict[str, Cost], options: argparse.
     kinds = () if options.no_sklearn else RIVALS.get(name, ())
     for kind in kinds:
         if kind not in known:
-            known[kind] = run_step("scikit-learn", codes, kind, limit=options.limit)
+            enough = [START_SECONDS + 2 * known[other].wall for other in kinds if other in known]
+            known[kind] = run_step("scikit-learn", codes, kind, limit=min([options.limit, *enough]))
             print(f"scikit-learn, {kind}: {known[kind].show('processor')} s of processor", file=sys.stderr, flush=True)
     if not kinds:
         return None, ""

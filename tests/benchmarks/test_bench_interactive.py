@@ -55,6 +55,19 @@ def test_the_better_search_of_scikit_learn_counts() -> None:
     assert find_rival("compare", "codes.h5", known, options) == (None, "")
 
 
+def test_the_second_search_runs_at_most_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+
+    def step(*words: str, limit: float) -> Cost:
+        limits.append(limit)
+        return Cost(20.0, 20.0)
+
+    monkeypatch.setattr("bench_interactive.run_step", step)
+    find_rival("fit", "codes.h5", {}, Namespace(no_sklearn=False, limit=600))
+    find_rival("fit", "codes.h5", {}, Namespace(no_sklearn=False, limit=50))
+    assert limits == [600, 70, 50, 50]
+
+
 def test_rows_are_rendered_with_targets_and_ratios() -> None:
     row = Row("fit", 178, Cost(2.0, 0.5), Cost(30.0, 40.0, stopped=True), "dual=True")
     assert render(row) == "| fit | 178 | 2.0 | 0.500 | ≤ 1.5 s of processor | > 30.0 | dual=True | > 15.0 |"
