@@ -275,7 +275,9 @@ def find_rival(name: str, codes: str, known: dict[str, Cost], options: argparse.
     if not kinds:
         return None, ""
     best = min(kinds, key=lambda kind: (known[kind].stopped, known[kind].processor))
-    unfinished = known[best].answer.get("unfinished")
+    if known[best].stopped:
+        return known[best], " or ".join(kinds)
+    unfinished = known[best].answer["unfinished"]
     return known[best], best + (f", {unfinished} fits not converged" if unfinished else "")
 
 
@@ -333,7 +335,7 @@ def render(row: Row) -> str:
     if row.rival is None:
         cells += ["", "", ""]
     else:
-        ratio = f"{'> ' * row.rival.stopped}{row.rival.processor / row.cost.processor:.1f}"
+        ratio = "" if row.cost.stopped else f"{'> ' * row.rival.stopped}{row.rival.processor / row.cost.processor:.1f}"
         cells += [row.rival.show("processor"), row.rival_name, ratio]
     return f"| {' | '.join(cells)} |"
 
