@@ -9,11 +9,12 @@
     python benchmarks/bench_extraction.py --feed                              # how many images reach a network at most
 
 Each side is a process of its own that reads a folder of JPEG files, cut from the two photographs that come with
-scikit-learn, and writes the penultimate codes to a file. It runs on a small and on a large folder (for cnncodes a
-larger one still), in turn with the others; the rate is that of the images that the large one has more, so that start
-and compilation are not in it, and what they take is told apart. thingsvision and img2vec_pytorch get an environment of
-their own in the work folder. Where no weights are at hand (all but mobilenet_v2) the networks have random ones: the
-time is the same.
+scikit-learn, and writes the penultimate codes to a file. A first run of each is thrown away: it pays for what torch's
+compiler then keeps in its cache. After that, each runs on a small and on a large folder (for cnncodes a larger one
+still), in turn with the others; the rate is that of the images that the large one has more, so that the start is not in
+it, and what it takes is told apart. If the large folder takes no longer, there is no rate, and a line says so.
+thingsvision and img2vec_pytorch get an environment of their own in the work folder. Where no weights are at hand (all
+but mobilenet_v2) the networks have random ones: the time is the same.
 """
 
 from __future__ import annotations
@@ -238,8 +239,38 @@ def median_seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(times)
 
 
+def marginal_seconds(counts: tuple[int, int], seconds: tuple[float, float]) -> float | None:
+    """Return the seconds of each image that the second of two runs had more; None where more images took no longer."""
+    extra, longer = counts[1] - counts[0], seconds[1] - seconds[0]
+    return longer / extra if extra > 0 and longer > 0 else None
+
+
+def time_sides(sides: dict[str, Path], args: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Return seconds an image and seconds of the start, for each side that has a rate in every round."""
+    few, *larger = (make_photos(args.work / f"{args.kind}-{n}", n, args.size) for n in args.counts)
+    rates: dict[str, list[float]] = {side: [] for side in sides}
+    starts: dict[str, list[float]] = {side: [] for side in sides}
+    for side, python in sides.items():
+        print(f"thrown away: {side}: {seconds_of(side, few, args, python):.1f} s", file=sys.stderr, flush=True)
+    for round_ in range(args.rounds):
+        for side, python in sides.items():
+            # of fast sides more, or the differences between two starts would be a large part of the time
+            many = side.startswith("cnncodes")
+            counts = args.counts[0], args.counts[1 + many]
+            seconds = seconds_of(side, few, args, python), seconds_of(side, larger[many], args, python)
+            took = f"{counts[0]:,} images {seconds[0]:.1f} s, {counts[1]:,} {seconds[1]:.1f} s"
+            print(f"round {round_ + 1}: {side}: {took}", file=sys.stderr, flush=True)
+            per_image = marginal_seconds(counts, seconds)
+            if per_image is None:
+                print(f"no rate of {side}: {took}; more --counts give one", flush=True)
+                rates.pop(side, None)
+            elif side in rates:
+                rates[side].append(per_image)
+                starts[side].append(seconds[0] - counts[0] * per_image)
+    return {side: (statistics.median(rates[side]), max(0.0, statistics.median(starts[side]))) for side in rates}
+
+
 def compare_sides(args: argparse.Namespace) -> None:
-    few, many, many_more = (make_photos(args.work / f"{args.kind}-{n}", n, args.size) for n in args.counts)
     sides = {
         side: Path(sys.executable) for side in ("cnncodes", "cnncodes, compiled", "cnncodes, float32", "plain loop")
     }
@@ -247,34 +278,25 @@ def compare_sides(args: argparse.Namespace) -> None:
         sides["thingsvision"] = args.python or make_environment(args.work, "thingsvision")
         if args.backbone.startswith("resnet"):
             sides["img2vec"] = make_environment(args.work, "img2vec")
-    spans: dict[str, list[float]] = {side: [] for side in sides}
-    starts: dict[str, list[float]] = {side: [] for side in sides}
-    for round_ in range(args.rounds):
-        for side, python in sides.items():
-            # of fast sides more, or the differences between two starts would be a large part of the time
-            count, folder = (args.counts[2], many_more) if side.startswith("cnncodes") else (args.counts[1], many)
-            extra = count - args.counts[0]
-            short, long = (seconds_of(side, images, args, python) for images in (few, folder))
-            spans[side].append((long - short) / extra)
-            starts[side].append(short - args.counts[0] * (long - short) / extra)
-            print(f"round {round_ + 1}: {side}: {short:.1f} s, {long:.1f} s", file=sys.stderr, flush=True)
-    per_image = {side: statistics.median(values) for side, values in spans.items()}
-    start = {side: max(0.0, statistics.median(values)) for side, values in starts.items()}
+    timed = time_sides(sides, args)
+    per_image, start = ({side: values[i] for side, values in timed.items()} for i in range(2))
     print(f"\n{args.backbone}, {args.kind} photographs, {args.counts} files; seconds for n images")
     print(f"{'side':22}{'images/s':>10}{'start s':>9}" + "".join(f"{n:>10,}" for n in PROJECTED))
-    for side in sides:
+    for side in timed:
         totals = "".join(f"{start[side] + n * per_image[side]:>10.0f}" for n in PROJECTED)
         print(f"{side:22}{1 / per_image[side]:>10.1f}{start[side]:>9.1f}{totals}")
-    for rival in [side for side in sides if not side.startswith("cnncodes")]:
-        for side in ("cnncodes", "cnncodes, compiled"):
+    ours = [side for side in ("cnncodes", "cnncodes, compiled") if side in timed]
+    for rival in [side for side in timed if not side.startswith("cnncodes")]:
+        for side in ours:
             whole = [(start[rival] + n * per_image[rival]) / (start[side] + n * per_image[side]) for n in PROJECTED]
             print(
                 f"{side} against {rival}: {per_image[rival] / per_image[side]:.1f} × the rate; with start "
                 + ", ".join(f"{ratio:.1f} × for {n:,}" for n, ratio in zip(PROJECTED, whole, strict=True))
             )
     cores = len(os.sched_getaffinity(0))
-    for side, compiled in (("cnncodes", False), ("cnncodes, compiled", True)):
-        decoding, forward = limit(few, args, compiled=compiled)
+    few = make_photos(args.work / f"{args.kind}-{args.counts[0]}", args.counts[0], args.size)
+    for side in ours:
+        decoding, forward = limit(few, args, compiled="compiled" in side)
         if args.device == "cpu":
             most = cores * 1e3 / (decoding + forward)
             what = f"{cores} cores / ({decoding:.2f} ms decoding + {forward:.2f} ms forward) = {most:.0f} images/s"

@@ -44,6 +44,7 @@ CONCATENATIONS = (
 # Xiao, Rasul, Vollgraf 2017, table 3: the best of each kind on raw pixels, with all 60,000 training images.
 PAPER = (("LinearSVC", 0.836), ("LogisticRegression", 0.842), ("SVC, the best of all", 0.897))
 PARITY_IMAGES = 32
+FAST_BF16 = ("amx_bf16", "avx512_bf16")  # flags of a processor
 C_GRID = np.logspace(-5, -1, 9)
 # Largest relative error of a code against plain torchvision in float32.
 PARITY = {"fp32": 1e-5, "bf16": 0.1, "fp16": 0.02}
@@ -172,11 +173,13 @@ def render(rows: list[Row]) -> str:
 
 
 def describe_machine() -> str:
-    """Return processor, cores and versions in one line."""
+    """Return the processor, with what it has for bfloat16, its cores, and versions in one line."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+        fields = {key.strip(): value.strip() for key, _, value in lines}
+        flags = [flag for flag in FAST_BF16 if flag in fields["flags"].split()]
+        model = f"{fields['model name']} ({', '.join(flags) or 'no fast bfloat16'})"
+    except (OSError, KeyError):
         model = platform.processor() or platform.machine()
     names = ("torch", "torchvision", "scikit-learn", "numpy", "cnncodes")
     versions = ", ".join(f"{name} {version(name)}" for name in names)

@@ -57,6 +57,16 @@ class NamedStream:
             raise
 
 
+class LogHandler(logging.StreamHandler):
+    """Prints what the library logs, on a terminal above the bar that is drawn meanwhile."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if stderr.is_terminal:
+            stderr.print(self.format(record), markup=False, emoji=False)
+        else:
+            super().emit(record)
+
+
 class Group(click.Group):
     """Commands in the order of the work; a `CnnCodesError` is one line and exit code 1."""
 
@@ -106,7 +116,8 @@ def main(verbose: bool) -> None:
       cnncodes fit --clf svm       a classifier on the codes, in seconds → model.safetensors
       cnncodes predict new/        labels of new images                  → standard output
     """
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[LogHandler()])
 
 
 # In the order of the work

@@ -44,6 +44,7 @@ class Outlier(Finding):
     def look(cls, examined: Examined) -> list[Outlier]:
         """Return images whose tenth nearest is far away: copies of an outlier don't make it less of one."""
         if not NEIGHBOURS < len(examined.rows) <= MOST:
+            examined.notes.append(f"outliers are looked for among {NEIGHBOURS + 1} to {MOST:,} images only")
             return []
         distance = nearest_rows(standardised(averaged(examined.codes)), NEIGHBOURS)[1][:, -1]
         low, middle, high = np.quantile(distance, [0.25, 0.5, 0.75])

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import logging
 import sys
 from pathlib import Path
 from unittest.mock import Mock
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from command_line import failed, run
+from rich.console import Console
 
 from cnncodes.cli.main import main
+from cnncodes.cli.output import working
 
 
 def test_the_defaults_chain(small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +145,14 @@ def test_each_command_has_help_with_examples(name: str) -> None:
 def test_wrong_usage_exits_with_2() -> None:
     for words in (["extract"], ["fit", "--clf", "forest"], ["fit", "-C", "many"], ["nonsense"]):
         assert CliRunner().invoke(main, words).exit_code == 2
+
+
+def test_what_the_library_logs_stands_on_a_line_above_the_bar(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    run("info")
+    terminal = Console(file=io.StringIO(), force_terminal=True, highlight=False, soft_wrap=True)
+    for module in ("main", "output"):
+        monkeypatch.setattr(f"cnncodes.cli.{module}.stderr", terminal)
+    with working("fitting"):
+        logging.getLogger("cnncodes.neighbours").warning("comparing [1] %s", ":apple:")
+    assert "\r\x1b[2Kcnncodes.neighbours: comparing [1] :apple:\n" in terminal.file.getvalue()

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from cnncodes import audit, extract
@@ -25,3 +26,10 @@ def test_a_photograph_among_clothes_is_an_outlier_and_labels_are_not_needed(smal
     assert any("suspect labels are not looked for" in note for note in found.notes)
     assert [row.id for row in found.outliers][:1] == ["noise.png"]
     assert len(found.outliers) <= 2
+
+
+@pytest.mark.parametrize("most", [44, 45])
+def test_what_is_not_looked_for_is_said(sample_codes: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("cnncodes.insight.outliers.MOST", most)
+    notes = audit(sample_codes).notes
+    assert ("outliers are looked for among 11 to 44 images only" in notes) == (most == 44)

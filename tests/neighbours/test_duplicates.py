@@ -13,6 +13,7 @@ from cnncodes import extract
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
 from cnncodes.images.loading import load_images
+from cnncodes.neighbours import duplicates
 from cnncodes.neighbours.duplicates import Duplicates, find_duplicates, join_groups
 
 
@@ -78,6 +79,60 @@ def test_images_that_are_not_given_are_compared_by_their_codes(planted: Path, se
 def test_images_of_another_place_are_refused(planted: Path, photos: Path) -> None:
     with CodesFile.open(planted / "codes.h5") as file, pytest.raises(ImagesError, match="58 of the 58 images"):
         find_duplicates(file, file.rows(), photos)
+
+
+COST = "comparing 58 images with each other takes about 2 minutes on two cores, and 0.6 GB"
+LEFT_OUT = "only exact duplicates are looked for, near ones are left out"
+
+
+@pytest.mark.parametrize(
+    ("most", "near", "task"),
+    [(58, True, "looking for near-duplicates"), (57, True, LEFT_OUT), (58, False, LEFT_OUT)],
+)
+def test_what_a_long_search_costs_or_leaves_out_is_said_before_it_starts(
+    planted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    most: int,
+    near: bool,
+    task: str,
+) -> None:
+    said: list[list[str]] = []
+
+    def watched(table: np.ndarray) -> np.ndarray:  # the first step of either search
+        said.append(list(caplog.messages))
+        return table
+
+    monkeypatch.setattr(duplicates, "MOST", most)
+    monkeypatch.setattr(duplicates, "PRODUCTS_PER_SECOND", 58**2 * 1280 / 120)
+    if task == LEFT_OUT:
+        digests = duplicates._same_bytes
+        monkeypatch.setattr(duplicates, "_same_bytes", lambda table: digests(watched(table)))
+    else:
+        monkeypatch.setattr(duplicates, "averaged", watched)
+    with CodesFile.open(planted / "codes.h5") as file:
+        find_duplicates(file, file.rows(), near=near)
+    assert said == [[f"{task}: {COST}"]]
+    assert caplog.messages == [f"{task}: {COST}"]
+
+
+def test_a_search_of_seconds_is_not_announced(planted: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with CodesFile.open(planted / "codes.h5") as file:
+        find_duplicates(file, file.rows())
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("n", "cost"),
+    [
+        (20_000, "13 s on two cores, and 0.7 GB"),
+        (100_000, "5 minutes on two cores, and 1.5 GB"),
+        (1_000_000, "533 minutes on two cores, and 15.4 GB"),
+    ],
+)
+def test_the_cost_grows_with_the_square(planted: Path, n: int, cost: str) -> None:
+    with CodesFile.open(planted / "codes.h5") as file:
+        assert duplicates._cost(n, file, "penultimate") == f"comparing {n:,} images with each other takes about {cost}"
 
 
 def test_groups_are_joined_through_chains() -> None:
