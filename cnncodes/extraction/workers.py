@@ -84,7 +84,7 @@ def run_batches(
     done = failed = 0
     with inference_settings(), Journal(codes, workers) as journal:
         if pieces:
-            network.warm_up()
+            network.warm_up(len(rows))
         pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
         try:
             for batch in pool.run(iter(pieces)):

@@ -261,6 +261,10 @@ class ProbeModel:
     ) -> Computed:
         """Compute the codes that the model takes, by the network that the model was fitted with.
 
+        The network is prepared at the first call, and kept as long as the model lives: for the next images it is ready.
+        Threads share it; a copy of the model, or a pickled one, begins without it. Other weights or another device take
+        the place of the network that was kept.
+
         Parameters
         ----------
         images : ImageSet
@@ -280,8 +284,15 @@ class ProbeModel:
         """
         from cnncodes.extraction.in_memory import compute_codes
 
-        provenance = self.provenance.only(self.layers)
-        return compute_codes(images, provenance, weights=weights, device=device, workers=workers, progress=progress)
+        return compute_codes(
+            images,
+            self.provenance.only(self.layers),
+            weights=weights,
+            device=device,
+            workers=workers,
+            progress=progress,
+            owner=self,
+        )
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the codes of the model's layers side by side, as `decision_function` takes them.

@@ -29,7 +29,6 @@ from cnncodes.runtime.precision import (
     has_fast_bf16,
     largest_difference,
     lowest_cosine,
-    reference_photos,
 )
 from cnncodes.vocabulary import AUTO, CODE_TYPES, PENULTIMATE
 
@@ -130,7 +129,6 @@ class _Trial:
     """A network that runs photographs by one plan after another."""
 
     network: FrozenNetwork
-    photos: torch.Tensor
     batch_sizes: Mapping[str, int]  # by precision; empty where the size does not depend on it
     reference: Mapping[str, np.ndarray]  # codes in float32, of the layers that are computed
 
@@ -148,13 +146,13 @@ class _Trial:
     def measure_reference(self, computed: Sequence[str]) -> None:
         """Let the network compute these layers in float32, and compare with their codes from now on."""
         self.network.apply(self.plan(computed))
-        self.reference = self.network.unrounded(self.photos)
+        self.reference = self.network.photo_codes()
 
     def agreement(self) -> float:
         """Return the lowest cosine to the codes in float32; 0 where fusing has gone wrong."""
         plan = self.network.plan
         try:
-            codes = self.network.unrounded(self.photos)
+            codes = self.network.photo_codes()
         except RuntimeError as error:  # raised by an operation of oneDNN
             if not plan.fused:
                 raise
@@ -182,7 +180,7 @@ def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_si
     """
     first = _first_pass(network)
     sizes = {name: _cached_batch(first.largest_map, name) for name in PRECISIONS} if adapt_batch_size else {}
-    trial = _Trial(network, reference_photos(network.backbone.preprocessing), sizes, {})
+    trial = _Trial(network, sizes, {})
     computed = [name for name in first.layers if name not in first.links]
     trial.measure_reference(computed)
     layers, type_notes = choose_dtypes(first, network.plan.dtype, trial.reference)
