@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-import joblib
 import numpy as np
 
 from cnncodes.codes.provenance import Provenance
@@ -15,8 +14,8 @@ from cnncodes.extraction.ready import ready_network
 from cnncodes.extraction.settings import Settings, fill_in
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
-from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
@@ -83,8 +82,7 @@ def compute_codes(
     provenance.require("weights_sha256")
     settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
     # whether to compile is chosen anew: for a few images it takes longer than it saves
-    workload = Workload(len(images), workers or joblib.cpu_count())
-    network = ready_network(replace(settings, compile=None), workload, owner=owner)
+    network = ready_network(replace(settings, compile=None), Workload(len(images), workers), owner=owner)
     if network.backbone.weights_sha256 != provenance.weights_sha256:
         raise MismatchError(
             f"the weights {provenance.weights!r} of {provenance.backbone} found here have SHA-256 "

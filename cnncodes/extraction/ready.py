@@ -7,8 +7,8 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from cnncodes.extraction.settings import Settings, build_network
-from cnncodes.runtime.compilation import Workload, choose_compiling
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.workload import Workload, choose_compiling
 
 __all__ = ["ready_network"]
 
@@ -46,7 +46,9 @@ _networks: WeakKeyDictionary[object, _Ready] = WeakKeyDictionary()  # a copy of 
 _lock = threading.Lock()
 
 
-def ready_network(settings: Settings, workload: Workload | None = None, *, owner: object | None = None) -> FrozenNetwork:
+def ready_network(
+    settings: Settings, workload: Workload | None = None, *, owner: object | None = None
+) -> FrozenNetwork:
     """Return a network by these settings: the one that was kept for the owner, or a new one, which is kept.
 
     Parameters

@@ -10,9 +10,9 @@ from pathlib import Path
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
 from cnncodes.networks.backbone import default_settings, load_backbone
-from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network
+from cnncodes.runtime.workload import Workload
 from cnncodes.system.process import inference_settings
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING, as_names
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
@@ -25,12 +23,13 @@ from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIG
 from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
 from cnncodes.neighbours.nearest import unit_rows
-from cnncodes.probes.calibration import softmax
+from cnncodes.probes.decision import softmax, winner
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
-from cnncodes.probes.probe import CLASSIFIERS, winner
 from cnncodes.system.progress import Progress
 
 if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
     from cnncodes.extraction.in_memory import Computed
 
 __all__ = ["ProbeModel"]
@@ -248,7 +247,12 @@ class ProbeModel:
             raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
-        return make_predictions(self, image_set, computed, min_confidence)
+        X = self.concatenated(computed.codes)
+        decision = self.decision_function(X)
+        best = winner(decision)
+        guesses = [self.classes[i] for i in best.tolist()]
+        probabilities = softmax(decision, self.temperature)[np.arange(len(best)), best]
+        return make_predictions(image_set.ids, computed, guesses, probabilities, self.novelty(X), min_confidence)
 
     def compute_codes(
         self,
@@ -344,6 +348,11 @@ class ProbeModel:
 
     def to_sklearn(self) -> Pipeline:
         """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+
+        from cnncodes.probes.probe import CLASSIFIERS
+
         n_features = self.coef.shape[1]
         scaler: Any = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}[self.scale]()
         if self.scale == "standard":

@@ -60,7 +60,7 @@ class FrozenNetwork:
     """
 
     def __init__(self, backbone: Backbone, plan: Plan) -> None:
-        self.backbone = backbone
+        self.backbone, self.plan = backbone, plan
         self._halving, self._warming = threading.Lock(), threading.Lock()
         self._cut(plan)
         self._set_up(plan)
@@ -111,7 +111,7 @@ class FrozenNetwork:
         self._unfused = Forward(module, *rest)
         self._plain: list[nn.Module] = [Forward(fused(module), *rest) if self.plan.fused else self._unfused]
         self._forwards = self._plain  # or compiled
-        self._is_warm = False
+        self._is_warm: bool = False
         self._runs_alone: bool | None = None  # None: not tried yet
         self._photo_codes: dict[str, np.ndarray] | None = None
 
@@ -242,9 +242,7 @@ class FrozenNetwork:
         expected = self.photo_codes()
         photos = reference_photos(self.backbone.preprocessing)[:PHOTOS_ALONE]
         alone = [self._batch(photo, 1, 0) for photo in photos.split(1)]
-        return all(
-            np.array_equal(codes[name][0], expected[name][i]) for i, codes in enumerate(alone) for name in codes
-        )
+        return all(np.array_equal(codes[name][0], expected[name][i]) for i, codes in enumerate(alone) for name in codes)
 
     def _compile(self) -> None:
         started = time.perf_counter()

@@ -16,7 +16,6 @@ import torch
 
 from cnncodes.errors import SettingError, nearest
 from cnncodes.networks.pooling import POOLINGS
-from cnncodes.runtime.compilation import Workload, choose_compiling
 from cnncodes.runtime.devices import devices_of, resolve_device
 from cnncodes.runtime.first_pass import FirstPass, first_pass
 from cnncodes.runtime.frozen_network import FrozenNetwork, too_little_memory
@@ -30,6 +29,7 @@ from cnncodes.runtime.precision import (
     largest_difference,
     lowest_cosine,
 )
+from cnncodes.runtime.workload import Workload, choose_compiling
 from cnncodes.vocabulary import AUTO, CODE_TYPES, PENULTIMATE
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 __all__ = [
+    "core_count",
     "has_workers",
     "inference_settings",
     "is_own_process",
@@ -61,6 +62,13 @@ def inference_settings() -> Iterator[None]:
     """
     with _this_thread.single, _whole_process:
         yield
+
+
+def core_count() -> int:
+    """Return how many cores this process may use, as joblib counts them: affinity and limits of a container count."""
+    from joblib import cpu_count  # takes a tenth of a second, for which one image must not wait
+
+    return int(cpu_count())
 
 
 # ------------------------------------------------------------------------------------------------------- of a thread

@@ -8,7 +8,8 @@ import sklearn.metrics
 from scipy.special import expit
 from scipy.special import softmax as scipy_softmax
 
-from cnncodes.probes.calibration import fit_temperature, log_loss, softmax
+from cnncodes.probes.calibration import fit_temperature, log_loss
+from cnncodes.probes.decision import softmax
 
 
 def test_softmax_is_that_of_scipy_and_the_logistic_function_for_two_classes():

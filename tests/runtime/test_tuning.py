@@ -10,7 +10,6 @@ import pytest
 import torch
 from photo_crops import cosines
 
-import cnncodes.runtime.compilation
 import cnncodes.runtime.forward
 import cnncodes.runtime.frozen_network
 import cnncodes.runtime.tuning
