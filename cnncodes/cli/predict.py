@@ -22,6 +22,7 @@ from cnncodes.cli.options import (
 )
 from cnncodes.cli.output import files_read, one_line, open_output, progress_bar, short, stderr
 from cnncodes.system.files import head_of
+from cnncodes.system.process import import_torch
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
 NUMBERS = ["probability", "novelty"]
@@ -70,6 +71,7 @@ def predict(
     status       labelled, unsure (less probable than --min-confidence)
                  or failed (cannot be read)
     """
+    import_torch()
     from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
 

@@ -57,6 +57,7 @@ def tuned_network(
     batch_size: int | None = None,
     dtype: str = AUTO,
     compiled: bool | None = None,
+    leading: int = 0,
     workload: Workload | None = None,
 ) -> FrozenNetwork:
     """Return a network that runs by the plan that is best for this device.
@@ -79,6 +80,9 @@ def tuned_network(
         Type of the codes; ``auto`` is float16 for each layer whose codes it holds.
     compiled : bool, optional
         Whether to compile; by default, if that saves more time for the workload than it takes.
+    leading : int, default=0
+        How many of the first layers compute in float32 if the precision is lower: at least so many. With the number
+        that was found before, none is tried that is known to be too small.
     workload : Workload, optional
         By default there are no images, and nothing is compiled unless `compiled` says so.
 
@@ -113,7 +117,8 @@ def tuned_network(
     devices = tuple(devices_of(resolve_device(device)))
     plan = Plan(devices, tuple(layers), pooling, batch_size or BATCH_SIZES[devices[0].type], dtype=dtype)
     network = FrozenNetwork(backbone, plan)
-    plan = choose_plan(network, precision, adapt_batch_size=batch_size is None and devices[0].type == "cpu")
+    adapt_batch_size = batch_size is None and devices[0].type == "cpu"
+    plan = choose_plan(network, precision, leading=leading, adapt_batch_size=adapt_batch_size)
     network.apply(plan)
     compile_it, reason = choose_compiling(network, compiled, workload or Workload())
     logger.info("%s: %s", "to be compiled" if compile_it else "not compiled", reason)
@@ -126,11 +131,12 @@ def tuned_network(
 
 @dataclass
 class _Trial:
-    """A network that runs photographs by one plan after another."""
+    """A network that runs photographs by one plan after another, and its codes of them in float32."""
 
     network: FrozenNetwork
     batch_sizes: Mapping[str, int]  # by precision; empty where the size does not depend on it
     reference: Mapping[str, np.ndarray]  # codes in float32, of the layers that are computed
+    leading: int = 0  # the smallest number of first layers in float32 that is tried
 
     def run(self, precision: str, leading: int = 0, *, fused: bool) -> None:
         """Let the network run in this precision from now on."""
@@ -163,7 +169,9 @@ class _Trial:
         return lowest_cosine(self.reference, codes)
 
 
-def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_size: bool = False) -> Plan:
+def choose_plan(
+    network: FrozenNetwork, precision: str = AUTO, *, leading: int = 0, adapt_batch_size: bool = False
+) -> Plan:
     """Choose layers to compute, batch size, types of codes, precision and fusion.
 
     Parameters
@@ -171,6 +179,8 @@ def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_si
     network : FrozenNetwork
         Runs the wanted layers in float32. It is left with some plan that was tried.
     precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
+    leading : int, default=0
+        The smallest number of first layers in float32 that is tried for a lower precision.
     adapt_batch_size : bool, default=False
         Take smaller batches where maps are large.
 
@@ -180,7 +190,7 @@ def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_si
     """
     first = _first_pass(network)
     sizes = {name: _cached_batch(first.largest_map, name) for name in PRECISIONS} if adapt_batch_size else {}
-    trial = _Trial(network, sizes, {})
+    trial = _Trial(network, sizes, {}, leading)
     computed = [name for name in first.layers if name not in first.links]
     trial.measure_reference(computed)
     layers, type_notes = choose_dtypes(first, network.plan.dtype, trial.reference)
@@ -241,8 +251,7 @@ def _choose_precision(trial: _Trial, precision: str) -> tuple[str, int, bool, li
         fused, notes = _may_fuse(trial)
         return "fp32", 0, fused, notes
     lower = "bf16" if precision == AUTO else precision
-    if trial.network.plan.computed != DECISIVE:
-        trial.measure_reference(DECISIVE)
+    trial = _decisive(trial)
     fused, notes = True, list[str]()
     leading, agreement = _lower_until_agreed(trial, lower, fused=True)
     if not agreement >= MIN_COSINE:
@@ -258,9 +267,21 @@ def _choose_precision(trial: _Trial, precision: str) -> tuple[str, int, bool, li
     return chosen, leading, fused, notes
 
 
+def _decisive(trial: _Trial) -> _Trial:
+    """Return a trial of the decisive codes, with a network of its own unless the one that is there computes no more."""
+    plan = trial.network.plan
+    if plan.computed == DECISIVE:
+        return trial
+    other = replace(trial, network=FrozenNetwork(trial.network.backbone, replace(plan, computed=DECISIVE)))
+    if set(DECISIVE) <= trial.reference.keys():  # in float32, a layer does not depend on what else is computed
+        return replace(other, reference={name: trial.reference[name] for name in DECISIVE})
+    other.measure_reference(DECISIVE)
+    return other
+
+
 def _lower_until_agreed(trial: _Trial, precision: str, *, fused: bool) -> tuple[int, float]:
     """Keep more and more of the first layers in float32 until codes agree; return how many, and the cosine."""
-    for leading in LEADING:
+    for leading in [number for number in LEADING if number >= trial.leading] or LEADING[-1:]:
         trial.run(precision, leading, fused=fused)
         agreement = trial.agreement()
         logger.info("%s, %d first layers in float32: lowest cosine %.5f", precision, leading, agreement)

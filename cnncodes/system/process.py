@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from types import ModuleType
 from typing import Any, TypeVar
 
 __all__ = [
     "core_count",
     "has_workers",
+    "import_torch",
     "inference_settings",
     "is_own_process",
     "own_process",
@@ -210,6 +214,8 @@ def _pillow_silent() -> Iterator[None]:
 # -------------------------------------------------------------------------------------- of a process that is ours alone
 
 _owned = False
+ONLY_COMPILER = "torch._meta_registrations"
+TRIED_TORCH = ("2.15.",)  # other versions are imported as they are
 
 
 def own_process() -> None:
@@ -225,6 +231,22 @@ def own_process() -> None:
 def is_own_process() -> bool:
     """Whether `own_process` was called."""
     return _owned
+
+
+def import_torch() -> None:
+    """Import torch, in a process of our own without the part that only its compiler needs.
+
+    That part, functions for tensors without data, is a quarter of the import. While torch is imported, an empty module
+    stands in for it; the compiler imports the real one. Another thread could meet the stand-in, so it is used only in a
+    process of our own.
+    """
+    if _owned and "torch" not in sys.modules and version("torch").startswith(TRIED_TORCH):
+        sys.modules[ONLY_COMPILER] = ModuleType(ONLY_COMPILER)
+        try:
+            import torch
+        finally:
+            del sys.modules[ONLY_COMPILER]
+        vars(torch).pop(ONLY_COMPILER.rpartition(".")[2], None)
 
 
 @contextlib.contextmanager
