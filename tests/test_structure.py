@@ -27,6 +27,8 @@ LIGHT_MODULES = {
     "codes.file": ("torch", "torchvision", "sklearn"),
     "models.fit": ("torch", "torchvision"),  # and with it all of probes/ and solvers/
     "models.evaluate": ("torch", "torchvision"),
+    "models.predict": ("torch", "torchvision", "sklearn", "scipy"),
+    "extraction.in_memory": ("torchvision", "sklearn", "scipy", "joblib"),  # to label one image
     "networks.backbone": ("torchvision", "timm", "sklearn"),
 }
 VERBS = (

@@ -220,7 +220,8 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         from cnncodes.extraction.cache import cached_codes
 
         assert self.cache is not None
-        return cached_codes(Path(self.cache), images, self._layers(), self._settings(None), workers=self.workers)
+        settings = self._settings(None)
+        return cached_codes(Path(self.cache), images, self._layers(), settings, workers=self.workers, owner=self)
 
     def _network(self) -> FrozenNetwork:
         """Return the network, which is kept with the estimator, but neither cloned nor pickled with it."""

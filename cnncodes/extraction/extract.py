@@ -243,7 +243,7 @@ class _Task:
         with CodesWriter(self.out) as file:
             rows, missing = file.todo(retry_failed=retry_failed)
             rows = rows[[plan.images.sources[row] is not None for row in rows.tolist()]]
-            network.restrict(missing)
+            network = network.restricted(missing)
             remarks = fill(file, plan.images, rows, network, **options)
             counts, errors = file.counts, file.errors
             lengths = {name: file.n_features(name) for name in file.layers}

@@ -94,10 +94,11 @@ class FrozenNetwork:
             return
         self._set_up(plan)
 
-    def restrict(self, layers: Sequence[str]) -> None:
-        """Compute only these layers from now on, and nothing behind the deepest of them."""
-        if layers and set(layers) != set(self.plan.computed):
-            self.apply(replace(self.plan, computed=tuple(layers)))
+    def restricted(self, layers: Sequence[str]) -> FrozenNetwork:
+        """Return a network that computes only these layers, and nothing behind the deepest: itself if it does so."""
+        if not layers or set(layers) == set(self.plan.computed):
+            return self
+        return FrozenNetwork(self.backbone, replace(self.plan, computed=tuple(layers)))
 
     def _cut(self, plan: Plan) -> None:
         extractor, self.folded = fold(self.backbone.extractor(plan.computed))
