@@ -70,7 +70,7 @@ def make_predictions(
     ids : sequence of str
         Ids of all images.
     computed : Computed
-        Codes of the `n_ok` images that could be read, and for the others the reason why not.
+        Codes of the images that could be read, n_ok of them, and for the others the reason why not.
     guesses : sequence of str, length n_ok
         Most probable class of each image that could be read.
     probabilities : ndarray, shape (n_ok,)

@@ -142,6 +142,9 @@ class _FusedConvolution(nn.Module):
         summed = torch.ops.mkldnn._convolution_pointwise(*operands, *NO_ACTIVATION, "") + shortcut
         return summed if self.activation == "none" else summed.relu()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}  # oneDNN's own tensors cannot be copied
+
     def _addable(self, x: torch.Tensor) -> tuple[int, ...] | None:
         """Return the shape of the maps; None for maps of one pixel, to which oneDNN in torch 2.11 cannot add."""
         sides = [
