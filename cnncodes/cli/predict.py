@@ -22,7 +22,6 @@ from cnncodes.cli.options import (
 )
 from cnncodes.cli.output import files_read, one_line, open_output, progress_bar, short, stderr
 from cnncodes.system.files import head_of
-from cnncodes.system.process import import_torch
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
 NUMBERS = ["probability", "novelty"]
@@ -71,7 +70,6 @@ def predict(
     status       labelled, unsure (less probable than --min-confidence)
                  or failed (cannot be read)
     """
-    import_torch()
     from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
 

@@ -26,6 +26,7 @@ from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.probes.decision import softmax, winner
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.system.progress import Progress
+from cnncodes.system.torch_import import import_torch
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -68,7 +69,7 @@ class ProbeModel:
     trained_on : str
         The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
     notes : list of str
-        What there is to say about the fit.
+        Remarks on the fit.
     class_means : ndarray of float64, shape (n_classes, n_features), optional
         Means of the scaled training codes.
     familiarity : ndarray of float64, shape (m,), optional
@@ -192,8 +193,8 @@ class ProbeModel:
     def novelty(self, X: np.ndarray) -> np.ndarray | None:
         """Return how unlike all classes each code looks, shape (n,), from 0 (familiar) to nearly 1 (none of them).
 
-        It is the share of training images that look more familiar: whose cosine to the nearest class mean, which they
-        had no part in, is larger. So of new images of the known classes about 5 % get 0.95 or more.
+        It is the share of training images that look more familiar: whose cosine to the nearest class mean, computed
+        without them, is larger. So about 5 % of new images of the known classes get 0.95 or more.
 
         Parameters
         ----------
@@ -286,6 +287,7 @@ class ProbeModel:
         MismatchError
             The weights that are found here are not those that the model was fitted with.
         """
+        import_torch()
         from cnncodes.extraction.in_memory import compute_codes
 
         return compute_codes(

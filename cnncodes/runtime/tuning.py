@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from cnncodes.errors import SettingError, nearest
 from cnncodes.networks.pooling import POOLINGS
 from cnncodes.runtime.devices import devices_of, resolve_device
-from cnncodes.runtime.first_pass import FirstPass, first_pass
-from cnncodes.runtime.frozen_network import FrozenNetwork, too_little_memory
+from cnncodes.runtime.first_pass import FirstPass, measure_backbone
+from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.plan import Plan
 from cnncodes.runtime.precision import (
     LEADING,
@@ -116,9 +115,10 @@ def tuned_network(
             raise SettingError(f"no {what} {value!r}.{nearest(value, values)} There are {', '.join(values)}")
     devices = tuple(devices_of(resolve_device(device)))
     plan = Plan(devices, tuple(layers), pooling, batch_size or BATCH_SIZES[devices[0].type], dtype=dtype)
-    network = FrozenNetwork(backbone, plan)
+    first = measure_backbone(backbone, plan)
+    network = FrozenNetwork(backbone, replace(plan, computed=tuple(name for name in layers if name not in first.links)))
     adapt_batch_size = batch_size is None and devices[0].type == "cpu"
-    plan = choose_plan(network, precision, leading=leading, adapt_batch_size=adapt_batch_size)
+    plan = choose_plan(network, first, precision, leading=leading, adapt_batch_size=adapt_batch_size)
     network.apply(plan)
     compile_it, reason = choose_compiling(network, compiled, workload or Workload())
     logger.info("%s: %s", "to be compiled" if compile_it else "not compiled", reason)
@@ -170,14 +170,21 @@ class _Trial:
 
 
 def choose_plan(
-    network: FrozenNetwork, precision: str = AUTO, *, leading: int = 0, adapt_batch_size: bool = False
+    network: FrozenNetwork,
+    first: FirstPass,
+    precision: str = AUTO,
+    *,
+    leading: int = 0,
+    adapt_batch_size: bool = False,
 ) -> Plan:
     """Choose layers to compute, batch size, types of codes, precision and fusion.
 
     Parameters
     ----------
     network : FrozenNetwork
-        Runs the wanted layers in float32. It is left with some plan that was tried.
+        Runs the wanted layers in float32, but for links. It is left with some plan that was tried.
+    first : FirstPass
+        What one pass tells about the network.
     precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
     leading : int, default=0
         The smallest number of first layers in float32 that is tried for a lower precision.
@@ -188,23 +195,14 @@ def choose_plan(
     -------
     Plan
     """
-    first = _first_pass(network)
     sizes = {name: _cached_batch(first.largest_map, name) for name in PRECISIONS} if adapt_batch_size else {}
     trial = _Trial(network, sizes, {}, leading)
-    computed = [name for name in first.layers if name not in first.links]
+    computed = network.plan.computed
     trial.measure_reference(computed)
     layers, type_notes = choose_dtypes(first, network.plan.dtype, trial.reference)
     precision, leading, fused, precision_notes = _choose_precision(trial, precision)
     plan = trial.plan(computed, precision, leading, fused=fused)
     return replace(plan, layers=layers, links=first.links, notes=(*plan.notes, *type_notes, *precision_notes))
-
-
-def _first_pass(network: FrozenNetwork) -> FirstPass:
-    plan, preprocessing = network.plan, network.backbone.preprocessing
-    try:  # in float32: rounding must not tell equal layers apart
-        return first_pass(network.extractor, preprocessing, plan.pooling, plan.devices[0])
-    except torch.OutOfMemoryError as error:
-        raise too_little_memory(plan.devices[0], network.backbone) from error
 
 
 def _cached_batch(largest_map: int, precision: str) -> int:

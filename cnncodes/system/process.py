@@ -9,19 +9,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from types import ModuleType
 from typing import Any, TypeVar
 
 __all__ = [
     "core_count",
     "has_workers",
-    "import_torch",
     "inference_settings",
     "is_own_process",
     "own_process",
@@ -214,15 +210,14 @@ def _pillow_silent() -> Iterator[None]:
 # -------------------------------------------------------------------------------------- of a process that is ours alone
 
 _owned = False
-ONLY_COMPILER = "torch._meta_registrations"
-TRIED_TORCH = ("2.15.",)  # other versions are imported as they are
 
 
 def own_process() -> None:
     """Allow changes that only a program may make that has its process to itself, as the command line does.
 
-    From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries), and torchvision
-    is imported without torch's compiler (`cnncodes.networks.torchvision_zoo`). The codes are the same.
+    From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries), torchvision is
+    imported without torch's compiler (`cnncodes.networks.torchvision_zoo`), and torch without what only its compiler
+    needs (`cnncodes.system.torch_import`). The codes are the same.
     """
     global _owned
     _owned = True
@@ -231,22 +226,6 @@ def own_process() -> None:
 def is_own_process() -> bool:
     """Whether `own_process` was called."""
     return _owned
-
-
-def import_torch() -> None:
-    """Import torch, in a process of our own without the part that only its compiler needs.
-
-    That part, functions for tensors without data, is a quarter of the import. While torch is imported, an empty module
-    stands in for it; the compiler imports the real one. Another thread could meet the stand-in, so it is used only in a
-    process of our own.
-    """
-    if _owned and "torch" not in sys.modules and version("torch").startswith(TRIED_TORCH):
-        sys.modules[ONLY_COMPILER] = ModuleType(ONLY_COMPILER)
-        try:
-            import torch
-        finally:
-            del sys.modules[ONLY_COMPILER]
-        vars(torch).pop(ONLY_COMPILER.rpartition(".")[2], None)
 
 
 @contextlib.contextmanager
