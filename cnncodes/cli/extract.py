@@ -20,7 +20,7 @@ from cnncodes.cli.options import (
     option_workers,
 )
 from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting
-from cnncodes.system.torch_import import import_torch
+from cnncodes.system.process import import_torch
 from cnncodes.vocabulary import (
     AUTO,
     CODE_TYPES,

@@ -25,8 +25,8 @@ from cnncodes.models.scores import Scores
 from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.probes.decision import softmax, winner
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
+from cnncodes.system.process import import_torch
 from cnncodes.system.progress import Progress
-from cnncodes.system.torch_import import import_torch
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
