@@ -28,7 +28,8 @@ def run() -> None:
     except SystemExit as end:
         code = end.code
         if code != INTERRUPTED and not has_workers():
-            if "torch" not in sys.modules or any(not one.daemon for one in threading.enumerate()[1:]):
+            others = [one for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]
+            if "torch" not in sys.modules or others:
                 raise
             atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -180,7 +180,7 @@ def build_network(settings: Settings, workload: Workload | None = None) -> Froze
             batch_size=settings.batch_size,
             dtype=settings.dtype or "auto",
             compiled=settings.compile,
-            leading=backbone.facts.leading if settings.leading is None else settings.leading,
+            leading=settings.leading or 0,
             workload=workload,
         )
 

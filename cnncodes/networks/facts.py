@@ -38,8 +38,6 @@ class Facts:
     stages : mapping of str to str
         Aliases that the strides of the maps do not give.
     keys : KeyRules
-    leading : int, default=0
-        How many of the first layers bfloat16 needs in float32: fewer need not be tried.
     """
 
     pattern: str
@@ -48,7 +46,6 @@ class Facts:
     head: str | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
     keys: KeyRules = field(default_factory=KeyRules)
-    leading: int = 0
 
 
 # transform_input: their weights expect another normalisation than the preprocessing gives, and redo it themselves.
@@ -61,7 +58,6 @@ TORCHVISION_FACTS = (
     Facts("densenet*", keys=KeyRules(renames=((r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)", r"\1\2"),))),
     # The head is a 1x1 convolution, and the deepest map has stride 16: it stands for layer4 as well.
     Facts("squeezenet*", head="classifier.1", stages={"layer4": "features"}),
-    Facts("mobilenet_v2", leading=2),
     Facts("vit_*", size_option="image_size"),
     Facts("*"),
 )

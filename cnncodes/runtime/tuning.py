@@ -116,7 +116,8 @@ def tuned_network(
     devices = tuple(devices_of(resolve_device(device)))
     plan = Plan(devices, tuple(layers), pooling, batch_size or BATCH_SIZES[devices[0].type], dtype=dtype)
     first = measure_backbone(backbone, plan)
-    network = FrozenNetwork(backbone, replace(plan, computed=tuple(name for name in layers if name not in first.links)))
+    computed = tuple(name for name in first.layers if name not in first.links)
+    network = FrozenNetwork(backbone, replace(plan, computed=computed))
     adapt_batch_size = batch_size is None and devices[0].type == "cpu"
     plan = choose_plan(network, first, precision, leading=leading, adapt_batch_size=adapt_batch_size)
     network.apply(plan)

@@ -45,7 +45,7 @@ def test_bfloat16_needs_the_first_layers_in_float32(crops: list[Path], monkeypat
     assert (forced.plan.precision, len(forced.notes)) == ("bf16", 1)
 
 
-def test_fewer_first_layers_in_float32_are_not_tried_where_a_file_or_a_fact_knows_better(
+def test_fewer_first_layers_in_float32_than_a_file_records_are_not_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried: list[int] = []
@@ -57,9 +57,9 @@ def test_fewer_first_layers_in_float32_are_not_tried_where_a_file_or_a_fact_know
         apply(self, plan)
 
     monkeypatch.setattr(FrozenNetwork, "apply", noted)
-    for settings, expected in (({}, {2}), ({"leading": 0}, {0, 2}), ({"leading": 4}, {5}), ({"leading": 99}, {8})):
+    for leading, expected in ((None, {0, 2}), (0, {0, 2}), (2, {2}), (4, {5}), (99, {8})):
         tried.clear()
-        network = build_network(Settings(layers="penultimate", precision="bf16", **settings))
+        network = build_network(Settings(layers="penultimate", precision="bf16", leading=leading))
         assert (set(tried), network.plan.leading) == (expected, max(expected))
 
 
