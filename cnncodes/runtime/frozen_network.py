@@ -235,8 +235,13 @@ class FrozenNetwork:
 
     def _are_few(self, n_images: int) -> bool:
         """Whether so many images take less time one by one: on a processor, where the time grows with their number."""
-        on_cpu = self.plan.devices[0].type == "cpu" and self._forwards is self._plain  # compiled code has one size
-        return on_cpu and n_images * math.prod(self.backbone.preprocessing.middle_axis) <= self.batch_size // 2
+        on_cpu = [device.type for device in self.plan.devices] == ["cpu"]
+        is_plain = self._forwards is self._plain  # compiled code has one size
+        return (
+            on_cpu
+            and is_plain
+            and n_images * math.prod(self.backbone.preprocessing.middle_axis) <= self.batch_size // 2
+        )
 
     def _try_alone(self) -> bool:
         """Whether photographs have the same bits alone as in a batch: kernels are chosen by shape, not by content."""
