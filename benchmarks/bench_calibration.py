@@ -27,7 +27,8 @@ from scipy.special import expit, log_softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.calibration import fit_temperature
+from cnncodes.probes.decision import softmax
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.search import fit_probe
 

@@ -321,7 +321,7 @@ def measure_feed(args: argparse.Namespace) -> None:
     class NoNetwork:
         backbone, batch_size = network.backbone, network.batch_size
 
-        def warm_up(self) -> None: ...
+        def warm_up(self, n_images: int) -> None: ...
 
         def __call__(self, pixels: torch.Tensor, replica: int) -> dict[str, np.ndarray]:
             return {"penultimate": codes[: len(pixels)]}

@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnncodes import CodesFile, ImageSet, extract, load_backbone
+from cnncodes.probes.decision import winner
 from cnncodes.probes.intervals import wilson_interval
-from cnncodes.probes.probe import CodeScaler, make_probe, winner
+from cnncodes.probes.probe import CodeScaler, make_probe
 from cnncodes.solvers.path import fit_path
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")

@@ -25,9 +25,10 @@ from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile
-from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.calibration import fit_temperature
+from cnncodes.probes.decision import softmax, winner
 from cnncodes.probes.estimate import Estimate
-from cnncodes.probes.probe import LOSSES, SCALINGS, winner
+from cnncodes.probes.probe import LOSSES, SCALINGS
 from cnncodes.probes.scores import nested_predictions, score
 from cnncodes.probes.search import C_GRID, fit_probe
 from cnncodes.solvers.path import fit_path

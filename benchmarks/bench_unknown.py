@@ -32,7 +32,8 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile, extract
-from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.calibration import fit_temperature
+from cnncodes.probes.decision import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, learn_familiarity, novelty
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.search import fit_probe, search_C

@@ -23,7 +23,8 @@ from bench_intervals import draw_rows
 
 from cnncodes import CodesFile, extract
 from cnncodes.codes.views import averaged
-from cnncodes.probes.probe import decide, winner
+from cnncodes.probes.decision import winner
+from cnncodes.probes.probe import decide
 from cnncodes.probes.search import fit_probe
 from cnncodes.runtime.precision import lowest_cosine
 from cnncodes.vocabulary import NO_VIEWS, VIEWS

@@ -20,6 +20,7 @@ from cnncodes.cli.options import (
     option_workers,
 )
 from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting
+from cnncodes.system.process import import_torch
 from cnncodes.vocabulary import (
     AUTO,
     CODE_TYPES,
@@ -111,6 +112,7 @@ def extract(
     or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new. If the
     file has codes of images that are not in IMAGES, the command refuses: --add keeps them, --prune drops them.
     """
+    import_torch()
     from cnncodes.extraction.extract import extract as run
     from cnncodes.images.loading import load_images
 

@@ -20,8 +20,8 @@ from cnncodes.estimators.transformer import CNNCodes
 from cnncodes.images.image_set import Images
 from cnncodes.images.labels import check_labels, remarks_on
 from cnncodes.images.loading import load_images
-from cnncodes.probes.calibration import softmax
-from cnncodes.probes.probe import decide, winner
+from cnncodes.probes.decision import softmax, winner
+from cnncodes.probes.probe import decide
 from cnncodes.probes.search import fit_probe
 from cnncodes.vocabulary import AUTO, CLASSIFIERS, NO_VIEWS, SCALINGS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -135,7 +135,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         else:
             from cnncodes.extraction.settings import describe_network
 
-            self.provenance_ = describe_network(self._build())
+            self.provenance_ = describe_network(self._network())
         layers = self.provenance_.layers
         self.n_features_out_ = sum(layers[name].n_features for name in self._layers())
         return self
@@ -168,7 +168,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             return self._cached(images)
         from cnncodes.extraction.in_memory import in_memory
 
-        computed = in_memory(images, getattr(self, "_network", None) or self._build(), workers=self.workers)
+        computed = in_memory(images, self._network(), workers=self.workers)
         for row, reason in computed.failures.items():
             raise ImagesError(f"{images.ids[row]}: {reason}; leave this image out")
         return np.concatenate([computed.codes[name] for name in self._layers()], axis=-1)
@@ -193,9 +193,6 @@ class CNNCodes(TransformerMixin, ImageEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_features_out_")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
 
     def _layers(self) -> tuple[str, ...]:
         layers = as_names(self.layer)
@@ -223,10 +220,11 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         from cnncodes.extraction.cache import cached_codes
 
         assert self.cache is not None
-        return cached_codes(Path(self.cache), images, self._layers(), self._settings(None), workers=self.workers)
+        settings = self._settings(None)
+        return cached_codes(Path(self.cache), images, self._layers(), settings, workers=self.workers, owner=self)
 
-    def _build(self) -> FrozenNetwork:
-        from cnncodes.extraction.settings import build_network
+    def _network(self) -> FrozenNetwork:
+        """Return the network, which is kept with the estimator, but neither cloned nor pickled with it."""
+        from cnncodes.extraction.ready import ready_network
 
-        self._network = build_network(self._settings(self._layers()))
-        return self._network
+        return ready_network(self._settings(self._layers()), owner=self)

@@ -17,9 +17,9 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.prepare import copy_rows
+from cnncodes.extraction.ready import ready_network
 from cnncodes.extraction.settings import (
     Settings,
-    build_network,
     describe_network,
     fill_in,
     provenance_of,
@@ -37,7 +37,13 @@ HEX_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def cached_codes(
-    cache: Path, images: ImageSet, layers: Sequence[str], settings: Settings, *, workers: int | None = None
+    cache: Path,
+    images: ImageSet,
+    layers: Sequence[str],
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    owner: object | None = None,
 ) -> np.ndarray:
     """Return the codes of images, computing only those that the cache does not have.
 
@@ -53,6 +59,8 @@ def cached_codes(
         Layers whose codes are returned, concatenated.
     settings : Settings
     workers : int, optional
+    owner : object, optional
+        Whose codes they are, as for `ready_network`.
 
     Returns
     -------
@@ -69,7 +77,7 @@ def cached_codes(
     digests = [_digest(images, row) for row in range(len(images))]
     with waiting_lock(cache):
         if not _has(cache, digests, layers, settings):
-            _extend(cache, images, digests, layers, settings, workers)
+            _extend(cache, images, digests, layers, settings, workers, owner)
     with CodesFile.open(cache) as file:
         row_of = _rows_by_digest(file)
         rows = np.array([row_of[digest] for digest in digests], np.int64)
@@ -119,12 +127,14 @@ def _extend(
     layers: Sequence[str],
     settings: Settings,
     workers: int | None,
+    owner: object | None,
 ) -> None:
     old_provenance = provenance_of(cache)
     settings = fill_in(settings, old_provenance)
-    network = build_network(settings)
+    network = ready_network(settings, owner=owner)
     if not set(layers) <= set(network.layers):
-        network = build_network(replace(settings, layers=tuple(dict.fromkeys([*network.layers, *layers]))))
+        more = tuple(dict.fromkeys([*network.layers, *layers]))
+        network = ready_network(replace(settings, layers=more), owner=owner)
     provenance = describe_network(network)
     sources = dict(zip(digests, images.sources, strict=True))
     if old_provenance is None:
@@ -143,7 +153,7 @@ def _extend(
         row_of = _rows_by_digest(file)
         here: dict[int, Any] = {row_of[digest]: source for digest, source in sources.items()}
         todo, missing = file.todo()
-        network.restrict(missing)
+        network = network.restricted(missing)
         every_source: list[Any] = [here.get(row) for row in range(file.n)]  # None where another run has the image
         every = ImageSet(ids=file.ids.tolist(), sources=every_source)
         fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers=workers)

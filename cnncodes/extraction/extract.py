@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
 from cnncodes.codes.provenance import Provenance
@@ -32,7 +31,7 @@ from cnncodes.extraction.workers import IMAGE_TIMEOUT
 from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.runtime.compilation import Workload
+from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 
 __all__ = ["Extraction", "extract"]
@@ -236,8 +235,7 @@ class _Task:
         """Lay the file out, compute the rows that it lacks, and say what was done; `options` are those of `fill`."""
         images, shard = (self.images, None) if self.shard is None else shard_of(self.images, self.shard)
         old, plan = self._plan(images, shard)
-        workers = options["workers"] or joblib.cpu_count()
-        workload = Workload(len(self.images), workers, parts=self.shard and self.shard[1])
+        workload = Workload(len(self.images), options["workers"], parts=self.shard and self.shard[1])
         network = build_network(fill_in(self.settings, old), workload)
         if old is None:
             network.warm_up()  # only then is it known whether it could be compiled, which the file records
@@ -245,7 +243,7 @@ class _Task:
         with CodesWriter(self.out) as file:
             rows, missing = file.todo(retry_failed=retry_failed)
             rows = rows[[plan.images.sources[row] is not None for row in rows.tolist()]]
-            network.restrict(missing)
+            network = network.restricted(missing)
             remarks = fill(file, plan.images, rows, network, **options)
             counts, errors = file.counts, file.errors
             lengths = {name: file.n_features(name) for name in file.layers}

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-import joblib
 import numpy as np
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import PreprocessingProvenance
 from cnncodes.errors import MismatchError
-from cnncodes.extraction.settings import Settings, build_network, fill_in
+from cnncodes.extraction.ready import ready_network
+from cnncodes.extraction.settings import Settings, fill_in
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
-from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
@@ -51,6 +51,7 @@ def compute_codes(
     device: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    owner: object | None = None,
 ) -> Computed:
     """Compute codes in memory with the very backbone, weights, preprocessing and layers of a provenance.
 
@@ -66,6 +67,8 @@ def compute_codes(
     workers : int, optional
     progress : callable, optional
         Called with (done, total, failed).
+    owner : object, optional
+        Whose codes they are, as for `ready_network`: its next images find the network ready.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def compute_codes(
     provenance.require("weights_sha256")
     settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
     # whether to compile is chosen anew: for a few images it takes longer than it saves
-    network = build_network(replace(settings, compile=None), Workload(len(images), workers or joblib.cpu_count()))
+    network = ready_network(replace(settings, compile=None), Workload(len(images), workers), owner=owner)
     if network.backbone.weights_sha256 != provenance.weights_sha256:
         raise MismatchError(
             f"the weights {provenance.weights!r} of {provenance.backbone} found here have SHA-256 "

@@ -10,9 +10,9 @@ from pathlib import Path
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
 from cnncodes.networks.backbone import default_settings, load_backbone
-from cnncodes.runtime.compilation import Workload
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network
+from cnncodes.runtime.workload import Workload
 from cnncodes.system.process import inference_settings
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING, as_names
 
@@ -63,6 +63,8 @@ class Settings:
         Compile the network; by default where that saves more time than it takes.
     allow_partial : bool
         Accept a weights file that lacks parameters.
+    leading : int
+        How many of the first layers compute in float32 if the precision is lower: at least so many.
     """
 
     backbone: str | None = None
@@ -79,6 +81,7 @@ class Settings:
     exact_decode: bool | None = None
     compile: bool | None = None
     allow_partial: bool | None = None
+    leading: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", self.layers and as_names(self.layers))
@@ -117,6 +120,7 @@ def settings_of(provenance: Provenance) -> Settings:
         exact_decode=preprocessing.exact,
         compile=runtime.compiled,
         allow_partial=provenance.allow_partial,
+        leading=runtime.leading_float32,
     )
 
 
@@ -176,6 +180,7 @@ def build_network(settings: Settings, workload: Workload | None = None) -> Froze
             batch_size=settings.batch_size,
             dtype=settings.dtype or "auto",
             compiled=settings.compile,
+            leading=settings.leading or 0,
             workload=workload,
         )
 

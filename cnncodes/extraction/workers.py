@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 
@@ -20,7 +19,7 @@ from cnncodes.extraction.journal import Journal, too_slow
 from cnncodes.images.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.system.process import inference_settings, register_worker, use_one_thread
+from cnncodes.system.process import core_count, inference_settings, register_worker, use_one_thread
 from cnncodes.system.progress import Progress
 
 __all__ = ["IMAGE_TIMEOUT", "Batch", "read_source", "run_batches"]
@@ -81,11 +80,11 @@ def run_batches(
         A larger image file is refused before its pixels are decoded.
     """
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
-    workers = max(1, min(workers or joblib.cpu_count(), len(pieces)))
+    workers = max(1, min(workers or core_count(), len(pieces))) if len(pieces) > 1 else 1
     n_done = n_failed = 0
     with inference_settings(), Journal(codes, workers) as journal:
         if pieces:
-            network.warm_up()
+            network.warm_up(len(rows))
         pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
         try:
             for batch in pool.run(iter(pieces)):

@@ -34,7 +34,7 @@ class EvaluationResult:
     seconds : float
         Duration of the evaluation.
     notes : list of str, default=[]
-        What there is to say of the images, a line each.
+        Remarks on the images.
     neighbour_accuracy : float, optional
         Accuracy of answering with the class of the nearest training image; ``None`` without training images.
     n_seen : int, default=0

@@ -57,7 +57,7 @@ def fit(
     """Fit a linear probe on codes, with a cross-validated score.
 
     Where the images have a split, training takes ``train`` and the held-out images are scored as well. Where memory
-    does not hold the codes, C and the cross-validated figures are of a stratified sample, and the probe is fitted to
+    does not hold the codes, C and the cross-validated figures come from a stratified sample, and the probe is fitted to
     all images, reading the file a block at a time; a note says so.
 
     Parameters

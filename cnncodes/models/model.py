@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
@@ -25,12 +23,14 @@ from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIG
 from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
 from cnncodes.neighbours.nearest import unit_rows
-from cnncodes.probes.calibration import softmax
+from cnncodes.probes.decision import softmax, winner
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
-from cnncodes.probes.probe import CLASSIFIERS, winner
+from cnncodes.system.process import import_torch
 from cnncodes.system.progress import Progress
 
 if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
     from cnncodes.extraction.in_memory import Computed
 
 __all__ = ["ProbeModel"]
@@ -69,7 +69,7 @@ class ProbeModel:
     trained_on : str
         The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
     notes : list of str
-        What there is to say about the fit.
+        Remarks on the fit.
     class_means : ndarray of float64, shape (n_classes, n_features), optional
         Means of the scaled training codes.
     familiarity : ndarray of float64, shape (m,), optional
@@ -193,8 +193,8 @@ class ProbeModel:
     def novelty(self, X: np.ndarray) -> np.ndarray | None:
         """Return how unlike all classes each code looks, shape (n,), from 0 (familiar) to nearly 1 (none of them).
 
-        It is the share of training images that look more familiar: whose cosine to the nearest class mean, which they
-        had no part in, is larger. So of new images of the known classes about 5 % get 0.95 or more.
+        It is the share of training images that look more familiar: whose cosine to the nearest class mean, computed
+        without them, is larger. So about 5 % of new images of the known classes get 0.95 or more.
 
         Parameters
         ----------
@@ -248,7 +248,12 @@ class ProbeModel:
             raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
-        return make_predictions(self, image_set, computed, min_confidence)
+        X = self.concatenated(computed.codes)
+        decision = self.decision_function(X)
+        best = winner(decision)
+        guesses = [self.classes[i] for i in best.tolist()]
+        probabilities = softmax(decision, self.temperature)[np.arange(len(best)), best]
+        return make_predictions(image_set.ids, computed, guesses, probabilities, self.novelty(X), min_confidence)
 
     def compute_codes(
         self,
@@ -260,6 +265,10 @@ class ProbeModel:
         progress: Progress | None = None,
     ) -> Computed:
         """Compute the codes that the model takes, by the network that the model was fitted with.
+
+        The network is prepared at the first call, and kept as long as the model lives: for the next images it is ready.
+        Threads share it; a copy of the model, or a pickled one, begins without it. Other weights or another device take
+        the place of the network that was kept.
 
         Parameters
         ----------
@@ -278,10 +287,18 @@ class ProbeModel:
         MismatchError
             The weights that are found here are not those that the model was fitted with.
         """
+        import_torch()
         from cnncodes.extraction.in_memory import compute_codes
 
-        provenance = self.provenance.only(self.layers)
-        return compute_codes(images, provenance, weights=weights, device=device, workers=workers, progress=progress)
+        return compute_codes(
+            images,
+            self.provenance.only(self.layers),
+            weights=weights,
+            device=device,
+            workers=workers,
+            progress=progress,
+            owner=self,
+        )
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the codes of the model's layers side by side, as `decision_function` takes them.
@@ -333,6 +350,11 @@ class ProbeModel:
 
     def to_sklearn(self) -> Pipeline:
         """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+
+        from cnncodes.probes.probe import CLASSIFIERS
+
         n_features = self.coef.shape[1]
         scaler: Any = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}[self.scale]()
         if self.scale == "standard":

@@ -22,8 +22,8 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.models.scores import Scores
 from cnncodes.probes.novelty import MAX_REFERENCE
-from cnncodes.probes.probe import CLASSIFIERS, SCALINGS
 from cnncodes.system.files import refuse_foreign, replacing
+from cnncodes.vocabulary import CLASSIFIERS, SCALINGS
 
 __all__ = [
     "ARRAYS",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnncodes.probes.calibration import softmax
-from cnncodes.probes.probe import winner
+import numpy as np
 
 if TYPE_CHECKING:
     from cnncodes.extraction.in_memory import Computed
-    from cnncodes.images.image_set import ImageSet
-    from cnncodes.models.model import ProbeModel
 
 __all__ = ["Prediction", "make_predictions"]
 
@@ -58,30 +56,37 @@ class Prediction:
 
 
 def make_predictions(
-    model: ProbeModel, images: ImageSet, computed: Computed, min_confidence: float
+    ids: Sequence[str],
+    computed: Computed,
+    guesses: Sequence[str],
+    probabilities: np.ndarray,
+    novelties: np.ndarray | None,
+    min_confidence: float,
 ) -> list[Prediction]:
-    """Return a prediction for each image, in their order, by the codes that were computed of them.
+    """Return a prediction for each image, in their order.
 
     Parameters
     ----------
-    model : ProbeModel
-    images : ImageSet
+    ids : sequence of str
+        Ids of all images.
     computed : Computed
-        Codes of the images that could be read, and for the others the reason why not.
+        Codes of the images that could be read, n_ok of them, and for the others the reason why not.
+    guesses : sequence of str, length n_ok
+        Most probable class of each image that could be read.
+    probabilities : ndarray, shape (n_ok,)
+        Probability of that class.
+    novelties : ndarray, shape (n_ok,), or None
     min_confidence : float
         Least probability that gives a label.
     """
-    X = model.concatenated(computed.codes)
-    decision, novelties = model.decision_function(X), model.novelty(X)
-    probabilities = softmax(decision, model.temperature)
-    predictions = {row: Prediction(images.ids[row], None, None, reason) for row, reason in computed.failures.items()}
-    for i, (row, best) in enumerate(zip(computed.rows.tolist(), winner(decision), strict=True)):
-        guess, probability = model.classes[best], float(probabilities[i, best])
+    predictions = {row: Prediction(ids[row], None, None, reason) for row, reason in computed.failures.items()}
+    for i, row in enumerate(computed.rows.tolist()):
+        probability = float(probabilities[i])
         predictions[row] = Prediction(
-            path=images.ids[row],
-            label=guess if probability >= min_confidence else None,
+            path=ids[row],
+            label=guesses[i] if probability >= min_confidence else None,
             probability=probability,
             novelty=None if novelties is None else float(novelties[i]),
-            guess=guess,
+            guess=guesses[i],
         )
-    return [predictions[row] for row in range(len(images))]
+    return [predictions[row] for row in range(len(ids))]

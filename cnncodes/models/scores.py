@@ -29,7 +29,7 @@ class Scores(Mapping[str, Any]):
     n : int
         Training images.
     n_cv : int
-        Images that the cross-validated figures are of: fewer than `n` if memory did not hold all.
+        Images behind the cross-validated figures: fewer than `n` if memory did not hold all.
     classes : list of str
     clf : {"svm", "logreg"}
     layers : list of str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ class Neighbour:
 
 def similar(
     query: ImageSource,
-    codes: str | os.PathLike[str] = CODES_FILE,
+    codes: str | os.PathLike[str] | CodesFile = CODES_FILE,
     *,
     k: int = 9,
     layer: str = PENULTIMATE,
@@ -60,8 +61,8 @@ def similar(
     ----------
     query : path, PIL.Image.Image or ndarray of uint8, shape (H, W, 3) or (H, W)
         One image.
-    codes : path, default="codes.h5"
-        Codes file.
+    codes : path or CodesFile, default="codes.h5"
+        Codes file. One that is opened already keeps the network ready for the next query.
     k : int, default=9
         Number of images to find; all of them where the file has fewer.
     layer : str, default="penultimate"
@@ -90,9 +91,12 @@ def similar(
     images = load_images(query if isinstance(query, (str, os.PathLike)) else [query], labelled=False)
     if len(images) != 1:
         raise ImagesError(f"{query}: holds {len(images)} images; give one")
-    with CodesFile.open(codes) as file:
+    owner = codes if isinstance(codes, CodesFile) else None
+    with contextlib.nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
         file.n_features(layer)  # refuses what is not there before the network is loaded
-        computed = compute_codes(images, file.provenance.only([layer]), weights=weights, device=device, workers=1)
+        computed = compute_codes(
+            images, file.provenance.only([layer]), weights=weights, device=device, workers=1, owner=owner
+        )
         if computed.failures:
             raise ImagesError(f"{images.ids[0]}: {computed.failures[0]}")
         rows, similarities = nearest_codes(file, averaged(computed.codes[layer])[0], k, layer)

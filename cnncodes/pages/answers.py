@@ -12,9 +12,8 @@ import numpy as np
 from cnncodes.models.evaluate import nearest_training_accuracy
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
-from cnncodes.probes.calibration import softmax
+from cnncodes.probes.decision import softmax, winner
 from cnncodes.probes.estimate import Accuracies
-from cnncodes.probes.probe import winner
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score
 from cnncodes.probes.split import leave_out_seen

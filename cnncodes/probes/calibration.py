@@ -6,19 +6,11 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-__all__ = ["brier_score", "fit_temperature", "log_loss", "softmax"]
+from cnncodes.probes.decision import softmax, two_sided
+
+__all__ = ["brier_score", "fit_temperature", "log_loss"]
 
 LOG_TEMPERATURES = (-12.0, 7.0)  # searched; decision values at the smallest C of the grid differ by about 1e-4
-
-
-def softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return probabilities, shape (n, n_classes), of decision values of that shape, or (n, 1) for two classes."""
-    return np.exp(log_softmax(_two_sided(scores) / temperature, axis=1))
-
-
-def _two_sided(scores: np.ndarray) -> np.ndarray:
-    """Give two classes a column each, whose softmax is the logistic function of the one value that they have."""
-    return np.hstack([-scores / 2, scores / 2]) if scores.shape[1] == 1 else scores
 
 
 def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -38,7 +30,7 @@ def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     wrong = 1 / (n + 2)
     target = np.full((n, k), wrong / (k - 1))
     target[np.arange(n), truth] = 1 - wrong
-    sides = _two_sided(scores)
+    sides = two_sided(scores)
 
     def loss(log_temperature: float) -> float:
         return float(-(target * log_softmax(sides / np.exp(log_temperature), axis=1)).sum() / n)
@@ -74,4 +66,4 @@ def log_loss(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float
     truth : ndarray of int, shape (n,)
     temperature : float
     """
-    return float(-log_softmax(_two_sided(scores) / temperature, axis=1)[np.arange(len(truth)), truth].mean())
+    return float(-log_softmax(two_sided(scores) / temperature, axis=1)[np.arange(len(truth)), truth].mean())

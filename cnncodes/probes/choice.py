@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnncodes.probes.calibration import brier_score, fit_temperature
-from cnncodes.probes.probe import winner
+from cnncodes.probes.decision import winner
 
 __all__ = ["best_probabilities", "edge_notes", "most_regularised"]
 

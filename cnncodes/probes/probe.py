@@ -23,7 +23,6 @@ __all__ = [
     "decide",
     "make_probe",
     "set_fitted",
-    "winner",
 ]
 
 MAX_ITER = 1000
@@ -116,11 +115,6 @@ def set_fitted(classifier: Any, path: LinearPath) -> None:
     classifier.classes_, classifier.n_features_in_ = path.classes, path.n_features
     steps = path.n_iter.astype(np.int32)
     classifier.n_iter_ = steps if isinstance(classifier, DenseLogisticRegression) else int(steps[0])
-
-
-def winner(decision: np.ndarray) -> np.ndarray:
-    """Return the index of the class that decision values of shape (n, n_classes) or (n, 1) name, shape (n,)."""
-    return (decision[:, 0] > 0).astype(int) if decision.shape[1] == 1 else decision.argmax(axis=1)
 
 
 def decide(probe: Pipeline, X: np.ndarray) -> np.ndarray:

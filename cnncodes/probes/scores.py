@@ -9,10 +9,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError
+from cnncodes.probes.decision import winner
 from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval
-from cnncodes.probes.probe import SCALINGS, decide, winner
+from cnncodes.probes.probe import SCALINGS, decide
 from cnncodes.probes.search import fit_probe
 from cnncodes.solvers.threads import few_threads
 

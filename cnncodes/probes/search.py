@@ -15,8 +15,9 @@ from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.choice import best_probabilities, edge_notes, most_regularised
+from cnncodes.probes.decision import winner
 from cnncodes.probes.folds import Folds, make_folds
-from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, set_fitted, winner
+from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, set_fitted
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import few_threads
 from cnncodes.vocabulary import AUTO

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
 
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.runtime.frozen_network import too_little_memory
+from cnncodes.runtime.plan import Plan
 
-__all__ = ["FirstPass", "first_pass"]
+if TYPE_CHECKING:
+    from cnncodes.networks.backbone import Backbone
+
+__all__ = ["FirstPass", "first_pass", "measure_backbone"]
 
 SAME_CODES = 1e-5  # two layers hold the same codes when they differ by no more than this, relative to the largest
 
@@ -34,6 +40,23 @@ class FirstPass:
     layers: dict[str, dict[str, Any]]
     links: dict[str, str]
     largest_map: int
+
+
+def measure_backbone(backbone: Backbone, plan: Plan) -> FirstPass:
+    """Run the layers that a plan computes, on its first device; the backbone stays where it is.
+
+    Raises
+    ------
+    DeviceError
+        The memory of the device does not hold one image.
+    """
+    device, extractor = plan.devices[0], backbone.extractor(plan.computed)
+    try:  # in float32: rounding must not tell equal layers apart
+        if device.type != "cpu":
+            extractor = copy.deepcopy(extractor).to(device)
+        return first_pass(extractor, backbone.preprocessing, plan.pooling, device)
+    except torch.OutOfMemoryError as error:
+        raise too_little_memory(device, backbone) from error
 
 
 def first_pass(extractor: nn.Module, preprocessing: Preprocessing, pooling: str, device: torch.device) -> FirstPass:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -31,13 +32,15 @@ __all__ = ["FrozenNetwork"]
 logger = logging.getLogger(__name__)
 
 MIN_COSINE_COMPILED = 0.9995  # in bfloat16 the compiler rounds at other places
+SET_UP_FIELDS = ("devices", "pooling", "batch_size", "precision", "leading", "fused")  # of a plan, with `computed`
+PHOTOS_ALONE = 2  # photographs on which an image alone is compared with the same image in a batch
 
 
 class FrozenNetwork:
     """A backbone, cut after its deepest wanted layer, that turns a batch of pixels into pooled codes.
 
     The code of an image depends on that image alone: each batch is padded to the batch size of the plan, so the same
-    kernels run whatever the other images are.
+    kernels run whatever the other images are. Few images run one at a time where that gives the same bits (`warm_up`).
 
     Parameters
     ----------
@@ -57,8 +60,8 @@ class FrozenNetwork:
     """
 
     def __init__(self, backbone: Backbone, plan: Plan) -> None:
-        self.backbone = backbone
-        self._halving = threading.Lock()
+        self.backbone, self.plan = backbone, plan
+        self._halving, self._warming = threading.Lock(), threading.Lock()
         self._cut(plan)
         self._set_up(plan)
 
@@ -86,12 +89,16 @@ class FrozenNetwork:
         """Run by another plan from now on; not while other threads run the network."""
         if plan.computed != self.plan.computed:
             self._cut(plan)
+        elif not self._is_warm and all(getattr(plan, name) == getattr(self.plan, name) for name in SET_UP_FIELDS):
+            self.plan = plan
+            return
         self._set_up(plan)
 
-    def restrict(self, layers: Sequence[str]) -> None:
-        """Compute only these layers from now on, and nothing behind the deepest of them."""
-        if layers and set(layers) != set(self.plan.computed):
-            self.apply(replace(self.plan, computed=tuple(layers)))
+    def restricted(self, layers: Sequence[str]) -> FrozenNetwork:
+        """Return a network that computes only these layers, and nothing behind the deepest: itself if it does so."""
+        if not layers or set(layers) == set(self.plan.computed):
+            return self
+        return FrozenNetwork(self.backbone, replace(self.plan, computed=tuple(layers)))
 
     def _cut(self, plan: Plan) -> None:
         extractor, self.folded = fold(self.backbone.extractor(plan.computed))
@@ -105,7 +112,9 @@ class FrozenNetwork:
         self._unfused = Forward(module, *rest)
         self._plain: list[nn.Module] = [Forward(fused(module), *rest) if self.plan.fused else self._unfused]
         self._forwards = self._plain  # or compiled
-        self._is_warm = False
+        self._is_warm: bool = False
+        self._runs_alone: bool | None = None  # None: not tried yet
+        self._photo_codes: dict[str, np.ndarray] | None = None
 
     def __call__(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
         """Compute the codes of images. Safe to call from several threads.
@@ -139,9 +148,23 @@ class FrozenNetwork:
         while True:
             size = self.batch_size
             with contextlib.suppress(torch.OutOfMemoryError):  # dropped: the error would keep the memory of the batch
-                batches = [self._batch(part, size, replica) for part in pixels.split(size)]
+                batches = [self._batch(part, padded, replica) for part, padded in self._parts(pixels, size)]
                 return {name: np.concatenate([batch[name] for batch in batches]) for name in self.plan.computed}
             self._halve(size)
+
+    def photo_codes(self) -> dict[str, np.ndarray]:
+        """Return the float32 codes of `reference_photos`; they are computed once for a plan."""
+        if self._photo_codes is None:
+            self._photo_codes = self.unrounded(reference_photos(self.backbone.preprocessing))
+        return self._photo_codes
+
+    def _parts(self, pixels: torch.Tensor, size: int) -> list[tuple[torch.Tensor, int]]:
+        """Split pixels into batches, each with the size that it is to be padded to."""
+        parts = [(part, size) for part in pixels.split(size)]
+        last, _ = parts[-1]
+        if self._runs_alone and len(last) <= size // 2:
+            parts[-1:] = [(image, 1) for image in last.split(1)]
+        return parts
 
     def _batch(self, pixels: torch.Tensor, size: int, replica: int) -> dict[str, np.ndarray]:
         n, device = len(pixels), self.plan.devices[replica]
@@ -162,7 +185,7 @@ class FrozenNetwork:
             if self.batch_size != size:  # another thread has halved it
                 return
             compiled = self.plan.compiled and self._forwards is self._plain  # is still to be compiled
-            self._forwards = self._plain
+            self._forwards, self._photo_codes = self._plain, None
             note = f"{size} images at once are too many for the memory of {device}: now {size // 2}"
             self._note(note, batch_size=size // 2, compiled=compiled)
 
@@ -190,24 +213,48 @@ class FrozenNetwork:
             },
         }
 
-    def warm_up(self) -> None:
-        """Copy the network to all devices, and compile it if the plan says so; a second call does nothing.
+    def warm_up(self, n_images: int | None = None) -> None:
+        """Make ready for images: copy the network to all devices, compile it if the plan says so. Safe to call again.
 
         Where compiling fails, a note says so, and the network runs uncompiled: the codes differ by rounding only.
+
+        Parameters
+        ----------
+        n_images : int, optional
+            Number of images to come. For few of them it is tried, once, whether an image alone has the same bits as in
+            a batch; if so, few images are no longer padded to a batch.
         """
-        if self._is_warm:
-            return
-        self._is_warm = True
-        with inference_settings():
-            self._plain += [copy.deepcopy(self._plain[0]).to(device) for device in self.plan.devices[1:]]
-            if self.plan.compiled:
-                self._compile()
+        with self._warming, inference_settings():
+            if not self._is_warm:
+                self._plain += [copy.deepcopy(self._plain[0]).to(device) for device in self.plan.devices[1:]]
+                if self.plan.compiled:
+                    self._compile()
+                self._is_warm = True
+            if n_images is not None and self._runs_alone is None and self._are_few(n_images):
+                self._runs_alone = self._try_alone()
+
+    def _are_few(self, n_images: int) -> bool:
+        """Whether so many images take less time one by one: on a processor, where the time grows with their number."""
+        on_cpu = [device.type for device in self.plan.devices] == ["cpu"]
+        is_plain = self._forwards is self._plain  # compiled code has one size
+        return (
+            on_cpu
+            and is_plain
+            and n_images * math.prod(self.backbone.preprocessing.middle_axis) <= self.batch_size // 2
+        )
+
+    def _try_alone(self) -> bool:
+        """Whether photographs have the same bits alone as in a batch: kernels are chosen by shape, not by content."""
+        expected = self.photo_codes()
+        photos = reference_photos(self.backbone.preprocessing)[:PHOTOS_ALONE]
+        alone = [self._batch(photo, 1, 0) for photo in photos.split(1)]
+        return all(np.array_equal(codes[name][0], expected[name][i]) for i, codes in enumerate(alone) for name in codes)
 
     def _compile(self) -> None:
         started = time.perf_counter()
         plain = self._plain
         photos = reference_photos(self.backbone.preprocessing)
-        expected = self.unrounded(photos)  # before the example: batches may be halved here
+        expected = self.photo_codes()  # before the example: batches may be halved here
         example = photos[:1].repeat(self.batch_size, 1, 1, 1)
         try:
             sources = [self._unfused, *plain[1:]]  # the compiler fuses by itself

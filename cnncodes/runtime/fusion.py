@@ -82,7 +82,7 @@ def is_hooked(module: nn.Module) -> bool:
 def _what_follows(
     node: fx.Node, modules: dict[str, nn.Module]
 ) -> tuple[fx.Node, list[fx.Node], tuple[str, list[float]]]:
-    """Return the last node that a convolution can do the work of, what it adds, and its activation."""
+    """Return the last node whose work a convolution can do, what the convolution adds, and its activation."""
     shortcut: list[fx.Node] = []
     follower = _only_user(node)
     convolution = cast(nn.Conv2d, modules[str(node.target)])
@@ -121,9 +121,9 @@ class _FusedConvolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d, activation: str, numbers: list[float]) -> None:
         super().__init__()
         self.weight, self.bias = convolution.weight.detach(), convolution.bias
-        self.around = list(cast(tuple[int, int], convolution.padding))
+        self.padding = list(cast(tuple[int, int], convolution.padding))
         self.stride, self.dilation = list(convolution.stride), list(convolution.dilation)
-        self.geometry = (self.around, self.stride, self.dilation, convolution.groups)
+        self.geometry = (self.padding, self.stride, self.dilation, convolution.groups)
         self.activation, self.numbers = activation, numbers
         self.packed: torch.Tensor | None = None
 
@@ -142,10 +142,13 @@ class _FusedConvolution(nn.Module):
         summed = torch.ops.mkldnn._convolution_pointwise(*operands, *NO_ACTIVATION, "") + shortcut
         return summed if self.activation == "none" else summed.relu()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}  # oneDNN's own tensors cannot be copied
+
     def _addable(self, x: torch.Tensor) -> tuple[int, ...] | None:
         """Return the shape of the maps; None for maps of one pixel, to which oneDNN in torch 2.11 cannot add."""
         sides = [
-            (side + 2 * self.around[i] - self.dilation[i] * (self.weight.shape[2 + i] - 1) - 1) // self.stride[i] + 1
+            (side + 2 * self.padding[i] - self.dilation[i] * (self.weight.shape[2 + i] - 1) - 1) // self.stride[i] + 1
             for i, side in enumerate(x.shape[2:])
         ]
         return None if sides == [1, 1] else (len(x), len(self.weight), *sides)

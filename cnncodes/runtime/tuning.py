@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from cnncodes.errors import SettingError, nearest
 from cnncodes.networks.pooling import POOLINGS
-from cnncodes.runtime.compilation import Workload, choose_compiling
 from cnncodes.runtime.devices import devices_of, resolve_device
-from cnncodes.runtime.first_pass import FirstPass, first_pass
-from cnncodes.runtime.frozen_network import FrozenNetwork, too_little_memory
+from cnncodes.runtime.first_pass import FirstPass, measure_backbone
+from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.plan import Plan
 from cnncodes.runtime.precision import (
     LEADING,
@@ -29,8 +27,8 @@ from cnncodes.runtime.precision import (
     has_fast_bf16,
     largest_difference,
     lowest_cosine,
-    reference_photos,
 )
+from cnncodes.runtime.workload import Workload, choose_compiling
 from cnncodes.vocabulary import AUTO, CODE_TYPES, PENULTIMATE
 
 if TYPE_CHECKING:
@@ -58,6 +56,7 @@ def tuned_network(
     batch_size: int | None = None,
     dtype: str = AUTO,
     compiled: bool | None = None,
+    leading: int = 0,
     workload: Workload | None = None,
 ) -> FrozenNetwork:
     """Return a network that runs by the plan that is best for this device.
@@ -80,6 +79,9 @@ def tuned_network(
         Type of the codes; ``auto`` is float16 for each layer whose codes it holds.
     compiled : bool, optional
         Whether to compile; by default, if that saves more time for the workload than it takes.
+    leading : int, default=0
+        How many of the first layers compute in float32 if the precision is lower: at least so many. With the number
+        that was found before, none is tried that is known to be too small.
     workload : Workload, optional
         By default there are no images, and nothing is compiled unless `compiled` says so.
 
@@ -113,8 +115,11 @@ def tuned_network(
             raise SettingError(f"no {what} {value!r}.{nearest(value, values)} There are {', '.join(values)}")
     devices = tuple(devices_of(resolve_device(device)))
     plan = Plan(devices, tuple(layers), pooling, batch_size or BATCH_SIZES[devices[0].type], dtype=dtype)
-    network = FrozenNetwork(backbone, plan)
-    plan = choose_plan(network, precision, adapt_batch_size=batch_size is None and devices[0].type == "cpu")
+    first = measure_backbone(backbone, plan)
+    computed = tuple(name for name in first.layers if name not in first.links)
+    network = FrozenNetwork(backbone, replace(plan, computed=computed))
+    adapt_batch_size = batch_size is None and devices[0].type == "cpu"
+    plan = choose_plan(network, first, precision, leading=leading, adapt_batch_size=adapt_batch_size)
     network.apply(plan)
     compile_it, reason = choose_compiling(network, compiled, workload or Workload())
     logger.info("%s: %s", "to be compiled" if compile_it else "not compiled", reason)
@@ -127,12 +132,12 @@ def tuned_network(
 
 @dataclass
 class _Trial:
-    """A network that runs photographs by one plan after another."""
+    """A network that runs photographs by one plan after another, and its codes of them in float32."""
 
     network: FrozenNetwork
-    photos: torch.Tensor
     batch_sizes: Mapping[str, int]  # by precision; empty where the size does not depend on it
     reference: Mapping[str, np.ndarray]  # codes in float32, of the layers that are computed
+    leading: int = 0  # the smallest number of first layers in float32 that is tried
 
     def run(self, precision: str, leading: int = 0, *, fused: bool) -> None:
         """Let the network run in this precision from now on."""
@@ -148,13 +153,13 @@ class _Trial:
     def measure_reference(self, computed: Sequence[str]) -> None:
         """Let the network compute these layers in float32, and compare with their codes from now on."""
         self.network.apply(self.plan(computed))
-        self.reference = self.network.unrounded(self.photos)
+        self.reference = self.network.photo_codes()
 
     def agreement(self) -> float:
         """Return the lowest cosine to the codes in float32; 0 where fusing has gone wrong."""
         plan = self.network.plan
         try:
-            codes = self.network.unrounded(self.photos)
+            codes = self.network.photo_codes()
         except RuntimeError as error:  # raised by an operation of oneDNN
             if not plan.fused:
                 raise
@@ -165,14 +170,25 @@ class _Trial:
         return lowest_cosine(self.reference, codes)
 
 
-def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_size: bool = False) -> Plan:
+def choose_plan(
+    network: FrozenNetwork,
+    first: FirstPass,
+    precision: str = AUTO,
+    *,
+    leading: int = 0,
+    adapt_batch_size: bool = False,
+) -> Plan:
     """Choose layers to compute, batch size, types of codes, precision and fusion.
 
     Parameters
     ----------
     network : FrozenNetwork
-        Runs the wanted layers in float32. It is left with some plan that was tried.
+        Runs the wanted layers in float32, but for links. It is left with some plan that was tried.
+    first : FirstPass
+        What one pass tells about the network.
     precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
+    leading : int, default=0
+        The smallest number of first layers in float32 that is tried for a lower precision.
     adapt_batch_size : bool, default=False
         Take smaller batches where maps are large.
 
@@ -180,23 +196,14 @@ def choose_plan(network: FrozenNetwork, precision: str = AUTO, *, adapt_batch_si
     -------
     Plan
     """
-    first = _first_pass(network)
     sizes = {name: _cached_batch(first.largest_map, name) for name in PRECISIONS} if adapt_batch_size else {}
-    trial = _Trial(network, reference_photos(network.backbone.preprocessing), sizes, {})
-    computed = [name for name in first.layers if name not in first.links]
+    trial = _Trial(network, sizes, {}, leading)
+    computed = network.plan.computed
     trial.measure_reference(computed)
     layers, type_notes = choose_dtypes(first, network.plan.dtype, trial.reference)
     precision, leading, fused, precision_notes = _choose_precision(trial, precision)
     plan = trial.plan(computed, precision, leading, fused=fused)
     return replace(plan, layers=layers, links=first.links, notes=(*plan.notes, *type_notes, *precision_notes))
-
-
-def _first_pass(network: FrozenNetwork) -> FirstPass:
-    plan, preprocessing = network.plan, network.backbone.preprocessing
-    try:  # in float32: rounding must not tell equal layers apart
-        return first_pass(network.extractor, preprocessing, plan.pooling, plan.devices[0])
-    except torch.OutOfMemoryError as error:
-        raise too_little_memory(plan.devices[0], network.backbone) from error
 
 
 def _cached_batch(largest_map: int, precision: str) -> int:
@@ -243,8 +250,7 @@ def _choose_precision(trial: _Trial, precision: str) -> tuple[str, int, bool, li
         fused, notes = _may_fuse(trial)
         return "fp32", 0, fused, notes
     lower = "bf16" if precision == AUTO else precision
-    if trial.network.plan.computed != DECISIVE:
-        trial.measure_reference(DECISIVE)
+    trial = _decisive(trial)
     fused, notes = True, list[str]()
     leading, agreement = _lower_until_agreed(trial, lower, fused=True)
     if not agreement >= MIN_COSINE:
@@ -260,9 +266,21 @@ def _choose_precision(trial: _Trial, precision: str) -> tuple[str, int, bool, li
     return chosen, leading, fused, notes
 
 
+def _decisive(trial: _Trial) -> _Trial:
+    """Return a trial of the decisive codes, with a network of its own unless the one that is there computes no more."""
+    plan = trial.network.plan
+    if plan.computed == DECISIVE:
+        return trial
+    other = replace(trial, network=FrozenNetwork(trial.network.backbone, replace(plan, computed=DECISIVE)))
+    if set(DECISIVE) <= trial.reference.keys():  # in float32, a layer does not depend on what else is computed
+        return replace(other, reference={name: trial.reference[name] for name in DECISIVE})
+    other.measure_reference(DECISIVE)
+    return other
+
+
 def _lower_until_agreed(trial: _Trial, precision: str, *, fused: bool) -> tuple[int, float]:
     """Keep more and more of the first layers in float32 until codes agree; return how many, and the cosine."""
-    for leading in LEADING:
+    for leading in [number for number in LEADING if number >= trial.leading] or LEADING[-1:]:
         trial.run(precision, leading, fused=fused)
         agreement = trial.agreement()
         logger.info("%s, %d first layers in float32: lowest cosine %.5f", precision, leading, agreement)

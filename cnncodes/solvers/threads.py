@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from cnncodes.solvers.matrix import Matrix
+if TYPE_CHECKING:
+    from cnncodes.solvers.matrix import Matrix
 
 __all__ = ["few_threads"]
 

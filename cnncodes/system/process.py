@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import importlib
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -16,7 +19,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 __all__ = [
+    "core_count",
     "has_workers",
+    "import_torch",
     "inference_settings",
     "is_own_process",
     "own_process",
@@ -61,6 +66,13 @@ def inference_settings() -> Iterator[None]:
     """
     with _this_thread.single, _whole_process:
         yield
+
+
+def core_count() -> int:
+    """Return how many cores this process may use, as joblib counts them: affinity and limits of a container count."""
+    from joblib import cpu_count  # takes a tenth of a second, for which one image must not wait
+
+    return int(cpu_count())
 
 
 # ------------------------------------------------------------------------------------------------------- of a thread
@@ -207,8 +219,9 @@ _owned = False
 def own_process() -> None:
     """Allow changes that only a program may make that has its process to itself, as the command line does.
 
-    From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries), and torchvision
-    is imported without torch's compiler (`cnncodes.networks.torchvision_zoo`). The codes are the same.
+    From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries), torchvision is
+    imported without torch's compiler (`cnncodes.networks.torchvision_zoo`), and no garbage is looked for while torch is
+    imported (`import_torch`). The codes are the same.
     """
     global _owned
     _owned = True
@@ -217,6 +230,21 @@ def own_process() -> None:
 def is_own_process() -> bool:
     """Whether `own_process` was called."""
     return _owned
+
+
+def import_torch() -> None:
+    """In a process of our own, import torch without looking for garbage meanwhile; otherwise do nothing.
+
+    That is a tenth of the import. Nor is any looked for later among what torch has made, which stays.
+    """
+    if not _owned or "torch" in sys.modules:
+        return
+    gc.disable()
+    try:
+        importlib.import_module("torch")
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import pytest
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError, MismatchError
-from cnncodes.extraction import cache as module
 from cnncodes.extraction.cache import cached_codes
 from cnncodes.extraction.settings import Settings
 from cnncodes.images.loading import load_images
@@ -24,7 +23,7 @@ def cache(sample_codes: Path, tmp_path: Path) -> Path:
 def test_rows_are_found_by_their_bytes_without_a_network(
     cache: Path, small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "build_network", lambda *_: pytest.fail("a network was built"))
+    monkeypatch.setattr("cnncodes.extraction.ready.build_network", lambda *_: pytest.fail("a network was built"))
     with CodesFile.open(cache) as file:
         rows = [30, 2, 2]
         expected = file.codes(["layer1", "penultimate"], np.array(rows))

@@ -49,6 +49,7 @@ def test_the_settings_of_a_file_are_those_that_it_was_made_with(provenance: Prov
         exact_decode=False,
         compile=False,
         allow_partial=False,
+        leading=0,
     )
 
 

@@ -1,29 +1,13 @@
-"""Probabilities against scipy and scikit-learn, and temperatures against those that made the labels."""
+"""Probabilities against scikit-learn, and temperatures against those that made the labels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import sklearn.metrics
-from scipy.special import expit
-from scipy.special import softmax as scipy_softmax
 
-from cnncodes.probes.calibration import fit_temperature, log_loss, softmax
-
-
-def test_softmax_is_that_of_scipy_and_the_logistic_function_for_two_classes():
-    scores = np.random.default_rng(0).normal(size=(20, 4))
-    np.testing.assert_allclose(softmax(scores, 0.3), scipy_softmax(scores / 0.3, axis=1), rtol=1e-12)
-    pairs = softmax(scores[:, :1], 0.3)
-    np.testing.assert_allclose(pairs[:, 1], expit(scores[:, 0] / 0.3), rtol=1e-12)
-    np.testing.assert_allclose(pairs.sum(axis=1), 1)
-
-
-def test_softmax_of_extreme_values_stays_finite():
-    for scores in (np.array([[1e6, -1e6, 0.0]]), np.array([[1e6]]), np.array([[-1e6]])):
-        chances = softmax(scores, 1e-3)
-        assert np.isfinite(chances).all()
-        assert chances.sum() == 1
+from cnncodes.probes.calibration import fit_temperature, log_loss
+from cnncodes.probes.decision import softmax
 
 
 @pytest.mark.parametrize("n_classes", [2, 6])

@@ -14,7 +14,8 @@ from sklearn.model_selection import StratifiedKFold
 
 import cnncodes.probes.search
 from cnncodes.errors import ProbeError, SettingError
-from cnncodes.probes.calibration import fit_temperature, softmax
+from cnncodes.probes.calibration import fit_temperature
+from cnncodes.probes.decision import softmax
 from cnncodes.probes.folds import make_folds
 from cnncodes.probes.probe import CodeScaler
 from cnncodes.probes.search import C_GRID, fit_probe, search_C

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from tiny_network import Tiny, own
 from torch import fx, nn
 
+import cnncodes.runtime.first_pass
+from cnncodes.errors import DeviceError
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.runtime.first_pass import FirstPass, first_pass
+from cnncodes.runtime.first_pass import FirstPass, first_pass, measure_backbone
+from cnncodes.runtime.plan import Plan
 
 PLAIN = Preprocessing(32, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -56,3 +62,21 @@ def test_layers_are_linked_if_they_differ_by_rounding_only(factor: float) -> Non
             return {"a": maps, "b": maps * factor}
 
     assert run(Scaled()).links == ({"a": "b"} if factor < 1 + 1e-5 else {})
+
+
+def test_a_backbone_is_measured_on_the_device_of_the_plan_and_stays_where_it_is() -> None:
+    backbone = own(Tiny)
+    plan = Plan((torch.device("cpu"),), ("conv", "penultimate"), "avg", 1)
+    assert measure_backbone(backbone, plan).layers["penultimate"]["n_features"] == 6
+    with pytest.raises(RuntimeError, match="meta"):  # a device without data: what runs there is a copy
+        measure_backbone(backbone, replace(plan, devices=(torch.device("meta"),)))
+    assert {parameter.device.type for parameter in backbone.module.parameters()} == {"cpu"}
+
+
+def test_too_little_memory_for_the_first_pass_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cnncodes.runtime.first_pass, "first_pass", fail)
+    with pytest.raises(DeviceError, match="does not hold one image of 32 pixels"):
+        measure_backbone(own(Tiny), Plan((torch.device("cpu"),), ("penultimate",), "avg", 1))

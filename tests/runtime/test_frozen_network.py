@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import time
 import weakref
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.images.loading import load_images
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.precision import reference_photos
+from cnncodes.system.process import inference_settings
 
 LIMIT = "images that the memory of the device holds"
 
@@ -127,6 +132,113 @@ def test_all_devices_are_used_and_give_the_same_codes(
     assert list(used.values()) == [2, 2]
     extract(small_sample, tmp_path / "two.h5", layers=["layer3"], workers=4)
     np.testing.assert_array_equal(load_codes(tmp_path / "two.h5", "layer3"), load_codes(tmp_path / "one.h5", "layer3"))
+
+
+@pytest.fixture
+def batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that run from now on."""
+    sizes: list[int] = []
+    plain = cnncodes.runtime.forward.Forward.forward
+
+    def forward(self: cnncodes.runtime.forward.Forward, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        sizes.append(len(batch))
+        return plain(self, batch)
+
+    monkeypatch.setattr(cnncodes.runtime.forward.Forward, "forward", forward)
+    return sizes
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_few_images_run_alone_with_the_bits_that_they_have_in_a_batch(precision: str, batch_sizes: list[int]) -> None:
+    network = build_network(Settings(layers=["layer2", "penultimate"], precision=precision, batch_size=8))
+    noise = torch.randint(0, 256, (8, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with inference_settings():
+        expected = network(noise)
+        network.warm_up(4)
+        alone = network._runs_alone
+        batch_sizes.clear()
+        for few in (1, 3, 4, 5):
+            for name, codes in network(noise[:few]).items():
+                np.testing.assert_array_equal(codes, expected[name][:few])
+    assert batch_sizes == ([1] * 8 if alone else [8] * 3) + [8]
+    network.warm_up(1)
+    assert batch_sizes == ([1] * 8 if alone else [8] * 3) + [8], "it was tried again"
+
+
+def test_images_are_padded_where_an_image_alone_has_other_bits(
+    batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_network(settings(batch_size=8))
+    plain = FrozenNetwork._batch
+
+    def other(self: FrozenNetwork, pixels: torch.Tensor, size: int, replica: int) -> dict[str, np.ndarray]:
+        codes = plain(self, pixels, size, replica)
+        return codes if size > 1 else {name: np.nextafter(values, np.float32(9)) for name, values in codes.items()}
+
+    monkeypatch.setattr(FrozenNetwork, "_batch", other)
+    network.warm_up(1)
+    batch_sizes.clear()
+    network(reference_photos(network.backbone.preprocessing)[:1])
+    assert batch_sizes == [8]
+
+
+@pytest.mark.parametrize(("n_images", "views"), [(5, "none"), (3, "flip"), (1, "10crop"), (None, "none")])
+def test_nothing_is_tried_for_images_that_are_not_few(
+    n_images: int | None, views: str, batch_sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_network(settings(batch_size=8, views=views))
+    batch_sizes.clear()
+    network.warm_up(n_images)
+    assert batch_sizes == []
+
+
+def test_compiled_code_runs_batches_of_its_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "compile_forward", lambda forward, batch: forward)
+    network = build_network(settings(batch_size=8, compile=True))
+    sizes: list[int] = []
+    plain = FrozenNetwork._batch
+
+    def noted(self: FrozenNetwork, pixels: torch.Tensor, size: int, replica: int) -> dict[str, np.ndarray]:
+        sizes.append(size)
+        return plain(self, pixels, size, replica)
+
+    monkeypatch.setattr(FrozenNetwork, "_batch", noted)
+    network.warm_up(1)
+    network(reference_photos(network.backbone.preprocessing)[:1])
+    assert network.plan.compiled
+    assert set(sizes) == {8}
+
+
+def test_threads_wait_for_the_one_that_warms_the_network_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnncodes.runtime.tuning, "devices_of", lambda device: [device, device])
+    network = build_network(settings())
+    copies: list[int] = []
+
+    def slow(module: torch.nn.Module) -> torch.nn.Module:
+        time.sleep(0.2)
+        copies.append(1)
+        return copy.deepcopy(module)
+
+    monkeypatch.setattr(cnncodes.runtime.frozen_network, "copy", SimpleNamespace(deepcopy=slow))
+
+    def warm_up(_: int) -> int:
+        network.warm_up()
+        return len(network._forwards)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(warm_up, range(4))) == [2] * 4
+    assert len(copies) == 1
+
+
+def test_a_restricted_network_computes_less_and_leaves_the_other_as_it_is() -> None:
+    network = build_network(Settings(layers=["layer1", "layer3"], image_size=64))
+    photos = reference_photos(network.backbone.preprocessing)
+    expected = network(photos)
+    less = network.restricted(["layer1"])
+    assert network.restricted([]) is network.restricted(["layer3", "layer1"]) is network
+    np.testing.assert_array_equal(less(photos)["layer1"], expected["layer1"])
+    assert (less.plan.computed, network.plan.computed) == (("layer1",), ("layer1", "layer3"))
+    assert len(list(less.extractor.modules())) < len(list(network.extractor.modules()))
 
 
 def test_codes_that_are_not_finite_are_a_recorded_failure(

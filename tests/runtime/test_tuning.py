@@ -10,7 +10,6 @@ import pytest
 import torch
 from photo_crops import cosines
 
-import cnncodes.runtime.compilation
 import cnncodes.runtime.forward
 import cnncodes.runtime.frozen_network
 import cnncodes.runtime.tuning
@@ -21,7 +20,9 @@ from cnncodes.extraction.in_memory import in_memory
 from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.images.loading import load_images
 from cnncodes.runtime.first_pass import FirstPass
+from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.fusion import _FusedConvolution
+from cnncodes.runtime.plan import Plan
 from cnncodes.runtime.tuning import choose_dtypes
 
 FULL = {"precision": "fp32", "dtype": "float32"}
@@ -42,6 +43,24 @@ def test_bfloat16_needs_the_first_layers_in_float32(crops: list[Path], monkeypat
     assert "the codes in bf16 agree with float32 to cosine 0.99" in auto.notes[0]
     forced = build_network(Settings(layers="penultimate", precision="bf16"))
     assert (forced.plan.precision, len(forced.notes)) == ("bf16", 1)
+
+
+def test_fewer_first_layers_in_float32_than_a_file_records_are_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[int] = []
+    apply = FrozenNetwork.apply
+
+    def noted(self: FrozenNetwork, plan: Plan) -> None:
+        if plan.precision == "bf16":
+            tried.append(plan.leading)
+        apply(self, plan)
+
+    monkeypatch.setattr(FrozenNetwork, "apply", noted)
+    for leading, expected in ((None, {0, 2}), (0, {0, 2}), (2, {2}), (4, {5}), (99, {8})):
+        tried.clear()
+        network = build_network(Settings(layers="penultimate", precision="bf16", leading=leading))
+        assert (set(tried), network.plan.leading) == (expected, max(expected))
 
 
 def test_precision_does_not_depend_on_the_layers_that_are_wanted() -> None:

@@ -394,6 +394,52 @@ def test_the_program_owns_its_process_and_does_not_wait_for_workers(what: str, t
     assert done.stdout.split("\n") == ["True", *(["torn down"] if torn_down else []), ""]
 
 
+END = """
+    import atexit{torch}
+    class End:
+        def __del__(self, exit=lambda: print("torn down")):
+            exit()
+    global end
+    end = End()
+    atexit.register(lambda: print("registered"))
+    {thread}
+"""
+WORKING = "threading.Thread(target=__import__('time').sleep, args=(0.5,)).start()"
+
+
+@pytest.mark.parametrize(
+    ("torch", "thread", "torn_down"),
+    [("", "", True), (", torch", "", False), (", torch", WORKING, True)],
+    ids=["no torch", "torch", "torch and a thread"],
+)
+def test_torch_is_not_torn_down_at_the_end_of_the_program(torch: str, thread: str, torn_down: bool) -> None:
+    program = PROGRAM.replace("{what}", END.format(torch=torch, thread=thread))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.splitlines() == ["True", "registered", *["torn down"] * torn_down]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_no_garbage_is_looked_for_while_a_program_of_ours_imports_torch(own: bool) -> None:
+    program = f"""
+import gc, sys
+from cnncodes.system.process import import_torch, own_process
+looks = []
+gc.callbacks.append(lambda phase, _: looks.append(phase))
+if {own}:
+    own_process()
+import_torch()
+print("torch" in sys.modules, len(looks), gc.get_freeze_count() > 10_000, gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout == f"{own} 0 {own} True\n"
+
+
+def test_cores_are_counted_as_joblib_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert cnncodes.system.process.core_count() == 1
+
+
 def test_workers_of_the_pool_are_known_to_the_program(small_sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoding, end = threading.Event(), threading.Event()
 
