@@ -145,7 +145,7 @@ def _fit_data(
     try:
         if whole:
             rest = {name: value for name, value in options.items() if name != "C"}
-            search = data.search(names, Cs=grid_of(options["C"]), groups=groups, **rest)
+            search = data.search(names, Cs=grid_of(options["C"]), groups=groups, memory_limit=memory_limit, **rest)
             X, kept = data.codes(names), np.arange(m)
             probe = fit_chosen(X, every, search, **{name: options[name] for name in ("clf", "scale", "class_weight")})
         else:

@@ -26,14 +26,17 @@ def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     truth : ndarray of int, shape (n,)
         Index of the true class of each.
     """
-    n, k = len(truth), max(2, scores.shape[1])
-    wrong = 1 / (n + 2)
-    target = np.full((n, k), wrong / (k - 1))
-    target[np.arange(n), truth] = 1 - wrong
     sides = two_sided(scores)
+    n, k = sides.shape
+    wrong = 1 / (n + 2)
+    others = sides.sum(axis=1) - sides[np.arange(n), truth]
+    target = ((1 - wrong) * sides[np.arange(n), truth] + wrong / (k - 1) * others).mean()
+    below = sides - sides.max(axis=1, keepdims=True)
+    top = (sides - below)[:, 0].mean() - target
 
     def loss(log_temperature: float) -> float:
-        return float(-(target * log_softmax(sides / np.exp(log_temperature), axis=1)).sum() / n)
+        inverse = np.exp(-log_temperature)
+        return float(np.log(np.exp(below * inverse).sum(axis=1)).mean() + inverse * top)
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
 

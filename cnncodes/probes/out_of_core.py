@@ -16,7 +16,7 @@ from cnncodes.probes.probe import LOSSES, SCALINGS, make_probe, set_fitted
 from cnncodes.probes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
 from cnncodes.solvers.hinge import CURVATURE_BYTES, ROW_BYTES, SHARED_MATRICES
 from cnncodes.solvers.path import fit_in_passes, fit_path
-from cnncodes.system.memory import available_memory, resident_memory
+from cnncodes.system.memory import memory_left, resident_memory
 
 __all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits", "stratified_sample"]
 
@@ -105,7 +105,7 @@ def sample_that_fits(
 
 
 def _limit(memory_limit: int | None) -> int:
-    return resident_memory() + available_memory() if memory_limit is None else memory_limit
+    return resident_memory() + memory_left() if memory_limit is None else memory_limit
 
 
 def fit_large_probe(
@@ -168,6 +168,7 @@ def fit_large_probe(
         groups=None if groups is None else groups[kept],
         cv=cv,
         seed=seed,
+        memory_limit=memory_limit,
         **search_options,
     )
 
@@ -182,7 +183,7 @@ def fit_large_probe(
         np.repeat(y, n_views),
         search.C,
         start=start,
-        memory=_limit(memory_limit) - resident_memory() - SPARE_BYTES,
+        memory=memory_left(memory_limit) - SPARE_BYTES,
         max_iter=MAX_ITER,
         **objective,
     )

@@ -1,23 +1,25 @@
-"""The choice of C: cross-validation over a whole grid of values at once."""
+"""The choice of C by cross-validation, and the fit with the C that was chosen."""
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+from joblib import cpu_count, effective_n_jobs
 from sklearn.pipeline import Pipeline
 
-from cnncodes.codes.views import as_rows, repeated, summed
+from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import fit_temperature
-from cnncodes.probes.choice import best_probabilities, edge_notes, most_regularised
+from cnncodes.probes.choice import edge_notes
 from cnncodes.probes.decision import winner
 from cnncodes.probes.folds import Folds, make_folds
-from cnncodes.probes.probe import LOSSES, MAX_ITER, SCALINGS, make_probe, set_fitted
+from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, side_by_side_pays
+from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted
+from cnncodes.probes.trials import Trials
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import few_threads
 from cnncodes.vocabulary import AUTO
@@ -49,6 +51,7 @@ class Search:
     Attributes
     ----------
     Cs : ndarray, shape (n_Cs,)
+        The values of the grid that were tried.
     accuracy : ndarray, shape (n_folds, n_Cs)
         Accuracy on the held-out fold.
     C : float
@@ -92,8 +95,9 @@ def search_C(
     one_se: bool = False,
     folds: Folds | None = None,
     n_jobs: int | str | None = None,
+    memory_limit: int | None = None,
 ) -> Search:
-    """Cross-validate a probe for each C of a grid, and choose one.
+    """Cross-validate a probe for values of C, from coarse to fine, and choose one.
 
     Parameters
     ----------
@@ -103,6 +107,8 @@ def search_C(
     clf, scale, class_weight
         As for `make_probe`.
     Cs : sequence of float
+        A few are all tried. Of a grid, every fourth is tried, up to where none is better, and then those next to the
+        best; benchmarks/README.md has how often that is the choice of all.
     groups, cv, seed
         As for `make_folds`.
     one_se : bool
@@ -113,6 +119,9 @@ def search_C(
     n_jobs : int or "auto", optional
         Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray. ``"auto"``
         takes all cores where that pays.
+    memory_limit : int, optional
+        Bytes that the process may have; by default what it has, and what is free. The search takes the way that needs
+        less where the faster one does not fit in.
 
     Returns
     -------
@@ -132,26 +141,20 @@ def search_C(
         folds, notes = make_folds(y, groups, cv=cv, seed=seed)
     if not (finite := np.isfinite(X).all(axis=tuple(range(1, X.ndim)))).all():
         raise not_finite(int(np.sum(~finite)), len(X))
-    classes = np.unique(y)
-    tasks = (delayed(_fold_path)(X, y, train, test, clf, Cs, scale, class_weight) for train, test in folds)
-    results = Parallel(n_jobs=jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs)(tasks)
-    accuracy = np.array(
-        [
-            [np.mean(classes[winner(values)] == y[test]) for values in path.decision]
-            for (_, test), path in zip(folds, results, strict=True)
-        ]
-    )
-    decision = np.empty((len(Cs), len(y), results[0].decision.shape[2]))
-    for (_, test), path in zip(folds, results, strict=True):
-        decision[:, test] = path.decision
-    truth = np.searchsorted(classes, y)
-    best = best_probabilities(decision, truth)
-    if one_se:
-        best = min(best, most_regularised(accuracy))
-    temperature = fit_temperature(decision[best], truth)
-    notes += _unconverged(np.array([path.converged for path in results]), Cs, best)
-    notes += edge_notes(Cs, accuracy, best)
-    return Search(Cs, accuracy, float(Cs[best]), decision[best], temperature, classes, folds, notes)
+    options: dict[str, Any] = {"clf": clf, "scale": scale, "class_weight": class_weight, "max_iter": MAX_ITER}
+    out_of_fold: OutOfFold
+    options["n_jobs"] = jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs
+    if side_by_side_pays(X, y, folds, memory_limit):
+        out_of_fold = FoldsSideBySide(X, y, folds, **options)
+    else:
+        out_of_fold = FoldByFold(X, y, folds, tol=search_tol(clf, X.size * len(Cs)), **options)
+    trials = Trials(out_of_fold, Cs, y, folds)
+    best = trials.search(one_se=one_se)
+    decision = trials.exact_decision(best)
+    tried, accuracy, place = Cs[trials.tried], trials.accuracy, trials.tried.index(best)
+    notes += _unconverged(trials.converged, tried, place) + edge_notes(Cs, tried, accuracy, place)
+    temperature = fit_temperature(decision, trials.truth)
+    return Search(tried, accuracy, float(Cs[best]), decision, temperature, trials.classes, folds, notes)
 
 
 def jobs_that_pay(work: int, n_folds: int) -> int | None:
@@ -253,28 +256,3 @@ def _unconverged(converged: np.ndarray, Cs: np.ndarray, best: int) -> list[str]:
         f"in cross-validation, {np.sum(~converged)} of {converged.size} fits did not converge within {MAX_ITER} steps "
         f"({which}; {chosen}); {CONVERGE}"
     ]
-
-
-class _FoldPath(NamedTuple):
-    """What one fold gives."""
-
-    decision: np.ndarray  # (n_Cs, n_test, k), of the held-out rows
-    converged: np.ndarray  # (n_Cs,)
-
-
-def _fold_path(
-    X: np.ndarray,
-    y: np.ndarray,
-    train: np.ndarray,
-    test: np.ndarray,
-    clf: str,
-    Cs: np.ndarray,
-    scale: str,
-    class_weight: Any,
-) -> _FoldPath:
-    """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
-    scaler = SCALINGS[scale]().fit(as_rows(X[train]))
-    inside, outside = scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
-    options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": MAX_ITER}
-    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, tol=search_tol(clf, X.size * len(Cs)), **options)
-    return _FoldPath(summed(path.decision_function(outside), X), path.converged)

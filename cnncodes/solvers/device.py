@@ -11,7 +11,7 @@ import numpy as np
 from cnncodes.errors import DeviceError
 from cnncodes.solvers.matrix import Matrix, Rows
 
-__all__ = ["computing_on", "rows_of"]
+__all__ = ["computing_on", "on_cpu", "rows_of"]
 
 _device: ContextVar[str | None] = ContextVar("device", default=None)
 
@@ -45,6 +45,11 @@ def computing_on(device: str | None) -> Iterator[None]:
         raise DeviceError(f"the memory of {device} is too small for this fit; leave --device out") from error
     finally:
         _device.reset(token)
+
+
+def on_cpu() -> bool:
+    """Whether products are computed on the processor."""
+    return _device.get() is None
 
 
 def rows_of(X: Matrix, bias: float = 0.0) -> Rows:

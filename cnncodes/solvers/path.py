@@ -23,7 +23,15 @@ from cnncodes.solvers.matrix import Matrix, Rows
 from cnncodes.solvers.row_space import RowSpace, worth_reducing
 from cnncodes.solvers.threads import few_threads
 
-__all__ = ["FLOATS", "fit_in_passes", "fit_path", "fit_validated", "warn_unconverged"]
+__all__ = [
+    "FLOATS",
+    "MAX_C_SQUARES",
+    "checked_weights",
+    "fit_in_passes",
+    "fit_path",
+    "fit_validated",
+    "warn_unconverged",
+]
 
 FLOATS = [np.float64, np.float32]
 LOSSES = ("squared_hinge", "log_loss")
@@ -202,7 +210,7 @@ def fit_validated(
             "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
             f"{classes.tolist()[0]!r}"
         )
-    weights, of_class = _weights(sample_weight, class_weight, classes, codes, y, loss)
+    weights, of_class = checked_weights(sample_weight, class_weight, classes, codes, y, loss)
     if (weights <= 0).any():
         kept = weights > 0
         X, codes, weights = X[kept], codes[kept], weights[kept]
@@ -237,7 +245,7 @@ def fit_validated(
     )
 
 
-def _weights(
+def checked_weights(
     sample_weight: ArrayLike | None,
     class_weight: dict | str | None,
     classes: NDArray,

@@ -31,6 +31,8 @@ class RowSpace:
     ----------
     Z : ndarray of shape (n, r)
         The rows in that basis, float64.
+    squares : ndarray of shape (r,), or None
+        The diagonal of Z^T Z where that matrix is diagonal.
     """
 
     def __init__(self, X: NDArray, bias: float = 0.0) -> None:
@@ -54,6 +56,7 @@ class RowSpace:
             U[:, -1] = 0.0
         root = np.sqrt(values[kept])
         self.Z = U[:, kept] * root
+        self.squares: Array | None = values[kept]
         self._to_rows: Array | None = U[:, kept] / root
         self._basis: Array | None = None
 
@@ -63,6 +66,7 @@ class RowSpace:
             rows = np.column_stack([rows, np.full(len(rows), self.bias)])
         basis, R = qr(rows.T, mode="economic", check_finite=False)
         self.Z, self._basis, self._to_rows = np.ascontiguousarray(R.T), basis, None
+        self.squares = None
 
     def products(self, X: NDArray) -> Array:
         """Return the products of other rows with the rows of the basis, (m, n)."""

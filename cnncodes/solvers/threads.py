@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from cnncodes.solvers.matrix import Matrix
 
-__all__ = ["few_threads"]
+__all__ = ["few_threads", "one_thread"]
 
 SMALL_ENTRIES = 4_000_000  # with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
 
@@ -26,7 +27,7 @@ class _OneBlasThread(contextlib.AbstractContextManager[None]):
     def __enter__(self) -> None:
         with self.lock:
             if not self.inside:
-                self.limits = threadpool_limits(limits=1, user_api="blas")
+                self.limits = _libraries().limit(limits=1, user_api="blas")
             self.inside += 1
 
     def __exit__(self, *error: object) -> None:
@@ -36,9 +37,15 @@ class _OneBlasThread(contextlib.AbstractContextManager[None]):
                 self.limits.restore_original_limits()
 
 
-_one_blas_thread = _OneBlasThread()
+@cache
+def _libraries() -> ThreadpoolController:
+    """Find the libraries that have threads once: that takes 3 ms, and the smallest of fits less."""
+    return ThreadpoolController()
+
+
+one_thread = _OneBlasThread()
 
 
 def few_threads(X: Matrix) -> contextlib.AbstractContextManager[None]:
     """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
-    return _one_blas_thread if math.prod(X.shape) < SMALL_ENTRIES else contextlib.nullcontext()
+    return one_thread if math.prod(X.shape) < SMALL_ENTRIES else contextlib.nullcontext()

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["available_memory", "parse_bytes", "resident_memory"]
+__all__ = ["available_memory", "memory_left", "parse_bytes", "resident_memory"]
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 GROUPS = (  # files of a control group, v2 and v1: its limit, its use, and the share of its use that it would give up
@@ -50,6 +50,11 @@ def available_memory(root: Path = Path("/")) -> int:
     except (OSError, TypeError):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return max(0, min([free, *_left_in_groups(root)]))
+
+
+def memory_left(limit: int | None = None) -> int:
+    """Return the bytes that this process may still take, of `limit` bytes or, without one, of what is free."""
+    return available_memory() if limit is None else max(0, limit - resident_memory())
 
 
 def _left_in_groups(root: Path) -> list[int]:

@@ -30,7 +30,7 @@ def test_of_many_images_a_sample_says_which_C_and_all_are_judged() -> None:
     assert np.mean(shares, axis=0)[0] > 0.8
     assert np.min(shares, axis=0)[1] > 0.9
     some = rng.choice(len(X), SAMPLE_ROWS, replace=False)
-    assert len(out_of_fold(X[some].astype(np.float32), given[some]).Cs) == 45
+    assert len(out_of_fold(X[some].astype(np.float32), given[some]).Cs) > 1
 
 
 def test_the_sample_has_some_of_each_of_many_classes() -> None:

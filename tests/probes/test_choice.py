@@ -17,15 +17,11 @@ def test_the_most_regularised_is_within_a_standard_error_of_the_best() -> None:
 
 
 def test_probabilities_decide_among_values_of_C_that_are_as_accurate() -> None:
-    truth = np.repeat([0, 1], 50)
-    sides = np.where(truth == 1, 1.0, -1.0)
-    wrong = np.arange(100) % 10 == 0  # the same ten for both, so that both get 90 of 100 right
-    unsure, sure = np.where(wrong, 0.1, 2.0), np.full(100, 2.0)
-    signs = np.where(wrong, -sides, sides)
-    bad = -sides  # surely wrong everywhere
-    decision = np.stack([bad, signs * sure, signs * unsure])[..., None]
-    assert best_probabilities(decision, truth) == 2
-    assert best_probabilities(decision[[0, 2, 1]], truth) == 1
+    accuracy, brier = np.array([0.1, 0.9, 0.87, 0.86]), np.array([0.01, 0.4, 0.2, 0.1])
+    # The standard error of 0.9 is 0.03 for 100 images: 0.87 is just within it, and 0.86 is not.
+    assert best_probabilities(accuracy, brier, 100) == 2
+    assert best_probabilities(accuracy, brier, 50) == 3
+    assert best_probabilities(accuracy, brier, 10_000) == 1
 
 
 @pytest.mark.parametrize(
@@ -42,4 +38,11 @@ def test_probabilities_decide_among_values_of_C_that_are_as_accurate() -> None:
 def test_a_chosen_value_at_the_edge_of_the_grid_is_noted(means: list[float], best: int, end: str | None) -> None:
     Cs = 10.0 ** np.arange(len(means))
     expected = [] if end is None else [f"the best C, {Cs[best]:g}, lies at the edge of the grid; {end}"]
-    assert edge_notes(Cs, np.array([means, means]), best) == expected
+    assert edge_notes(Cs, Cs, np.array([means, means]), best) == expected
+
+
+def test_a_value_next_to_which_others_were_left_out_is_at_no_edge() -> None:
+    grid, accuracy = 10.0 ** np.arange(6), np.array([[0.6, 0.7, 0.8, 0.9]])
+    assert edge_notes(grid, grid[:4], accuracy, 3) == []
+    assert edge_notes(grid, grid[2:], accuracy, 3) != []
+    assert edge_notes(grid, grid[2:], accuracy[:, ::-1], 0) == []

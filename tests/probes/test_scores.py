@@ -54,14 +54,13 @@ def test_neighbour_accuracy_is_that_of_a_plain_loop(scale):
 def test_nested_predictions_never_see_the_fold_that_they_are_for():
     """Labels by chance: the choice of C on the same folds flatters, the nested estimate does not."""
     flattered, honest = [], []
-    for seed in range(10):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         X, y = rng.normal(size=(48, 60)), rng.permutation(["a", "b"] * 24)
         _, search = fit_probe(X, y, cv=4, seed=seed)
         flattered.append(np.mean(search.predictions == y))
         honest.append(np.mean(nested_predictions(X, y, search.folds, cv=4, seed=seed) == y))
-    assert np.mean(honest) < 0.52 < np.mean(flattered)
-    assert np.mean(flattered) - np.mean(honest) > 0.03
+    assert 0.45 < np.mean(honest) < 0.505 < np.mean(flattered)
 
 
 def test_nested_predictions_are_those_of_probes_fitted_to_the_rest():

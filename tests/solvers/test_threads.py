@@ -14,8 +14,9 @@ def test_fits_that_overlap_keep_one_limit_until_the_last_is_done(monkeypatch):
     events, step = [], threading.Barrier(2)
 
     class Limits:
-        def __init__(self, limits: int, user_api: str) -> None:
+        def limit(self, *, limits: int, user_api: str) -> Limits:
             events.append((limits, user_api))
+            return self
 
         def restore_original_limits(self) -> None:
             events.append("restored")
@@ -25,7 +26,7 @@ def test_fits_that_overlap_keep_one_limit_until_the_last_is_done(monkeypatch):
             step.wait()  # the other one is inside, too
         step.wait()
 
-    monkeypatch.setattr(threads, "threadpool_limits", Limits)
+    monkeypatch.setattr(threads, "_libraries", Limits)
     other = threading.Thread(target=first)
     other.start()
     with threads.few_threads(np.zeros((2, 2))):

@@ -1,0 +1,270 @@
+"""Linear classifiers on several sets of rows, solved side by side, for one C after the other.
+
+Where rows are few, a solver spends its time between the products of matrices and not in them. The training rows of the
+folds of a cross-validation are alike, so they are solved together: every array has a first axis for the sets. A set is
+given by the coordinates of its rows along the eigenvectors of their products, so that these products are a diagonal
+matrix, and the preconditioner of conjugate gradients, for any C, is a division.
+
+The objectives are those of `hinge` and `logistic`. Both are minimised by Newton's method. Its step solves
+
+    (D + C Z^T H Z) v = -g
+
+by conjugate gradients, with the rows Z, the second derivatives H of the loss, and D, which is 1 where a weight is
+penalised. The preconditioner is D + C h Z^T Z, where h is the mean of H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+
+from cnncodes.errors import RangeError
+from cnncodes.solvers.matrix import Rows
+from cnncodes.solvers.path import MAX_C_SQUARES, checked_weights
+from cnncodes.solvers.row_space import RowSpace
+from cnncodes.solvers.stacked_losses import Hinge, Logistic, Loss, Point
+
+__all__ = ["Fold", "SideBySide", "bytes_side_by_side"]
+
+Array = NDArray[np.float64]
+
+STEPS = 30  # of the search for a minimum along a line
+SLOPE = 0.1  # of the slope at the start of a line, which may be left at its end
+REDUCTION = 0.1  # factor by which conjugate gradients reduce the residual in a step
+TIGHT_REDUCTION = 1e-3  # the same, where a solution is wanted that is hardly improved by another step
+TIGHT = 1e-6  # gap below which a solution is such a one
+ROUNDING = 1e-20  # relative to the penalty: a smaller gain is lost in rounding
+MAX_PRODUCTS = 300  # with the second derivatives, in a step
+BLOCK_BYTES = 1 << 20  # of rows that are multiplied and summed while they are near
+SOLUTIONS = 20  # that are kept, and arrays of their shape
+TINY = float(np.finfo(float).tiny)
+
+
+class Fold(NamedTuple):
+    """Rows to fit to, their labels, and rows to decide on.
+
+    Attributes
+    ----------
+    train : ndarray of shape (n, d)
+        float32 or float64.
+    y : ndarray of shape (n,)
+        Labels; every fold has all classes.
+    test : ndarray of shape (m, d)
+    """
+
+    train: NDArray
+    y: NDArray
+    test: NDArray
+
+
+class SideBySide:
+    """Classifiers of one loss on several sets of rows, each solved from a solution for another C.
+
+    Parameters
+    ----------
+    folds : sequence of Fold
+    loss : {"squared_hinge", "log_loss"}
+        With the penalised intercept of `sklearn.svm.LinearSVC`, or the free one of `LogisticRegression`.
+    class_weight : dict or "balanced", optional
+        As in these estimators.
+    dtype : type
+        Of the coordinates. float32 takes half the time where they are many, and solves for a `gap` down to 1e-5.
+
+    References
+    ----------
+    Keerthi, DeCoste: A modified finite Newton method for fast solution of large scale linear SVMs. JMLR 6, 2005.
+    Nocedal, Wright: Numerical Optimization, 2nd edition, chapter 7.1 (Newton's method with conjugate gradients).
+    """
+
+    def __init__(self, folds: Sequence[Fold], loss: str, class_weight: Any = None, dtype: type = np.float64) -> None:
+        classes = np.unique(folds[0].y)
+        codes = [np.searchsorted(classes, fold.y) for fold in folds]
+        weights = [_weights(fold.y, of_row, loss, class_weight) for fold, of_row in zip(folds, codes, strict=True)]
+        spaces = [_coordinates(fold, dtype, free_intercept=loss == "log_loss") for fold in folds]
+        self.Z, self.tests = (_stacked(parts, dtype) for parts in zip(*((s.Z, s.test) for s in spaces), strict=True))
+        size = max(1, BLOCK_BYTES // (self.Z.itemsize * len(folds) * self.Z.shape[2]))
+        blocks = [slice(start, start + size) for start in range(0, self.Z.shape[1], size)]
+        self.blocks = [(self.Z[:, block], block if len(blocks) > 1 else None) for block in blocks]
+        self.squares = _stacked([space.squares[None] for space in spaces])
+        self.penalty = 1.0 - _stacked([space.free[None] for space in spaces])
+        self.n_tests = [len(fold.test) for fold in folds]
+        named = np.array([1]) if len(classes) == 2 else np.arange(len(classes))
+        own = _stacked([(named[:, None] == of_row).astype(float) for of_row in codes])
+        n = np.array([len(fold.y) for fold in folds])[:, None, None]
+        self.loss: Loss = (Hinge if loss == "squared_hinge" else Logistic)(own, _stacked(weights), n)
+        self.W = np.zeros((len(folds), len(named), self.Z.shape[2]))
+        self.scores = np.zeros((len(folds), len(named), self.Z.shape[1]))
+        self._solved: dict[float, tuple[Array, Array]] = {}
+
+    def solve(self, C: float, gap: float, max_iter: int) -> NDArray:
+        """Solve for `C`, from the solution for the nearest value so far; return which sets are done, (n_folds,).
+
+        Parameters
+        ----------
+        C : float
+        gap : float
+            A set is done after a step that promises at most so much, relative to the penalty: what it leaves is less.
+        max_iter : int
+            Bound on the steps.
+
+        Raises
+        ------
+        RangeError
+            Numbers beyond which the penalty is lost in rounding.
+        """
+        if not C * self.loss.weights.max() * self.squares.sum(axis=2).max() <= MAX_C_SQUARES:
+            raise RangeError
+        if self._solved:
+            nearest = min(self._solved, key=lambda other: abs(np.log(other / C)))
+            self.W, self.scores = (part.copy() for part in self._solved[nearest])
+        dot, reduction = self.loss.dot, REDUCTION if gap > TIGHT else TIGHT_REDUCTION
+        point = self.loss.at(self.scores)
+        undone: NDArray = np.ones((1, 1, 1), dtype=bool)
+        for _ in range(max_iter):
+            gradient = self.penalty * self.W + C * self._pull(point.slope)
+            inverse = 1 / (self.penalty + C * point.curvature * self.squares)
+            undone = undone & (dot(inverse * gradient, gradient) > ROUNDING * dot(self.penalty * self.W, self.W))
+            if not undone.any():
+                break
+            move, slope = self._newton_step(point, gradient, inverse, C, undone, reduction)
+            point = self._move(move, slope, C)
+            undone = undone & (-slope > gap * dot(self.penalty * self.W, self.W))
+        self._solved[C] = self.W, self.scores
+        done = ~np.broadcast_to(undone, (len(self.W), undone.shape[1], 1))
+        return np.asarray(done.all(axis=(1, 2)))
+
+    def decisions(self) -> list[Array]:
+        """Return the decision values of the test rows of each set, shape (m, k)."""
+        return [
+            values[:m] for values, m in zip(self.tests @ self.W.mT.astype(self.tests.dtype), self.n_tests, strict=True)
+        ]
+
+    def _scores_of(self, W: Array) -> Array:
+        return (W.astype(self.Z.dtype, copy=False) @ self.Z.mT).astype(np.float64, copy=False)
+
+    def _pull(self, slope: Array) -> Array:
+        return (slope.astype(self.Z.dtype, copy=False) @ self.Z).astype(np.float64, copy=False)
+
+    def _curve(self, point: Point, direction: Array) -> Array:
+        """Return the product of the second derivatives of the loss with a direction, in one reading of the rows."""
+        direction = direction.astype(self.Z.dtype, copy=False)
+        parts = (
+            point.curve(direction @ rows.mT, block).astype(self.Z.dtype, copy=False) @ rows
+            for rows, block in self.blocks
+        )
+        return reduce(np.add, parts).astype(np.float64, copy=False)
+
+    def _newton_step(
+        self, point: Point, gradient: Array, inverse: Array, C: float, undone: NDArray, reduction: float
+    ) -> tuple[Array, Array]:
+        """Return -H^-1 gradient, and its product with the gradient; both are 0 where nothing is to be done."""
+        dot = self.loss.dot
+        move, residual = np.zeros_like(gradient), -gradient
+        z = inverse * residual
+        rz = dot(residual, z)
+        least = reduction**2 * rz
+        live = undone
+        direction = z
+        for _ in range(MAX_PRODUCTS):
+            image = self.penalty * direction + C * self._curve(point, direction)
+            step = np.where(live, rz / np.maximum(dot(direction, image), TINY), 0.0)
+            move += step * direction
+            residual -= step * image
+            z = inverse * residual
+            before, rz = rz, dot(residual, z)
+            live = live & (rz > least)
+            if not live.any():
+                break
+            direction = z + rz / np.maximum(before, TINY) * direction
+        return move, dot(move, gradient)
+
+    def _move(self, move: Array, slope: Array, C: float) -> Point:
+        """Go along `move` to about the minimum on its line: Newton's method on the derivative, between bounds."""
+        dot, change, penalised = self.loss.dot, self._scores_of(move), self.penalty * move
+        flat, curved = dot(penalised, self.W), dot(penalised, move)
+        t, low, high = np.ones_like(slope), np.zeros_like(slope), np.full_like(slope, np.inf)
+        for _ in range(STEPS):
+            after = self.loss.at(self.scores + t * change)
+            first = flat + t * curved + C * dot(after.slope, change)
+            rough = np.abs(first) > SLOPE * np.abs(slope)
+            if not rough.any():
+                break
+            second = curved + C * dot(after.curve(change, None), change)
+            low, high = np.where(first < 0, t, low), np.where(first > 0, t, high)
+            proposal = t - first / np.maximum(second, TINY)
+            middle = np.where(np.isinf(high), 2 * t, (low + high) / 2)
+            t = np.where(rough, np.where((proposal > low) & (proposal < high), proposal, middle), t)
+        self.W += t * move
+        self.scores += t * change
+        return after
+
+
+def _weights(y: NDArray, codes: NDArray, loss: str, class_weight: Any) -> Array:
+    """Return the weights of rows, (1, n), or (k, n) where they differ by class, as liblinear and scikit-learn do."""
+    classes = np.unique(y)
+    weights, of_class = checked_weights(None, class_weight, classes, codes, y, loss)
+    if loss == "log_loss" or len(classes) == 2:
+        return (weights * of_class[codes])[None]
+    if class_weight is None:
+        return weights[None]
+    return np.where(codes == np.arange(len(classes))[:, None], of_class[:, None], 1.0)
+
+
+class _Coordinates(NamedTuple):
+    Z: Array  # (n, r), of the rows to fit to
+    test: Array  # (m, r)
+    squares: Array  # (r,), the diagonal of Z^T Z
+    free: Array  # (r,), 1 where a weight is not penalised
+
+
+def _coordinates(fold: Fold, dtype: type, *, free_intercept: bool) -> _Coordinates:
+    """Return the rows along the eigenvectors of their products, and the column of the intercept.
+
+    A penalised intercept is a column of ones that lies in the span. A free one is a coordinate of its own, to which
+    centred rows are orthogonal.
+    """
+    if not free_intercept:
+        Z, test, squares = _along_eigenvectors(fold.train, fold.test, 1.0, dtype)
+        return _Coordinates(Z, test, squares, np.zeros(len(squares)))
+    centre = fold.train.mean(axis=0, dtype=np.float64).astype(fold.train.dtype)
+    Z, test, squares = _along_eigenvectors(fold.train - centre, fold.test - centre, 0.0, dtype)
+    return _Coordinates(
+        np.column_stack([Z, np.ones(len(Z), dtype)]),
+        np.column_stack([test, np.ones(len(test), dtype)]),
+        np.append(squares, float(len(Z))),
+        np.append(np.zeros(len(squares)), 1.0),
+    )
+
+
+def _along_eigenvectors(rows: NDArray, others: NDArray, bias: float, dtype: type) -> tuple[NDArray, NDArray, Array]:
+    """Return the coordinates of rows and of other rows, and the diagonal of the products of the former's columns."""
+    first: NDArray
+    second: NDArray
+    if len(rows) <= rows.shape[1] + (bias > 0):
+        space = RowSpace(rows, bias)
+        if space.squares is not None:
+            return space.Z, space.project(others), space.squares
+        first, second = (part.astype(dtype) for part in (space.Z, space.project(others)))
+    else:
+        first, second = (Rows(part, bias).take(slice(None), dtype) for part in (rows, others))
+    squares, vectors = eigh(first.T @ first, overwrite_a=True, check_finite=False, driver="evd")
+    return first @ vectors, second @ vectors, np.maximum(squares, 0.0).astype(np.float64)
+
+
+def _stacked(parts: Sequence[NDArray], dtype: type = np.float64) -> NDArray:
+    """Return matrices as one array, each filled up with zeros to the size of the largest."""
+    out = np.zeros((len(parts), *np.max([part.shape for part in parts], axis=0)), dtype)
+    for i, part in enumerate(parts):
+        out[i, : part.shape[0], : part.shape[1]] = part
+    return out
+
+
+def bytes_side_by_side(n_folds: int, n: int, d: int, k: int) -> int:
+    """Return the memory that as many folds of n rows of d columns and k classes take, for some values of C."""
+    r = min(n, d) + 1
+    return 8 * n_folds * (n * r + SOLUTIONS * k * (n + r))

@@ -1,0 +1,103 @@
+"""Folds that are solved side by side give what each fold gives alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from solver_problems import codes
+
+from cnncodes.errors import RangeError
+from cnncodes.solvers.path import fit_path
+from cnncodes.solvers.side_by_side import Fold, SideBySide, bytes_side_by_side
+
+CS = (1e-5, 1e-3, 0.1, 10.0)
+
+
+def folds_of(n: int, d: int, k: int, dtype: type = np.float64, shift: float = 0.0) -> list[Fold]:
+    """Three folds of different sizes."""
+    X, y = codes(n, d, k)
+    X = (X + shift).astype(dtype)
+    labels = np.array([f"class {label}" for label in y])
+    parts = np.array_split(np.arange(n), [n // 4, n // 2 + 3])
+    return [Fold(np.delete(X, part, axis=0), np.delete(labels, part), X[part]) for part in parts]
+
+
+def alone(fold: Fold, C: float, loss: str, class_weight: object) -> np.ndarray:
+    path = fit_path(fold.train, fold.y, [C], loss=loss, class_weight=class_weight, tol=1e-8)
+    return path.decision_function(fold.test)[0]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"class 0": 3.0}])
+@pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
+@pytest.mark.parametrize(
+    ("n", "d", "k", "shift"), [(60, 200, 3, 0.0), (90, 10, 4, 0.0), (60, 30, 2, 0.0), (50, 80, 3, 5.0)]
+)
+def test_decisions_are_those_of_each_fold_alone(n, d, k, shift, loss, class_weight):
+    folds = folds_of(n, d, k, shift=shift)
+    together = SideBySide(folds, loss, class_weight)
+    for C in CS:
+        assert together.solve(C, 1e-9, 1000).tolist() == [True] * 3
+        for fold, values in zip(folds, together.decisions(), strict=True):
+            expected = alone(fold, C, loss, class_weight)
+            assert values.shape == expected.shape == (len(fold.test), 1 if k == 2 else k)
+            np.testing.assert_allclose(values, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
+def test_order_of_the_values_leads_to_the_same_solutions(loss):
+    folds = folds_of(60, 200, 3)
+    up, down = SideBySide(folds, loss), SideBySide(folds, loss)
+    for C in CS:
+        up.solve(C, 1e-9, 1000)
+    for C in CS[::-1]:
+        down.solve(C, 1e-9, 1000)
+    up.solve(CS[0], 1e-9, 1000)
+    for one, other in zip(up.decisions(), down.decisions(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
+def test_rough_and_single_precision_solutions_are_near(loss):
+    exact, rough, single = folds_of(90, 60, 4), folds_of(90, 60, 4), folds_of(90, 60, 4, np.float32)
+    solvers = [SideBySide(exact, loss), SideBySide(rough, loss), SideBySide(single, loss, None, np.float32)]
+    for C in CS:
+        for solver, gap in zip(solvers, (1e-9, 1e-3, 1e-4), strict=True):
+            assert solver.solve(C, gap, 1000).all()
+        expected, *others = ([*solver.decisions()] for solver in solvers)
+        for values, tolerance in zip(others, (0.1, 0.03), strict=True):
+            for one, other in zip(expected, values, strict=True):
+                np.testing.assert_allclose(other, one, atol=tolerance * np.abs(one).max())
+
+
+def test_columns_of_very_different_size_lose_nothing():
+    folds = [Fold(f.train * s, f.y, f.test * s) for s in [np.geomspace(1e-3, 1e3, 80)] for f in folds_of(50, 80, 3)]
+    together = SideBySide(folds, "squared_hinge")
+    together.solve(0.01, 1e-9, 1000)
+    for fold, values in zip(folds, together.decisions(), strict=True):
+        expected = alone(fold, 0.01, "squared_hinge", None)
+        np.testing.assert_allclose(values, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_steps_that_are_not_enough_are_told():
+    together = SideBySide(folds_of(90, 60, 4), "log_loss")
+    assert not together.solve(100.0, 1e-9, 1).any()
+    assert together.solve(100.0, 1e-9, 1000).all()
+
+
+def test_rows_that_are_all_the_same_end():
+    folds = [Fold(np.ones((6, 3)), np.array(["a", "b"] * 3), np.ones((2, 3)))] * 2
+    for loss in ("squared_hinge", "log_loss"):
+        together = SideBySide(folds, loss)
+        assert together.solve(1.0, 1e-7, 1000).all()
+        np.testing.assert_allclose(together.decisions()[0], 0.0, atol=1e-6)
+
+
+def test_numbers_that_are_too_large_are_refused():
+    folds = [Fold(np.full((4, 2), 1e35, np.float32), np.array(["a", "b"] * 2), np.ones((1, 2), np.float32))]
+    with pytest.raises(RangeError):
+        SideBySide(folds, "squared_hinge").solve(1.0, 1e-3, 10)
+
+
+def test_memory_grows_with_the_smaller_side():
+    assert bytes_side_by_side(5, 1000, 10_000, 2) < 1.01 * bytes_side_by_side(5, 1000, 1000, 2)
+    assert bytes_side_by_side(5, 1000, 10, 2) < bytes_side_by_side(5, 1000, 1000, 2) / 20
