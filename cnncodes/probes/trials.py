@@ -69,7 +69,7 @@ class Trials:
         """Try values of C until the best has been compared with its neighbours; return its place.
 
         A few values are all tried. Of many, every fourth comes first, from the most regularised on, until two have come
-        after the best one, and the last is worse; then those halfway to the best one's neighbours, and those next to it.
+        after the best one, and the last is worse; then those halfway to its neighbours, and those next to it.
 
         Parameters
         ----------
