@@ -8,6 +8,7 @@ __all__ = ["best_probabilities", "edge_notes", "most_regularised"]
 
 CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 EDGE = 3  # values of C next to the edge of the grid
+ALIKE = 1e-3  # relative difference of Brier scores that says nothing
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -23,7 +24,8 @@ def best_probabilities(accuracy: np.ndarray, brier: np.ndarray, n: int) -> int:
 
     Many C get nearly the same number of a few dozen images right, and chance decides which gets most. The calibrated
     probabilities of the out-of-fold decisions are the steadier judge among them; unlike their log loss, no single image
-    that is surely wrong decides.
+    that is surely wrong decides. Of those that are as good by both, the most regularised is taken: beyond some C, the
+    classifiers of classes that can be separated are all the same.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def best_probabilities(accuracy: np.ndarray, brier: np.ndarray, n: int) -> int:
     """
     top = accuracy.max()
     close = np.flatnonzero(accuracy >= top - CLOSE * np.sqrt(top * (1 - top) / n) - TIE)
-    return int(close[np.argmin(brier[close])])
+    return int(close[np.argmax(brier[close] <= brier[close].min() * (1 + ALIKE))])
 
 
 def edge_notes(grid: np.ndarray, Cs: np.ndarray, accuracy: np.ndarray, best: int) -> list[str]:
@@ -54,6 +56,6 @@ def edge_notes(grid: np.ndarray, Cs: np.ndarray, accuracy: np.ndarray, best: int
     if len(grid) == 1 or Cs[best] not in (grid[0], grid[-1]) or means[best] >= 1:
         return []
     towards = means[:EDGE] if Cs[best] == grid[0] else means[-EDGE:]
-    flat = len(Cs) > EDGE and np.ptp(towards) < TIE
-    more = "the accuracy no longer changes towards it" if flat else "a wider one may do better"
-    return [f"the best C, {Cs[best]:g}, lies at the edge of the grid; {more}"]
+    if len(Cs) > EDGE and np.ptp(towards) < TIE:
+        return []  # the accuracy no longer changes towards the edge: a wider grid has no better value
+    return [f"the best C, {Cs[best]:g}, lies at the edge of the grid; a wider one may do better"]

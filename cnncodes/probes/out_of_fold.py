@@ -27,8 +27,8 @@ __all__ = ["FoldByFold", "FoldsSideBySide", "OutOfFold", "side_by_side_pays"]
 
 SMALL_BYTES = 64 << 20  # of the coordinates of all folds: with more, the products take the time, not what is between
 LARGE_BYTES = 1 << 30  # up to which they are made
-ROUGH_GAP, EXACT_GAP = 1e-3, 1e-7  # of a solution that is compared with others, and of one that is kept
-SINGLE_GAP = 1e-4  # of one that is kept, where the products are float32
+ROUGH_GAP, EXACT_GAP = 1e-5, 1e-7  # of a solution that is compared with others, and of one that is kept
+SINGLE_ROUGH_GAP, SINGLE_EXACT_GAP = 1e-3, 1e-4  # the same, where the products are float32
 COPIES = 4  # of all codes, while the coordinates of a fold are made
 ENOUGH_ANSWERS = 1000  # to tell a good C from a bad one; better ones are told apart by those of all folds
 
@@ -42,12 +42,15 @@ class OutOfFold(Protocol):
         How many values of C are best asked for together.
     rough : bool
         Whether decision values that are only compared are less exact than those that are kept.
+    stride : int
+        In the grid, between the values that are tried first.
     first_folds : int
         As many folds are enough for a first look at a value of C.
     """
 
     at_once: int
     rough: bool
+    stride: int
     first_folds: int
 
     def decide(self, Cs: Sequence[float], *, exact: bool, n_folds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +114,7 @@ class FoldsSideBySide:
         self.clf, self.scale, self.class_weight = clf, scale, class_weight
         self.k = 1 if (n_classes := len(np.unique(y))) == 2 else n_classes
         self.small = _bytes_of_coordinates(X, folds, n_classes) <= SMALL_BYTES
+        self.stride = 2 if self.small and clf == "svm" else 4  # its curve has bumps where images are few
         every = range(len(folds))
         self.parts = [list(every)] if self.small else [[i] for i in every]
         self.first_folds = 1 if not self.small and len(folds[0][1]) >= ENOUGH_ANSWERS else len(folds)
@@ -118,7 +122,8 @@ class FoldsSideBySide:
 
     def decide(self, Cs: Sequence[float], *, exact: bool, n_folds: int) -> tuple[np.ndarray, np.ndarray]:
         """Return decision values and what converged; see `OutOfFold`."""
-        gap = (EXACT_GAP if self.small else SINGLE_GAP) if exact else ROUGH_GAP
+        rough, kept = (ROUGH_GAP, EXACT_GAP) if self.small else (SINGLE_ROUGH_GAP, SINGLE_EXACT_GAP)
+        gap = kept if exact else rough
         decision, converged = np.zeros((len(Cs), len(self.X), self.k)), np.ones((len(self.folds), len(Cs)), bool)
         parts = range(1 if self.small else n_folds)
         jobs = None if self.small else self.n_jobs
@@ -152,7 +157,7 @@ class FoldsSideBySide:
 class FoldByFold:
     """One fold after the other, or some in parallel, for many rows."""
 
-    at_once, rough = 6, False
+    at_once, rough, stride = 6, False, 4
 
     def __init__(
         self,

@@ -15,9 +15,9 @@ from cnncodes.probes.out_of_fold import OutOfFold
 
 __all__ = ["Trials"]
 
-STRIDE = 4  # in the grid, of the values that are tried first
 FEW = 8  # values of C, up to which all are tried
-BEHIND = 2  # values tried after the best one, the last of them worse, from which on the others are left out
+BEHIND = 8  # places after the best one, with a value that is worse, from which on the others are left out
+FIRST_LOOK_BEHIND = 4  # the same, where so many images are decided on that chance decides less
 WORSE = 1.02  # ratio of Brier scores: where C is small, and where it is large, they hardly change
 
 
@@ -68,8 +68,8 @@ class Trials:
     def search(self, *, one_se: bool) -> int:
         """Try values of C until the best has been compared with its neighbours; return its place.
 
-        A few values are all tried. Of many, every fourth comes first, from the most regularised on, until two have come
-        after the best one, and the last is worse; then those halfway to its neighbours, and those next to it.
+        A few values are all tried. Of many, every second or fourth comes first, from the most regularised on, until one
+        far beyond the best is worse; then those that are nearer to the best, until both next to it are tried.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Trials:
             self._try(range(n_Cs), exact=n_Cs == 1)
             return self._best(self._trials, one_se)
         self._try([self._coarse_best()])
-        step = STRIDE
+        step = self.out_of_fold.stride
         while step > 1:
             step //= 2
             while neighbours := self._untried_neighbours(step, one_se):
@@ -89,14 +89,14 @@ class Trials:
         return self._best(self._trials, one_se)
 
     def _coarse_best(self) -> int:
-        coarse, first_folds = range(0, len(self.Cs), STRIDE), self.out_of_fold.first_folds
+        coarse, first_folds = range(0, len(self.Cs), self.out_of_fold.stride), self.out_of_fold.first_folds
         first_look = first_folds < len(self.folds)
-        trials, behind = (self._first_looks, 1) if first_look else (self._trials, BEHIND)
+        trials, behind = (self._first_looks, FIRST_LOOK_BEHIND) if first_look else (self._trials, BEHIND)
         for start in range(0, len(coarse), self.out_of_fold.at_once):
-            self._try(coarse[start : start + self.out_of_fold.at_once], n_folds=first_folds)
+            places = coarse[start : start + self.out_of_fold.at_once]
+            self._try(places, n_folds=first_folds)
             best = self._best(trials, one_se=False)
-            last = trials[coarse[len(trials) - 1]]
-            if coarse.index(best) + behind < len(trials) and last.brier > WORSE * trials[best].brier:
+            if places[-1] >= best + behind and trials[places[-1]].brier > WORSE * trials[best].brier:
                 break
         return best
 

@@ -28,7 +28,7 @@ def test_probabilities_decide_among_values_of_C_that_are_as_accurate() -> None:
     ("means", "best", "end"),
     [
         ([0.9, 0.8, 0.7, 0.6], 0, "a wider one may do better"),
-        ([0.9, 0.9, 0.9, 0.6], 0, "the accuracy no longer changes towards it"),
+        ([0.9, 0.9, 0.9, 0.6], 0, None),
         ([0.6, 0.7, 0.8, 0.9], 3, "a wider one may do better"),
         ([0.6, 0.9, 0.8, 0.7], 1, None),
         ([1.0, 0.9, 0.8, 0.7], 0, None),

@@ -130,10 +130,10 @@ def test_codes_too_large_to_compute_with_are_an_error_that_says_what_to_do(clf):
 
 def test_best_value_at_the_edge_of_the_grid_is_noted():
     X, y = noisy(300)
-    inner = search_C(X, y)
+    inner = search_C(X, y, clf="logreg")
     assert not any("edge" in note for note in inner.notes)
     at = int(np.argmax(C_GRID == inner.C))
-    edge = search_C(X, y, Cs=C_GRID[at:])
+    edge = search_C(X, y, clf="logreg", Cs=C_GRID[at:])
     assert edge.C == inner.C
     assert any(f"the best C, {inner.C:g}, lies at the edge" in note for note in edge.notes)
 
