@@ -183,7 +183,10 @@ def _cross_validate(
     started = time.perf_counter()
     y = candidate.data.labels
     options: dict[str, Any] = {"clf": candidate.clf, "scale": candidate.scale, "groups": groups, "cv": cv}
-    searches = [candidate.data.search(candidate.layers, seed=seed, n_jobs=n_jobs, **options) for seed in seeds]
+    options["n_jobs"] = n_jobs
+    first = candidate.data.search(candidate.layers, seed=seeds[0], **options)
+    others = [candidate.data.search(candidate.layers, seed=seed, near=first.C, **options) for seed in seeds[1:]]
+    searches = [first, *others]
     share = np.mean([search.predictions == y for search in searches], axis=0)
     truth = np.searchsorted(searches[0].classes, y)
     row = _row(

@@ -96,6 +96,7 @@ def search_C(
     folds: Folds | None = None,
     n_jobs: int | str | None = None,
     memory_limit: int | None = None,
+    near: float | None = None,
 ) -> Search:
     """Cross-validate a probe for values of C, from coarse to fine, and choose one.
 
@@ -123,6 +124,9 @@ def search_C(
         Bytes that the process may have; by default what it has, and what is free. The search takes the way that needs
         less where the faster one does not fit in.
 
+    near : float, optional
+        The C that was chosen for the same images on other folds: from there the search needs fewer values.
+
     Returns
     -------
     Search
@@ -149,7 +153,8 @@ def search_C(
     else:
         out_of_fold = FoldByFold(X, y, folds, tol=search_tol(clf, X.size * len(Cs)), **options)
     trials = Trials(out_of_fold, Cs, y, folds)
-    best = trials.search(one_se=one_se)
+    start = None if near is None else int(np.argmin(np.abs(np.log(Cs / near))))
+    best = trials.search(one_se=one_se, start=start)
     decision = trials.exact_decision(best)
     tried, accuracy, place = Cs[trials.tried], trials.accuracy, trials.tried.index(best)
     notes += _unconverged(trials.converged, tried, place) + edge_notes(Cs, tried, accuracy, place)

@@ -1,4 +1,4 @@
-"""How many threads BLAS takes for small matrices."""
+"""How many threads the libraries of mathematics take for small matrices."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["few_threads", "one_thread"]
 SMALL_ENTRIES = 4_000_000  # with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
 
 
-class _OneBlasThread(contextlib.AbstractContextManager[None]):
-    """Keeps BLAS on one thread while any of several threads is inside: the limit is one of the whole process."""
+class _OneThread(contextlib.AbstractContextManager[None]):
+    """Keeps BLAS and OpenMP on one thread while any of several threads is inside: the limit is one of the whole process."""
 
     def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0
@@ -27,7 +27,7 @@ class _OneBlasThread(contextlib.AbstractContextManager[None]):
     def __enter__(self) -> None:
         with self.lock:
             if not self.inside:
-                self.limits = _libraries().limit(limits=1, user_api="blas")
+                self.limits = _libraries().limit(limits=1)
             self.inside += 1
 
     def __exit__(self, *error: object) -> None:
@@ -43,9 +43,9 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-one_thread = _OneBlasThread()
+one_thread = _OneThread()
 
 
 def few_threads(X: Matrix) -> contextlib.AbstractContextManager[None]:
-    """Keep BLAS on one thread where X is small: its threads would wait for each other longer than they compute."""
+    """Keep BLAS and OpenMP on one thread where X is small: more would wait for each other longer than they compute."""
     return one_thread if math.prod(X.shape) < SMALL_ENTRIES else contextlib.nullcontext()
