@@ -19,7 +19,7 @@ SMALL_ENTRIES = 4_000_000  # with 320 x 1280 and the other core busy, two thread
 
 
 class _OneThread(contextlib.AbstractContextManager[None]):
-    """Keeps BLAS and OpenMP on one thread while any of several threads is inside: the limit is one of the whole process."""
+    """Keeps BLAS and OpenMP on one thread while any of several threads is inside: the whole process has one limit."""
 
     def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0
