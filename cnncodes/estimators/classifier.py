@@ -42,7 +42,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
     clf : {"svm", "logreg"}, default="svm"
         Linear SVM with squared hinge loss, or logistic regression.
     C : float or "auto", default="auto"
-        Inverse strength of the penalty. ``"auto"`` searches 45 values from 1e-6 to 1e5 by cross-validation.
+        Inverse strength of the penalty. ``"auto"`` searches 45 values from 1e-6 to 1e5, from coarse to
+        fine, by cross-validation.
     scale : {"standard", "l2", "none"}, default="standard"
         Scaling of the codes: mean 0 and deviation 1 of each feature, length 1 of each code, or none.
     class_weight : {"balanced"} or dict, optional

@@ -69,7 +69,8 @@ def fit(
     layers : str or sequence of str, default=("penultimate",)
         Layers whose codes the probe takes; several are concatenated.
     C : float or "auto", default="auto"
-        Inverse strength of the penalty; ``"auto"`` cross-validates 45 values from 1e-6 to 1e5.
+        Inverse strength of the penalty; ``"auto"`` searches 45 values from 1e-6 to 1e5, from coarse to fine, by
+        cross-validation.
     scale : {"standard", "l2", "none"}, default="standard"
         Scaling of the codes: each feature to mean 0 and deviation 1, each row to length 1, or none.
     class_weight : {"balanced"}, optional
