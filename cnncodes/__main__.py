@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import signal
 import sys
 import threading
-
-from cnncodes.system.process import has_workers, own_process
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
@@ -15,15 +15,22 @@ INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 def run() -> None:
     """Run the command line; where torch was at work, or the command was interrupted, end at once.
 
+    SIGTERM interrupts a command as Ctrl-C does.
+
     Python would tear down torch object by object: that takes 0.4 s, up to seconds while a decoder hangs, and Python
     aborts when a thread is inside torch at that time. All files are closed by then.
     """
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        from cnncodes.system.process import has_workers, own_process
+
         own_process()
         from cnncodes.cli.main import main
 
         main()
     except KeyboardInterrupt:  # before there was a command
+        with contextlib.suppress(AttributeError, OSError):  # standard error may be closed
+            sys.stderr.write("interrupted\n")
         code: int | str | None = INTERRUPTED
     except SystemExit as end:
         code = end.code

@@ -238,6 +238,7 @@ class TrainingData:
         any_grid: bool = False,
         n_jobs: int | str | None = None,
         memory_limit: int | None = None,
+        progress: Progress | None = None,
     ) -> Search:
         """Cross-validate a probe as `search_C` does, unless that was done before.
 
@@ -248,7 +249,7 @@ class TrainingData:
             Groups of the rows.
         rows : ndarray of int, optional
             By default the training images.
-        clf, Cs, scale, class_weight, cv, seed, one_se, n_jobs, memory_limit
+        clf, Cs, scale, class_weight, cv, seed, one_se, n_jobs, memory_limit, progress
             As for `search_C`.
         any_grid : bool, default=False
             A search over other values of C will do as well, if it chose one of `Cs`.
@@ -267,7 +268,7 @@ class TrainingData:
         if kept is None:
             folds, notes = self.folds(groups, rows, cv=cv, seed=seed)
             options: dict[str, Any] = {"clf": clf, "Cs": Cs, "scale": scale, "class_weight": class_weight}
-            options |= {"one_se": one_se, "n_jobs": n_jobs, "memory_limit": memory_limit}
+            options |= {"one_se": one_se, "n_jobs": n_jobs, "memory_limit": memory_limit, "progress": progress}
             kept = search_C(self.codes(layers, rows), self.file.labels[rows], folds=folds, **options)
             kept.notes = notes + kept.notes
             if sum(search.decision.nbytes for search in self._searches.values()) <= SEARCH_BYTES:
