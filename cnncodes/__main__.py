@@ -5,11 +5,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import signal
 import sys
 import threading
 
-INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+from cnncodes.system.interrupt import INTERRUPTED, end_when_interrupted
 
 
 def run() -> None:
@@ -21,7 +20,7 @@ def run() -> None:
     aborts when a thread is inside torch at that time. All files are closed by then.
     """
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        end_when_interrupted()
         from cnncodes.system.process import has_workers, own_process
 
         own_process()

@@ -7,7 +7,11 @@ import errno
 import io
 import json
 import logging
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,6 +20,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from command_line import failed, run
+from digit_codes import Y_DIGITS, names, write_codes
 from rich.console import Console
 
 from cnncodes.cli.main import main
@@ -156,3 +161,33 @@ def test_what_the_library_logs_stands_on_a_line_above_the_bar(there: Path, monke
     with working("fitting"):
         logging.getLogger("cnncodes.neighbours").warning("comparing [1] %s", ":apple:")
     assert "\r\x1b[2Kcnncodes.neighbours: comparing [1] :apple:\n" in terminal.file.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["fit", "compare", "advise", "audit"])
+def test_a_signal_ends_a_command_soon_and_leaves_no_half_file(
+    command: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    rows = np.arange(len(Y_DIGITS))
+    write_codes(tmp_path / "codes.h5", rows, names(rows))
+    for seconds in (1, 2, 4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cnncodes", command],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+        )
+        time.sleep(seconds)
+        if process.poll() is None:
+            process.send_signal(number)
+            sent = time.monotonic()
+            _, stderr = process.communicate(timeout=60)
+            assert time.monotonic() - sent < 20  # two seconds on a quiet machine
+            assert process.returncode == 130, stderr
+            assert "interrupted" in stderr
+            assert "Traceback" not in stderr
+            assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
