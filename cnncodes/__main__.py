@@ -38,6 +38,8 @@ def run() -> None:
             if "torch" not in sys.modules or others:
                 raise
             atexit._run_exitfuncs()
+    if code == INTERRUPTED and "multiprocessing.util" in sys.modules:  # or joblib warns of semaphores that are left
+        sys.modules["multiprocessing.util"]._run_finalizers(0)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             try:

@@ -12,17 +12,23 @@ import threading
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INTERRUPTED", "end_when_interrupted", "unfinished"]
+__all__ = ["INTERRUPTED", "end_when_interrupted", "unfinished", "was_interrupted"]
 
 INTERRUPTED = 130  # exit code: 128 and the number of SIGINT, as shells have it
-GRACE_SECONDS = 1.5  # until Python is back from a library
+GRACE_SECONDS = 1.0  # until Python is back from a library
 SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"  # a progress bar hides it
 
 unfinished: set[Path] = set()  # files that go when the process ends at once
+_interrupted = threading.Event()
+
+
+def was_interrupted() -> bool:
+    """Whether one of the signals has come: what is raised since then may only be a library that ends badly."""
+    return _interrupted.is_set()
 
 
 def end_when_interrupted() -> None:
-    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt, and end the process if that takes longer than 1.5 s.
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt, and end the process if that takes longer than 1 s.
 
     For a program that has its process to itself; called by its main thread. A signal that is ignored stays ignored.
     On Windows nothing is done.
@@ -33,6 +39,7 @@ def end_when_interrupted() -> None:
 
     def interrupt(number: int, frame: Any) -> None:
         raised.set()
+        _interrupted.set()
         raise KeyboardInterrupt
 
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]

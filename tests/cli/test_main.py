@@ -163,6 +163,15 @@ def test_what_the_library_logs_stands_on_a_line_above_the_bar(there: Path, monke
     assert "\r\x1b[2Kcnncodes.neighbours: comparing [1] :apple:\n" in terminal.file.getvalue()
 
 
+def test_an_error_that_comes_of_an_interruption_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("cannot join thread before it is started")
+    monkeypatch.setattr("cnncodes.neighbours.similar.similar", Mock(side_effect=error))
+    with pytest.raises(RuntimeError, match="cannot join"):
+        run("similar", "query.png")
+    monkeypatch.setattr("cnncodes.cli.main.was_interrupted", lambda: True)
+    assert run("similar", "query.png", code=130).stderr == "interrupted\n"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

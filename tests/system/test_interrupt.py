@@ -51,7 +51,7 @@ def interrupted(program: str, number: signal.Signals, *words: object, ignore: bo
     time.sleep(0.5)  # now it sleeps, or is inside the library
     process.send_signal(number)
     try:
-        stdout, stderr = process.communicate(timeout=2 if ignore else 20)  # the latter is 1.5 s on a quiet machine
+        stdout, stderr = process.communicate(timeout=2 if ignore else 20)  # the latter is 1 s on a quiet machine
     except subprocess.TimeoutExpired:
         process.kill()
         stdout, stderr = process.communicate()
