@@ -1,6 +1,7 @@
 """Ends a program within two seconds of Ctrl-C or SIGTERM, even where a library does not come back for longer.
 
-Python raises KeyboardInterrupt only between two of its own instructions. The eigenvectors of a large matrix are one.
+Python raises KeyboardInterrupt only between two of its own instructions, and one of them may find all eigenvectors of a
+large matrix.
 """
 
 from __future__ import annotations

@@ -172,6 +172,50 @@ def test_an_error_that_comes_of_an_interruption_is_no_error(monkeypatch: pytest.
     assert run("similar", "query.png", code=130).stderr == "interrupted\n"
 
 
+INTERRUPTED_AT_THE_START = """
+from unittest.mock import Mock
+import cnncodes.__main__ as program
+program.end_when_interrupted = Mock(side_effect=KeyboardInterrupt)
+program.run()
+"""
+
+
+def test_an_interruption_before_there_is_a_command_is_one_line() -> None:
+    words = [sys.executable, "-c", INTERRUPTED_AT_THE_START]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+IN_PROCESSES = """
+import cnncodes.probes.search
+from cnncodes.__main__ import run
+cnncodes.probes.search.side_by_side_pays = lambda *_: False
+if __name__ == "__main__":
+    run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of children")
+def test_processes_that_are_interrupted_are_not_spoken_of(tmp_path: Path) -> None:
+    rows = np.arange(len(Y_DIGITS))
+    write_codes(tmp_path / "codes.h5", rows, names(rows))
+    (tmp_path / "program.py").write_text(IN_PROCESSES)
+    process = subprocess.Popen(
+        [sys.executable, "program.py", "fit", "--nested", "--jobs", "2"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and len(children.read_text().split()) < 3:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=60)[1], process.returncode) == ("interrupted\n", 130)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
