@@ -99,6 +99,8 @@ class Group(click.Group):
         except CnnCodesError as error:
             stderr.print(f"error: {error}", style="red", markup=False)
             ctx.exit(EXIT_ERROR)
+        except click.exceptions.Exit:  # a RuntimeError, too
+            raise
         except (KeyboardInterrupt, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not was_interrupted():  # joblib raises one if it is just starting
                 raise
