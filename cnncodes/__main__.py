@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
 
-from cnncodes.system.process import has_workers, own_process
-
-INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+from cnncodes.system.interrupt import INTERRUPTED, end_when_interrupted
 
 
 def run() -> None:
     """Run the command line; where torch was at work, or the command was interrupted, end at once.
 
+    SIGTERM interrupts a command as Ctrl-C does.
+
     Python would tear down torch object by object: that takes 0.4 s, up to seconds while a decoder hangs, and Python
     aborts when a thread is inside torch at that time. All files are closed by then.
     """
     try:
+        end_when_interrupted()
+        from cnncodes.system.process import has_workers, own_process
+
         own_process()
         from cnncodes.cli.main import main
 
         main()
     except KeyboardInterrupt:  # before there was a command
+        with contextlib.suppress(AttributeError, OSError):  # standard error may be closed
+            sys.stderr.write("interrupted\n")
         code: int | str | None = INTERRUPTED
     except SystemExit as end:
         code = end.code
@@ -32,6 +38,8 @@ def run() -> None:
             if "torch" not in sys.modules or others:
                 raise
             atexit._run_exitfuncs()
+    if code == INTERRUPTED and "multiprocessing.util" in sys.modules:  # or joblib warns of semaphores that are left
+        sys.modules["multiprocessing.util"]._run_finalizers(0)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             try:

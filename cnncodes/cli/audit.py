@@ -51,7 +51,7 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
 
     if out:
         refuse_foreign(out, FINDINGS, is_ours, overwrite=force, inputs=input_files(codes, images))  # before the work
-    with progress_bar("comparing") as progress:
+    with progress_bar("looking for what is wrong", "steps") as progress:
         result = run(codes, images, progress=progress, **options)
     print_notes(result.notes)
     if out:

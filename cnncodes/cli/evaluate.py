@@ -37,7 +37,7 @@ def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     """
     from cnncodes.models.evaluate import evaluate as run
 
-    with progress_bar("extracting") as progress:
+    with progress_bar("evaluating") as progress:
         result = run(data, model, progress=progress, **options)
     print_notes(result.notes)
     if as_json:

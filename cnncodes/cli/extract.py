@@ -19,7 +19,7 @@ from cnncodes.cli.options import (
     option_outside,
     option_workers,
 )
-from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting
+from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting, working
 from cnncodes.system.process import import_torch
 from cnncodes.vocabulary import (
     AUTO,
@@ -119,14 +119,15 @@ def extract(
     if options["add"] and options["prune"]:
         raise click.UsageError("--add keeps what --prune drops; choose one")
     options["layers"] = options["layers"] or None
-    with waiting("loading the network"), progress_bar("extracting") as progress:
-        try:
+    try:
+        with working("listing the images"):
             image_set = load_images(images, allow_outside=allow_outside)
+        with waiting("loading the network"), progress_bar("extracting") as progress:
             result = run(image_set, out, progress=progress, **options)
-        except KeyboardInterrupt:
-            remark = "; what is done is kept" if Path(out).exists() else ""
-            stderr.print(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
-            ctx.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        remark = "; what is done is kept" if Path(out).exists() else ""
+        stderr.print(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
+        ctx.exit(EXIT_INTERRUPTED)
     print_notes(result.notes)
     for name, reason in list(result.failures.items())[:MAX_FAILURES_SHOWN]:
         stderr.print(f"failed: {one_line(name)}: {reason}", markup=False)

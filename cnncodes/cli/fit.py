@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, MODEL, command, option_force, option_guard, option_jobs, option_json
-from cnncodes.cli.output import print_json, print_notes, working
+from cnncodes.cli.output import print_json, print_notes, progress_bar
 from cnncodes.cli.scores import print_lines, score_lines
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
 
@@ -66,8 +66,9 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_
         except ValueError as error:
             raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
     refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[codes])
-    with working("choosing C by cross-validation, and fitting" if C == "auto" else "fitting"):
-        model = run(codes, **options)
+    text = "choosing C by cross-validation, and fitting" if C == "auto" else "fitting"
+    with progress_bar(text, "values of C") as progress:
+        model = run(codes, progress=progress, **options)
     model.save(out, overwrite=force)
     print_notes(model.notes)
     if as_json:

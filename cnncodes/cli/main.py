@@ -29,6 +29,7 @@ from cnncodes.cli.report import report
 from cnncodes.cli.similar import similar
 from cnncodes.cli.verify import verify
 from cnncodes.errors import CnnCodesError
+from cnncodes.system.interrupt import was_interrupted
 
 
 class NamedStream:
@@ -98,7 +99,11 @@ class Group(click.Group):
         except CnnCodesError as error:
             stderr.print(f"error: {error}", style="red", markup=False)
             ctx.exit(EXIT_ERROR)
-        except KeyboardInterrupt:
+        except click.exceptions.Exit:  # a RuntimeError, too
+            raise
+        except (KeyboardInterrupt, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not was_interrupted():  # joblib raises one if it is just starting
+                raise
             stderr.print("interrupted")
             ctx.exit(EXIT_INTERRUPTED)
 

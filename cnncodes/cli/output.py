@@ -63,14 +63,23 @@ def working(text: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_bar(text: str, unit: str = "images") -> Iterator[Progress]:
-    """Give a progress callback that draws a bar on stderr, with the rate and the time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Give a progress callback that draws a bar on stderr, with the rate, the time so far and the time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )

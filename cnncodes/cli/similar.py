@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights
-from cnncodes.cli.output import input_files, print_json, print_table, stderr, waiting
+from cnncodes.cli.output import input_files, print_json, print_table, stderr, working
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 
@@ -53,10 +53,11 @@ def similar(
         require("jinja2", "--html")  # before the work, so that no time is lost
         checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(query, codes, images)}
         refuse_foreign(html, "a page of similar images", is_montage, **checks)
-    with waiting("loading the network"):
+    with working("loading the network, and comparing"):
         neighbours = run(query, codes, layer=layer, **options)
     if html:
-        page = montage(query, neighbours, images)
+        with working("drawing the pictures"):
+            page = montage(query, neighbours, images)
         with writing_text(Path(html)) as stream:
             stream.write(page)
         stderr.print(f"{html}: {len(neighbours)} pictures", markup=False)

@@ -27,7 +27,7 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
     """
     from cnncodes.extraction.verify import verify as run
 
-    with progress_bar("recomputing") as progress:
+    with progress_bar("comparing", "rows") as progress:
         result = run(file, device=device or "auto", progress=progress, **options)
     if as_json:
         print_json(result.to_dict())

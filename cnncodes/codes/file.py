@@ -20,6 +20,7 @@ from cnncodes.codes.columns import StoredArray, slice_of
 from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, ImageTable, open_columns
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.errors import CodesFileError, nearest
+from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import as_names
 
 __all__ = ["CodesFile"]
@@ -311,18 +312,28 @@ class CodesFile:
             start += width
         return out
 
-    def verify(self) -> np.ndarray:
+    def verify(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row with its checksums.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with (done, total, 0) while rows are compared; the row of each stored layer counts.
 
         Returns
         -------
         ndarray of int
             Rows that are recorded as done but damaged.
         """
-        return np.flatnonzero((self._state() != PENDING) & ~self.good().all(axis=1))
+        return np.flatnonzero((self._state() != PENDING) & ~self.good(progress).all(axis=1))
 
-    def good(self) -> np.ndarray:
+    def good(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row of every stored layer with its checksum.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            As for `verify`.
 
         Returns
         -------
@@ -330,12 +341,15 @@ class CodesFile:
             Whether it is done, as codes or as a failure, and intact. Columns are in the order of `stored_layers`.
         """
         written = self._columns["images/crc32"][:] != 0
-        good = np.zeros_like(written)
+        good, done = np.zeros_like(written), 0
         checksums = Checksums(self._columns, self.fingerprint)  # remembers nothing: every row is compared
         for column, name in enumerate(self.stored_layers):
             rows = np.flatnonzero(written[:, column])
             for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
                 good[rows[at], column] = checksums.match(column, rows[at], block, states=(OK, FAILED))
+                done += len(block)
+                if progress is not None:
+                    progress(done, int(written.sum()), 0)
         return good
 
     def _column_of(self, layer: str) -> int:

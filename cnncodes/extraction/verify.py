@@ -91,7 +91,8 @@ def verify(
     workers : int, optional
         Threads; one a core by default.
     progress : callable, optional
-        Called with (done, total, failed) after each batch.
+        Called with (done, total, failed) while rows are compared with their checksums, and then after each batch of
+        images.
 
     Returns
     -------
@@ -112,7 +113,7 @@ def verify(
     >>> verify("codes.h5", "photos/").good  # doctest: +SKIP
     """
     with CodesFile.open(path) as file:
-        damaged = file.verify()
+        damaged = file.verify(progress)
         verification = Verification(file.n, file.counts["pending"], file.ids[damaged].tolist())
         if images is None:
             return verification

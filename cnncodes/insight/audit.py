@@ -157,7 +157,7 @@ def audit(
     clf, cv, seed, n_jobs
         As for `fit`, for the out-of-fold probabilities.
     progress : callable, optional
-        Called with (done, total, failed) while `images` are read.
+        Called with (done, total, failed) while `images` are read, and then while values of C are tried.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def _audit(
     order = np.argsort(-counts, kind="stable")
     result = Audit(len(rows), dict(zip(classes[order].tolist(), counts[order].tolist(), strict=True)))
     notes = [*duplicates.notes, *_notes(data, rows, result, images)]
-    examined = Examined(data, rows, duplicates, names, options, notes)
+    examined = Examined(data, rows, duplicates, names, {**options, "progress": progress}, notes)
     for kind in KINDS:
         setattr(result, kind.key, kind.look(examined))
     result.accuracy, result.baseline_accuracy = examined.accuracy, examined.baseline_accuracy

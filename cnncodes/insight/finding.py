@@ -76,7 +76,7 @@ class Examined:
     layers : list of str
         Layers whose codes are looked at.
     options : dict
-        ``clf``, ``cv``, ``seed`` and ``n_jobs`` of the out-of-fold probabilities.
+        ``clf``, ``cv``, ``seed``, ``n_jobs`` and ``progress`` of the out-of-fold probabilities.
     notes : list of str
     accuracy, baseline_accuracy : float or None
         Accuracy of the out-of-fold predictions, and of the most frequent class, once they are known.

@@ -24,6 +24,7 @@ from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.probes.search import Search, fit_chosen, grid_of
 from cnncodes.solvers.device import computing_on
+from cnncodes.system.progress import Progress, part_of
 from cnncodes.vocabulary import AUTO, as_names
 
 __all__ = ["fit"]
@@ -53,6 +54,7 @@ def fit(
     n_jobs: int | str | None = AUTO,
     memory_limit: int | None = None,
     device: str | None = None,
+    progress: Progress | None = None,
 ) -> ProbeModel:
     """Fit a linear probe on codes, with a cross-validated score.
 
@@ -92,6 +94,9 @@ def fit(
         Bytes of memory that the process may take; by default what is free.
     device : str, optional
         ``cuda`` or ``cuda:N`` computes the products there, one fold at a time; the fit is the same.
+    progress : callable, optional
+        Called with (done, total, 0) before the first step and after each. A step is a value of C, tried or left out, or
+        the fit to all images; the nested estimate adds the values of C of each fold.
 
     Returns
     -------
@@ -120,7 +125,9 @@ def fit(
     options: dict[str, Any] = {"clf": clf, "C": C, "scale": scale, "class_weight": class_weight}
     options |= {"cv": cv, "seed": seed, "one_se": one_se, "n_jobs": n_jobs if device in (None, "cpu") else None}
     with computing_on(device), TrainingData.open(codes) as data:
-        model = _fit_data(data, names, options, nested=nested, guard=guard, memory_limit=memory_limit)
+        model = _fit_data(
+            data, names, options, nested=nested, guard=guard, memory_limit=memory_limit, progress=progress
+        )
     model.scores = replace(model.scores, seconds=time.perf_counter() - started)
     return model
 
@@ -133,7 +140,12 @@ def _fit_data(
     nested: bool,
     guard: bool,
     memory_limit: int | None,
+    progress: Progress | None,
 ) -> ProbeModel:
+    n_Cs = len(grid_of(options["C"]))
+    total = n_Cs + 1 + nested * options["cv"] * n_Cs
+    of_search = part_of(progress, 0, total)
+    of_search(0, n_Cs, 0)
     file, train, every, notes = data.file, data.train, data.labels, list(data.split.notes)
     test, leaked, groups = data.held_out, data.held_out[:0], data.groups(guard=False)
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
@@ -146,12 +158,13 @@ def _fit_data(
     try:
         if whole:
             rest = {name: value for name, value in options.items() if name != "C"}
-            search = data.search(names, Cs=grid_of(options["C"]), groups=groups, memory_limit=memory_limit, **rest)
+            rest |= {"memory_limit": memory_limit, "progress": of_search}
+            search = data.search(names, Cs=grid_of(options["C"]), groups=groups, **rest)
             X, kept = data.codes(names), np.arange(m)
             probe = fit_chosen(X, every, search, **{name: options[name] for name in ("clf", "scale", "class_weight")})
         else:
             probe, search, X, kept = fit_large_probe(
-                file, names, train, m, memory_limit=memory_limit, groups=groups, **options
+                file, names, train, m, memory_limit=memory_limit, groups=groups, progress=of_search, **options
             )
     except FoldsError as error:
         if guarded is None or not guarded.duplicated.any():
@@ -191,9 +204,12 @@ def _fit_data(
         model.scores = replace(model.scores, **figures)
         model.notes += guard_notes
     if nested:
+        of_search(n_Cs + 1, n_Cs, 0)
+        options["progress"] = part_of(progress, n_Cs + 1, total)
         predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
         model.scores = replace(model.scores, nested=score(y, predicted, out_of_fold=True))
     _score_held_out(file, model, test, leaked, data.split.grouped)
+    of_search(total, n_Cs, 0)
     return model
 
 

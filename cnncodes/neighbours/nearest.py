@@ -86,11 +86,12 @@ def _along_directions(Z: np.ndarray) -> np.ndarray:
     n, d = Z.shape
     if n < d:  # Z Z^T = U diag(n variances) U^T: the coordinates are the columns of U, each times its root
         rows = Z.astype(np.float64)  # equal rows must stay equal: their difference is a direction of variance 0
-        variances, coordinates = np.linalg.eigh(rows @ rows.T / n)
-        scale = np.sqrt(n * np.maximum(variances, 0))
+        square = rows @ rows.T / n
     else:
-        variances, coordinates = np.linalg.eigh((Z.T @ Z).astype(np.float64) / n)
-        scale = np.ones(d)
+        square = (Z.T @ Z).astype(np.float64) / n
+    with few_threads(square):
+        variances, coordinates = np.linalg.eigh(square)
+    scale = np.sqrt(n * np.maximum(variances, 0)) if n < d else np.ones(d)
     ridge = RIDGE * variances.sum() / n + np.finfo(np.float32).tiny
     coordinates = (coordinates * (scale / np.sqrt(np.maximum(variances, 0) + ridge))).astype(np.float32)
     return coordinates if n < d else Z @ coordinates

@@ -239,6 +239,7 @@ class TrainingData:
         n_jobs: int | str | None = None,
         memory_limit: int | None = None,
         near: float | None = None,
+        progress: Progress | None = None,
     ) -> Search:
         """Cross-validate a probe as `search_C` does, unless that was done before.
 
@@ -249,7 +250,7 @@ class TrainingData:
             Groups of the rows.
         rows : ndarray of int, optional
             By default the training images.
-        clf, Cs, scale, class_weight, cv, seed, one_se, n_jobs, memory_limit, near
+        clf, Cs, scale, class_weight, cv, seed, one_se, n_jobs, memory_limit, near, progress
             As for `search_C`.
         any_grid : bool, default=False
             A search over other values of C will do as well, if it chose one of `Cs`.
@@ -269,6 +270,7 @@ class TrainingData:
             folds, notes = self.folds(groups, rows, cv=cv, seed=seed)
             options: dict[str, Any] = {"clf": clf, "Cs": Cs, "scale": scale, "class_weight": class_weight}
             options |= {"one_se": one_se, "n_jobs": n_jobs, "memory_limit": memory_limit, "near": near}
+            options["progress"] = progress
             kept = search_C(self.codes(layers, rows), self.file.labels[rows], folds=folds, **options)
             kept.notes = notes + kept.notes
             if sum(search.decision.nbytes for search in self._searches.values()) <= SEARCH_BYTES:

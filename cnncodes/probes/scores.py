@@ -14,8 +14,10 @@ from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval
 from cnncodes.probes.probe import SCALINGS, decide
-from cnncodes.probes.search import fit_probe
+from cnncodes.probes.search import fit_probe, grid_of
 from cnncodes.solvers.threads import few_threads
+from cnncodes.system.progress import Progress, part_of
+from cnncodes.vocabulary import AUTO
 
 __all__ = [
     "majority_accuracy",
@@ -107,6 +109,7 @@ def nested_predictions(
     *,
     groups: np.ndarray | None = None,
     notes: list[str] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> np.ndarray:
     """Return out-of-fold predictions whose C was chosen without the fold that they are for.
@@ -119,6 +122,8 @@ def nested_predictions(
     groups : ndarray, shape (n_samples,), optional
     notes : list of str, optional
         What there is to say of the searches is added to it.
+    progress : callable, optional
+        Called with (tried, total, 0) whenever values of C were tried; the total is that of all folds.
     **options
         Options of `fit_probe`.
 
@@ -132,7 +137,9 @@ def nested_predictions(
         A class has too few images for folds within folds.
     """
     predicted, fold_notes = np.empty_like(y), set[str]()
-    for train, test in folds:
+    n_Cs = len(grid_of(options.get("C", AUTO)))
+    for i, (train, test) in enumerate(folds):
+        options["progress"] = part_of(progress, i * n_Cs, len(folds) * n_Cs)
         try:
             probe, search = fit_probe(X[train], y[train], groups=None if groups is None else groups[train], **options)
         except ProbeError as error:

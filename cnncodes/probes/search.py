@@ -22,6 +22,7 @@ from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted
 from cnncodes.probes.trials import Trials
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import few_threads
+from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import AUTO
 
 __all__ = [
@@ -97,6 +98,7 @@ def search_C(
     n_jobs: int | str | None = None,
     memory_limit: int | None = None,
     near: float | None = None,
+    progress: Progress | None = None,
 ) -> Search:
     """Cross-validate a probe for values of C, from coarse to fine, and choose one.
 
@@ -123,9 +125,10 @@ def search_C(
     memory_limit : int, optional
         Bytes that the process may have; by default what it has, and what is free. The search takes the way that needs
         less where the faster one does not fit in.
-
     near : float, optional
         The C that was chosen for the same images on other folds: from there the search needs fewer values.
+    progress : callable, optional
+        Called with (tried, n_Cs, 0) whenever values of C were tried, and with (n_Cs, n_Cs, 0) when no more will be.
 
     Returns
     -------
@@ -152,10 +155,12 @@ def search_C(
         out_of_fold = FoldsSideBySide(X, y, folds, **options)
     else:
         out_of_fold = FoldByFold(X, y, folds, tol=search_tol(clf, X.size * len(Cs)), **options)
-    trials = Trials(out_of_fold, Cs, y, folds)
+    trials = Trials(out_of_fold, Cs, y, folds, progress)
     start = None if near is None else int(np.argmin(np.abs(np.log(Cs / near))))
     best = trials.search(one_se=one_se, start=start)
     decision = trials.exact_decision(best)
+    if progress is not None:
+        progress(len(Cs), len(Cs), 0)
     tried, accuracy, place = Cs[trials.tried], trials.accuracy, trials.tried.index(best)
     notes += _unconverged(trials.converged, tried, place) + edge_notes(Cs, tried, accuracy, place)
     temperature = fit_temperature(decision, trials.truth)
@@ -201,7 +206,7 @@ def fit_probe(
     C : float or "auto"
         ``"auto"`` searches `C_GRID`; a number is cross-validated alone.
     **search_options
-        ``groups``, ``cv``, ``seed``, ``one_se`` and ``n_jobs`` of `search_C`.
+        ``groups``, ``cv``, ``seed``, ``one_se``, ``n_jobs`` and ``progress`` of `search_C`.
 
     Returns
     -------

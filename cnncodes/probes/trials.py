@@ -12,6 +12,7 @@ from cnncodes.probes.choice import best_probabilities, most_regularised
 from cnncodes.probes.decision import winner
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.out_of_fold import OutOfFold
+from cnncodes.system.progress import Progress
 
 __all__ = ["Trials"]
 
@@ -42,10 +43,14 @@ class Trials:
     y : ndarray, shape (n,)
         Labels.
     folds : list of (train, test) index arrays
+    progress : callable, optional
+        Called with (tried, n_Cs, 0) whenever values were tried.
     """
 
-    def __init__(self, out_of_fold: OutOfFold, Cs: np.ndarray, y: np.ndarray, folds: Folds) -> None:
-        self.out_of_fold, self.Cs, self.y, self.folds = out_of_fold, Cs, y, folds
+    def __init__(
+        self, out_of_fold: OutOfFold, Cs: np.ndarray, y: np.ndarray, folds: Folds, progress: Progress | None = None
+    ) -> None:
+        self.out_of_fold, self.Cs, self.y, self.folds, self.progress = out_of_fold, Cs, y, folds, progress
         self.classes, self.truth = np.unique(y, return_inverse=True)
         self._trials: dict[int, _Trial] = {}
         self._first_looks: dict[int, _Trial] = {}  # on the first folds alone, where these are enough
@@ -127,6 +132,8 @@ class Trials:
             scores, truth = decision[rows], self.truth[rows]
             brier = brier_score(scores, truth, fit_temperature(scores, truth))
             trials[place] = _Trial(decision, done, float(right[rows].mean()), by_fold, brier, len(rows))
+        if self.progress is not None:
+            self.progress(len(self._trials.keys() | self._first_looks.keys()), len(self.Cs), 0)
 
     def _best(self, trials: dict[int, _Trial], one_se: bool) -> int:
         tried = sorted(trials)

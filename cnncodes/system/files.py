@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnncodes.errors import CnnCodesError, CodesFileError
+from cnncodes.system.interrupt import unfinished
 
 try:
     import fcntl
@@ -183,6 +184,7 @@ def replacing(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -
     partial = path.with_name(f"{stem}{os.getpid()}.partial")
     existed = path.exists()
     with writer_lock(path, error_type=error_type) if existed else contextlib.nullcontext():
+        unfinished.add(partial)
         try:
             yield partial
             with partial.open("rb") as stream:  # or, after a power cut, the name might stand for half a file
@@ -194,6 +196,7 @@ def replacing(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -
             _sync_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+            unfinished.discard(partial)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,7 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_what_is_done(tmp_path: Path, options
     assert time.monotonic() - sent < 20  # two seconds on a quiet machine
     assert process.returncode == 130, stderr
     assert stdout == ""
+    assert stderr.count("interrupted") == 1
     assert f"To continue: cnncodes extract {shipped_path(SAMPLE)} -o {out} {' '.join(options)}" in stderr
     with CodesFile.open(out) as file:
         assert 0 < file.counts["ok"] < 600

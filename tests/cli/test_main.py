@@ -7,7 +7,11 @@ import errno
 import io
 import json
 import logging
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,6 +20,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from command_line import failed, run
+from digit_codes import Y_DIGITS, names, write_codes
 from rich.console import Console
 
 from cnncodes.cli.main import main
@@ -156,3 +161,86 @@ def test_what_the_library_logs_stands_on_a_line_above_the_bar(there: Path, monke
     with working("fitting"):
         logging.getLogger("cnncodes.neighbours").warning("comparing [1] %s", ":apple:")
     assert "\r\x1b[2Kcnncodes.neighbours: comparing [1] :apple:\n" in terminal.file.getvalue()
+
+
+def test_an_error_that_comes_of_an_interruption_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("cannot join thread before it is started")
+    monkeypatch.setattr("cnncodes.neighbours.similar.similar", Mock(side_effect=error))
+    with pytest.raises(RuntimeError, match="cannot join"):
+        run("similar", "query.png")
+    monkeypatch.setattr("cnncodes.cli.main.was_interrupted", lambda: True)
+    assert run("similar", "query.png", code=130).stderr == "interrupted\n"
+
+
+INTERRUPTED_AT_THE_START = """
+from unittest.mock import Mock
+import cnncodes.__main__ as program
+program.end_when_interrupted = Mock(side_effect=KeyboardInterrupt)
+program.run()
+"""
+
+
+def test_an_interruption_before_there_is_a_command_is_one_line() -> None:
+    words = [sys.executable, "-c", INTERRUPTED_AT_THE_START]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+IN_PROCESSES = """
+import cnncodes.probes.search
+from cnncodes.__main__ import run
+cnncodes.probes.search.side_by_side_pays = lambda *_: False
+if __name__ == "__main__":
+    run()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of children")
+def test_processes_that_are_interrupted_are_not_spoken_of(tmp_path: Path) -> None:
+    rows = np.arange(len(Y_DIGITS))
+    write_codes(tmp_path / "codes.h5", rows, names(rows))
+    (tmp_path / "program.py").write_text(IN_PROCESSES)
+    process = subprocess.Popen(
+        [sys.executable, "program.py", "fit", "--nested", "--jobs", "2"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and len(children.read_text().split()) < 3:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=60)[1], process.returncode) == ("interrupted\n", 130)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["fit", "compare", "advise", "audit"])
+def test_a_signal_ends_a_command_soon_and_leaves_no_half_file(
+    command: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    rows = np.arange(len(Y_DIGITS))
+    write_codes(tmp_path / "codes.h5", rows, names(rows))
+    for seconds in (1, 2, 4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cnncodes", command],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+        )
+        time.sleep(seconds)
+        if process.poll() is None:
+            process.send_signal(number)
+            sent = time.monotonic()
+            _, stderr = process.communicate(timeout=60)
+            assert time.monotonic() - sent < 20  # two seconds on a quiet machine
+            assert process.returncode == 130, stderr
+            assert "interrupted" in stderr
+            assert "Traceback" not in stderr
+            assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]

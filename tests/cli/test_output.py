@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from command_line import run
+from rich.console import Console
+
+from cnncodes.cli.output import progress_bar
 
 
 def test_output_that_cannot_be_written_is_one_line(there: Path) -> None:
@@ -44,3 +49,39 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
     )
     result = run(command, sample_codes, "--plot", tmp_path / place, code=1)
     assert reason in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["fit", "-C", "0.1"], "fitting"),
+        (["audit"], "looking for what is wrong"),
+        (["verify", "codes.h5"], "comparing"),
+        (["evaluate"], "evaluating"),
+        (["similar", "query.png"], "loading the network, and comparing"),
+        (["extract", "query.png", "-o", "one.h5"], "listing the images"),
+    ],
+)
+def test_a_terminal_shows_what_is_being_done_and_a_pipe_does_not(
+    words: list[str], text: str, there: Path, small_sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(next((small_sample / "test" / "Bag").iterdir()), "query.png")
+    run("fit", "-C", "0.1")
+    on_pipe = run(*words)
+    Path("one.h5").unlink(missing_ok=True)
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr("cnncodes.cli.output.stderr", terminal)
+    on_terminal = run(*words)
+    assert text in terminal.file.getvalue()
+    assert text not in on_pipe.stderr + on_pipe.stdout + on_terminal.stdout
+
+
+def test_the_bar_shows_steps_with_the_time_so_far_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr("cnncodes.cli.output.stderr", terminal)
+    with progress_bar("fitting", "fits") as progress:
+        progress(0, 46, 0)
+        progress(45, 46, 3)
+    shown = terminal.file.getvalue()
+    for text in ("fitting", "45/46", "0:00:00", "left:", "3 failed"):
+        assert text in shown

@@ -69,3 +69,12 @@ def test_mutated_data_never_reads_as_good(path: Path) -> None:
 def test_no_layer_names_the_nearest(path: Path) -> None:
     with CodesFile.open(path) as file, pytest.raises(CodesFileError, match=r"'layer5'.*Did you mean.*--layer layer5"):
         file.codes("layer5")
+
+
+def test_progress_counts_the_rows_of_each_stored_layer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnncodes.codes.file.CHUNK_BYTES", 1)  # a row at a time
+    calls: list[tuple[int, int, int]] = []
+    with CodesFile.open(path) as file:
+        assert len(file.verify(lambda *counts: calls.append(counts))) == 0
+    assert calls[-1] == (22, 22, 0)  # ten images with codes and one that failed, in two layers
+    assert [done for done, _, _ in calls] == sorted(done for done, _, _ in calls)

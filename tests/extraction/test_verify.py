@@ -54,3 +54,10 @@ def test_images_that_have_changed_or_are_gone_are_named(small_sample: Path, samp
 def test_a_folder_of_other_images_is_refused(sample_codes: Path, photos: Path) -> None:
     with pytest.raises(ImagesError, match="holds none of the images"):
         verify(sample_codes, photos)
+
+
+def test_progress_counts_rows_and_then_images(small_sample: Path, sample_codes: Path) -> None:
+    calls: list[tuple[int, int, int]] = []
+    verify(sample_codes, small_sample, sample=6, progress=lambda *counts: calls.append(counts))
+    assert calls[:4] == [(45 * layers, 180, 0) for layers in (1, 2, 3, 4)]  # one of five is a link
+    assert calls[-1] == (6, 6, 0)

@@ -37,6 +37,14 @@ def test_the_table_has_a_row_for_each_finding(planted: tuple[Path, Path]) -> Non
     assert {"suspect label", "exact duplicate", "near duplicate", "unreadable"} <= set(frame["kind"])
 
 
+def test_progress_counts_pictures_and_then_values_of_C(planted: tuple[Path, Path]) -> None:
+    calls: list[tuple[int, int, int]] = []
+    audit(*planted, progress=lambda *counts: calls.append(counts))
+    totals = list(dict.fromkeys(total for _, total, _ in calls))
+    assert totals == [47, 45]
+    assert calls[-1] == (45, 45, 0)
+
+
 def test_imbalance_is_noted(small_sample: Path, tmp_path: Path) -> None:
     for name, count in (("Bag", 10), ("Sandal", 1)):
         (tmp_path / "images" / name).mkdir(parents=True)

@@ -99,3 +99,19 @@ def test_held_out_class_without_training_images_is_noted(tmp_path):
     scored = fit(write_codes(tmp_path / "codes.h5", rows, names(rows), splits), C=0.01)
     assert scored.scores["test_accuracy"] == 0.0
     assert any("always miss: digit 9" in note for note in scored.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "total"),
+    [({"C": 0.1}, 2), ({}, 46), ({"nested": True, "C": 0.1, "cv": 3}, 5), ({"nested": True, "cv": 3}, 46 + 3 * 45)],
+)
+def test_progress_counts_values_of_C_and_the_fit(options, total, pair_codes):
+    calls = []
+    fit(pair_codes, progress=lambda *counts: calls.append(counts), **options)
+    done = [steps for steps, _, _ in calls]
+    assert {counts[1:] for counts in calls} == {(total, 0)}
+    assert (done[0], done[-1]) == (0, total)
+    assert done == sorted(done)
+    if options == {}:
+        assert done[:4] == [0, 1, 2, 3]
+        assert done[-2:] == [45, 46]  # the values that are left out count as done

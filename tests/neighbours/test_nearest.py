@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from sklearn.metrics import pairwise_distances
@@ -92,3 +95,24 @@ def test_unit_rows_have_length_1_but_for_zeros_and_leave_the_input() -> None:
     np.testing.assert_allclose(unit_rows(X), [[[0.6, 0.8]], [[0.0, 0.0]], [[1.0, 0.0]]])
     np.testing.assert_array_equal(X, before)
     assert unit_rows(X.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (20, 300)])
+def test_directions_are_found_in_as_many_threads_as_their_matrix_pays_for(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within: list[tuple[int, ...]] = []
+
+    @contextlib.contextmanager
+    def few_threads(X: np.ndarray) -> Iterator[None]:
+        within.append(X.shape)
+        yield
+        within.pop()
+
+    def eigh(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert within[-1] == square.shape == (20, 20)
+        return np.linalg.eigvalsh(square), np.eye(20)
+
+    monkeypatch.setattr("cnncodes.neighbours.nearest.few_threads", few_threads)
+    monkeypatch.setattr("cnncodes.neighbours.nearest.np.linalg.eigh", eigh)
+    assert whitened(random_codes(*shape)).shape == (shape[0], 20)

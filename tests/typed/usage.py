@@ -67,7 +67,7 @@ def from_images_to_answers() -> None:
     assert_type(checked, Verification)
     assert_type(checked.good, bool)
 
-    model = fit("codes.h5", clf="svm", layers="layer3", C="auto", cv=5)
+    model = fit("codes.h5", clf="svm", layers="layer3", C="auto", cv=5, progress=show)
     assert_type(model, ProbeModel)
     assert_type(fit("codes.h5", layers=["layer3", "penultimate"], C=0.01, memory_limit=2_000_000_000), ProbeModel)
     assert_type(model.classes, list[str])

@@ -1,0 +1,63 @@
+"""Ends a program within two seconds of Ctrl-C or SIGTERM, even where a library does not come back for longer.
+
+Python raises KeyboardInterrupt only between two of its own instructions, and one of them may find all eigenvectors of a
+large matrix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+__all__ = ["INTERRUPTED", "end_when_interrupted", "unfinished", "was_interrupted"]
+
+INTERRUPTED = 130  # exit code: 128 and the number of SIGINT, as shells have it
+GRACE_SECONDS = 1.0  # until Python is back from a library
+SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"  # a progress bar hides it
+
+unfinished: set[Path] = set()  # files that go when the process ends at once
+_interrupted = threading.Event()
+
+
+def was_interrupted() -> bool:
+    """Whether one of the signals has come: what is raised since then may only be a library that ends badly."""
+    return _interrupted.is_set()
+
+
+def end_when_interrupted() -> None:
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt, and end the process if that takes longer than 1 s.
+
+    For a program that has its process to itself; called by its main thread. A signal that is ignored stays ignored.
+    On Windows nothing is done.
+    """
+    if os.name != "posix":
+        return
+    raised = threading.Event()
+
+    def interrupt(number: int, frame: Any) -> None:
+        raised.set()
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading, numbers, raised), name="interrupt", daemon=True).start()
+    for number in numbers:
+        signal.signal(number, interrupt)
+
+
+def _watch(reading: int, numbers: list[signal.Signals], raised: threading.Event) -> None:
+    while os.read(reading, 1)[0] not in numbers or raised.wait(GRACE_SECONDS):  # it reads of other signals, too
+        raised.clear()
+    for path in list(unfinished):
+        with contextlib.suppress(OSError):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        os.write(2, SHOW_CURSOR * os.isatty(2) + b"interrupted\n")
+    os._exit(INTERRUPTED)
