@@ -75,6 +75,13 @@ class SideBySide:
     dtype : type
         Of the coordinates. float32 takes half the time where they are many, and solves for a `gap` down to 1e-5.
 
+    Raises
+    ------
+    ValueError
+        Weights that leave nothing to separate.
+    RangeError
+        The squares of the rows are too large for `dtype`.
+
     References
     ----------
     Keerthi, DeCoste: A modified finite Newton method for fast solution of large scale linear SVMs. JMLR 6, 2005.
@@ -85,6 +92,8 @@ class SideBySide:
         classes = np.unique(folds[0].y)
         codes = [np.searchsorted(classes, fold.y) for fold in folds]
         weights = [_weights(fold.y, of_row, loss, class_weight) for fold, of_row in zip(folds, codes, strict=True)]
+        if any(not Rows(fold.train).squares <= float(np.finfo(dtype).max) for fold in folds):
+            raise RangeError
         spaces = [_coordinates(fold, dtype, free_intercept=loss == "log_loss") for fold in folds]
         self.Z, self.tests = (_stacked(parts, dtype) for parts in zip(*((s.Z, s.test) for s in spaces), strict=True))
         size = max(1, BLOCK_BYTES // (self.Z.itemsize * len(folds) * self.Z.shape[2]))
@@ -123,17 +132,21 @@ class SideBySide:
             nearest = min(self._solved, key=lambda other: abs(np.log(other / C)))
             self.W, self.scores = (part.copy() for part in self._solved[nearest])
         dot, reduction = self.loss.dot, REDUCTION if gap > TIGHT else TIGHT_REDUCTION
+        # A step that changes the scores by no more than their rounding gains no more than this.
+        lost = float(np.finfo(self.Z.dtype).eps) ** 2 * C * self.loss.weights.sum(axis=(1, 2), keepdims=True)
         point = self.loss.at(self.scores)
         undone: NDArray = np.ones((1, 1, 1), dtype=bool)
         for _ in range(max_iter):
             gradient = self.penalty * self.W + C * self._pull(point.slope)
+            if self.loss.together and self.W.shape[1] > 1:
+                gradient -= gradient.mean(axis=1, keepdims=True)  # rounding: all classes alike change no probability
             inverse = 1 / (self.penalty + C * point.curvature * self.squares)
-            undone = undone & (dot(inverse * gradient, gradient) > ROUNDING * dot(self.penalty * self.W, self.W))
+            undone = undone & ~(dot(inverse * gradient, gradient) <= ROUNDING * dot(self.penalty * self.W, self.W))
             if not undone.any():
                 break
             move, slope = self._newton_step(point, gradient, inverse, C, undone, reduction)
             point = self._move(move, slope, C)
-            undone = undone & (-slope > gap * dot(self.penalty * self.W, self.W))
+            undone = undone & ~(-slope <= np.maximum(gap * dot(self.penalty * self.W, self.W), lost))  # not if NaN
         self._solved[C] = self.W, self.scores
         done = ~np.broadcast_to(undone, (len(self.W), undone.shape[1], 1))
         return np.asarray(done.all(axis=(1, 2)))
@@ -231,7 +244,7 @@ def _coordinates(fold: Fold, dtype: type, *, free_intercept: bool) -> _Coordinat
     if not free_intercept:
         Z, test, squares = _along_eigenvectors(fold.train, fold.test, 1.0, dtype)
         return _Coordinates(Z, test, squares, np.zeros(len(squares)))
-    centre = fold.train.mean(axis=0, dtype=np.float64).astype(fold.train.dtype)
+    centre = fold.train.mean(axis=0, dtype=np.float64).astype(np.result_type(fold.train, np.float32))
     Z, test, squares = _along_eigenvectors(fold.train - centre, fold.test - centre, 0.0, dtype)
     return _Coordinates(
         np.column_stack([Z, np.ones(len(Z), dtype)]),
