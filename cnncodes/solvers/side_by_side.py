@@ -33,15 +33,15 @@ __all__ = ["Fold", "SideBySide", "bytes_side_by_side"]
 
 Array = NDArray[np.float64]
 
-STEPS = 30  # of the search for a minimum along a line
-SLOPE = 0.1  # of the slope at the start of a line, which may be left at its end
+LINE_STEPS = 30  # at most, to the minimum along a line
+SLOPE_LEFT = 0.1  # part of the slope at the start of a line that may be left at its end
 REDUCTION = 0.1  # factor by which conjugate gradients reduce the residual in a step
-TIGHT_REDUCTION = 1e-3  # the same, where a solution is wanted that is hardly improved by another step
-TIGHT = 1e-6  # gap below which a solution is such a one
+TIGHT_REDUCTION = 1e-3  # the same for a small gap, where another step would hardly improve the solution
+TIGHT_GAP = 1e-6  # a gap is small from here on
 ROUNDING = 1e-20  # relative to the penalty: a smaller gain is lost in rounding
 MAX_PRODUCTS = 300  # with the second derivatives, in a step
-BLOCK_BYTES = 1 << 20  # of rows that are multiplied and summed while they are near
-SOLUTIONS = 20  # that are kept, and arrays of their shape
+BLOCK_BYTES = 1 << 20  # size of a block of rows, which is multiplied and summed while it is in the cache
+KEPT_ARRAYS = 20  # arrays as large as a solution: those that are kept, and what a step takes
 TINY = float(np.finfo(float).tiny)
 
 
@@ -131,7 +131,7 @@ class SideBySide:
         if self._solved:
             nearest = min(self._solved, key=lambda other: abs(np.log(other / C)))
             self.W, self.scores = (part.copy() for part in self._solved[nearest])
-        dot, reduction = self.loss.dot, REDUCTION if gap > TIGHT else TIGHT_REDUCTION
+        dot, reduction = self.loss.dot, REDUCTION if gap > TIGHT_GAP else TIGHT_REDUCTION
         # A step that changes the scores by no more than their rounding gains no more than this.
         lost = float(np.finfo(self.Z.dtype).eps) ** 2 * C * self.loss.weights.sum(axis=(1, 2), keepdims=True)
         point = self.loss.at(self.scores)
@@ -201,10 +201,10 @@ class SideBySide:
         dot, change, penalised = self.loss.dot, self._scores_of(move), self.penalty * move
         flat, curved = dot(penalised, self.W), dot(penalised, move)
         t, low, high = np.ones_like(slope), np.zeros_like(slope), np.full_like(slope, np.inf)
-        for _ in range(STEPS):
+        for _ in range(LINE_STEPS):
             after = self.loss.at(self.scores + t * change)
             first = flat + t * curved + C * dot(after.slope, change)
-            rough = np.abs(first) > SLOPE * np.abs(slope)
+            rough = np.abs(first) > SLOPE_LEFT * np.abs(slope)
             if not rough.any():
                 break
             second = curved + C * dot(after.curve(change, None), change)
@@ -277,7 +277,10 @@ def _stacked(parts: Sequence[NDArray], dtype: type = np.float64) -> NDArray:
     return out
 
 
-def bytes_side_by_side(n_folds: int, n: int, d: int, k: int) -> int:
-    """Return the memory that as many folds of n rows of d columns and k classes take, for some values of C."""
+def bytes_side_by_side(n_folds: int, n: int, d: int, k: int, itemsize: int = 8) -> int:
+    """Return the memory that as many folds of n rows of d columns and k classes take, for some values of C.
+
+    The coordinates take `itemsize` bytes each, weights and scores 8.
+    """
     r = min(n, d) + 1
-    return 8 * n_folds * (n * r + SOLUTIONS * k * (n + r))
+    return n_folds * (itemsize * n * r + 8 * KEPT_ARRAYS * k * (n + r))

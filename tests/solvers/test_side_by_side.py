@@ -146,3 +146,8 @@ def test_rows_whose_squares_single_precision_does_not_hold_are_refused():
 def test_memory_grows_with_the_smaller_side():
     assert bytes_side_by_side(5, 1000, 10_000, 2) < 1.01 * bytes_side_by_side(5, 1000, 1000, 2)
     assert bytes_side_by_side(5, 1000, 10, 2) < bytes_side_by_side(5, 1000, 1000, 2) / 20
+
+
+def test_single_precision_halves_the_coordinates_and_nothing_else():
+    double, single = (bytes_side_by_side(5, 1000, 500, 300, itemsize) for itemsize in (8, 4))
+    assert double - single == 5 * 1000 * 501 * 4
