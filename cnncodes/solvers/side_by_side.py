@@ -184,8 +184,11 @@ class SideBySide:
         live = undone
         direction = z
         for _ in range(MAX_PRODUCTS):
-            image = self.penalty * direction + C * self._curve(point, direction)
-            step = np.where(live, rz / np.maximum(dot(direction, image), TINY), 0.0)
+            penalised = self.penalty * direction
+            image = penalised + C * self._curve(point, direction)
+            curved = dot(direction, image)
+            live = live & (curved > dot(direction, penalised) / 2)  # if not, it is lost in rounding: the loss is convex
+            step = np.where(live, rz / np.maximum(curved, TINY), 0.0)
             move += step * direction
             residual -= step * image
             z = inverse * residual

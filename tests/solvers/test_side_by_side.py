@@ -120,6 +120,19 @@ def test_a_solution_that_is_not_a_number_is_not_done(monkeypatch):
     assert not together.solve(1.0, 1e-5, 3).any()
 
 
+@pytest.mark.parametrize("size", [1e5, 1e6, 1e8])
+def test_large_numbers_in_single_precision_end_without_a_warning(size):
+    scaled = [
+        Fold(f.train * np.float32(size), f.y, f.test * np.float32(size)) for f in folds_of(60, 100, 3, np.float32)
+    ]
+    expected = [fit_path(f.train, f.y, [1e-6], warn=False).decision_function(f.test)[0].argmax(axis=1) for f in scaled]
+    together = SideBySide(scaled, "squared_hinge", None, np.float32)
+    for C in np.logspace(-6, 5, 12):
+        together.solve(C, 1e-3, 100)
+        answers = np.concatenate([values.argmax(axis=1) for values in together.decisions()])
+        assert np.mean(answers == np.concatenate(expected)) > 0.8
+
+
 def test_half_precision_rows_are_centred_in_single_precision():
     folds = folds_of(50, 80, 3, np.float16, shift=0.3)
     wide = [Fold(fold.train.astype(np.float64), fold.y, fold.test.astype(np.float64)) for fold in folds]
