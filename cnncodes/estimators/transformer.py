@@ -133,8 +133,10 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             with CodesFile.open(self.cache) as file:
                 self.provenance_ = file.provenance
         else:
+            from cnncodes.extraction.ready import forget_network
             from cnncodes.extraction.settings import describe_network
 
+            forget_network(self)  # its weights may have been trained further
             self.provenance_ = describe_network(self._network())
         layers = self.provenance_.layers
         self.n_features_out_ = sum(layers[name].n_features for name in self._layers())

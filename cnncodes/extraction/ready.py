@@ -10,7 +10,7 @@ from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.workload import Workload, choose_compiling
 
-__all__ = ["ready_network"]
+__all__ = ["forget_network", "ready_network"]
 
 
 class _Ready:
@@ -70,3 +70,9 @@ def ready_network(
     with _lock:
         ready = _networks.setdefault(owner, _Ready())
     return ready.network(settings, workload or Workload())
+
+
+def forget_network(owner: object) -> None:
+    """Let the next network of an owner be a new one, as after another file of weights took the place of the first."""
+    with _lock:
+        _networks.pop(owner, None)

@@ -31,12 +31,12 @@ def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     wrong = 1 / (n + 2)
     others = sides.sum(axis=1) - sides[np.arange(n), truth]
     target = ((1 - wrong) * sides[np.arange(n), truth] + wrong / (k - 1) * others).mean()
-    below = sides - sides.max(axis=1, keepdims=True)
-    top = (sides - below)[:, 0].mean() - target
+    top = sides.max(axis=1, keepdims=True)
+    below, lead = sides - top, top.mean() - target
 
     def loss(log_temperature: float) -> float:
         inverse = np.exp(-log_temperature)
-        return float(np.log(np.exp(below * inverse).sum(axis=1)).mean() + inverse * top)
+        return float(np.log(np.exp(below * inverse).sum(axis=1)).mean() + inverse * lead)
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
 

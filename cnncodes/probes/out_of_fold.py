@@ -80,14 +80,15 @@ def side_by_side_pays(X: np.ndarray, y: np.ndarray, folds: Folds, memory_limit: 
         return False
     needed = _bytes_of_coordinates(X, folds, len(classes))
     if needed > SMALL_BYTES:
-        needed = needed // 2 + COPIES * X.nbytes  # float32; a fold's rows are taken out, scaled and centred
+        needed = _bytes_of_coordinates(X, folds, len(classes), itemsize=4)
+        needed += COPIES * X.nbytes  # a fold's rows are taken out, scaled and centred
     return needed <= SMALL_BYTES or (on_cpu() and needed <= min(LARGE_BYTES, memory_left(memory_limit) // 2))
 
 
-def _bytes_of_coordinates(X: np.ndarray, folds: Folds, n_classes: int) -> int:
+def _bytes_of_coordinates(X: np.ndarray, folds: Folds, n_classes: int, itemsize: int = 8) -> int:
     rows = as_rows(X)
     n = max(len(train) for train, _ in folds) * (len(rows) // len(X))
-    return bytes_side_by_side(len(folds), n, rows.shape[1], n_classes)
+    return bytes_side_by_side(len(folds), n, rows.shape[1], n_classes, itemsize)
 
 
 class FoldsSideBySide:

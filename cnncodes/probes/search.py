@@ -120,8 +120,8 @@ def search_C(
     folds : list of (train, test) index arrays, optional
         Instead of those that `make_folds` makes; each row must be tested on once.
     n_jobs : int or "auto", optional
-        Folds that run in parallel, by joblib: its `parallel_config` chooses another backend, as Dask or Ray. ``"auto"``
-        takes all cores where that pays.
+        Folds that run in parallel, by joblib: as threads where memory holds the coordinates of all folds, otherwise by
+        the backend that its `parallel_config` chooses, as Dask or Ray. ``"auto"`` takes all cores where that pays.
     memory_limit : int, optional
         Bytes that the process may have; by default what it has, and what is free. The search takes the way that needs
         less where the faster one does not fit in.

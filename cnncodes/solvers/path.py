@@ -265,6 +265,8 @@ def checked_weights(
     of_class = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=weights)
     if not ((of_class >= 0) & np.isfinite(of_class)).all():
         raise ValueError(f"class_weight is {class_weight}; weights must be finite, and none below 0")
+    if loss == "log_loss" and not of_class.any():
+        raise ValueError(f"class_weight is {class_weight}; at least one class must weigh more than 0")
     return weights, of_class
 
 

@@ -33,15 +33,15 @@ __all__ = ["Fold", "SideBySide", "bytes_side_by_side"]
 
 Array = NDArray[np.float64]
 
-STEPS = 30  # of the search for a minimum along a line
-SLOPE = 0.1  # of the slope at the start of a line, which may be left at its end
+LINE_STEPS = 30  # at most, to the minimum along a line
+SLOPE_LEFT = 0.1  # part of the slope at the start of a line that may be left at its end
 REDUCTION = 0.1  # factor by which conjugate gradients reduce the residual in a step
-TIGHT_REDUCTION = 1e-3  # the same, where a solution is wanted that is hardly improved by another step
-TIGHT = 1e-6  # gap below which a solution is such a one
+TIGHT_REDUCTION = 1e-3  # the same for a small gap, where another step would hardly improve the solution
+TIGHT_GAP = 1e-6  # a gap is small from here on
 ROUNDING = 1e-20  # relative to the penalty: a smaller gain is lost in rounding
 MAX_PRODUCTS = 300  # with the second derivatives, in a step
-BLOCK_BYTES = 1 << 20  # of rows that are multiplied and summed while they are near
-SOLUTIONS = 20  # that are kept, and arrays of their shape
+BLOCK_BYTES = 1 << 20  # size of a block of rows, which is multiplied and summed while it is in the cache
+KEPT_ARRAYS = 20  # arrays as large as a solution: those that are kept, and what a step takes
 TINY = float(np.finfo(float).tiny)
 
 
@@ -75,6 +75,13 @@ class SideBySide:
     dtype : type
         Of the coordinates. float32 takes half the time where they are many, and solves for a `gap` down to 1e-5.
 
+    Raises
+    ------
+    ValueError
+        Weights that leave nothing to separate.
+    RangeError
+        The squares of the rows are too large for `dtype`.
+
     References
     ----------
     Keerthi, DeCoste: A modified finite Newton method for fast solution of large scale linear SVMs. JMLR 6, 2005.
@@ -85,6 +92,8 @@ class SideBySide:
         classes = np.unique(folds[0].y)
         codes = [np.searchsorted(classes, fold.y) for fold in folds]
         weights = [_weights(fold.y, of_row, loss, class_weight) for fold, of_row in zip(folds, codes, strict=True)]
+        if any(not Rows(fold.train).squares <= float(np.finfo(dtype).max) for fold in folds):
+            raise RangeError
         spaces = [_coordinates(fold, dtype, free_intercept=loss == "log_loss") for fold in folds]
         self.Z, self.tests = (_stacked(parts, dtype) for parts in zip(*((s.Z, s.test) for s in spaces), strict=True))
         size = max(1, BLOCK_BYTES // (self.Z.itemsize * len(folds) * self.Z.shape[2]))
@@ -122,18 +131,22 @@ class SideBySide:
         if self._solved:
             nearest = min(self._solved, key=lambda other: abs(np.log(other / C)))
             self.W, self.scores = (part.copy() for part in self._solved[nearest])
-        dot, reduction = self.loss.dot, REDUCTION if gap > TIGHT else TIGHT_REDUCTION
+        dot, reduction = self.loss.dot, REDUCTION if gap > TIGHT_GAP else TIGHT_REDUCTION
+        # A step that changes the scores by no more than their rounding gains no more than this.
+        lost = float(np.finfo(self.Z.dtype).eps) ** 2 * C * self.loss.weights.sum(axis=(1, 2), keepdims=True)
         point = self.loss.at(self.scores)
         undone: NDArray = np.ones((1, 1, 1), dtype=bool)
         for _ in range(max_iter):
             gradient = self.penalty * self.W + C * self._pull(point.slope)
+            if self.loss.together and self.W.shape[1] > 1:
+                gradient -= gradient.mean(axis=1, keepdims=True)  # rounding: all classes alike change no probability
             inverse = 1 / (self.penalty + C * point.curvature * self.squares)
-            undone = undone & (dot(inverse * gradient, gradient) > ROUNDING * dot(self.penalty * self.W, self.W))
+            undone = undone & ~(dot(inverse * gradient, gradient) <= ROUNDING * dot(self.penalty * self.W, self.W))
             if not undone.any():
                 break
             move, slope = self._newton_step(point, gradient, inverse, C, undone, reduction)
             point = self._move(move, slope, C)
-            undone = undone & (-slope > gap * dot(self.penalty * self.W, self.W))
+            undone = undone & ~(-slope <= np.maximum(gap * dot(self.penalty * self.W, self.W), lost))  # not if NaN
         self._solved[C] = self.W, self.scores
         done = ~np.broadcast_to(undone, (len(self.W), undone.shape[1], 1))
         return np.asarray(done.all(axis=(1, 2)))
@@ -171,8 +184,11 @@ class SideBySide:
         live = undone
         direction = z
         for _ in range(MAX_PRODUCTS):
-            image = self.penalty * direction + C * self._curve(point, direction)
-            step = np.where(live, rz / np.maximum(dot(direction, image), TINY), 0.0)
+            penalised = self.penalty * direction
+            image = penalised + C * self._curve(point, direction)
+            curved = dot(direction, image)
+            live = live & (curved > dot(direction, penalised) / 2)  # if not, it is lost in rounding: the loss is convex
+            step = np.where(live, rz / np.maximum(curved, TINY), 0.0)
             move += step * direction
             residual -= step * image
             z = inverse * residual
@@ -188,10 +204,10 @@ class SideBySide:
         dot, change, penalised = self.loss.dot, self._scores_of(move), self.penalty * move
         flat, curved = dot(penalised, self.W), dot(penalised, move)
         t, low, high = np.ones_like(slope), np.zeros_like(slope), np.full_like(slope, np.inf)
-        for _ in range(STEPS):
+        for _ in range(LINE_STEPS):
             after = self.loss.at(self.scores + t * change)
             first = flat + t * curved + C * dot(after.slope, change)
-            rough = np.abs(first) > SLOPE * np.abs(slope)
+            rough = np.abs(first) > SLOPE_LEFT * np.abs(slope)
             if not rough.any():
                 break
             second = curved + C * dot(after.curve(change, None), change)
@@ -231,7 +247,7 @@ def _coordinates(fold: Fold, dtype: type, *, free_intercept: bool) -> _Coordinat
     if not free_intercept:
         Z, test, squares = _along_eigenvectors(fold.train, fold.test, 1.0, dtype)
         return _Coordinates(Z, test, squares, np.zeros(len(squares)))
-    centre = fold.train.mean(axis=0, dtype=np.float64).astype(fold.train.dtype)
+    centre = fold.train.mean(axis=0, dtype=np.float64).astype(np.result_type(fold.train, np.float32))
     Z, test, squares = _along_eigenvectors(fold.train - centre, fold.test - centre, 0.0, dtype)
     return _Coordinates(
         np.column_stack([Z, np.ones(len(Z), dtype)]),
@@ -264,7 +280,10 @@ def _stacked(parts: Sequence[NDArray], dtype: type = np.float64) -> NDArray:
     return out
 
 
-def bytes_side_by_side(n_folds: int, n: int, d: int, k: int) -> int:
-    """Return the memory that as many folds of n rows of d columns and k classes take, for some values of C."""
+def bytes_side_by_side(n_folds: int, n: int, d: int, k: int, itemsize: int = 8) -> int:
+    """Return the memory that as many folds of n rows of d columns and k classes take, for some values of C.
+
+    The coordinates take `itemsize` bytes each, weights and scores 8.
+    """
     r = min(n, d) + 1
-    return 8 * n_folds * (n * r + SOLUTIONS * k * (n + r))
+    return n_folds * (itemsize * n * r + 8 * KEPT_ARRAYS * k * (n + r))

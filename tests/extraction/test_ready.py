@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
 import cnncodes.extraction.ready
@@ -206,3 +208,18 @@ def test_a_transformer_with_other_parameters_gets_another_network() -> None:
     assert codes.transform(image).shape == (1, 24)
     codes.set_params(layer="layer2")
     np.testing.assert_array_equal(codes.transform(image), CNNCodes(layer="layer2").fit_transform(image))
+
+
+def test_a_transformer_that_is_fitted_again_reads_its_weights_again(tmp_path: Path) -> None:
+    image, path = [Image.new("RGB", (40, 40), (200, 0, 0))], tmp_path / "mine.pth"
+    network = torchvision.models.mobilenet_v2(weights=None)
+    torch.save(network.state_dict(), path)
+    codes = CNNCodes(weights=str(path), layer="layer1").fit(image)
+    before = codes.transform(image)
+    with torch.no_grad():
+        network.features[0][0].weight.mul_(2.0).add_(0.1)
+    torch.save(network.state_dict(), path)
+    np.testing.assert_array_equal(codes.transform(image), before)
+    after = codes.fit(image).transform(image)
+    assert not np.array_equal(after, before)
+    np.testing.assert_array_equal(after, CNNCodes(weights=str(path), layer="layer1").fit_transform(image))

@@ -193,6 +193,12 @@ def test_a_single_weighed_class_is_an_error_for_logistic_regression():
         DenseLogisticRegression().fit(X, y, sample_weight=y == 1)
 
 
+def test_classes_that_all_weigh_nothing_are_an_error_for_logistic_regression():
+    X, y = codes(50, 4, 2)
+    with pytest.raises(ValueError, match="at least one class must weigh more than 0"):
+        DenseLogisticRegression(class_weight={0: 0.0, 1: 0.0}).fit(X, y)
+
+
 def test_rows_that_are_too_large_for_products_are_refused():
     X, y = codes(100, 10, 2)
     with pytest.raises(ValueError, match="scale them"), np.errstate(all="ignore"):

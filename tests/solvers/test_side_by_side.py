@@ -92,12 +92,75 @@ def test_rows_that_are_all_the_same_end():
         np.testing.assert_allclose(together.decisions()[0], 0.0, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_rows_that_say_nothing_end_at_once_with_the_shares_of_the_classes(n_classes, dtype):
+    y = np.arange(49) % n_classes
+    folds = [Fold(np.zeros((49 - i, 30)), y[i:], np.zeros((1, 30))) for i in range(3)]
+    together = SideBySide(folds, "log_loss", None, dtype)
+    for C in (1e-6, 1e-4, 1.0, 1e5):
+        assert together.solve(C, 1e-5, 10).all()
+    for fold, values in zip(folds, together.decisions(), strict=True):
+        logs = np.log(np.bincount(fold.y))
+        expected = logs[1:] - logs[0] if n_classes == 2 else logs - logs.mean()
+        np.testing.assert_allclose(values[0], expected, atol=1e-5)
+
+
+def test_a_class_that_alone_has_a_weight_wins_soon():
+    y = np.array(["a", "b"] * 20)
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    together = SideBySide([Fold(X, y, X)], "log_loss", {"a": 0.0})
+    assert together.solve(1e-6, 1e-5, 100).all()
+    assert together.decisions()[0].min() > 20
+
+
+def test_a_solution_that_is_not_a_number_is_not_done(monkeypatch):
+    together = SideBySide(folds_of(60, 30, 3), "log_loss")
+    monkeypatch.setattr(together, "_newton_step", lambda point, *_: (together.W * np.nan, np.full((3, 1, 1), np.nan)))
+    assert not together.solve(1.0, 1e-5, 3).any()
+
+
+@pytest.mark.parametrize("size", [1e5, 1e6, 1e8])
+def test_large_numbers_in_single_precision_end_without_a_warning(size):
+    scaled = [
+        Fold(f.train * np.float32(size), f.y, f.test * np.float32(size)) for f in folds_of(60, 100, 3, np.float32)
+    ]
+    expected = [fit_path(f.train, f.y, [1e-6], warn=False).decision_function(f.test)[0].argmax(axis=1) for f in scaled]
+    together = SideBySide(scaled, "squared_hinge", None, np.float32)
+    for C in np.logspace(-6, 5, 12):
+        together.solve(C, 1e-3, 100)
+        answers = np.concatenate([values.argmax(axis=1) for values in together.decisions()])
+        assert np.mean(answers == np.concatenate(expected)) > 0.8
+
+
+def test_half_precision_rows_are_centred_in_single_precision():
+    folds = folds_of(50, 80, 3, np.float16, shift=0.3)
+    wide = [Fold(fold.train.astype(np.float64), fold.y, fold.test.astype(np.float64)) for fold in folds]
+    halves, doubles = SideBySide(folds, "log_loss"), SideBySide(wide, "log_loss")
+    for solver in (halves, doubles):
+        solver.solve(0.1, 1e-9, 1000)
+    for one, other in zip(halves.decisions(), doubles.decisions(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
 def test_numbers_that_are_too_large_are_refused():
     folds = [Fold(np.full((4, 2), 1e35, np.float32), np.array(["a", "b"] * 2), np.ones((1, 2), np.float32))]
     with pytest.raises(RangeError):
         SideBySide(folds, "squared_hinge").solve(1.0, 1e-3, 10)
 
 
+def test_rows_whose_squares_single_precision_does_not_hold_are_refused():
+    folds = [Fold(np.full((4, 2), 1e25), np.array(["a", "b"] * 2), np.ones((1, 2)))]
+    assert SideBySide(folds, "squared_hinge").solve(1e-6, 1e-3, 1000).shape == (1,)
+    with pytest.raises(RangeError):
+        SideBySide(folds, "squared_hinge", None, np.float32)
+
+
 def test_memory_grows_with_the_smaller_side():
     assert bytes_side_by_side(5, 1000, 10_000, 2) < 1.01 * bytes_side_by_side(5, 1000, 1000, 2)
     assert bytes_side_by_side(5, 1000, 10, 2) < bytes_side_by_side(5, 1000, 1000, 2) / 20
+
+
+def test_single_precision_halves_the_coordinates_and_nothing_else():
+    double, single = (bytes_side_by_side(5, 1000, 500, 300, itemsize) for itemsize in (8, 4))
+    assert double - single == 5 * 1000 * 501 * 4
