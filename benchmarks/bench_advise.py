@@ -30,7 +30,7 @@ from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.extraction.prepare import copy_rows
 from cnncodes.insight.advise import advise
-from cnncodes.probes.decision import winner
+from cnncodes.probes.decision_values import winner
 from cnncodes.probes.probe import decide
 from cnncodes.probes.search import fit_probe
 

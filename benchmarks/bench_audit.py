@@ -34,7 +34,7 @@ from cnncodes.insight.suspects import out_of_fold
 from cnncodes.neighbours.duplicates import NEIGHBOURS, find_duplicates
 from cnncodes.neighbours.nearest import nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import difference, read_thumbnails
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 from cnncodes.vocabulary import AUTO
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")

@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from cnncodes.probes.calibration import fit_temperature
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.search import fit_probe
 

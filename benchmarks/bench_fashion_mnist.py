@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnncodes import CodesFile, ImageSet, extract, load_backbone
-from cnncodes.probes.decision import winner
+from cnncodes.probes.decision_values import winner
 from cnncodes.probes.intervals import wilson_interval
 from cnncodes.probes.probe import CodeScaler, make_probe
 from cnncodes.solvers.path import fit_path

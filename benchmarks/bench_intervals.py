@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile
 from cnncodes.probes.calibration import fit_temperature
-from cnncodes.probes.decision import softmax, winner
+from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.probe import LOSSES, SCALINGS
 from cnncodes.probes.scores import nested_predictions, score

@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 from cnncodes import CodesFile, extract
 from cnncodes.probes.calibration import brier_score, fit_temperature
 from cnncodes.probes.choice import best_probabilities
-from cnncodes.probes.decision import winner
+from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import make_folds
 from cnncodes.probes.out_of_fold import FoldByFold
 from cnncodes.probes.probe import MAX_ITER, make_probe

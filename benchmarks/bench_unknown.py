@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile, extract
 from cnncodes.probes.calibration import fit_temperature
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 from cnncodes.probes.novelty import cosine_to_nearest, learn_familiarity, novelty
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.search import fit_probe, search_C

@@ -23,7 +23,7 @@ from bench_intervals import draw_rows
 
 from cnncodes import CodesFile, extract
 from cnncodes.codes.views import averaged
-from cnncodes.probes.decision import winner
+from cnncodes.probes.decision_values import winner
 from cnncodes.probes.probe import decide
 from cnncodes.probes.search import fit_probe
 from cnncodes.runtime.precision import lowest_cosine

@@ -12,8 +12,9 @@ from cnncodes.cli.scores import print_lines, score_lines
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
 
 HELP_C = (
-    "Inverse strength of the penalty. 'auto' searches 45 values from 1e-6 to 1e5, from coarse to fine. Among those whose accuracy is within "
-    "one standard error of the best, it takes the one with the best probabilities (Brier score)."
+    "Inverse strength of the penalty. 'auto' searches 45 values from 1e-6 to 1e5, from coarse to fine. Among those "
+    "whose accuracy is within one standard error of the best, it takes the one with the best probabilities (Brier "
+    "score)."
 )
 
 

@@ -20,7 +20,7 @@ from cnncodes.estimators.transformer import CNNCodes
 from cnncodes.images.image_set import Images
 from cnncodes.images.labels import check_labels, remarks_on
 from cnncodes.images.loading import load_images
-from cnncodes.probes.decision import softmax, winner
+from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.probe import decide
 from cnncodes.probes.search import fit_probe
 from cnncodes.vocabulary import AUTO, CLASSIFIERS, NO_VIEWS, SCALINGS

@@ -133,7 +133,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             with CodesFile.open(self.cache) as file:
                 self.provenance_ = file.provenance
         else:
-            from cnncodes.extraction.ready import forget_network
+            from cnncodes.extraction.kept_network import forget_network
             from cnncodes.extraction.settings import describe_network
 
             forget_network(self)  # its weights may have been trained further
@@ -227,6 +227,6 @@ class CNNCodes(TransformerMixin, ImageEstimator):
 
     def _network(self) -> FrozenNetwork:
         """Return the network, which is kept with the estimator, but neither cloned nor pickled with it."""
-        from cnncodes.extraction.ready import ready_network
+        from cnncodes.extraction.kept_network import ready_network
 
         return ready_network(self._settings(self._layers()), owner=self)

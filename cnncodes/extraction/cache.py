@@ -16,8 +16,8 @@ from cnncodes.codes.provenance import refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.extraction.fill import fill
+from cnncodes.extraction.kept_network import ready_network
 from cnncodes.extraction.prepare import copy_rows
-from cnncodes.extraction.ready import ready_network
 from cnncodes.extraction.settings import (
     Settings,
     describe_network,

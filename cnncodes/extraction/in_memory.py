@@ -10,7 +10,7 @@ import numpy as np
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import PreprocessingProvenance
 from cnncodes.errors import MismatchError
-from cnncodes.extraction.ready import ready_network
+from cnncodes.extraction.kept_network import ready_network
 from cnncodes.extraction.settings import Settings, fill_in
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet

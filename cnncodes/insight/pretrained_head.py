@@ -11,7 +11,7 @@ from torch import nn
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import BackboneError
 from cnncodes.extraction.settings import Settings, build_network, fill_in
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 from cnncodes.runtime.precision import reference_photos
 from cnncodes.system.process import inference_settings
 from cnncodes.vocabulary import PENULTIMATE

@@ -11,7 +11,7 @@ from cnncodes.errors import ProbeError
 from cnncodes.insight.finding import Examined, Finding
 from cnncodes.insight.label_errors import find_label_errors
 from cnncodes.neighbours.duplicates import join_groups
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 from cnncodes.probes.out_of_core import stratified_sample
 from cnncodes.probes.scores import majority_accuracy, score
 from cnncodes.probes.search import C_GRID, Search, search_C

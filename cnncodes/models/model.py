@@ -23,7 +23,7 @@ from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIG
 from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
 from cnncodes.neighbours.nearest import unit_rows
-from cnncodes.probes.decision import softmax, winner
+from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.system.process import import_torch
 from cnncodes.system.progress import Progress

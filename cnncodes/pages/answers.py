@@ -12,7 +12,7 @@ import numpy as np
 from cnncodes.models.evaluate import nearest_training_accuracy
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
-from cnncodes.probes.decision import softmax, winner
+from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Accuracies
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from cnncodes.probes.decision import softmax, two_sided
+from cnncodes.probes.decision_values import softmax, two_sided
 
 __all__ = ["brier_score", "fit_temperature", "log_loss"]
 

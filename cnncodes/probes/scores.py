@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError
-from cnncodes.probes.decision import winner
+from cnncodes.probes.decision_values import winner
 from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval

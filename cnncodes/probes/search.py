@@ -15,11 +15,11 @@ from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.choice import edge_notes
-from cnncodes.probes.decision import winner
+from cnncodes.probes.coarse_to_fine import Trials
+from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, side_by_side_pays
 from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted
-from cnncodes.probes.trials import Trials
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import few_threads
 from cnncodes.system.progress import Progress

@@ -127,7 +127,7 @@ def test_construction_and_cloning_load_nothing(
     def fail(*_: Any) -> None:
         raise AssertionError("a network was built")
 
-    monkeypatch.setattr("cnncodes.extraction.ready.build_network", fail)
+    monkeypatch.setattr("cnncodes.extraction.kept_network.build_network", fail)
     for estimator in estimators:
         copy = clone(estimator.set_params(layer="layer2"))
         assert copy.get_params() == estimator.get_params()

@@ -106,10 +106,10 @@ def test_a_codes_file_of_the_command_line_is_a_cache(
     cache = tmp_path / "codes.h5"
     shutil.copy(sample_codes, cache)
     build = cnncodes.extraction.settings.build_network
-    monkeypatch.setattr("cnncodes.extraction.ready.build_network", lambda *_: pytest.fail("a network was built"))
+    monkeypatch.setattr("cnncodes.extraction.kept_network.build_network", lambda *_: pytest.fail("a network was built"))
     transformer = CNNCodes(layer="layer3", cache=cache)
     np.testing.assert_array_equal(transformer.fit_transform(data[0]), load_codes(cache, "layer3", split="train"))
-    monkeypatch.setattr("cnncodes.extraction.ready.build_network", build)
+    monkeypatch.setattr("cnncodes.extraction.kept_network.build_network", build)
     new = Image.new("RGB", (60, 50), "red")
     added = transformer.transform([new, data[0][0]])
     np.testing.assert_array_equal(added, CNNCodes(layer="layer3").fit([new]).transform([new, data[0][0]]))

@@ -23,7 +23,7 @@ def cache(sample_codes: Path, tmp_path: Path) -> Path:
 def test_rows_are_found_by_their_bytes_without_a_network(
     cache: Path, small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnncodes.extraction.ready.build_network", lambda *_: pytest.fail("a network was built"))
+    monkeypatch.setattr("cnncodes.extraction.kept_network.build_network", lambda *_: pytest.fail("a network was built"))
     with CodesFile.open(cache) as file:
         rows = [30, 2, 2]
         expected = file.codes(["layer1", "penultimate"], np.array(rows))

@@ -154,7 +154,7 @@ def test_a_class_may_be_called_na_and_that_is_said_once(tmp_path: Path, caplog: 
 
 
 def test_estimators_refuse_what_is_no_label_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnncodes.extraction.ready.build_network", lambda *_: pytest.fail("a network was built"))
+    monkeypatch.setattr("cnncodes.extraction.kept_network.build_network", lambda *_: pytest.fail("a network was built"))
     pixels = np.zeros((3, 8, 8), np.uint8)
     for labels, words in [*((y, "the label of image 1 is empty") for y in MISSING.values()), *WRONG]:
         for method in (CNNCodesClassifier().fit, CNNCodesClassifier().score):

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from cnncodes import audit, extract
 from cnncodes.insight.label_errors import find_label_errors
 from cnncodes.insight.suspects import SAMPLE_ROWS, out_of_fold
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 
 
 def test_of_many_images_a_sample_says_which_C_and_all_are_judged() -> None:

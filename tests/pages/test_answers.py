@@ -10,7 +10,7 @@ from cnncodes import fit
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.load_codes import load_codes
 from cnncodes.pages.answers import ask
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 from cnncodes.probes.search import search_C
 
 

@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 
 from cnncodes.probes.calibration import fit_temperature, log_loss
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 
 
 @pytest.mark.parametrize("n_classes", [2, 6])

@@ -12,12 +12,12 @@ from plain_probes import plain_probe
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+import cnncodes.probes.coarse_to_fine
 import cnncodes.probes.out_of_fold
 import cnncodes.probes.search
-import cnncodes.probes.trials
 from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import fit_temperature
-from cnncodes.probes.decision import softmax
+from cnncodes.probes.decision_values import softmax
 from cnncodes.probes.folds import make_folds
 from cnncodes.probes.probe import CodeScaler
 from cnncodes.probes.search import C_GRID, fit_probe, search_C
@@ -142,7 +142,7 @@ def test_one_standard_error_never_chooses_less_regularisation(monkeypatch):
     X, y = noisy()
     usual = search_C(X, y)
     # The likeliest of those that are close may be more regularised than any within an error that is nearly none.
-    monkeypatch.setattr(cnncodes.probes.trials, "most_regularised", lambda accuracy: accuracy.shape[1] - 1)
+    monkeypatch.setattr(cnncodes.probes.coarse_to_fine, "most_regularised", lambda accuracy: accuracy.shape[1] - 1)
     assert search_C(X, y, one_se=True).C == usual.C < C_GRID[-1]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit, log_softmax
 from scipy.special import softmax as scipy_softmax
 
-from cnncodes.probes.decision import softmax, two_sided, winner
+from cnncodes.probes.decision_values import softmax, two_sided, winner
 
 
 def test_the_winner_has_the_largest_value_and_of_two_classes_the_sign_decides():

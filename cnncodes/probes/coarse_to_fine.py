@@ -9,7 +9,7 @@ import numpy as np
 
 from cnncodes.probes.calibration import brier_score, fit_temperature
 from cnncodes.probes.choice import best_probabilities, most_regularised
-from cnncodes.probes.decision import winner
+from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.out_of_fold import OutOfFold
 from cnncodes.system.progress import Progress

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from cnncodes.probes.trials import Trials
+from cnncodes.probes.coarse_to_fine import Trials
 
 GRID = np.logspace(-6, 5, 45)
 N = 400

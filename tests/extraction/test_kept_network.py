@@ -18,10 +18,10 @@ import torch
 import torchvision
 from PIL import Image
 
-import cnncodes.extraction.ready
+import cnncodes.extraction.kept_network
 from cnncodes import CNNCodes, CodesFile, ProbeModel, evaluate, fit, load_images, similar
 from cnncodes.errors import MismatchError
-from cnncodes.extraction.ready import ready_network
+from cnncodes.extraction.kept_network import ready_network
 from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.workload import MIN_IMAGES_TO_COMPILE, Workload
@@ -43,7 +43,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[FrozenNetwork]]:
         networks.append(weakref.ref(network))
         return network
 
-    monkeypatch.setattr(cnncodes.extraction.ready, "build_network", build)
+    monkeypatch.setattr(cnncodes.extraction.kept_network, "build_network", build)
     return networks
 
 
