@@ -53,6 +53,8 @@ def code() -> tuple[set[str], dict[str, set[str]], dict[str, set[str]]]:
 @cache
 def can_be_imported(name: str) -> bool:
     try:
+        if name.startswith("torch.ops.image."):
+            pkgutil.resolve_name("torchvision.io")  # which registers them
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
         return False
