@@ -7,6 +7,7 @@ For one class with signs s_i, weights r_i and rows x_i (the constant intercept c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnncodes.solvers.matrix import Rows
 
-__all__ = ["HingeProblem", "classes_at_once", "line_search"]
+__all__ = ["HingeProblem", "classes_at_once", "line_search", "one_vs_rest"]
 
 Array = NDArray[np.float64]
 
@@ -60,6 +61,25 @@ def classes_at_once(rows: Rows, k: int, memory: int | None) -> int:
     square = 8 * rows.p**2
     spare = CURVATURE_BYTES if memory is None else memory - SHARED_MATRICES * square
     return max(1, min(k, spare // (2 * square + ROW_BYTES * rows.n)))
+
+
+def one_vs_rest(
+    rows: Rows, codes: NDArray, weights: NDArray, of_class: NDArray, start: NDArray | None, memory: int | None
+) -> Iterator[HingeProblem]:
+    """Yield the problems of all classes, weighted as by liblinear: both classes of two, the positive one of several."""
+    if len(of_class) == 2:
+        signs = np.where(codes == 1, 1, -1).astype(np.int8)[:, None]
+        yield HingeProblem(rows, signs, (weights * of_class[codes])[:, None], start)
+        return
+    size = classes_at_once(rows, len(of_class), memory)
+    for first in range(0, len(of_class), size):
+        part = np.arange(first, min(first + size, len(of_class)))
+        positive = codes[:, None] == part
+        signs = np.where(positive, 1, -1).astype(np.int8)
+        weighted = weights[:, None]
+        if (of_class != 1.0).any():
+            weighted = weighted * np.where(positive, of_class[part], 1.0)
+        yield HingeProblem(rows, signs, weighted, None if start is None else start[:, part])
 
 
 def line_search(W: Array, move: Array, margins: Array, change: Array, weights: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_X_y
 
 from cnncodes.errors import RangeError
 from cnncodes.solvers.device import rows_of
-from cnncodes.solvers.hinge import HingeProblem, classes_at_once
+from cnncodes.solvers.hinge import one_vs_rest
 from cnncodes.solvers.hinge_path import solve_hinge_path
 from cnncodes.solvers.linear_path import LinearPath
 from cnncodes.solvers.logistic import LogisticProblem
@@ -225,7 +225,7 @@ def fit_validated(
         space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":
-            problems = _one_vs_rest(rows, codes, weights, of_class, start, memory)
+            problems = one_vs_rest(rows, codes, weights, of_class, start, memory)
             solved = solve_hinge_path(problems, ascending, tol=tol, max_iter=max_iter)
         else:
             problem = LogisticProblem(rows, codes, len(classes), weights * of_class[codes], bool(bias))
@@ -268,25 +268,6 @@ def checked_weights(
     if loss == "log_loss" and not of_class.any():
         raise ValueError(f"class_weight is {class_weight}; at least one class must weigh more than 0")
     return weights, of_class
-
-
-def _one_vs_rest(
-    rows: Rows, codes: NDArray, weights: NDArray, of_class: NDArray, start: NDArray | None, memory: int | None
-) -> Iterator[HingeProblem]:
-    """Weigh as liblinear does: both classes of two, but only the positive one of several."""
-    if len(of_class) == 2:
-        signs = np.where(codes == 1, 1, -1).astype(np.int8)[:, None]
-        yield HingeProblem(rows, signs, (weights * of_class[codes])[:, None], start)
-        return
-    size = classes_at_once(rows, len(of_class), memory)
-    for first in range(0, len(of_class), size):
-        part = np.arange(first, min(first + size, len(of_class)))
-        positive = codes[:, None] == part
-        signs = np.where(positive, 1, -1).astype(np.int8)
-        weighted = weights[:, None]
-        if (of_class != 1.0).any():
-            weighted = weighted * np.where(positive, of_class[part], 1.0)
-        yield HingeProblem(rows, signs, weighted, None if start is None else start[:, part])
 
 
 def warn_unconverged(path: LinearPath, max_iter: int) -> None:
