@@ -67,8 +67,8 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_
         except ValueError as error:
             raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
     refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[codes])
-    text = "choosing C by cross-validation, and fitting" if C == "auto" else "fitting"
-    with progress_bar(text, "values of C") as progress:
+    text = "choosing C" if C == "auto" else "fitting"
+    with progress_bar(text, "values") as progress:
         model = run(codes, progress=progress, **options)
     model.save(out, overwrite=force)
     print_notes(model.notes)
