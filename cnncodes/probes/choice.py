@@ -30,7 +30,7 @@ def best_probabilities(accuracy: np.ndarray, brier: np.ndarray, n: int) -> int:
     Parameters
     ----------
     accuracy, brier : ndarray, shape (n_Cs,)
-        Of the out-of-fold answers.
+        They belong to the out-of-fold answers.
     n : int
         Images.
     """

@@ -73,7 +73,7 @@ class SideBySide:
     class_weight : dict or "balanced", optional
         As in these estimators.
     dtype : type
-        Of the coordinates. float32 takes half the time where they are many, and solves for a `gap` down to 1e-5.
+        The coordinates have it. float32 takes half the time where they are many, and solves for a `gap` down to 1e-5.
 
     Raises
     ------
