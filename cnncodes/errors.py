@@ -80,7 +80,7 @@ class RangeError(ProbeError, ValueError):
     """Codes, or C, are too large to compute with; a ValueError for users of the solvers, as scikit-learn raises."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or "the rows are too large for products, or C is: scale them (--scale standard)")
+        super().__init__(message or "the rows are too large for products, or C is: scale them (--scale shrunk)")
 
 
 class SettingError(CnnCodesError, ValueError):

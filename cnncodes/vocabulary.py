@@ -15,6 +15,8 @@ __all__ = [
     "CODE_TYPES",
     "DEFAULT_BACKBONE",
     "DEFAULT_POOLING",
+    "DEFAULT_SCALING",
+    "LEARNED_SCALINGS",
     "MAX_SEED",
     "MODEL_FILE",
     "NO_VIEWS",
@@ -33,7 +35,7 @@ __all__ = [
 
 AUTO = "auto"  # leaves a choice to the program
 CODES_FILE, MODEL_FILE = "codes.h5", "model.safetensors"  # that commands write and read where none is named
-DEFAULT_BACKBONE, DEFAULT_POOLING = "mobilenet_v2", "avg"
+DEFAULT_BACKBONE, DEFAULT_POOLING, DEFAULT_SCALING = "mobilenet_v2", "avg", "shrunk"
 PENULTIMATE = "penultimate"  # the layer that enters the classification head
 MAX_SEED = 2**32 - 1  # the largest that numpy and scikit-learn take
 
@@ -41,11 +43,13 @@ CLASSIFIERS = {  # implemented in probes/probe.py
     "svm": "linear SVM",
     "logreg": "logistic regression",
 }
-SCALINGS = {  # implemented in probes/probe.py
+SCALINGS = {  # implemented in probes/scaling.py
+    "shrunk": "each row to length 1, then each column to mean 0 and a deviation shrunk towards a common one",
     "standard": "each column to mean 0 and deviation 1",
     "l2": "each row to length 1",
     "none": "codes as they are",
 }
+LEARNED_SCALINGS = ("shrunk", "standard")  # that take a mean and deviations from the training codes
 POOLINGS = {  # implemented in networks/pooling.py
     "avg": "mean of each channel",
     "max": "maximum of each channel",

@@ -16,9 +16,9 @@ from cnncodes.cli.options import (
     option_json,
 )
 from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
-from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
+from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, SCALINGS
 
-DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), ("standard",)
+DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), (DEFAULT_SCALING,)
 
 
 @command(
@@ -35,7 +35,7 @@ DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), ("standard",)
     "scales",
     multiple=True,
     type=click.Choice(list(SCALINGS)),
-    help="Scaling of the codes.  [default: standard]",
+    help="Scaling of the codes.  [default: shrunk]",
 )
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option(

@@ -9,13 +9,15 @@ import click
 from cnncodes.cli.options import CODES, MODEL, command, option_force, option_guard, option_jobs, option_json
 from cnncodes.cli.output import print_json, print_notes, progress_bar
 from cnncodes.cli.scores import print_lines, score_lines
-from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED, SCALINGS
+from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, SCALINGS, explained
 
 HELP_C = (
     "Inverse strength of the penalty. 'auto' searches 45 values from 1e-6 to 1e5, from coarse to fine. Among those "
     "whose accuracy is within one standard error of the best, it takes the one with the best probabilities (Brier "
     "score)."
 )
+
+HELP_SCALE = f"Scaling of the codes. {explained(SCALINGS)}."
 
 
 @command(
@@ -27,7 +29,7 @@ HELP_C = (
 @click.option("--clf", type=click.Choice(list(CLASSIFIERS)), default="svm", help="Linear SVM or logistic regression.")
 @click.option("--layer", "layers", multiple=True, default=["penultimate"], help="Layer; several are concatenated.")
 @click.option("-C", "C", default="auto", metavar="auto|FLOAT", help=HELP_C)
-@click.option("--scale", type=click.Choice(list(SCALINGS)), default="standard", help="Scaling of the codes.")
+@click.option("--scale", type=click.Choice(list(SCALINGS)), default=DEFAULT_SCALING, help=HELP_SCALE)
 @click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh rare classes up.")
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")

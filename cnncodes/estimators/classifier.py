@@ -23,7 +23,7 @@ from cnncodes.images.loading import load_images
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.probe import decide
 from cnncodes.probes.search import fit_probe
-from cnncodes.vocabulary import AUTO, CLASSIFIERS, NO_VIEWS, SCALINGS
+from cnncodes.vocabulary import AUTO, CLASSIFIERS, DEFAULT_SCALING, NO_VIEWS, SCALINGS
 
 __all__ = ["CNNCodesClassifier"]
 
@@ -44,8 +44,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
     C : float or "auto", default="auto"
         Inverse strength of the penalty. ``"auto"`` searches 45 values from 1e-6 to 1e5, from coarse to
         fine, by cross-validation.
-    scale : {"standard", "l2", "none"}, default="standard"
-        Scaling of the codes: mean 0 and deviation 1 of each feature, length 1 of each code, or none.
+    scale : {"shrunk", "standard", "l2", "none"}, default="shrunk"
+        Scaling of the codes, as for `fit`.
     class_weight : {"balanced"} or dict, optional
         Weight of each class; ``"balanced"`` weighs rare classes more. By default all images weigh the same.
     cv : int, default=5
@@ -114,7 +114,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         layer: str | Sequence[str] = "penultimate",
         clf: str = "svm",
         C: float | str = AUTO,
-        scale: str = "standard",
+        scale: str = DEFAULT_SCALING,
         class_weight: str | dict[str, float] | dict[int, float] | None = None,
         cv: int = 5,
         random_state: int = 0,

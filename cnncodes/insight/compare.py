@@ -21,7 +21,7 @@ from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score_shares
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO, as_names
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, as_names
 
 __all__ = ["compare"]
 
@@ -43,7 +43,7 @@ def compare(
     *,
     clfs: Sequence[str] = ("svm", "logreg"),
     layers: str | Sequence[str] = (),
-    scales: Sequence[str] = ("standard",),
+    scales: Sequence[str] = (DEFAULT_SCALING,),
     cv: int = 5,
     seed: int = 0,
     repeats: int | None = None,
@@ -64,7 +64,7 @@ def compare(
         Classifiers to compare: linear SVM, logistic regression.
     layers : str or sequence of str, default=()
         Layers to compare; none stands for all, one by one, and ``"layer3+penultimate"`` is a concatenation.
-    scales : sequence of {"standard", "l2", "none"}, default=("standard",)
+    scales : sequence of {"shrunk", "standard", "l2", "none"}, default=("shrunk",)
         Scalings of the codes to compare.
     cv, seed, guard, n_jobs
         As for `fit`.

@@ -14,6 +14,7 @@ from cnncodes.errors import SettingError
 from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.system.optional import require
+from cnncodes.vocabulary import DEFAULT_SCALING
 
 __all__ = ["Comparison", "Row"]
 
@@ -175,7 +176,7 @@ class Comparison:
         """What to type to fit the recommended probe."""
         row = self.recommended
         layers = " ".join(f"--layer {quote(name)}" for name in row.layers)
-        scale = "" if row.scale == "standard" else f" --scale {row.scale}"
+        scale = "" if row.scale == DEFAULT_SCALING else f" --scale {row.scale}"
         return f"cnncodes fit {quote(row.codes)} --clf {row.clf} {layers}{scale}"
 
     def to_dict(self) -> dict[str, Any]:

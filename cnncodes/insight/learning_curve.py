@@ -10,9 +10,11 @@ import numpy as np
 from cnncodes.errors import ProbeError
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.intervals import wilson_interval
+from cnncodes.probes.scaling import Scaling
 from cnncodes.probes.search import search_C
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import DEFAULT_SCALING
 
 __all__ = ["LearningCurve", "learning_curve"]
 
@@ -95,7 +97,7 @@ def learning_curve(
     *,
     C: float,
     clf: str = "svm",
-    scale: str = "standard",
+    scale: Scaling = DEFAULT_SCALING,
     groups: np.ndarray | None = None,
     cv: int = 5,
     seed: int = 0,

@@ -25,7 +25,7 @@ from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested
 from cnncodes.probes.search import Search, fit_chosen, grid_of
 from cnncodes.solvers.device import computing_on
 from cnncodes.system.progress import Progress, part_of
-from cnncodes.vocabulary import AUTO, as_names
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, LEARNED_SCALINGS, as_names
 
 __all__ = ["fit"]
 
@@ -44,7 +44,7 @@ def fit(
     clf: str = "svm",
     layers: str | Sequence[str] = ("penultimate",),
     C: float | str = "auto",
-    scale: str = "standard",
+    scale: str = DEFAULT_SCALING,
     class_weight: str | None = None,
     cv: int = 5,
     seed: int = 0,
@@ -73,8 +73,10 @@ def fit(
     C : float or "auto", default="auto"
         Inverse strength of the penalty; ``"auto"`` searches 45 values from 1e-6 to 1e5, from coarse to fine, by
         cross-validation.
-    scale : {"standard", "l2", "none"}, default="standard"
-        Scaling of the codes: each feature to mean 0 and deviation 1, each row to length 1, or none.
+    scale : {"shrunk", "standard", "l2", "none"}, default="shrunk"
+        Scaling of the codes. ``"shrunk"``: each row of a layer to length 1, then each feature to mean 0, and to a
+        deviation halfway between its own and the common one of the layer. ``"standard"``: each feature to mean 0 and
+        deviation 1. ``"l2"``: each row to length 1.
     class_weight : {"balanced"}, optional
         ``"balanced"`` weighs each class by the inverse of its number of images.
     cv : int, default=5
@@ -148,6 +150,7 @@ def _fit_data(
     of_search(0, n_Cs, 0)
     file, train, every, notes = data.file, data.train, data.labels, list(data.split.notes)
     test, leaked, groups = data.held_out, data.held_out[:0], data.groups(guard=False)
+    scale, options["scale"] = options["scale"], data.scaling(names, options["scale"])
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}
     m, options["n_jobs"] = sample_that_fits(file, names, len(train), len(set(every)), **limits)
     whole = m == len(train)
@@ -158,7 +161,7 @@ def _fit_data(
     try:
         if whole:
             rest = {name: value for name, value in options.items() if name != "C"}
-            rest |= {"memory_limit": memory_limit, "progress": of_search}
+            rest |= {"scale": scale, "memory_limit": memory_limit, "progress": of_search}
             search = data.search(names, Cs=grid_of(options["C"]), groups=groups, **rest)
             X, kept = data.codes(names), np.arange(m)
             probe = fit_chosen(X, every, search, **{name: options[name] for name in ("clf", "scale", "class_weight")})
@@ -171,7 +174,7 @@ def _fit_data(
             raise
         raise FoldsError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
     y, groups = every[kept], groups[kept]
-    searched, folding = options["C"] == "auto", {name: options[name] for name in ("scale", "cv", "seed")}
+    searched, folding = options["C"] == "auto", {"scale": scale, "cv": options["cv"], "seed": options["seed"]}
     scores = Scores(
         n=len(every),
         n_cv=len(y),
@@ -179,7 +182,7 @@ def _fit_data(
         clf=options["clf"],
         layers=names,
         n_features=X.shape[-1],
-        scale=options["scale"],
+        scale=scale,
         C=search.C,
         class_weight=options["class_weight"],
         cv=options["cv"],
@@ -250,7 +253,7 @@ def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Searc
     """Return a fitted probe with all that new images need."""
     scaler, classifier = probe[0], probe[-1]
     d = classifier.coef_.shape[1]
-    learned = scores.scale == "standard"
+    learned = scores.scale in LEARNED_SCALINGS
     return ProbeModel(
         clf=scores.clf,
         layers=scores.layers,

@@ -22,11 +22,12 @@ from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
 from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
-from cnncodes.neighbours.nearest import unit_rows
+from cnncodes.neighbours.nearest import unit_parts, unit_rows
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.novelty import cosine_to_nearest, novelty
 from cnncodes.system.process import import_torch
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import LEARNED_SCALINGS
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -48,14 +49,15 @@ class ProbeModel:
         Linear SVM or logistic regression.
     layers : list of str
         Layers whose codes are concatenated.
-    scale : {"standard", "l2", "none"}
-        Scaling of the codes: each feature to mean 0 and deviation 1, each row to length 1, or none.
+    scale : {"shrunk", "standard", "l2", "none"}
+        Scaling of the codes, as for `fit`.
     classes : list of str
         Names of the classes, sorted.
     C : float
         Inverse strength of the penalty.
     mean, deviation : ndarray of float64, shape (n_features,)
-        Mean and deviation of the training codes; 0 and 1 unless `scale` is ``"standard"``.
+        What is taken from codes, and what they are then divided by: with ``"standard"`` the mean and the deviation of
+        the training codes, with ``"shrunk"`` those of rows whose layers have length 1; otherwise 0 and 1.
     coef : ndarray of float64, shape (k, n_features)
         Weights of the scaled features; ``k`` is the number of classes, 1 for two classes.
     intercept : ndarray of float64, shape (k,)
@@ -114,6 +116,8 @@ class ProbeModel:
         X = np.asarray(X, np.float64)
         if self.scale == "l2":
             X = unit_rows(X)
+        elif self.scale == "shrunk":
+            X = unit_parts(X, self._widths)
         return (X - self.mean) / self.deviation
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
@@ -350,22 +354,34 @@ class ProbeModel:
 
     def to_sklearn(self) -> Pipeline:
         """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
+        from sklearn.compose import make_column_transformer
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
         from cnncodes.probes.probe import CLASSIFIERS
 
         n_features = self.coef.shape[1]
-        scaler: Any = {"standard": StandardScaler, "l2": Normalizer, "none": FunctionTransformer}[self.scale]()
-        if self.scale == "standard":
+        steps: list[Any] = []
+        if self.scale == "l2":
+            steps = [Normalizer()]
+        elif self.scale == "shrunk":
+            ends = np.cumsum(self._widths)
+            parts = [slice(end - width, end) for end, width in zip(ends.tolist(), self._widths, strict=True)]
+            of_layers = make_column_transformer(*((Normalizer(), part) for part in parts))
+            steps = [of_layers.fit(np.ones((1, n_features)))]
+        if self.scale in LEARNED_SCALINGS:
+            scaler = StandardScaler()
             scaler.mean_, scaler.scale_, scaler.var_ = self.mean.copy(), self.deviation.copy(), self.deviation**2
             scaler.n_samples_seen_ = np.int64(self.scores.n)
-        scaler.n_features_in_ = n_features
+            steps.append(scaler)
+        steps = steps or [FunctionTransformer()]
+        for step in steps:
+            step.n_features_in_ = n_features
         classifier = CLASSIFIERS[self.clf](C=self.C)
         classifier.coef_, classifier.intercept_ = self.coef.copy(), self.intercept.copy()
         classifier.classes_ = np.array(self.classes)
         classifier.n_features_in_ = n_features
-        return make_pipeline(scaler, classifier)
+        return make_pipeline(*steps, classifier)
 
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""
@@ -456,6 +472,10 @@ class ProbeModel:
             expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
             raise ShapeError(f"the codes have shape {X.shape}, expected {expected}")
         return X
+
+    @property
+    def _widths(self) -> list[int]:
+        return [self._width(layer) for layer in self.layers]
 
     def _width(self, layer: str) -> int:
         return self.provenance.layers[layer].n_features

@@ -35,7 +35,7 @@ class Scores(Mapping[str, Any]):
     layers : list of str
     n_features : int
         Numbers that the probe takes for each image, or view of an image.
-    scale : {"standard", "l2", "none"}
+    scale : {"shrunk", "standard", "l2", "none"}
     C : float
     class_weight : {"balanced"}, optional
     cv : int

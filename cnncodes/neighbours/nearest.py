@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cnncodes.solvers.threads import few_threads
 
-__all__ = ["nearest_rows", "standardised", "unit_rows", "whitened"]
+__all__ = ["nearest_rows", "standardised", "unit_parts", "unit_rows", "whitened"]
 
 BLOCK_DISTANCES = 32_000_000  # distances in memory at a time: 128 MB
 RIDGE = 2.0  # added to each variance: this times the mean variance times n_features / n_samples
@@ -30,6 +32,29 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     [[0.6, 0.8], [0.0, 0.0]]
     """
     return X / np.maximum(np.linalg.norm(X, axis=-1, keepdims=True), np.finfo(X.dtype).tiny)
+
+
+def unit_parts(X: np.ndarray, widths: Sequence[int] | None = None) -> np.ndarray:
+    """Return rows whose parts each have the Euclidean length 1; parts of zeros stay zeros.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (..., n_features)
+    widths : sequence of int, optional
+        Features of each part, in order; by default a row is one part.
+
+    Returns
+    -------
+    ndarray, shape of `X`
+
+    Examples
+    --------
+    >>> unit_parts(np.array([[3.0, 4.0, 5.0]]), [2, 1]).tolist()
+    [[0.6, 0.8, 1.0]]
+    """
+    if widths is None or len(widths) == 1:
+        return unit_rows(X)
+    return np.concatenate([unit_rows(part) for part in np.split(X, np.cumsum(widths)[:-1], axis=-1)], axis=-1)
 
 
 def standardised(X: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from cnncodes.pages.render import is_page, render_page
 from cnncodes.pages.scatter import lay_out
 from cnncodes.pages.shown_images import choose_images
 from cnncodes.probes.protocol import Codes, TrainingData
+from cnncodes.probes.scaling import scaling_of
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
@@ -159,7 +160,8 @@ def report(
         section_rows = sections.section_rows(file, examples, findings)
         shown_images = choose_images(file.rows(), answers, section_rows, points, seed)
         map_codes = file.codes(classifier.layers, shown_images.map_rows)
-        places = lay_out(map_codes, scale=classifier.scale, seed=seed)
+        widths = [file.n_features(name) for name in classifier.layers]
+        places = lay_out(map_codes, scale=scaling_of(classifier.scale, widths), seed=seed)
         step_done()
         sheet = Sheet()
         if image_set is not None:

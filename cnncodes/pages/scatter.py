@@ -8,7 +8,8 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from cnncodes.codes.views import averaged
-from cnncodes.probes.probe import SCALINGS
+from cnncodes.probes.scaling import Scaling, make_scaler
+from cnncodes.vocabulary import DEFAULT_SCALING
 
 __all__ = ["lay_out"]
 
@@ -17,14 +18,14 @@ PERPLEXITY = 30.0
 MAX_IMAGES_BY_PCA = 4  # t-SNE of fewer than five images says no more than their main directions
 
 
-def lay_out(X: np.ndarray, *, scale: str = "standard", seed: int = 0) -> np.ndarray:
+def lay_out(X: np.ndarray, *, scale: Scaling = DEFAULT_SCALING, seed: int = 0) -> np.ndarray:
     """Return places of images in the plane, by t-SNE.
 
     Parameters
     ----------
     X : ndarray, shape (n, n_features) or (n, n_views, n_features)
         Codes; those of an image's views are averaged.
-    scale : {"standard", "l2", "none"}, default="standard"
+    scale : {"shrunk", "standard", "l2", "none"} or transformer, default="shrunk"
         Scaling of the codes before distances are measured.
     seed : int, default=0
         Seed of the randomised PCA and of t-SNE.
@@ -42,7 +43,7 @@ def lay_out(X: np.ndarray, *, scale: str = "standard", seed: int = 0) -> np.ndar
     if n < 2:
         return np.full((n, 2), 0.5)
     with threadpool_limits(limits=1):  # the threads of t-SNE meet thousands of times, and wait for each other
-        Z = SCALINGS[scale]().fit_transform(averaged(X))
+        Z = make_scaler(scale).fit_transform(averaged(X))
         Z = PCA(min(PCA_DIMENSIONS, *Z.shape), svd_solver="randomized", random_state=seed).fit_transform(Z)
         places = Z[:, :2]
         if n > MAX_IMAGES_BY_PCA and Z.shape[1] > 1:

@@ -12,11 +12,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError
-from cnncodes.probes.probe import LOSSES, SCALINGS, make_probe, set_fitted
+from cnncodes.probes.probe import LOSSES, make_probe, set_fitted
+from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.probes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
 from cnncodes.solvers.hinge import CURVATURE_BYTES, ROW_BYTES, SHARED_MATRICES
 from cnncodes.solvers.path import fit_in_passes, fit_path
 from cnncodes.system.memory import memory_left, resident_memory
+from cnncodes.vocabulary import DEFAULT_SCALING
 
 __all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits", "stratified_sample"]
 
@@ -117,7 +119,7 @@ def fit_large_probe(
     memory_limit: int | None = None,
     clf: str = "svm",
     C: float | str = "auto",
-    scale: str = "standard",
+    scale: Scaling = DEFAULT_SCALING,
     class_weight: Any = None,
     groups: np.ndarray | None = None,
     cv: int = 5,
@@ -247,10 +249,10 @@ def stratified_sample(of_row: np.ndarray, m: int, cv: int, seed: int) -> np.ndar
 
 
 def _first_pass(
-    file: CodesFile, layers: list[str], rows: np.ndarray, kept: np.ndarray, scale: str
+    file: CodesFile, layers: list[str], rows: np.ndarray, kept: np.ndarray, scale: Scaling
 ) -> tuple[Any, np.ndarray]:
     """Check all codes, learn their scaling, and take the sample out."""
-    scaler = SCALINGS[scale]()
+    scaler = make_scaler(scale)
     learn = getattr(scaler, "partial_fit", scaler.fit)  # those that need not learn from all rows have only `fit`
     sample = np.empty((len(kept), *file.views, sum(file.n_features(name) for name in layers)), np.float32)
     bad = 0

@@ -16,7 +16,8 @@ from sklearn import config_context
 
 from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.probes.folds import Folds
-from cnncodes.probes.probe import LOSSES, SCALINGS
+from cnncodes.probes.probe import LOSSES
+from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.solvers.device import on_cpu
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.side_by_side import Fold, SideBySide, bytes_side_by_side
@@ -106,7 +107,7 @@ class FoldsSideBySide:
         folds: Folds,
         *,
         clf: str,
-        scale: str,
+        scale: Scaling,
         class_weight: Any,
         max_iter: int,
         n_jobs: int | None = None,
@@ -167,7 +168,7 @@ class FoldByFold:
         folds: Folds,
         *,
         clf: str,
-        scale: str,
+        scale: Scaling,
         class_weight: Any,
         max_iter: int,
         tol: float,
@@ -190,9 +191,9 @@ class FoldByFold:
         return decision, np.array([path.converged for path in results])
 
 
-def _scaled(X: np.ndarray, train: np.ndarray, test: np.ndarray, scale: str) -> tuple[np.ndarray, np.ndarray]:
+def _scaled(X: np.ndarray, train: np.ndarray, test: np.ndarray, scale: Scaling) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a fold to fit to, and those held out, scaled as the former want it."""
-    scaler = SCALINGS[scale]().fit(as_rows(X[train]))
+    scaler = make_scaler(scale).fit(as_rows(X[train]))
     return scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
 
 
@@ -209,7 +210,7 @@ def _fold_path(
     train: np.ndarray,
     test: np.ndarray,
     Cs: Sequence[float],
-    scale: str,
+    scale: Scaling,
     **options: Any,
 ) -> _FoldPath:
     """Fit a probe for each C to the images `train`, and apply it to the images `test`."""

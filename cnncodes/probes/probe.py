@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from cnncodes.codes.views import as_rows, summed
 from cnncodes.errors import SettingError, nearest
+from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.solvers.classifiers import DenseLinearSVC, DenseLogisticRegression
 from cnncodes.solvers.path import LinearPath
+from cnncodes.vocabulary import DEFAULT_SCALING
 
 __all__ = [
     "CLASSIFIERS",
     "LOSSES",
     "MAX_ITER",
-    "SCALINGS",
-    "CodeScaler",
     "decide",
     "make_probe",
     "set_fitted",
@@ -27,38 +26,19 @@ __all__ = [
 
 MAX_ITER = 1000
 MIN_C = 1e-12
-DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
-
-
-class CodeScaler(StandardScaler):
-    """`StandardScaler` that leaves columns which hardly vary as small as they are.
-
-    Divided by its own deviation, a column that was nearly dead in training (4e-9 was seen) outweighs all others as soon
-    as one image wakes it up. So a deviation of at most 1e-6 of the largest is replaced by the largest. Parameters and
-    attributes are those of `StandardScaler`.
-    """
-
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> CodeScaler:
-        """Learn mean and deviation of each column, from these rows and those before; `fit` forgets those before."""
-        super().partial_fit(X, y, sample_weight)
-        deviation = np.sqrt(self.var_)
-        largest = deviation.max()
-        if largest > 0:
-            self.scale_ = np.where(deviation <= DEAD * largest, largest, deviation)
-        return self
 
 
 CLASSIFIERS: dict[str, Any] = {"svm": DenseLinearSVC, "logreg": DenseLogisticRegression}
 LOSSES = {"svm": "squared_hinge", "logreg": "log_loss"}  # their objectives, as `fit_path` calls them
-SCALINGS = {
-    "standard": CodeScaler,  # each column to mean 0 and deviation 1
-    "l2": Normalizer,  # each row to length 1
-    "none": FunctionTransformer,
-}
 
 
 def make_probe(
-    clf: str = "svm", *, C: float = 1.0, scale: str = "standard", class_weight: Any = None, max_iter: int = MAX_ITER
+    clf: str = "svm",
+    *,
+    C: float = 1.0,
+    scale: Scaling = DEFAULT_SCALING,
+    class_weight: Any = None,
+    max_iter: int = MAX_ITER,
 ) -> Pipeline:
     """Make an unfitted probe: scaling and a linear classifier, as a scikit-learn pipeline.
 
@@ -68,7 +48,8 @@ def make_probe(
         Linear SVM (one-vs-rest, squared hinge) or multinomial logistic regression, both with the l2 penalty.
     C : float
         Inverse strength of the penalty.
-    scale : {"standard", "l2", "none"}
+    scale : {"shrunk", "standard", "l2", "none"} or transformer
+        Scaling of the codes; for layers side by side, what `scaling_of` returns.
     class_weight : {"balanced"} or dict, optional
     max_iter : int
         Bound on the steps of the solver. Both solvers are deterministic, so there is no seed.
@@ -88,9 +69,9 @@ def make_probe(
     >>> make_probe("svm", C=0.1).fit(*load_iris(return_X_y=True)).predict([[5.1, 3.5, 1.4, 0.2]])
     array([0])
     """
-    for name, value, table in (("clf", clf, CLASSIFIERS), ("scale", scale, SCALINGS)):
-        if value not in table:
-            raise SettingError(f"no {name} {value!r}.{nearest(value, table)} There are {', '.join(table)}")
+    if clf not in CLASSIFIERS:
+        raise SettingError(f"no clf {clf!r}.{nearest(clf, CLASSIFIERS)} There are {', '.join(CLASSIFIERS)}")
+    scaler = make_scaler(scale)
     if not (class_weight in (None, "balanced") or isinstance(class_weight, Mapping)):
         raise SettingError(f"no class weight {class_weight!r}; there is 'balanced', or a weight for each class")
     if not 0 < C < np.inf:
@@ -98,7 +79,7 @@ def make_probe(
     if not MIN_C <= C <= 1 / MIN_C:
         raise SettingError(f"C is {C:g}; it must be from {MIN_C:g} to {1 / MIN_C:g}, beyond which rounding decides")
     classifier = CLASSIFIERS[clf](C=C, class_weight=class_weight, max_iter=max_iter)
-    return make_pipeline(SCALINGS[scale](), classifier)
+    return make_pipeline(scaler, classifier)
 
 
 def set_fitted(classifier: Any, path: LinearPath) -> None:

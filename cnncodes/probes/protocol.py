@@ -19,11 +19,12 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.neighbours.duplicates import Duplicates, find_duplicates, nearest_by_codes
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.guard import Guard, make_guard
+from cnncodes.probes.scaling import Scaling, scaling_of
 from cnncodes.probes.scores import neighbour_accuracy
 from cnncodes.probes.search import C_GRID, Search, search_C
 from cnncodes.probes.split import SplitRows, split_rows
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import as_names
+from cnncodes.vocabulary import DEFAULT_SCALING, as_names
 
 __all__ = ["Codes", "TrainingData"]
 
@@ -202,6 +203,16 @@ class TrainingData:
             self._codes = key, self.file.codes(names, rows)
         return self._codes[1]
 
+    def scaling(self, layers: str | Sequence[str], scale: str = DEFAULT_SCALING) -> Scaling:
+        """Return a scaling for the codes of some layers side by side, as the functions of the probes take it.
+
+        Parameters
+        ----------
+        layers : str or sequence of str
+        scale : {"shrunk", "standard", "l2", "none"}, default="shrunk"
+        """
+        return scaling_of(scale, [self.file.n_features(name) for name in as_names(layers)])
+
     def folds(
         self, groups: np.ndarray, rows: np.ndarray | None = None, *, cv: int = 5, seed: int = 0
     ) -> tuple[Folds, list[str]]:
@@ -230,7 +241,7 @@ class TrainingData:
         rows: np.ndarray | None = None,
         clf: str = "svm",
         Cs: Sequence[float] | np.ndarray = C_GRID,
-        scale: str = "standard",
+        scale: str = DEFAULT_SCALING,
         class_weight: Any = None,
         cv: int = 5,
         seed: int = 0,
@@ -268,7 +279,8 @@ class TrainingData:
             kept = next((search for search in same if search.C in grid[0]), None)
         if kept is None:
             folds, notes = self.folds(groups, rows, cv=cv, seed=seed)
-            options: dict[str, Any] = {"clf": clf, "Cs": Cs, "scale": scale, "class_weight": class_weight}
+            options: dict[str, Any] = {"clf": clf, "Cs": Cs, "scale": self.scaling(layers, scale)}
+            options["class_weight"] = class_weight
             options |= {"one_se": one_se, "n_jobs": n_jobs, "memory_limit": memory_limit, "near": near}
             options["progress"] = progress
             kept = search_C(self.codes(layers, rows), self.file.labels[rows], folds=folds, **options)
@@ -282,7 +294,7 @@ class TrainingData:
         layers: str | Sequence[str],
         *,
         groups: np.ndarray,
-        scale: str = "standard",
+        scale: str = DEFAULT_SCALING,
         cv: int = 5,
         seed: int = 0,
     ) -> float:
@@ -298,7 +310,9 @@ class TrainingData:
         key = as_names(layers), scale, cv, seed, _digest(self.train, groups)
         if key not in self._neighbours:
             folds = self.folds(groups, cv=cv, seed=seed)[0]
-            self._neighbours[key] = neighbour_accuracy(self.codes(layers), self.labels, folds, scale=scale)
+            self._neighbours[key] = neighbour_accuracy(
+                self.codes(layers), self.labels, folds, scale=self.scaling(layers, scale)
+            )
         return self._neighbours[key]
 
 

@@ -13,11 +13,12 @@ from cnncodes.probes.decision_values import winner
 from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import balanced_interval, wilson_interval
-from cnncodes.probes.probe import SCALINGS, decide
+from cnncodes.probes.probe import decide
+from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.probes.search import fit_probe, grid_of
 from cnncodes.solvers.threads import few_threads
 from cnncodes.system.progress import Progress, part_of
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING
 
 __all__ = [
     "majority_accuracy",
@@ -72,7 +73,7 @@ def score_shares(y: np.ndarray, right: np.ndarray, *, out_of_fold: bool = False)
     )
 
 
-def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: str = "standard") -> float:
+def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: Scaling = DEFAULT_SCALING) -> float:
     """Return the accuracy of answering with the class of the nearest training image, on the same folds.
 
     Parameters
@@ -82,14 +83,14 @@ def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: str
     y : ndarray, shape (n_samples,)
     folds : list of (train, test) index arrays
         Each fold is scored on those of its held-out rows that `spread` returns.
-    scale : {"standard", "l2", "none"}
+    scale : {"shrunk", "standard", "l2", "none"} or transformer
         Scaling of the codes before the Euclidean distance is taken.
     """
     X = averaged(X)
     right: list[np.ndarray] = []
     for train, test in folds:
         queries = spread(test)
-        scaler = SCALINGS[scale]().fit(X[train])
+        scaler = make_scaler(scale).fit(X[train])
         nearest = KNeighborsClassifier(1, algorithm="brute")
         with few_threads(X):
             nearest.fit(scaler.transform(X[train]), y[train])

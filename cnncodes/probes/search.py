@@ -20,10 +20,11 @@ from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, side_by_side_pays
 from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted
+from cnncodes.probes.scaling import Scaling
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import few_threads
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING
 
 __all__ = [
     "CONVERGE",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
-CONVERGE = "scale the codes (--scale standard), or give a smaller -C"
+CONVERGE = f"scale the codes (--scale {DEFAULT_SCALING}), or give a smaller -C"
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
 # Tolerance of the solvers in a search, and where there is much work: benchmarks/README.md has what the latter saves.
 SEARCH_TOL = {"svm": (1e-4, 1e-4), "logreg": (1e-4, 1e-2)}
@@ -88,7 +89,7 @@ def search_C(
     *,
     clf: str = "svm",
     Cs: Sequence[float] | np.ndarray = C_GRID,
-    scale: str = "standard",
+    scale: Scaling = DEFAULT_SCALING,
     class_weight: Any = None,
     groups: np.ndarray | None = None,
     cv: int = 5,
@@ -193,7 +194,7 @@ def fit_probe(
     *,
     clf: str = "svm",
     C: float | str = "auto",
-    scale: str = "standard",
+    scale: Scaling = DEFAULT_SCALING,
     class_weight: Any = None,
     **search_options: Any,
 ) -> tuple[Pipeline, Search]:
@@ -220,7 +221,13 @@ def fit_probe(
 
 
 def fit_chosen(
-    X: np.ndarray, y: np.ndarray, search: Search, *, clf: str = "svm", scale: str = "standard", class_weight: Any = None
+    X: np.ndarray,
+    y: np.ndarray,
+    search: Search,
+    *,
+    clf: str = "svm",
+    scale: Scaling = DEFAULT_SCALING,
+    class_weight: Any = None,
 ) -> Pipeline:
     """Fit the probe to all rows with the C that a search chose; what there is to say is added to the search's notes.
 
