@@ -28,7 +28,8 @@ import numpy as np
 from cnncodes import CodesFile, ImageSet, extract, load_backbone
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.intervals import wilson_interval
-from cnncodes.probes.probe import CodeScaler, make_probe
+from cnncodes.probes.probe import make_probe
+from cnncodes.probes.scaling import CodeScaler
 from cnncodes.solvers.path import fit_path
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")

@@ -28,10 +28,12 @@ from cnncodes import CodesFile
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Estimate
-from cnncodes.probes.probe import LOSSES, SCALINGS
+from cnncodes.probes.probe import LOSSES
+from cnncodes.probes.scaling import make_scaler
 from cnncodes.probes.scores import nested_predictions, score
 from cnncodes.probes.search import C_GRID, fit_probe
 from cnncodes.solvers.path import fit_path
+from cnncodes.vocabulary import DEFAULT_SCALING
 
 CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")
 BINS = 15  # of the expected calibration error (Guo et al. 2017)
@@ -86,7 +88,7 @@ def one_draw(
         temperature = fit_temperature(search.decision, np.searchsorted(search.classes, y))
         decision = probe.decision_function(test[0])
         right = probe.classes_[winner(decision)] == test[1]
-        scaler = SCALINGS["standard"]().fit(X)
+        scaler = make_scaler(DEFAULT_SCALING).fit(X)
         path = fit_path(scaler.transform(X), y, C_GRID, loss=LOSSES[clf])
         hindsight = [
             np.mean(path.classes[winner(d)] == test[1]) for d in path.decision_function(scaler.transform(test[0]))

@@ -20,7 +20,7 @@ def made_up_row(layers: list[str], accuracy: float = 0.5, **fields: Any) -> Row:
         "n_features": 8,
         "baseline_accuracy": 0.5,
         "clf": "svm",
-        "scale": "standard",
+        "scale": "shrunk",
         "C": 0.1,
         "log_loss": 0.5,
         "repeats": 1,

@@ -15,7 +15,7 @@ from cnncodes import vocabulary
 from cnncodes.cli.main import main
 from cnncodes.networks import pooling
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.probes import probe
+from cnncodes.probes import probe, scaling
 from cnncodes.runtime import precision
 
 OPTIONS = {
@@ -36,7 +36,7 @@ OPTIONS |= {"clfs": OPTIONS["clf"], "scales": OPTIONS["scale"]}
     [
         (probe.CLASSIFIERS, vocabulary.CLASSIFIERS),
         (probe.LOSSES, vocabulary.CLASSIFIERS),
-        (probe.SCALINGS, vocabulary.SCALINGS),
+        (scaling.SCALINGS, vocabulary.SCALINGS),
         (pooling.POOLINGS, vocabulary.POOLINGS),
         (precision.PRECISIONS, vocabulary.PRECISIONS),
     ],

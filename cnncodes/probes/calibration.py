@@ -10,7 +10,7 @@ from cnncodes.probes.decision_values import softmax, two_sided
 
 __all__ = ["brier_score", "fit_temperature", "log_loss"]
 
-LOG_TEMPERATURES = (-12.0, 7.0)  # searched; decision values at the smallest C of the grid differ by about 1e-4
+LOG_TEMPERATURES = (-20.0, 7.0)  # searched; decision values at the smallest C of the grid differ by about 1e-6
 
 
 def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -25,9 +25,9 @@ def test_scores_are_those_of_plain_scikit_learn(clf, split_codes):
     X, y = codes_of(split_codes, ["penultimate", "layer1"], "train")
     X_test, y_test = codes_of(split_codes, ["penultimate", "layer1"], "test")
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    expected = np.mean(cross_val_predict(plain(clf, 0.01), X, y, cv=folds) == y)
+    expected = np.mean(cross_val_predict(plain(clf, 0.01, widths=(40, 24)), X, y, cv=folds) == y)
     assert model.scores["cv_accuracy"] == pytest.approx(expected, abs=1.01 / N_TRAIN)
-    expected = plain(clf, 0.01).fit(X, y).score(X_test, y_test)
+    expected = plain(clf, 0.01, widths=(40, 24)).fit(X, y).score(X_test, y_test)
     assert model.scores["test_accuracy"] == pytest.approx(expected, abs=1.01 / N_TEST)
     assert model.scores["baseline_accuracy"] == max(Counter(y.tolist()).values()) / N_TRAIN
 

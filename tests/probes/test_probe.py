@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from plain_probes import PLAIN_SCALERS, plain_probe
-from sklearn.preprocessing import StandardScaler
 
 from cnncodes.errors import SettingError
-from cnncodes.probes.probe import CodeScaler, make_probe
+from cnncodes.probes.probe import make_probe
 
 
 @pytest.mark.parametrize("scale", PLAIN_SCALERS)
@@ -36,24 +35,3 @@ def test_wrong_parameter_is_refused(parameters, message):
     with pytest.raises(SettingError) as caught:
         make_probe(**parameters)
     assert message in str(caught.value)
-
-
-def test_scaler_is_the_standard_one_where_columns_vary(digits):
-    X, _ = digits
-    np.testing.assert_array_equal(CodeScaler().fit_transform(X), StandardScaler().fit_transform(X))
-
-
-@pytest.mark.parametrize("unit", [1.0, 1e-7])
-def test_nearly_dead_column_that_wakes_up_changes_no_decision(unit, digits):
-    X, y = digits
-    dead = 1e-8 * np.random.default_rng(0).random((len(X), 1)) * (y == y[0])[:, None]
-    constant = np.full((len(X), 1), 3.0)
-    probe = make_probe("svm", C=1.0).fit(unit * np.hstack([X, dead, constant]), y)
-    asleep = probe.decision_function(unit * np.hstack([X, dead, constant]))
-    awake = probe.decision_function(unit * np.hstack([X, dead + 1, constant + 1]))
-    np.testing.assert_allclose(awake, asleep, atol=1e-5)
-    np.testing.assert_allclose(awake, make_probe("svm", C=1.0).fit(X, y).decision_function(X), atol=1e-3)
-
-
-def test_columns_without_any_variation_are_left():
-    np.testing.assert_array_equal(CodeScaler().fit_transform(np.full((4, 2), 7.0)), np.zeros((4, 2)))

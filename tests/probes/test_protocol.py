@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from digit_codes import DESCRIPTION, X_DIGITS, Y_DIGITS, names, write_codes
+from plain_probes import PlainShrunkScaler
 
 import cnncodes.codes.checksums
 import cnncodes.pages.report
@@ -159,8 +160,7 @@ def test_a_search_is_that_of_plain_arrays(tmp_path: Path) -> None:
     assert y.tolist() == [f"digit {label}" for label in Y_DIGITS[:100]]
     right = []
     for train, test in make_folds(y, cv=4, seed=7)[0]:
-        deviation = X[train].std(axis=0)
-        Z = (X - X[train].mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+        Z = PlainShrunkScaler().fit(X[train]).transform(X)
         nearest = ((Z[test][:, None] - Z[train]) ** 2).sum(axis=2).argmin(axis=1)
         right += (y[train][nearest] == y[test]).tolist()
     assert accuracy == pytest.approx(np.mean(right))

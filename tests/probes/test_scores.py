@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from cnncodes.errors import ProbeError
 from cnncodes.probes.folds import make_folds
 from cnncodes.probes.intervals import wilson_interval
-from cnncodes.probes.probe import SCALINGS
+from cnncodes.probes.scaling import SCALINGS
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
 from cnncodes.probes.search import fit_probe
 
@@ -36,7 +36,7 @@ def test_out_of_fold_answers_count_for_less_the_fewer_there_are():
         assert 1 < widths[1] / widths[0] < np.sqrt(n / trials) + 0.01
 
 
-@pytest.mark.parametrize("scale", ["standard", "l2", "none"])
+@pytest.mark.parametrize("scale", SCALINGS)
 def test_neighbour_accuracy_is_that_of_a_plain_loop(scale):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)) * [1, 5, 1, 1], rng.choice(["a", "b"], 60)

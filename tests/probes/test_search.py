@@ -19,7 +19,7 @@ from cnncodes.errors import ProbeError, SettingError
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.decision_values import softmax
 from cnncodes.probes.folds import make_folds
-from cnncodes.probes.probe import CodeScaler
+from cnncodes.probes.scaling import CodeScaler
 from cnncodes.probes.search import C_GRID, fit_probe, search_C
 
 
@@ -78,7 +78,7 @@ def test_predictions_are_those_of_the_chosen_C(digits):
 
 def test_one_standard_error_chooses_the_most_regularised_of_those_as_good():
     X, y = noisy(200)
-    best, simple = (search_C(X, y, one_se=one_se) for one_se in (False, True))
+    best, simple = (search_C(X, y, scale="standard", one_se=one_se) for one_se in (False, True))
     means = simple.accuracy.mean(axis=0)
     top = int(np.argmax(means))
     error = simple.accuracy[:, top].std(ddof=1) / np.sqrt(5)
@@ -95,14 +95,14 @@ def test_folds_in_parallel_give_what_one_after_the_other_gives(digits):
 def test_of_values_that_are_as_accurate_that_of_the_best_probabilities_is_chosen():
     X, y = noisy(90)
     Cs = np.logspace(-6, 1, 15)
-    search = search_C(X, y, Cs=Cs)
+    search = search_C(X, y, Cs=Cs, scale="standard")
     folds, _ = make_folds(y)
     truth = y.astype(int)
     accuracies, scores = [], []
     for C in Cs:
         decision = np.empty((90, 3))
         for train, test in folds:
-            decision[test] = plain_probe("svm", C).fit(X[train], y[train]).decision_function(X[test])
+            decision[test] = plain_probe("svm", C, "standard").fit(X[train], y[train]).decision_function(X[test])
         chances = softmax(decision, fit_temperature(decision, truth))
         accuracies.append(np.mean(decision.argmax(axis=1) == truth))
         scores.append(((chances - np.eye(3)[truth]) ** 2).sum(axis=1).mean())
@@ -124,16 +124,16 @@ def test_values_that_are_all_right_are_no_reason_for_a_note(digits):
 def test_codes_too_large_to_compute_with_are_an_error_that_says_what_to_do(clf):
     X, y = noisy(60)
     huge = (X * np.float32(1e35)).astype(np.float32)
-    with pytest.raises(ProbeError, match="--scale standard"), np.errstate(all="ignore"):
+    with pytest.raises(ProbeError, match="--scale shrunk"), np.errstate(all="ignore"):
         search_C(huge, y, clf=clf, scale="none", Cs=[1.0])
 
 
 def test_best_value_at_the_edge_of_the_grid_is_noted():
     X, y = noisy(300)
-    inner = search_C(X, y, clf="logreg")
+    inner = search_C(X, y, clf="logreg", scale="standard")
     assert not any("edge" in note for note in inner.notes)
     at = int(np.argmax(C_GRID == inner.C))
-    edge = search_C(X, y, clf="logreg", Cs=C_GRID[at:])
+    edge = search_C(X, y, clf="logreg", scale="standard", Cs=C_GRID[at:])
     assert edge.C == inner.C
     assert any(f"the best C, {inner.C:g}, lies at the edge" in note for note in edge.notes)
 
@@ -177,11 +177,11 @@ def test_codes_that_are_not_finite_are_refused(bad):
 def test_fit_that_does_not_converge_becomes_a_note_that_says_what_to_do(clf, monkeypatch):
     X, y = noisy()
     monkeypatch.setattr(cnncodes.probes.search, "MAX_ITER", 1)
-    search = search_C(X, y, clf=clf, Cs=[1e-2, 1.0, 100.0])
+    search = search_C(X, y, clf=clf, scale="standard", Cs=[1e-2, 1.0, 100.0])
     (note,) = (note for note in search.notes if "converge" in note)
     assert "of 15 fits did not converge within 1 steps" in note
     assert "chosen C is" in note
-    assert "--scale standard" in note
+    assert "--scale shrunk" in note
     assert "-C" in note
 
 
@@ -217,7 +217,7 @@ def test_fit_probe_fits_all_rows_with_the_chosen_C(digits):
 @pytest.mark.parametrize("C", [1.0, 1e5])
 def test_probe_that_is_kept_is_the_one_that_was_cross_validated(C, long_rows):
     X, y = long_rows
-    probe, search = fit_probe(X, y, clf="logreg", C=C, cv=3)
+    probe, search = fit_probe(X, y, clf="logreg", C=C, scale="standard", cv=3)
     alike = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=500)
     scaler = CodeScaler().fit(X)
     expected = alike.fit(scaler.transform(X), y).decision_function(scaler.transform(X))
