@@ -62,8 +62,9 @@ def compare(
 ) -> None:
     """Cross-validate layers × probes × scalings on the same folds, and print them best first.
 
-    The star marks the recommended row: the simplest that is not significantly worse than the best. Ctrl-C ends the
-    comparison and prints the rows that are done.
+    The star marks the recommended row: the one of the smallest log loss, or the default (a linear SVM on the last
+    layer, or on it and another one) where that is as good within the noise. Ctrl-C ends the comparison and prints the
+    rows that are done.
     """
     from cnncodes.insight.compare import compare as run
 
@@ -80,7 +81,7 @@ def compare(
         print_json(comparison.to_dict())
     else:
         print_table(*comparison.table())
-        print_notes([f"* the simplest that is not significantly worse than the best: {comparison.command}"])
+        print_notes([f"* recommended, for its log loss: {comparison.command}"])
     if picture:
         save_plot(comparison.plot(), picture)
     if not comparison.finished:

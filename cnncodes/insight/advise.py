@@ -55,7 +55,8 @@ class Advice:
     similarity : {"similar", "dissimilar", "undecided"}
         To the photographs of ImageNet, on which the network was trained.
     layers : list of str
-        The layer of the smallest log loss: whose cross-validated probabilities are nearest to the labels.
+        The layer that `compare` recommends: that of the smallest log loss, whose cross-validated probabilities are
+        nearest to the labels, or the last one where that is as good within the noise.
     evidence : list of Evidence
     commands : list of str
         To type next.
@@ -81,13 +82,20 @@ class Advice:
         return next(row for row in self.comparison.rows if row.layers == self.layers)
 
     @property
+    def reason(self) -> str:
+        """Why the layer is recommended, in a few words."""
+        loss, least = (row.log_loss or 0.0 for row in (self.recommended, best_by_log_loss(self.comparison.probes)))
+        if loss == least:
+            return f"its log loss is the smallest, {loss:.3f}"
+        return f"its log loss, {loss:.3f}, is as good as the smallest, {least:.3f}, within the noise"
+
+    @property
     def summary(self) -> str:
         """The case, what it asks for, and the layer that is recommended, in one sentence.
 
         The case is a rule of thumb, and the layer is measured: where they disagree, the sentence says so.
         """
-        loss = f"its log loss is the smallest, {self.recommended.log_loss:.3f}"
-        layer = f"{' + '.join(self.layers)} predicts best ({loss})"
+        layer = f"{' + '.join(self.layers)} is recommended ({self.reason})"
         if meaning := MEANING.get((self.size, self.similarity)):
             case = f"{self.size} and {self.similarity} to ImageNet"
             if self.size == "small" and (self.similarity == "similar") != (self.layers == [PENULTIMATE]):
@@ -190,7 +198,7 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     comparison = compare(data, clfs=["svm"], **options)
     if not comparison.finished:
         raise KeyboardInterrupt
-    best = best_by_log_loss(comparison.probes)
+    best = comparison.recommended
     notes = list(comparison.notes)
     curve = None
     try:

@@ -16,17 +16,18 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.insight.comparison import Comparison, Row
-from cnncodes.probes.calibration import log_loss
+from cnncodes.probes.calibration import log_losses
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score_shares
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, as_names
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, as_names
 
 __all__ = ["compare"]
 
 ANSWERS_TO_AIM_AT = 1500  # fewer images are cross-validated more often
 MAX_REPEATS = 5
+NOISE = 1.0  # standard errors of a difference of log losses within which the default is as good as the best
 
 
 class _Candidate(NamedTuple):
@@ -117,15 +118,17 @@ def _run(
     """Cross-validate the candidates, and put the baselines beside them; Ctrl-C ends it with what is done."""
     rows: list[Row] = []
     shares: list[np.ndarray] = []
+    losses: list[np.ndarray] = []
     of_probes: dict[str, list[str]] = {}  # which probes have a note
     finished = True
     try:
         if progress is not None:
             progress(0, len(plan), 0)
         for candidate in plan:
-            row, share, row_notes = _cross_validate(candidate, groups, **options)
+            row, share, loss, row_notes = _cross_validate(candidate, groups, **options)
             rows.append(row)
             shares.append(share)
+            losses.append(loss)
             for note in row_notes:
                 of_probes.setdefault(note, []).append(f"{' + '.join(candidate.layers)}, {candidate.clf}")
             if progress is not None:
@@ -139,7 +142,7 @@ def _run(
         notes.append(f"interrupted: {len(shares)} of {len(plan)} probes were compared")
     notes += [note if len(which) == len(shares) else f"{'; '.join(which)}: {note}" for note, which in of_probes.items()]
     rows.append(_majority(rows[0], y))
-    rows = _with_differences(rows, shares)
+    rows = _with_differences(rows, shares, losses)
     return Comparison(rows, notes, finished, {row.key: share for row, share in zip(rows, shares, strict=False)})
 
 
@@ -178,8 +181,8 @@ def _plan(every: list[TrainingData], layers: list[str], clfs: Sequence[str], sca
 
 def _cross_validate(
     candidate: _Candidate, groups: np.ndarray, *, cv: int, seeds: Sequence[int], n_jobs: int | str | None
-) -> tuple[Row, np.ndarray, list[str]]:
-    """Return the row of a probe, the share of right answers to each image, and notes."""
+) -> tuple[Row, np.ndarray, np.ndarray, list[str]]:
+    """Return the row of a probe, the share of right answers to each image, the log loss of each, and notes."""
     started = time.perf_counter()
     y = candidate.data.labels
     options: dict[str, Any] = {"clf": candidate.clf, "scale": candidate.scale, "groups": groups, "cv": cv}
@@ -189,16 +192,17 @@ def _cross_validate(
     searches = [first, *others]
     share = np.mean([search.predictions == y for search in searches], axis=0)
     truth = np.searchsorted(searches[0].classes, y)
+    loss = np.mean([log_losses(search.decision, truth, search.temperature) for search in searches], axis=0)
     row = _row(
         candidate,
         started,
         clf=candidate.clf,
         C=float(np.exp(np.mean(np.log([search.C for search in searches])))),
         cross_validated=score_shares(y, share, out_of_fold=True),
-        log_loss=float(np.mean([log_loss(search.decision, truth, search.temperature) for search in searches])),
+        log_loss=float(loss.mean()),
         repeats=len(seeds),
     )
-    return row, share, searches[0].notes
+    return row, share, loss, searches[0].notes
 
 
 def _row(candidate: _Candidate, started: float, **figures: Any) -> Row:
@@ -240,22 +244,40 @@ def _majority(row: Row, y: np.ndarray) -> Row:
     return replace(row, clf="majority", cross_validated=scores, **nothing)
 
 
-def _with_differences(rows: list[Row], shares: list[np.ndarray]) -> list[Row]:
+def _with_differences(rows: list[Row], shares: list[np.ndarray], losses: list[np.ndarray]) -> list[Row]:
     """Return the rows with how far each is from the best probe, and one of them recommended.
 
-    The probes come first, one for each of `shares`; the baselines have no interval.
+    The probes come first, one for each of `shares` and `losses`; the baselines have no interval.
     """
     probes = rows[: len(shares)]
     best = int(np.argmax([row.accuracy.value for row in probes]))
-    as_good = [row for row, share in zip(probes, shares, strict=True) if paired_interval(share, shares[best])[1] >= 0]
-    simplest = min(as_good, key=lambda row: (len(row.layers), row.n_features, -row.accuracy.value))
+    chosen = _recommended(probes, losses)
     intervals = [list(paired_interval(share, shares[best], best_of=len(shares))) for share in shares]
     return [
         replace(
             row,
             difference=row.accuracy.value - rows[best].accuracy.value,
             difference_interval=interval,
-            recommended=row is simplest,
+            recommended=number == chosen,
         )
-        for row, interval in zip_longest(rows, intervals)
+        for number, (row, interval) in enumerate(zip_longest(rows, intervals))
     ]
+
+
+def _recommended(probes: list[Row], losses: list[np.ndarray]) -> int:
+    """Return which probe is recommended, given the cross-validated log loss of each image by each probe.
+
+    It is the one of the smallest log loss, unless the default is as good within the noise. The default is a linear SVM
+    on two layers, the last one among them, or on the last one alone; benchmarks/README.md has what other rules cost.
+    """
+
+    def preference(number: int) -> tuple[bool, bool, int, bool, float]:
+        row, last = probes[number], PENULTIMATE in probes[number].layers
+        fewer_than_three = len(row.layers) < 3
+        return last and len(row.layers) == 2, last and fewer_than_three, row.depth, row.clf == "svm", -means[number]
+
+    means = [float(loss.mean()) for loss in losses]
+    best, default = int(np.argmin(means)), max(range(len(probes)), key=preference)
+    excess = losses[default] - losses[best]
+    error = excess.std(ddof=1) / np.sqrt(len(excess))
+    return default if excess.mean() <= NOISE * error else best

@@ -65,7 +65,7 @@ class Row:
     difference_interval : list of float, optional
         95 % interval of the difference, which allows for the choice of the best probe; None for a baseline.
     recommended : bool, default=False
-        The simplest probe that is not significantly worse than the best.
+        The probe of the smallest log loss, or the default where that is as good within the noise.
     """
 
     codes: str
@@ -156,9 +156,9 @@ class Comparison:
 
     @property
     def recommended(self) -> Row:
-        """The simplest row that is not significantly worse than the best: fewest layers, then shortest codes.
+        """The row of the smallest log loss, or the default where that is as good within one standard error.
 
-        Tested is the pair alone: `difference_interval` is wider, and may reach 0 where this test says worse.
+        The default is a linear SVM on two layers, the last one among them, or on the last one alone.
         """
         return next(row for row in self.rows if row.recommended)
 

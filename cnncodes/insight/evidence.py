@@ -78,9 +78,9 @@ def by_slope(curve: LearningCurve, decided: bool) -> Evidence:
 
 
 def by_log_loss(comparison: Comparison) -> Evidence:
-    """List the log loss of each layer, by which the layer is chosen."""
+    """List the log loss of each layer, by which one is recommended."""
     figures = ", ".join(f"{row.name} {row.log_loss:.3f}" for row in sorted(comparison.probes, key=_log_loss))
-    return Evidence("log loss by layer", f"{figures}; the smallest is the best")
+    return Evidence("log loss by layer", f"{figures}; smaller is better")
 
 
 def best_by_log_loss(probes: list[Row]) -> Row:

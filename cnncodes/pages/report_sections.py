@@ -151,16 +151,8 @@ def advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str
 
 
 def _choice(advice: Advice, model: ProbeModel) -> str:
-    """Say why the layer is recommended, and why the simplest layer, or that of the classifier, is another one."""
-    layer = " + ".join(advice.layers)
-    text = f"{layer} is recommended: its log loss is the smallest, so its probabilities are nearest to the labels. "
-    simplest = advice.comparison.recommended.layers
-    if simplest != advice.layers:
-        text += (
-            f"{' + '.join(simplest)} is simpler, and not significantly less accurate than the best. But that proves "
-            "little if there are few images: on 50 small data sets, the layer chosen in this way was 3.1 points less "
-            "accurate than the best one, and the layer of the smallest log loss 0.4 points. "
-        )
+    """Say why the layer is recommended, and whether the classifier is fitted to it."""
+    text = f"{' + '.join(advice.layers)} is recommended: {advice.reason}. "
     if model.layers == advice.layers:
         return text + "The classifier of this page is fitted to it."
     return text + f"The classifier of this page is a given model, fitted to {' + '.join(model.layers)}."

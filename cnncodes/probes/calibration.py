@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 
 from cnncodes.probes.decision_values import softmax, two_sided
 
-__all__ = ["brier_score", "fit_temperature", "log_loss"]
+__all__ = ["brier_score", "fit_temperature", "log_loss", "log_losses"]
 
 LOG_TEMPERATURES = (-20.0, 7.0)  # searched; decision values at the smallest C of the grid differ by about 1e-6
 
@@ -69,4 +69,16 @@ def log_loss(scores: np.ndarray, truth: np.ndarray, temperature: float) -> float
     truth : ndarray of int, shape (n,)
     temperature : float
     """
-    return float(-log_softmax(two_sided(scores) / temperature, axis=1)[np.arange(len(truth)), truth].mean())
+    return float(log_losses(scores, truth, temperature).mean())
+
+
+def log_losses(scores: np.ndarray, truth: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the negative log-likelihood of the true class of each image, shape (n,).
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n, n_classes) or (n, 1)
+    truth : ndarray of int, shape (n,)
+    temperature : float
+    """
+    return np.asarray(-log_softmax(two_sided(scores) / temperature, axis=1)[np.arange(len(truth)), truth])

@@ -15,7 +15,7 @@ from cnncodes.neighbours.nearest import unit_parts
 __all__ = ["SCALINGS", "CodeScaler", "Scaling", "ShrunkScaler", "make_scaler", "scaling_of"]
 
 DEAD = 1e-6  # of the largest deviation: a column that varies less is rounding noise
-OWN_SHARE = 0.5  # of a column's own variance in what it is scaled by; benchmarks/bench_scalings.py compares others
+OWN_SHARE = 0.5  # of a column's own variance in what it is scaled by; benchmarks/bench_small_sets.py compares others
 
 Scaling: TypeAlias = "str | ShrunkScaler"  # the name of a scaling, or a transformer that is not fitted
 

@@ -28,9 +28,9 @@ def evidence(advice: Advice, what: str) -> Evidence:
     return next(item for item in advice.evidence if item.what == what)
 
 
-def test_the_layer_is_that_of_the_smallest_log_loss(advice: Advice) -> None:
-    losses = {tuple(row.layers): row.log_loss for row in advice.comparison.probes}
-    assert tuple(advice.layers) == min(losses, key=lambda layers: losses[layers])
+def test_the_layer_is_that_which_the_comparison_recommends(advice: Advice) -> None:
+    assert advice.recommended is advice.comparison.recommended
+    assert advice.layers == advice.comparison.recommended.layers
     assert advice.layers[0] in advice.summary
     words = shlex.split(advice.commands[0])
     assert words[:2] == ["cnncodes", "fit"]
@@ -72,7 +72,7 @@ def told(size: str, similarity: str, layer: str) -> str:
 def test_the_case_and_the_layer_are_told_apart_where_they_disagree() -> None:
     assert told("small", "dissimilar", "penultimate") == (
         "small and dissimilar to ImageNet, which usually asks for a linear SVM on the codes of an earlier layer; "
-        "but of the layers here, penultimate predicts best (its log loss is the smallest, 0.250)"
+        "but of the layers here, penultimate is recommended (its log loss is the smallest, 0.250)"
     )
     assert "usually asks for a linear classifier on the top codes; but" in told("small", "similar", "layer3")
     for similarity, layer in (("dissimilar", "layer3"), ("similar", "penultimate")):
@@ -81,12 +81,18 @@ def test_the_case_and_the_layer_are_told_apart_where_they_disagree() -> None:
     assert "but" not in told("large", "dissimilar", "penultimate")
 
 
+def test_a_layer_that_is_as_good_as_the_best_within_the_noise_is_told_as_such() -> None:
+    assert "layer3 is recommended (its log loss, 0.500, is as good as the smallest, 0.250, within the noise)" in told(
+        "small", "dissimilar", "layer3"
+    )
+
+
 def test_the_log_loss_that_the_layer_is_chosen_by_is_among_the_evidence(advice: Advice) -> None:
     found = evidence(advice, "log loss by layer").found
     first = min(advice.comparison.probes, key=lambda row: row.log_loss)
     assert found.startswith(f"{first.layers[0]} {first.log_loss:.3f}, ")
     assert all(f"{name} " in found for name in ("layer1", "layer2", "layer3", "penultimate"))
-    assert f"{first.log_loss:.3f}" in advice.summary
+    assert f"{advice.recommended.log_loss:.3f}" in advice.summary
 
 
 def test_without_a_learning_curve_one_plot_is_drawn(advice: Advice) -> None:

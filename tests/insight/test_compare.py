@@ -70,20 +70,27 @@ def test_differences_are_to_the_best(comparison: Comparison) -> None:
     assert weak.difference_interval[1] < 0
 
 
-def test_the_simplest_of_those_not_significantly_worse_is_recommended() -> None:
-    probes = {"short": (["a"], 8), "long": (["b"], 99), "joined": (["a", "b"], 107), "bad": (["c"], 4)}
+def test_the_smallest_log_loss_is_recommended_unless_the_default_is_as_good_within_the_noise() -> None:
+    rng = np.random.default_rng(0)
 
-    def recommended(short: float) -> list[str]:
-        accuracies = {"short": short, "long": 0.82, "joined": 0.83, "bad": 0.5}
-        rows = [
-            made_up_row(layers, accuracies[name], n_features=n_features)
-            for name, (layers, n_features) in probes.items()
-        ]
-        shares = [np.arange(400) < 400 * accuracy for accuracy in accuracies.values()]
-        return Comparison(_with_differences(rows, shares)).recommended.layers
+    def recommended(early: float, last: float, *joined: float) -> str:
+        means = {"early": early, "last, svm": last, "last, logreg": last, "joined": joined[0] if joined else None}
+        layers = {"early": ["layer1"], "joined": ["layer3", "penultimate"]}
+        rows, shares, losses = [], [], []
+        for name, mean in means.items():
+            if mean is not None:
+                clf, of_row = "logreg" if "logreg" in name else "svm", layers.get(name, ["penultimate"])
+                rows.append(made_up_row(of_row, clf=clf, depth=int(name != "early"), n_features=99))
+                shares.append(np.arange(400) < 200)
+                losses.append(mean + rng.normal(scale=1.0, size=400))  # the mean is known to about 0.05
+        found = Comparison(_with_differences(rows, shares, losses)).recommended
+        return f"{'+'.join(found.layers)} {found.clf}"
 
-    assert recommended(0.828) == ["a"]
-    assert recommended(0.60) == ["b"]
+    assert recommended(0.50, 0.52) == "penultimate svm"
+    assert recommended(0.50, 0.90) == "layer1 svm"
+    assert recommended(0.90, 0.50) == "penultimate svm"
+    assert recommended(0.50, 0.50, 0.52) == "layer3+penultimate svm"
+    assert recommended(0.90, 0.50, 0.90) in ("penultimate svm", "penultimate logreg")
 
 
 def test_files_must_hold_the_same_images(codes: Path, tmp_path: Path) -> None:
