@@ -227,7 +227,7 @@ def test_out_of_fold_decisions_are_sums_over_views(viewed: tuple, clf: str, clas
     """All by hand, with plain scikit-learn: rows of views in, sums of their decision values out."""
     X, y = viewed
     X, y = X[y < "abcd"[classes]], y[y < "abcd"[classes]]
-    probe, search = fit_probe(X, y, clf=clf, C=0.01, cv=4)
+    probe, search = fit_probe(X, y, clf=clf, C=0.01, scale="standard", cv=4)
     plain = {"svm": LinearSVC(C=0.01, tol=1e-9, dual=False), "logreg": LogisticRegression(C=0.01, tol=1e-8)}[clf]
     expected = np.zeros((len(y), 1 if classes == 2 else classes))
     for train, test in StratifiedKFold(4, shuffle=True, random_state=0).split(y, y):

@@ -29,7 +29,9 @@ DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), (DEFAULT_SCALING,)
 )
 @click.argument("codes", nargs=-1)
 @click.option("--clf", "clfs", multiple=True, type=click.Choice(list(CLASSIFIERS)), help="Probe.  [default: both]")
-@click.option("--layer", "layers", multiple=True, help="Layer, or several joined by +.  [default: all, one by one]")
+@click.option(
+    "--layer", "layers", multiple=True, help="Layer, or several joined by +.  [default: all, and the last two together]"
+)
 @click.option(
     "--scale",
     "scales",

@@ -22,6 +22,7 @@ from cnncodes.images.labels import check_labels, remarks_on
 from cnncodes.images.loading import load_images
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.probe import decide
+from cnncodes.probes.scaling import scaling_of
 from cnncodes.probes.search import fit_probe
 from cnncodes.vocabulary import AUTO, CLASSIFIERS, DEFAULT_SCALING, NO_VIEWS, SCALINGS
 
@@ -183,7 +184,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
             labels,
             clf=self.clf,
             C=self.C,
-            scale=self.scale,
+            scale=scaling_of(self.scale, self.codes_._widths),
             class_weight=self.class_weight,
             cv=self.cv,
             seed=self.random_state,

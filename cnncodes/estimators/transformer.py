@@ -139,7 +139,8 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             forget_network(self)  # its weights may have been trained further
             self.provenance_ = describe_network(self._network())
         layers = self.provenance_.layers
-        self.n_features_out_ = sum(layers[name].n_features for name in self._layers())
+        self._widths = [layers[name].n_features for name in self._layers()]
+        self.n_features_out_ = sum(self._widths)
         return self
 
     def transform(self, X: Images) -> np.ndarray:

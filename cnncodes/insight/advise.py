@@ -98,7 +98,8 @@ class Advice:
         layer = f"{' + '.join(self.layers)} is recommended ({self.reason})"
         if meaning := MEANING.get((self.size, self.similarity)):
             case = f"{self.size} and {self.similarity} to ImageNet"
-            if self.size == "small" and (self.similarity == "similar") != (self.layers == [PENULTIMATE]):
+            other_end = (self.layers == [PENULTIMATE]) != (self.similarity == "similar")
+            if self.size == "small" and len(self.layers) == 1 and other_end:
                 return f"{case}, which usually asks for {meaning}; but of the layers here, {layer}"
             return f"{case}: {meaning}; of the layers here, {layer}"
         verdicts = {"the size": self.size, "the similarity": self.similarity}
@@ -203,7 +204,8 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     curve = None
     try:
         C = cast("float", best.C)  # only a baseline has none
-        curve = learning_curve(data.codes(best.layers), data.labels, C=C, groups=data.groups(), **options)
+        scale = data.scaling(best.layers)
+        curve = learning_curve(data.codes(best.layers), data.labels, C=C, scale=scale, groups=data.groups(), **options)
     except ProbeError as error:
         notes.append(str(error))
     size = [images_per_class(data.labels)]
@@ -239,7 +241,7 @@ def _commands(advice: Advice, best: Row) -> list[str]:
     layers = " ".join(f"--layer {quote(name)}" for name in best.layers)
     commands = [f"cnncodes fit {path} --clf svm {layers}"]
     has_top = any(row.layers == [PENULTIMATE] for row in advice.comparison.rows)
-    if has_top and best.layers != [PENULTIMATE]:  # what the two say together is often worth more than either
+    if has_top and PENULTIMATE not in best.layers:  # what the two say together is often worth more than either
         together = quote("+".join([*best.layers, PENULTIMATE]))
         commands.append(f"cnncodes compare {path} --clf svm {layers} --layer {together}")
     return commands

@@ -64,7 +64,8 @@ def compare(
     clfs : sequence of {"svm", "logreg"}, default=("svm", "logreg")
         Classifiers to compare: linear SVM, logistic regression.
     layers : str or sequence of str, default=()
-        Layers to compare; none stands for all, one by one, and ``"layer3+penultimate"`` is a concatenation.
+        Layers to compare; ``"layer3+penultimate"`` are two side by side. None stands for all, one by one, and the last
+        two together.
     scales : sequence of {"shrunk", "standard", "l2", "none"}, default=("shrunk",)
         Scalings of the codes to compare.
     cv, seed, guard, n_jobs
@@ -172,11 +173,17 @@ def _plan(every: list[TrainingData], layers: list[str], clfs: Sequence[str], sca
     for data in every:
         file = data.file
         wanted = [(name,) if name in file.layers else tuple(name.split("+")) for name in layers]
-        for names in wanted or [(name,) for name in file.layers if name not in file.links]:
+        for names in wanted or _usual_layers(file):
             for name in names:
                 file.n_features(name)  # refuses what is not there before anything is computed
             plan += [_Candidate(data, names, clf, scale) for clf in clfs for scale in scales]
     return plan
+
+
+def _usual_layers(file: CodesFile) -> list[tuple[str, ...]]:
+    """Return the layers of a file one by one, and the last two together."""
+    names = [name for name in file.layers if name not in file.links]
+    return [*((name,) for name in names), *([tuple(names[-2:])] if len(names) > 1 else [])]
 
 
 def _cross_validate(

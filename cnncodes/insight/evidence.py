@@ -95,7 +95,7 @@ def _log_loss(row: Row) -> float:
 def by_depth(comparison: Comparison) -> list[Evidence]:
     """Compare the top layer with the best of the earlier ones."""
     top = next((row for row in comparison.probes if row.layers == [PENULTIMATE]), None)
-    earlier = [row for row in comparison.probes if row is not top]
+    earlier = [row for row in comparison.probes if row is not top and len(row.layers) == 1]
     if top is None or not earlier:
         return []
     best = best_by_log_loss(earlier)

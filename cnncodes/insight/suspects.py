@@ -93,7 +93,8 @@ def _cross_validate(examined: Examined, labelled: np.ndarray, y: np.ndarray) -> 
     groups = join_groups(data.file.groups[examined.rows], examined.duplicates)[labelled]
     if len(rows) <= sample_size(y, examined.options["cv"]):
         return data.search(examined.layers, rows=rows, groups=groups, **examined.options)
-    return out_of_fold(data.codes(examined.layers, rows), y, groups, **examined.options)
+    scale = data.scaling(examined.layers)
+    return out_of_fold(data.codes(examined.layers, rows), y, groups, scale=scale, **examined.options)
 
 
 def sample_size(y: np.ndarray, cv: int) -> int:

@@ -25,6 +25,7 @@ def test_every_probe_is_there_best_first_with_the_baselines(codes: Path) -> None
     assert accuracies == sorted(accuracies, reverse=True)
     kinds = {(row.clf, *row.layers) for row in found.rows}
     probes = {(clf, layer) for clf in ("svm", "logreg") for layer in LAYERS}
+    probes |= {(clf, *LAYERS) for clf in ("svm", "logreg")}  # the last two together
     assert kinds == probes | {("majority",), ("neighbour",)}
     assert found.rows[-1].clf == "majority"
     assert found.rows[-1].accuracy.value == found.rows[0].baseline_accuracy
@@ -111,7 +112,7 @@ def test_an_interruption_leaves_what_is_done(codes: Path) -> None:
     found = compare(codes, cv=3, repeats=1, progress=progress)
     assert not found.finished
     assert sorted(row.clf for row in found.rows) == ["logreg", "majority", "svm"]
-    assert found.notes[-1] == "interrupted: 2 of 4 probes were compared"
+    assert found.notes[-1] == "interrupted: 2 of 6 probes were compared"
 
 
 def test_a_note_that_all_probes_have_is_told_once(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_note_that_all_probes_have_is_told_once(tmp_path: Path) -> None:
     found = compare(path, progress=lambda done, total, failed: calls.append((done, total)))
     assert sum("3 folds instead of 5" in note for note in found.notes) == 1
     assert "3 folds instead of 5: the class 'digit 0' has 3 images" in found.notes
-    assert calls == [(done, 4) for done in range(5)]  # the number of all is known from the start
+    assert calls == [(done, 6) for done in range(7)]  # the number of all is known from the start
     table = compare(path, clfs=["svm"]).table()[1]
     assert not any("\N{EN DASH}" in cell for row in table for cell in row)
     neighbour = next(row for row in found.rows if row.clf == "neighbour")
