@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 from cnncodes import CodesFile, extract
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.decision_values import softmax
-from cnncodes.probes.novelty import cosine_to_nearest, learn_familiarity, novelty
+from cnncodes.probes.novelty import MAX_CODES, closeness, cosine_to_nearest, learn_familiarity, novelty
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.search import fit_probe, search_C
 
@@ -48,7 +48,8 @@ FOR_C = 1000  # training images that C is chosen on, once for all that is left o
 class Fitted(NamedTuple):
     """A probe, and what a score may learn from its training images."""
 
-    Z: np.ndarray  # scaled training codes, (n, d)
+    X: np.ndarray  # training codes, (n, d)
+    Z: np.ndarray  # the same, scaled
     truth: np.ndarray  # (n,)
     folds: list[tuple[np.ndarray, np.ndarray]]
     decision: Callable[[np.ndarray], np.ndarray]  # of scaled codes, (n, n_classes)
@@ -93,8 +94,8 @@ def neighbour_distance(Z: np.ndarray, new: np.ndarray, k: int) -> np.ndarray:
     return -np.partition(unit @ others.T, -k, axis=1)[:, -k]
 
 
-def scores(fitted: Fitted, new: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each score, higher for what is less like the classes."""
+def scores(fitted: Fitted, raw: np.ndarray, new: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each score of codes, `raw` and scaled, higher for what is less like the classes."""
     Z, means, T = fitted.Z, fitted.means, fitted.temperature
     decision = fitted.decision(new)
     energy = -T * logsumexp(decision / T, axis=1)
@@ -102,7 +103,7 @@ def scores(fitted: Fitted, new: np.ndarray) -> dict[str, np.ndarray]:
     mahalanobis = np.min([within.mahalanobis(new - mean) for mean in means], axis=0)
     residual = around.residual(new)
     alpha = fitted.decision(Z).max(axis=1).mean() / around.residual(Z).mean()
-    own_means, reference = learn_familiarity(lambda rows: Z[rows], fitted.truth, fitted.folds)
+    kept, own_means, reference = learn_familiarity(lambda rows: fitted.X[rows], fitted.truth, fitted.folds)
     return {
         "max softmax": -softmax(decision, T).max(axis=1),
         "max logit": -decision.max(axis=1),
@@ -114,7 +115,7 @@ def scores(fitted: Fitted, new: np.ndarray) -> dict[str, np.ndarray]:
         "nearest neighbour": neighbour_distance(Z, new, 1),
         "5th nearest neighbour": neighbour_distance(Z, new, 5),
         "cosine to class means": -cosine_to_nearest(new, means),
-        "shipped": novelty(cosine_to_nearest(new, own_means), reference),
+        "shipped": novelty(closeness(raw, kept, own_means), reference),
     }
 
 
@@ -129,7 +130,7 @@ def numbers_kept(name: str, n: int, d: int, n_classes: int) -> int:
         "nearest neighbour": n * d,
         "5th nearest neighbour": n * d,
         "cosine to class means": n_classes * d,
-        "shipped": n_classes * d + min(n, 1000),
+        "shipped": (n_classes + min(n, MAX_CODES)) * d + min(n, MAX_CODES),
     }.get(name, 0)
 
 
@@ -161,7 +162,7 @@ def fitted_to(X: np.ndarray, y: np.ndarray, clf: str, C: float) -> tuple[Fitted,
     probe, search = fit_probe(X, y, clf=clf, C=C)
     truth = np.searchsorted(search.classes, y)
     scale, temperature = probe[0].transform, fit_temperature(search.decision, truth)
-    return Fitted(scale(X), truth, search.folds, probe[-1].decision_function, temperature), scale
+    return Fitted(X, scale(X), truth, search.folds, probe[-1].decision_function, temperature), scale
 
 
 def measure(
@@ -181,7 +182,8 @@ def measure(
             unknown = np.isin(y_test, classes[list(labels)])
             known, near = X_test[~unknown], X_test[unknown]
             parts = np.cumsum([len(known), len(near)])
-            for name, values in scores(fitted, scale(np.concatenate([known, near, far]).astype(float))).items():
+            raw = np.concatenate([known, near, far]).astype(float)
+            for name, values in scores(fitted, raw, scale(raw)).items():
                 of_known, *others = np.split(values, parts)
                 aurocs = [auroc(of_known, other) for other in others]
                 found[name].append([*aurocs, np.mean(of_known >= PROMISED) if name == "shipped" else np.nan])

@@ -198,8 +198,8 @@ def _fit_data(
     )
     model = _model_of(file, train, probe, search, scores)
     model.notes = notes + search.notes
-    model.class_means, model.familiarity = learn_familiarity(
-        lambda rows: model.scaled(averaged(X[rows])), np.searchsorted(search.classes, y), search.folds
+    model.training_codes, model.class_means, model.familiarity = learn_familiarity(
+        lambda rows: averaged(X[rows]), np.searchsorted(search.classes, y), search.folds
     )
     if guarded is not None:
         rest = {name: options[name] for name in options if name != "C"}

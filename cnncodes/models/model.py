@@ -19,12 +19,20 @@ from cnncodes.codes.views import as_rows, averaged, summed
 from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, SHORT_DIGEST, read_model, same_model, write_model
+from cnncodes.models.model_file import (
+    ARRAYS,
+    FIELDS,
+    NOVELTY_ARRAYS,
+    SHORT_DIGEST,
+    read_model,
+    same_model,
+    write_model,
+)
 from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
 from cnncodes.neighbours.nearest import unit_parts, unit_rows
 from cnncodes.probes.decision_values import softmax, winner
-from cnncodes.probes.novelty import cosine_to_nearest, novelty
+from cnncodes.probes.novelty import closeness, cosine_to_nearest, novelty
 from cnncodes.system.process import import_torch
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import LEARNED_SCALINGS
@@ -72,10 +80,13 @@ class ProbeModel:
         The first 8 bytes of the SHA-256 of each training image, sorted, as hexadecimal text.
     notes : list of str
         Remarks on the fit.
-    class_means : ndarray of float64, shape (n_classes, n_features), optional
-        Means of the scaled training codes.
+    training_codes : ndarray of float16, shape (m, n_features), optional
+        Training codes that new codes are compared with: not scaled, each of length 1, a sample where there are many.
     familiarity : ndarray of float64, shape (m,), optional
-        Cosines between training codes and the nearest class mean without them, sorted.
+        How close training codes are to those of other folds, sorted; see `cnncodes.probes.novelty.closeness`. In older
+        model files it is the cosine to the nearest class mean.
+    class_means : ndarray of float64, shape (n_classes, n_features), optional
+        Means of `training_codes`; in older model files, which have none, of the scaled training codes.
 
     Examples
     --------
@@ -98,8 +109,9 @@ class ProbeModel:
     provenance: Provenance
     trained_on: str = ""
     notes: list[str] = field(default_factory=list)
-    class_means: np.ndarray | None = None
+    training_codes: np.ndarray | None = None
     familiarity: np.ndarray | None = None
+    class_means: np.ndarray | None = None
 
     def scaled(self, X: np.ndarray) -> np.ndarray:
         """Return codes as the classifier takes them: scaled, in float64.
@@ -197,8 +209,9 @@ class ProbeModel:
     def novelty(self, X: np.ndarray) -> np.ndarray | None:
         """Return how unlike all classes each code looks, shape (n,), from 0 (familiar) to nearly 1 (none of them).
 
-        It is the share of training images that look more familiar: whose cosine to the nearest class mean, computed
-        without them, is larger. So about 5 % of new images of the known classes get 0.95 or more.
+        It is the share of training images that look more familiar: that are closer to the three nearest training
+        codes and to the nearest class mean, those of their own fold left out. So about 5 % of new images of the known
+        classes get 0.95 or more. It does not depend on the classifier or its scaling.
 
         Parameters
         ----------
@@ -215,10 +228,13 @@ class ProbeModel:
             return None
         cosines = np.empty(len(X))
         for start in range(0, len(X), BLOCK_ROWS):
-            cosines[start : start + BLOCK_ROWS] = cosine_to_nearest(
-                self.scaled(X[start : start + BLOCK_ROWS]), self.class_means
-            )
+            cosines[start : start + BLOCK_ROWS] = self._closeness(X[start : start + BLOCK_ROWS], self.class_means)
         return novelty(cosines, self.familiarity)
+
+    def _closeness(self, X: np.ndarray, class_means: np.ndarray) -> np.ndarray:
+        if self.training_codes is None:  # an older model file
+            return cosine_to_nearest(self.scaled(X), class_means)
+        return closeness(X, self.training_codes, class_means)
 
     def predict_images(
         self,

@@ -68,7 +68,10 @@ MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes
 MAX_BYTES = 8 << 30  # of a model file: 1,000 classes of 500,000 features
 MAX_BATCH_BYTES = 2 << 30  # of pixels: what a model file may make the network take at once
 ARRAYS = ("mean", "deviation", "coef", "intercept")
-NOVELTY_ARRAYS = ("class_means", "familiarity")  # both are there, or neither: older model files have none
+TRAINING_CODES = "training_codes"
+NOVELTY_ARRAYS = (TRAINING_CODES, "class_means", "familiarity")  # older model files lack the first, the oldest all
+KNOWN_ARRAYS = [{*ARRAYS, *NOVELTY_ARRAYS[first:]} for first in (0, 1, 3)]
+DTYPES = {TRAINING_CODES: "<f2"}  # of the other arrays: "<f8"
 
 Content = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]  # fields and arrays
 
@@ -88,7 +91,7 @@ def write_model(
     refuse_foreign(target, MODEL, is_model, overwrite=overwrite)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
     # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
-    arrays = {name: np.ascontiguousarray(array, "<f8") for name, array in arrays.items()}
+    arrays = {name: np.ascontiguousarray(array, DTYPES.get(name, "<f8")) for name, array in arrays.items()}
     try:
         header["checksum"] = _checksum(header, arrays)
         data = save(arrays, metadata={FORMAT: json.dumps(header, ensure_ascii=False)})
@@ -206,7 +209,7 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
     widths = _checked_widths(header["description"], layers)
     k, d = 1 if len(classes) == 2 else len(classes), sum(widths)
     shapes = {"mean": (d,), "deviation": (d,), "coef": (k, d), "intercept": (k,)}
-    return {**shapes, "class_means": (len(classes), d)}
+    return {**shapes, "class_means": (len(classes), d), TRAINING_CODES: (-1, d)}
 
 
 def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]:
@@ -225,11 +228,15 @@ def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    _require(set(arrays) in (set(ARRAYS), {*ARRAYS, *NOVELTY_ARRAYS}), "other arrays")
+    _require(set(arrays) in KNOWN_ARRAYS, "other arrays")
     cosines = arrays.get("familiarity", np.zeros(1))
-    shapes = {**shapes, "familiarity": (min(max(1, cosines.size), MAX_REFERENCE),)}
+    m = len(arrays[TRAINING_CODES]) if TRAINING_CODES in arrays else min(cosines.size, MAX_REFERENCE)
+    shapes = {**shapes, TRAINING_CODES: (max(1, m), *shapes[TRAINING_CODES][1:]), "familiarity": (max(1, m),)}
     for name, array in arrays.items():
-        _require(array.dtype == np.float64 and array.shape == shapes[name], f"{name} is {array.dtype} {array.shape}")
+        _require(
+            array.dtype == DTYPES.get(name, "<f8") and array.shape == shapes[name],
+            f"{name} is {array.dtype} {array.shape}",
+        )
         _require(bool(np.isfinite(array).all()), f"{name} is not finite")
     _require(bool((arrays["deviation"] > 0).all()), "a deviation is not positive")
     _require(bool((np.diff(cosines) >= 0).all() and np.abs(cosines).max() <= 1), "familiarity is no list of cosines")

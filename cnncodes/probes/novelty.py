@@ -1,4 +1,4 @@
-"""How unlike all classes a code is: the cosine between it and the nearest class mean, among those of training codes."""
+"""How unlike all training images a code is, by its cosines to the nearest training codes and class mean."""
 
 from __future__ import annotations
 
@@ -8,21 +8,33 @@ import numpy as np
 
 from cnncodes.neighbours.nearest import unit_rows
 
-__all__ = ["MAX_REFERENCE", "cosine_to_nearest", "learn_familiarity", "novelty"]
+__all__ = [
+    "MAX_CODES",
+    "MAX_REFERENCE",
+    "closeness",
+    "cosine_to_nearest",
+    "learn_familiarity",
+    "novelty",
+]
 
-MAX_REFERENCE = 1000  # cosines of training codes that are kept: novelty is then known to 0.001
-ROWS = 8192  # scaled at a time
+NEIGHBOURS = 3  # nearest training codes whose cosines are averaged
+NEIGHBOUR_WEIGHT = 0.8  # weight of that average; the rest is that of the nearest class mean
+MAX_CODES = 1000  # training codes that are kept, at most: more classes keep a code each
+MAX_CODE_BYTES = 4 << 20  # bytes of the codes that are kept, at most, as float16
+MAX_REFERENCE = 1000  # cosines of training codes in older model files: novelty is then known to 0.001
+SEED = 0  # decides which training codes are kept
 
 
 def cosine_to_nearest(X: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Return the cosine between each code and the class mean that is nearest in angle, both seen from the middle.
 
-    The middle is that of the class means, so that a large class does not draw it to itself.
+    The middle is that of the class means, so that a large class does not draw it to itself. Older model files are read
+    by this measure alone, of scaled codes.
 
     Parameters
     ----------
     X : ndarray, shape (n, n_features)
-        Scaled codes.
+        Codes.
     means : ndarray, shape (n_classes, n_features)
 
     Returns
@@ -34,48 +46,96 @@ def cosine_to_nearest(X: np.ndarray, means: np.ndarray) -> np.ndarray:
     return (unit_rows(X - middle) @ unit_rows(means - middle).T).max(axis=1).clip(-1, 1)
 
 
-def learn_familiarity(
-    scaled: Callable[[np.ndarray], np.ndarray],
-    truth: np.ndarray,
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class means, and how familiar the training codes look to means that do not hold their own fold.
+def closeness(X: np.ndarray, codes: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return how near each code is to the training codes: a weighted mean of two cosines, of codes of length 1.
+
+    Four fifths are the mean cosine to the three nearest training codes, which tells images of another kind; one fifth
+    is `cosine_to_nearest`, which tells other classes of the same kind. Codes are taken as the network gives them:
+    scaling each feature would draw the weight to features that hardly vary among the training images.
 
     Parameters
     ----------
-    scaled : callable
-        Gives the scaled codes, shape (n_rows, n_features), of an array of row numbers.
-    truth : ndarray of int, shape (n_samples,)
-        Index of the class of each row; each class is in the training part of each fold.
-    folds : sequence of (train, test) index arrays
-        Whose test parts hold each row once.
+    X : ndarray, shape (n, n_features)
+        Codes, not scaled.
+    codes : ndarray of float16, shape (m, n_features)
+        Training codes of length 1; where there are fewer than three, all are averaged.
+    means : ndarray, shape (n_classes, n_features)
+        Class means of training codes of length 1.
 
     Returns
     -------
-    means : ndarray, shape (n_classes, n_features)
-    reference : ndarray, shape (m,)
-        `cosine_to_nearest` of the out-of-fold rows, sorted; of more than 1,000, as many spread evenly.
+    ndarray of float64, shape (n,)
+        Between -1 and 1.
+
+    Examples
+    --------
+    >>> codes = np.float16([[1, 0], [0, 1], [0, 1], [-1, 0]])
+    >>> closeness(np.array([[2.0, 0.0]]), codes, np.array([[1.0, 0.0], [0.0, 1.0]])).round(3).tolist()
+    [0.467]
     """
+    unit = unit_rows(np.asarray(X, np.float32))
+    cosines = unit @ codes.astype(np.float32).T
+    k = min(NEIGHBOURS, cosines.shape[1])
+    nearest = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
+    weighted = NEIGHBOUR_WEIGHT * nearest + (1 - NEIGHBOUR_WEIGHT) * cosine_to_nearest(unit.astype(np.float64), means)
+    return weighted.clip(-1, 1)
+
+
+def learn_familiarity(
+    codes: Callable[[np.ndarray], np.ndarray],
+    truth: np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what new codes are compared with, and how close training codes are to those that are not of their fold.
+
+    Parameters
+    ----------
+    codes : callable
+        Gives the codes, shape (n_rows, n_features), of an array of row numbers.
+    truth : ndarray of int, shape (n_samples,)
+        Index of the class of each row.
+    folds : sequence of (train, test) index arrays
+        Whose test parts hold each row once. Images of one group, and near-duplicates, are in one test part, so that no
+        image looks familiar for its own copy.
+
+    Returns
+    -------
+    kept : ndarray of float16, shape (m, n_features)
+        Codes divided by their length; those of more than 1,000 images, or of more than 4 MiB, are a sample in which
+        each class has its share.
+    means : ndarray of float64, shape (n_classes, n_features)
+        Class means of these codes.
+    reference : ndarray, shape (m,)
+        `closeness` of the same rows, computed out of fold, sorted.
+    """
+    fold_of = np.empty(len(truth), int)
+    for number, (_, test) in enumerate(folds):
+        fold_of[test] = number
+    n_features = codes(np.arange(1)).shape[1]
+    rows = _sample(truth, min(MAX_CODES, MAX_CODE_BYTES // (2 * n_features)))
+    kept = unit_rows(np.asarray(codes(rows), np.float32)).astype(np.float16)
+    fold_of, truth, reference = fold_of[rows], truth[rows], np.empty(len(rows))
+    for number in np.unique(fold_of):
+        inside = fold_of == number
+        rest = kept[~inside]
+        reference[inside] = closeness(kept[inside], rest, _class_means(rest, truth[~inside]))
+    return kept, _class_means(kept, truth), np.sort(reference)
+
+
+def _class_means(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    return np.stack([codes[truth == label].mean(axis=0, dtype=np.float64) for label in np.unique(truth)])
+
+
+def _sample(truth: np.ndarray, at_most: int) -> np.ndarray:
+    """Return rows, ascending: all, or about `at_most` in which each class has its share, but two at the least."""
+    if len(truth) <= at_most:
+        return np.arange(len(truth))
+    order = np.random.default_rng(SEED).permutation(len(truth))
     counts = np.bincount(truth)
-    sums = [_class_sums(scaled, truth, test) for _, test in folds]
-    total = np.sum(sums, axis=0)
-    cosines: list[np.ndarray] = []
-    for (_, test), inside in zip(folds, sums, strict=True):
-        rest = counts - np.bincount(truth[test], minlength=len(counts))
-        means = (total - inside) / rest[:, None]
-        cosines += [cosine_to_nearest(scaled(rows), means) for rows in _blocks(test)]
-    every = np.sort(np.concatenate(cosines))
-    kept = np.linspace(0, len(every) - 1, min(len(every), MAX_REFERENCE)).round().astype(int)
-    return total / counts[:, None], every[kept]
-
-
-def _class_sums(scaled: Callable[[np.ndarray], np.ndarray], truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    classes = np.arange(truth.max() + 1)
-    return np.sum([(truth[block] == classes[:, None]).astype(float) @ scaled(block) for block in _blocks(rows)], axis=0)
-
-
-def _blocks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+    order = order[np.argsort(truth[order], kind="stable")]
+    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[truth[order]]
+    wanted = np.maximum(counts * at_most // len(truth), 2)
+    return np.sort(order[rank < wanted[truth[order]]])
 
 
 def novelty(cosines: np.ndarray, reference: np.ndarray) -> np.ndarray:

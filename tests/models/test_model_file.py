@@ -41,7 +41,7 @@ def test_what_is_saved_is_loaded(model, saved):
 
 def test_model_file_from_before_there_was_novelty_is_loaded_without_it(model, saved, tmp_path):
     def older(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        del arrays["class_means"], arrays["familiarity"]
+        del arrays["training_codes"], arrays["class_means"], arrays["familiarity"]
 
     loaded = ProbeModel.load(forge(saved, tmp_path, older))
     assert loaded.novelty(np.zeros((2, 40))) is None
@@ -228,6 +228,11 @@ FORGERIES: dict[str, Change] = {
     "an array too few": lambda header, arrays: arrays.pop("intercept"),
     "class means without familiarity": lambda header, arrays: arrays.pop("familiarity"),
     "familiarity without class means": lambda header, arrays: arrays.pop("class_means"),
+    "training codes without class means": lambda header, arrays: arrays.pop("class_means"),
+    "a training code too few": array("training_codes", lambda a: a[1:]),
+    "float32 training codes": array("training_codes", lambda a: a.astype(np.float32)),
+    "turned training codes": array("training_codes", lambda a: np.ascontiguousarray(a.T)),
+    "a training code that is not finite": array("training_codes", lambda a: np.full_like(a, np.nan)),
     "a class mean too few": array("class_means", lambda a: a[1:]),
     "turned class means": array("class_means", lambda a: np.ascontiguousarray(a.T)),
     "a class mean that is not finite": array("class_means", lambda a: np.full_like(a, np.nan)),
