@@ -26,7 +26,8 @@ def make_folds(
     groups : ndarray, shape (n_samples,), optional
         An empty string means a group of its own.
     cv : int
-        Fewer folds are made where the smallest class has fewer images or groups; a note says so.
+        A class with fewer images is held out in some folds only. Where all have fewer, or one has fewer groups, fewer
+        folds are made. A note says so.
     seed : int
 
     Returns
@@ -65,6 +66,9 @@ def make_folds(
             f"add {unit}s of it, or take the class out"
         )
     notes = []
+    if groups is None and fewest < cv <= max(counts.values()):
+        notes.append(f"the class {rarest!r} has {fewest} images: it is held out in {fewest} of {cv} folds")
+        return _dealt(y, cv, seed), notes
     if fewest < cv:
         notes.append(f"{fewest} folds instead of {cv}: the class {rarest!r} has {fewest} {unit}s")
         cv = fewest
@@ -77,3 +81,11 @@ def make_folds(
                 f"a fold has no image of {sorted(missing)[0]!r} to learn from: its groups are too few; use --cv 2"
             )
     return folds, notes
+
+
+def _dealt(y: np.ndarray, cv: int, seed: int) -> Folds:
+    """Deal the images of one class after the other to the folds in turn, so that no fold holds out a whole class."""
+    mixed = np.random.default_rng(seed).permutation(len(y))
+    fold = np.empty(len(y), int)
+    fold[mixed[np.argsort(y[mixed], kind="stable")]] = np.arange(len(y)) % cv
+    return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(cv)]

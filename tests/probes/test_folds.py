@@ -39,10 +39,13 @@ def test_group_stays_on_one_side_and_no_group_is_a_group_of_its_own():
     assert all((groups[test] == "").any() and (groups[train] == "").any() for train, test in folds)
 
 
-def test_small_class_reduces_the_folds_with_a_note():
-    folds, notes = make_folds(np.array(["a"] * 10 + ["b"] * 3), cv=5)
-    assert len(folds) == 3
-    assert notes == ["3 folds instead of 5: the class 'b' has 3 images"]
+def test_small_class_is_held_out_in_some_folds_only_with_a_note():
+    y = np.array(["a"] * 10 + ["b"] * 3)
+    folds, notes = make_folds(y, cv=5)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(13))
+    assert sorted((y[test] == "b").sum() for _, test in folds) == [0, 0, 1, 1, 1]
+    assert all(set(y[train]) == {"a", "b"} for train, _ in folds)
+    assert notes == ["the class 'b' has 3 images: it is held out in 3 of 5 folds"]
 
 
 def test_few_groups_reduce_the_folds_with_a_note():
