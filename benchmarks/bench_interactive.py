@@ -136,7 +136,7 @@ def our_search(codes: str) -> dict[str, Any]:
         groups = data.groups()
         data.folds(groups)
         data.codes(LAYER)
-        seconds, search = timed(lambda: data.search(LAYER, groups=groups))
+        seconds, search = timed(lambda: data.search(LAYER, groups=groups, scale="standard"))
         return {**seconds, "C": search.C, "accuracy": float(np.mean(search.predictions == data.labels))}
 
 

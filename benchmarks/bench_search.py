@@ -32,6 +32,7 @@ from cnncodes.probes.out_of_fold import FoldByFold
 from cnncodes.probes.probe import MAX_ITER, make_probe
 from cnncodes.probes.search import C_GRID, search_C
 from cnncodes.solvers.threads import one_thread
+from cnncodes.vocabulary import DEFAULT_SCALING
 
 LAYERS = "penultimate", "layer3", "penultimate", "layer2"  # in turn
 SIZES = 30, 60, 120, 250
@@ -81,7 +82,7 @@ def draw_sets(paths: list[Path], draws: int) -> Iterator[tuple[np.ndarray, np.nd
 
 def choose_of_all(X: np.ndarray, y: np.ndarray, clf: str, seed: int) -> float:
     folds, _ = make_folds(y, seed=seed)
-    options: dict[str, Any] = {"clf": clf, "scale": "standard", "class_weight": None, "max_iter": MAX_ITER}
+    options: dict[str, Any] = {"clf": clf, "scale": DEFAULT_SCALING, "class_weight": None, "max_iter": MAX_ITER}
     every = FoldByFold(X, y, folds, tol=1e-5, n_jobs=None, **options)
     decisions, _ = every.decide(C_GRID.tolist(), exact=True, n_folds=len(folds))
     truth = np.unique(y, return_inverse=True)[1]
