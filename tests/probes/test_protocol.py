@@ -93,7 +93,7 @@ def test_a_report_computes_nothing_twice(doubled: Path, monkeypatch: pytest.Monk
     assert sum(calls.searches.values()) == 1
     assert len(calls.checksums) == 2 * 120  # of two layers
     assert set(calls.checksums.values()) == {1}
-    assert len(calls.validations) == 2 * 5  # two layers, five seeds: `fit`, `audit` and the answers add none
+    assert len(calls.validations) == 3 * 5  # two layers, and both together; `fit`, `audit` and the answers add none
     assert set(calls.validations.values()) == {1}
 
 
