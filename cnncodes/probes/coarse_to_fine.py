@@ -17,8 +17,7 @@ from cnncodes.system.progress import Progress
 __all__ = ["Trials"]
 
 FEW = 8  # values of C, up to which all are tried
-BEHIND = 8  # places after the best one, with a value that is worse, from which on the others are left out
-FIRST_LOOK_BEHIND = 4  # the same, where so many images are decided on that chance decides less
+BEHIND = 4  # places after the best one, with a value that is worse, from which on the others are left out
 WORSE = 1.02  # ratio of Brier scores: where C is small, and where it is large, they hardly change
 
 
@@ -98,12 +97,12 @@ class Trials:
     def _coarse_best(self) -> int:
         coarse, first_folds = range(0, len(self.Cs), self.out_of_fold.stride), self.out_of_fold.first_folds
         first_look = first_folds < len(self.folds)
-        trials, behind = (self._first_looks, FIRST_LOOK_BEHIND) if first_look else (self._trials, BEHIND)
+        trials = self._first_looks if first_look else self._trials
         for start in range(0, len(coarse), self.out_of_fold.at_once):
             places = coarse[start : start + self.out_of_fold.at_once]
             self._try(places, n_folds=first_folds)
             best = self._best(trials, one_se=False)
-            if places[-1] >= best + behind and trials[places[-1]].brier > WORSE * trials[best].brier:
+            if places[-1] >= best + BEHIND and trials[places[-1]].brier > WORSE * trials[best].brier:
                 break
         return best
 
