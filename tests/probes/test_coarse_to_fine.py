@@ -59,7 +59,7 @@ def test_values_that_are_as_good_end_nothing():
 def test_values_far_beyond_the_best_are_left_out():
     trials = trials_of(Curve(peak(9)))
     trials.search(one_se=False)
-    assert max(trials.tried) == 16
+    assert max(trials.tried) == 12
 
 
 def test_a_first_look_takes_the_first_folds_only():
