@@ -37,7 +37,7 @@ DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), (DEFAULT_SCALING,)
     "scales",
     multiple=True,
     type=click.Choice(list(SCALINGS)),
-    help="Scaling of the codes.  [default: shrunk]",
+    help=f"Scaling of the codes.  [default: {DEFAULT_SCALING}]",
 )
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option(

@@ -56,7 +56,7 @@ class Advice:
         To the photographs of ImageNet, on which the network was trained.
     layers : list of str
         The layer that `compare` recommends: that of the smallest log loss, whose cross-validated probabilities are
-        nearest to the labels, or the last one where that is as good within the noise.
+        nearest to the labels, or its default where that is as good within the noise.
     evidence : list of Evidence
     commands : list of str
         To type next.

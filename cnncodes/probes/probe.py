@@ -27,7 +27,6 @@ __all__ = [
 MAX_ITER = 1000
 MIN_C = 1e-12
 
-
 CLASSIFIERS: dict[str, Any] = {"svm": DenseLinearSVC, "logreg": DenseLogisticRegression}
 LOSSES = {"svm": "squared_hinge", "logreg": "log_loss"}  # their objectives, as `fit_path` calls them
 
