@@ -71,7 +71,8 @@ def compare(
     cv, seed, guard, n_jobs
         As for `fit`.
     repeats : int, optional
-        Cross-validations, each on other folds; by default as many as give 1,500 answers, up to 5.
+        Cross-validations, each on other folds; by default as many as give 1,500 answers, up to 5. The first one chooses
+        C, as `fit` does.
     progress : callable, optional
         Called with (done, total, 0) before the first probe, and after each.
 
@@ -195,7 +196,7 @@ def _cross_validate(
     options: dict[str, Any] = {"clf": candidate.clf, "scale": candidate.scale, "groups": groups, "cv": cv}
     options["n_jobs"] = n_jobs
     first = candidate.data.search(candidate.layers, seed=seeds[0], **options)
-    others = [candidate.data.search(candidate.layers, seed=seed, near=first.C, **options) for seed in seeds[1:]]
+    others = [candidate.data.search(candidate.layers, seed=seed, Cs=[first.C], **options) for seed in seeds[1:]]
     searches = [first, *others]
     share = np.mean([search.predictions == y for search in searches], axis=0)
     truth = np.searchsorted(searches[0].classes, y)
@@ -204,7 +205,7 @@ def _cross_validate(
         candidate,
         started,
         clf=candidate.clf,
-        C=float(np.exp(np.mean(np.log([search.C for search in searches])))),
+        C=first.C,
         cross_validated=score_shares(y, share, out_of_fold=True),
         log_loss=float(loss.mean()),
         repeats=len(seeds),

@@ -69,7 +69,7 @@ class Trials:
         """Which fits converged, shape (n_folds, n_tried)."""
         return np.stack([self._trials[i].converged for i in self.tried], axis=1)
 
-    def search(self, *, one_se: bool, start: int | None = None) -> int:
+    def search(self, *, one_se: bool) -> int:
         """Try values of C until the best has been compared with its neighbours; return its place.
 
         A few values are all tried. Of many, every second or fourth comes first, from the most regularised on, until one
@@ -79,14 +79,12 @@ class Trials:
         ----------
         one_se : bool
             As for `cnncodes.probes.search.search_C`.
-        start : int, optional
-            Place of a value that is near the best: those far from it are not tried.
         """
         n_Cs = len(self.Cs)
         if n_Cs <= FEW:
             self._try(range(n_Cs), exact=n_Cs == 1)
             return self._best(self._trials, one_se)
-        self._try([self._coarse_best() if start is None else start])
+        self._try([self._coarse_best()])
         step = self.out_of_fold.stride
         while step > 1:
             step //= 2

@@ -21,7 +21,7 @@ from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.solvers.device import on_cpu
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.side_by_side import Fold, SideBySide, bytes_side_by_side
-from cnncodes.solvers.threads import one_thread
+from cnncodes.solvers.threads import few_threads, one_thread
 from cnncodes.system.memory import memory_left
 
 __all__ = ["FoldByFold", "FoldsSideBySide", "OutOfFold", "side_by_side_pays"]
@@ -95,7 +95,7 @@ def _bytes_of_coordinates(X: np.ndarray, folds: Folds, n_classes: int, itemsize:
 class FoldsSideBySide:
     """Folds whose coordinates stay in memory: few rows all at once, more in float32 and each fold by itself.
 
-    The parameters are those of `cnncodes.probes.search.search_C`.
+    The parameters are those of `cnncodes.probes.search.search_C`; no C is asked for that is larger than `largest_C`.
     """
 
     at_once, rough = 1, True
@@ -111,9 +111,11 @@ class FoldsSideBySide:
         class_weight: Any,
         max_iter: int,
         n_jobs: int | None = None,
+        largest_C: float = np.inf,
     ) -> None:
-        self.X, self.y, self.folds, self.max_iter, self.n_jobs = X, y, folds, max_iter, n_jobs
-        self.clf, self.scale, self.class_weight = clf, scale, class_weight
+        self.X, self.y, self.folds, self.n_jobs = X, y, folds, n_jobs
+        self.clf, self.scale, self.class_weight, self.max_iter = clf, scale, class_weight, max_iter
+        self.largest_C = largest_C
         self.k = 1 if (n_classes := len(np.unique(y))) == 2 else n_classes
         self.small = _bytes_of_coordinates(X, folds, n_classes) <= SMALL_BYTES
         self.stride = 2 if self.small and clf == "svm" else 4  # its curve has bumps where images are few
@@ -129,6 +131,9 @@ class FoldsSideBySide:
         decision, converged = np.zeros((len(Cs), len(self.X), self.k)), np.ones((len(self.folds), len(Cs)), bool)
         parts = range(1 if self.small else n_folds)
         jobs = None if self.small else self.n_jobs
+        if self._solvers[0] is None:  # first, since the other parts take its directions
+            with few_threads(self.X):
+                self._solvers[0] = self._make(0)
         with one_thread:
             results = Parallel(n_jobs=jobs, require="sharedmem")(delayed(self._solve)(i, Cs, gap) for i in parts)
         for i, (values, done) in zip(parts, results, strict=True):
@@ -153,7 +158,15 @@ class FoldsSideBySide:
                 for train, test in (self.folds[fold] for fold in self.parts[part])
                 for inside, outside in [_scaled(self.X, train, test, self.scale)]
             ]
-        return SideBySide(scaled, LOSSES[self.clf], self.class_weight, np.float64 if self.small else np.float32)
+        first = self._solvers[0]
+        return SideBySide(
+            scaled,
+            LOSSES[self.clf],
+            self.class_weight,
+            np.float64 if self.small else np.float32,
+            self.largest_C,
+            None if first is None else first.directions,
+        )
 
 
 class FoldByFold:

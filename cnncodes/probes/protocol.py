@@ -249,7 +249,6 @@ class TrainingData:
         any_grid: bool = False,
         n_jobs: int | str | None = None,
         memory_limit: int | None = None,
-        near: float | None = None,
         progress: Progress | None = None,
     ) -> Search:
         """Cross-validate a probe as `search_C` does, unless that was done before.
@@ -261,7 +260,7 @@ class TrainingData:
             Groups of the rows.
         rows : ndarray of int, optional
             By default the training images.
-        clf, Cs, scale, class_weight, cv, seed, one_se, n_jobs, memory_limit, near, progress
+        clf, Cs, scale, class_weight, cv, seed, one_se, n_jobs, memory_limit, progress
             As for `search_C`.
         any_grid : bool, default=False
             A search over other values of C will do as well, if it chose one of `Cs`.
@@ -272,7 +271,7 @@ class TrainingData:
         """
         rows = self.train if rows is None else rows
         key = as_names(layers), clf, scale, repr(class_weight), cv, seed, _digest(rows, groups)
-        grid = (tuple(np.sort(np.asarray(Cs, float)).tolist()), one_se, near)
+        grid = (tuple(np.sort(np.asarray(Cs, float)).tolist()), one_se)
         kept = self._searches.get((key, grid))
         if kept is None and any_grid:
             same = (search for (other, _), search in self._searches.items() if other == key)
@@ -281,7 +280,7 @@ class TrainingData:
             folds, notes = self.folds(groups, rows, cv=cv, seed=seed)
             options: dict[str, Any] = {"clf": clf, "Cs": Cs, "scale": self.scaling(layers, scale)}
             options["class_weight"] = class_weight
-            options |= {"one_se": one_se, "n_jobs": n_jobs, "memory_limit": memory_limit, "near": near}
+            options |= {"one_se": one_se, "n_jobs": n_jobs, "memory_limit": memory_limit}
             options["progress"] = progress
             kept = search_C(self.codes(layers, rows), self.file.labels[rows], folds=folds, **options)
             kept.notes = notes + kept.notes

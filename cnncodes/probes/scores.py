@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 OTHER_PROBES = 5  # n out-of-fold answers tell as much as n / (1 + 5 / n) of the probe itself; see `score`
-NEIGHBOUR_QUERIES = 1000  # held-out images of a fold whose nearest neighbour is looked for
+NEIGHBOUR_QUERIES = 2000  # held-out images, of all folds, whose nearest neighbour is looked for
 
 
 def majority_accuracy(y: np.ndarray) -> float:
@@ -89,7 +89,7 @@ def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: Sca
     X = averaged(X)
     right: list[np.ndarray] = []
     for train, test in folds:
-        queries = spread(test)
+        queries = spread(test, NEIGHBOUR_QUERIES // len(folds))
         scaler = make_scaler(scale).fit(X[train])
         nearest = KNeighborsClassifier(1, algorithm="brute")
         with few_threads(X):
@@ -98,9 +98,9 @@ def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: Sca
     return float(np.mean(np.concatenate(right)))
 
 
-def spread(rows: np.ndarray) -> np.ndarray:
-    """Return at most 1,000 of the rows, evenly spaced: enough for a baseline."""
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), NEIGHBOUR_QUERIES)).astype(int)]
+def spread(rows: np.ndarray, most: int = NEIGHBOUR_QUERIES) -> np.ndarray:
+    """Return at most `most` of the rows, evenly spaced: by default enough for a baseline."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
 
 
 def nested_predictions(

@@ -98,7 +98,6 @@ def search_C(
     folds: Folds | None = None,
     n_jobs: int | str | None = None,
     memory_limit: int | None = None,
-    near: float | None = None,
     progress: Progress | None = None,
 ) -> Search:
     """Cross-validate a probe for values of C, from coarse to fine, and choose one.
@@ -126,8 +125,6 @@ def search_C(
     memory_limit : int, optional
         Bytes that the process may have; by default what it has, and what is free. The search takes the way that needs
         less where the faster one does not fit in.
-    near : float, optional
-        The C that was chosen for the same images on other folds: from there the search needs fewer values.
     progress : callable, optional
         Called with (tried, n_Cs, 0) whenever values of C were tried, and with (n_Cs, n_Cs, 0) when no more will be.
 
@@ -153,12 +150,11 @@ def search_C(
     out_of_fold: OutOfFold
     options["n_jobs"] = jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs
     if side_by_side_pays(X, y, folds, memory_limit):
-        out_of_fold = FoldsSideBySide(X, y, folds, **options)
+        out_of_fold = FoldsSideBySide(X, y, folds, largest_C=float(Cs[-1]), **options)
     else:
         out_of_fold = FoldByFold(X, y, folds, tol=search_tol(clf, X.size * len(Cs)), **options)
     trials = Trials(out_of_fold, Cs, y, folds, progress)
-    start = None if near is None else int(np.argmin(np.abs(np.log(Cs / near))))
-    best = trials.search(one_se=one_se, start=start)
+    best = trials.search(one_se=one_se)
     decision = trials.exact_decision(best)
     if progress is not None:
         progress(len(Cs), len(Cs), 0)

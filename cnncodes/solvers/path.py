@@ -222,7 +222,7 @@ def fit_validated(
         strongest = ascending[-1] * weights.max(initial=0) * of_class.max()
         if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= MAX_C_SQUARES:
             raise RangeError
-        space = RowSpace(X, column) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
+        space = RowSpace(X, column, strongest) if isinstance(X, np.ndarray) and worth_reducing(*X.shape) else None
         rows = rows_of(X, column) if space is None else rows_of(space.Z)
         if loss == "squared_hinge":
             problems = one_vs_rest(rows, codes, weights, of_class, start, memory)

@@ -3,7 +3,8 @@
 Where rows are few, a solver spends its time between the products of matrices and not in them. The training rows of the
 folds of a cross-validation are alike, so they are solved together: every array has a first axis for the sets. A set is
 given by the coordinates of its rows along the eigenvectors of their products, so that these products are a diagonal
-matrix, and the preconditioner of conjugate gradients, for any C, is a division.
+matrix, and the preconditioner of conjugate gradients, for any C, is a division. Where rows are many, the eigenvectors
+of another set will do: along them the products are nearly diagonal.
 
 The objectives are those of `hinge` and `logistic`. Both are minimised by Newton's method. Its step solves
 
@@ -40,7 +41,11 @@ TIGHT_REDUCTION = 1e-3  # the same for a small gap, where another step would har
 TIGHT_GAP = 1e-6  # a gap is small from here on
 ROUNDING = 1e-20  # relative to the penalty: a smaller gain is lost in rounding
 MAX_PRODUCTS = 300  # with the second derivatives, in a step
-BLOCK_BYTES = 1 << 20  # size of a block of rows, which is multiplied and summed while it is in the cache
+BLOCK_BYTES = 1 << 21  # at most, of a block of rows, which is multiplied and summed while it is in the cache
+WHOLE_BYTES = 1 << 19  # up to which blocks would save nothing
+# OpenBLAS has faster products for small matrices. They take so many rows times classes, and times columns as well.
+SMALL_AREA, SMALL_PRODUCT = 1000, 1_000_000
+FEW_ROWS = 32  # blocks with fewer rows than these are no faster
 KEPT_ARRAYS = 20  # arrays as large as a solution: those that are kept, and what a step takes
 TINY = float(np.finfo(float).tiny)
 
@@ -74,6 +79,15 @@ class SideBySide:
         As in these estimators.
     dtype : type
         The coordinates have it. float32 takes half the time where they are many, and solves for a `gap` down to 1e-5.
+    largest_C : float, optional
+        Larger values will not be asked for; see `RowSpace`.
+    directions : ndarray, optional
+        Those of another object, whose rows are like these: to find them takes as long as all else.
+
+    Attributes
+    ----------
+    directions : ndarray of shape (d, d) or (d + 1, d + 1), or None
+        Orthonormal columns, along which the coordinates of the last set are; None where it has fewer rows than these.
 
     Raises
     ------
@@ -88,21 +102,29 @@ class SideBySide:
     Nocedal, Wright: Numerical Optimization, 2nd edition, chapter 7.1 (Newton's method with conjugate gradients).
     """
 
-    def __init__(self, folds: Sequence[Fold], loss: str, class_weight: Any = None, dtype: type = np.float64) -> None:
+    def __init__(
+        self,
+        folds: Sequence[Fold],
+        loss: str,
+        class_weight: Any = None,
+        dtype: type = np.float64,
+        largest_C: float = np.inf,
+        directions: NDArray | None = None,
+    ) -> None:
         classes = np.unique(folds[0].y)
         codes = [np.searchsorted(classes, fold.y) for fold in folds]
         weights = [_weights(fold.y, of_row, loss, class_weight) for fold, of_row in zip(folds, codes, strict=True)]
         if any(not Rows(fold.train).squares <= float(np.finfo(dtype).max) for fold in folds):
             raise RangeError
-        spaces = [_coordinates(fold, dtype, free_intercept=loss == "log_loss") for fold in folds]
+        strongest = largest_C * max(float(of_set.max()) for of_set in weights)
+        spaces = [_coordinates(fold, dtype, strongest, directions, free_intercept=loss == "log_loss") for fold in folds]
+        self.directions = spaces[-1].directions
         self.Z, self.tests = (_stacked(parts, dtype) for parts in zip(*((s.Z, s.test) for s in spaces), strict=True))
-        size = max(1, BLOCK_BYTES // (self.Z.itemsize * len(folds) * self.Z.shape[2]))
-        blocks = [slice(start, start + size) for start in range(0, self.Z.shape[1], size)]
-        self.blocks = [(self.Z[:, block], block if len(blocks) > 1 else None) for block in blocks]
         self.squares = _stacked([space.squares[None] for space in spaces])
         self.penalty = 1.0 - _stacked([space.free[None] for space in spaces])
         self.n_tests = [len(fold.test) for fold in folds]
         named = np.array([1]) if len(classes) == 2 else np.arange(len(classes))
+        self.blocks = self._blocks(len(named))
         own = _stacked([(named[:, None] == of_row).astype(float) for of_row in codes])
         n = np.array([len(fold.y) for fold in folds])[:, None, None]
         self.loss: Loss = (Hinge if loss == "squared_hinge" else Logistic)(own, _stacked(weights), n)
@@ -156,6 +178,17 @@ class SideBySide:
         return [
             values[:m] for values, m in zip(self.tests @ self.W.mT.astype(self.tests.dtype), self.n_tests, strict=True)
         ]
+
+    def _blocks(self, k: int) -> list[tuple[NDArray, slice | None]]:
+        """Return the blocks of rows to multiply with k directions, and where they are; None where one is all."""
+        n_folds, n, r = self.Z.shape
+        size = min(SMALL_AREA // k, SMALL_PRODUCT // (k * r))
+        in_cache = max(1, BLOCK_BYTES // (self.Z.itemsize * n_folds * r))
+        size = in_cache if size < FEW_ROWS else min(size, in_cache)
+        if self.Z.nbytes <= WHOLE_BYTES:
+            size = n
+        blocks = [slice(start, start + size) for start in range(0, n, size)]
+        return [(self.Z[:, block], block if len(blocks) > 1 else None) for block in blocks]
 
     def _scores_of(self, W: Array) -> Array:
         return (W.astype(self.Z.dtype, copy=False) @ self.Z.mT).astype(np.float64, copy=False)
@@ -236,40 +269,59 @@ class _Coordinates(NamedTuple):
     test: Array  # (m, r)
     squares: Array  # (r,), the diagonal of Z^T Z
     free: Array  # (r,), 1 where a weight is not penalised
+    directions: NDArray | None  # of shape (d, d) or (d + 1, d + 1)
 
 
-def _coordinates(fold: Fold, dtype: type, *, free_intercept: bool) -> _Coordinates:
+def _coordinates(
+    fold: Fold, dtype: type, strongest: float, directions: NDArray | None, *, free_intercept: bool
+) -> _Coordinates:
     """Return the rows along the eigenvectors of their products, and the column of the intercept.
 
     A penalised intercept is a column of ones that lies in the span. A free one is a coordinate of its own, to which
     centred rows are orthogonal.
     """
     if not free_intercept:
-        Z, test, squares = _along_eigenvectors(fold.train, fold.test, 1.0, dtype)
-        return _Coordinates(Z, test, squares, np.zeros(len(squares)))
+        Z, test, squares, directions = _along_eigenvectors(fold.train, fold.test, 1.0, dtype, strongest, directions)
+        return _Coordinates(Z, test, squares, np.zeros(len(squares)), directions)
     centre = fold.train.mean(axis=0, dtype=np.float64).astype(np.result_type(fold.train, np.float32))
-    Z, test, squares = _along_eigenvectors(fold.train - centre, fold.test - centre, 0.0, dtype)
+    train, others = fold.train - centre, fold.test - centre
+    Z, test, squares, directions = _along_eigenvectors(train, others, 0.0, dtype, strongest, directions)
     return _Coordinates(
         np.column_stack([Z, np.ones(len(Z), dtype)]),
         np.column_stack([test, np.ones(len(test), dtype)]),
         np.append(squares, float(len(Z))),
         np.append(np.zeros(len(squares)), 1.0),
+        directions,
     )
 
 
-def _along_eigenvectors(rows: NDArray, others: NDArray, bias: float, dtype: type) -> tuple[NDArray, NDArray, Array]:
-    """Return the coordinates of rows and of other rows, and the diagonal of the products of the former's columns."""
+def _along_eigenvectors(
+    rows: NDArray, others: NDArray, bias: float, dtype: type, strongest: float, directions: NDArray | None
+) -> tuple[NDArray, NDArray, Array, NDArray | None]:
+    """Return the coordinates of rows and of other rows, and the diagonal of the products of the former's columns.
+
+    The last result are the directions of the coordinates, where they can serve for other rows.
+    """
     first: NDArray
     second: NDArray
-    if len(rows) <= rows.shape[1] + (bias > 0):
-        space = RowSpace(rows, bias)
-        if space.squares is not None:
-            return space.Z, space.project(others), space.squares
-        first, second = (part.astype(dtype) for part in (space.Z, space.project(others)))
-    else:
+    if len(rows) > rows.shape[1] + (bias > 0):
         first, second = (Rows(part, bias).take(slice(None), dtype) for part in (rows, others))
-    squares, vectors = eigh(first.T @ first, overwrite_a=True, check_finite=False, driver="evd")
-    return first @ vectors, second @ vectors, np.maximum(squares, 0.0).astype(np.float64)
+        if directions is None:
+            directions = _eigenvectors(first)[1]
+        Z = first @ directions
+        return Z, second @ directions, np.einsum("ij,ij->j", Z, Z, dtype=np.float64), directions
+    space = RowSpace(rows, bias, strongest)
+    if space.squares is not None:
+        return space.Z, space.project(others), space.squares, None
+    first, second = (part.astype(dtype) for part in (space.Z, space.project(others)))
+    squares, vectors = _eigenvectors(first)
+    return first @ vectors, second @ vectors, np.maximum(squares, 0.0).astype(np.float64), None
+
+
+def _eigenvectors(rows: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the eigenvalues of the products of the columns, and the eigenvectors as columns."""
+    values, vectors = eigh(rows.T @ rows, overwrite_a=True, check_finite=False, driver="evd")
+    return values, vectors
 
 
 def _stacked(parts: Sequence[NDArray], dtype: type = np.float64) -> NDArray:

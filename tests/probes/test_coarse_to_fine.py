@@ -71,14 +71,6 @@ def test_a_first_look_takes_the_first_folds_only():
     assert trials.tried == [14, 15, 16, 17, 18]
 
 
-@pytest.mark.parametrize("at", [0, 14, 20, 44])
-def test_from_a_value_that_is_near_few_are_tried(at):
-    curve = Curve(peak(at))
-    trials = trials_of(curve)
-    assert trials.search(one_se=False, start=max(at - 3, 0)) == at
-    assert len(trials.tried) <= 8
-
-
 def test_one_standard_error_looks_next_to_the_most_regularised():
     trials = trials_of(Curve(peak(30)))
     best = trials.search(one_se=True)

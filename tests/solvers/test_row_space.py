@@ -27,6 +27,17 @@ def test_reduction_to_the_span_of_the_rows_loses_nothing(columns, bias):
     np.testing.assert_allclose(np.linalg.norm(lifted, axis=0), np.linalg.norm(W, axis=0), rtol=1e-6)
 
 
+def test_small_columns_matter_only_where_rows_are_long_for_the_largest_C():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 500)) / np.sqrt(500)
+    X[:, 0] *= 1e-4
+    by_gram, by_rows = RowSpace(X, 1.0, largest_C=1e5), RowSpace(X, 1.0)
+    assert by_gram.squares is not None
+    assert by_rows.squares is None
+    assert RowSpace(1e3 * X, 1.0, largest_C=1e5).squares is None
+    np.testing.assert_allclose(by_gram.Z @ by_gram.Z.T, by_rows.Z @ by_rows.Z.T, atol=1e-12)
+
+
 def test_reduced_and_direct_solutions_agree(monkeypatch):
     X, y = codes(60, 300, 3)
     reduced = [DenseLinearSVC(C=C).fit(X, y) for C in (1e-4, 1.0, 1e4)]

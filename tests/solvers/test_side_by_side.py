@@ -78,6 +78,45 @@ def test_columns_of_very_different_size_lose_nothing():
         np.testing.assert_allclose(values, expected, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
+def test_directions_of_other_rows_lead_to_the_same_solutions(loss):
+    folds = folds_of(200, 30, 3)
+    first = SideBySide(folds[:1], loss)
+    solvers = [SideBySide(folds[1:], loss, directions=directions) for directions in (None, first.directions)]
+    assert solvers[1].directions is first.directions
+    for C in CS:
+        for solver in solvers:
+            assert solver.solve(C, 1e-9, 1000).all()
+        for expected, values in zip(*(solver.decisions() for solver in solvers), strict=True):
+            np.testing.assert_allclose(values, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_few_rows_have_no_directions_for_others():
+    assert SideBySide(folds_of(60, 200, 3), "log_loss").directions is None
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
+@pytest.mark.parametrize("k", [2, 4])
+def test_blocks_of_rows_are_summed(loss, k, monkeypatch):
+    folds = folds_of(90, 60, k)
+    whole = SideBySide(folds, loss)
+    monkeypatch.setattr("cnncodes.solvers.side_by_side.WHOLE_BYTES", 0)
+    monkeypatch.setattr("cnncodes.solvers.side_by_side.SMALL_PRODUCT", 40 * (k if k > 2 else 1) * whole.Z.shape[2])
+    blocks = SideBySide(folds, loss)
+    assert len(whole.blocks) == 1
+    assert [rows.shape[1] for rows, _ in blocks.blocks] == [40, whole.Z.shape[1] - 40]
+    for solver in (whole, blocks):
+        assert solver.solve(0.1, 1e-9, 1000).all()
+    for expected, values in zip(whole.decisions(), blocks.decisions(), strict=True):
+        np.testing.assert_allclose(values, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_blocks_of_many_classes_are_as_large_as_the_cache(monkeypatch):
+    monkeypatch.setattr("cnncodes.solvers.side_by_side.WHOLE_BYTES", 0)
+    monkeypatch.setattr("cnncodes.solvers.side_by_side.BLOCK_BYTES", 3 * 8 * 20 * 31)
+    assert SideBySide(folds_of(200, 30, 40), "squared_hinge").blocks[0][0].shape == (3, 20, 31)
+
+
 def test_steps_that_are_not_enough_are_told():
     together = SideBySide(folds_of(90, 60, 4), "log_loss")
     assert not together.solve(100.0, 1e-9, 1).any()
