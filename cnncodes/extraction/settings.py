@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
-from cnncodes.networks.backbone import default_settings, load_backbone
+from cnncodes.networks.backbone import Backbone, default_settings, load_backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network
 from cnncodes.runtime.workload import Workload
@@ -22,6 +22,7 @@ __all__ = [
     "describe_network",
     "fill_in",
     "inherited",
+    "load_named_backbone",
     "provenance_of",
     "settings_of",
 ]
@@ -162,17 +163,23 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
     return [f"as {out} was made: {' '.join(words)}"] if words else []
 
 
+def load_named_backbone(settings: Settings) -> Backbone:
+    """Load the backbone that the settings name, to be given images as they say; None means the default."""
+    backbone = load_backbone(
+        settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
+    )
+    preprocessing = backbone.preprocessing.override(
+        settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
+    )
+    return replace(backbone, preprocessing=preprocessing)
+
+
 def build_network(settings: Settings, workload: Workload | None = None) -> FrozenNetwork:
-    """Load the network that the settings name; a setting that is None has its default."""
+    """Load the network that the settings name, and choose how it runs; None means the default."""
     with inference_settings():
-        backbone = load_backbone(
-            settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
-        )
-        preprocessing = backbone.preprocessing.override(
-            settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
-        )
+        backbone = load_named_backbone(settings)
         return tuned_network(
-            replace(backbone, preprocessing=preprocessing),
+            backbone,
             settings.layers or backbone.default_layers,
             settings.pooling or DEFAULT_POOLING,
             device=settings.device or "auto",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import nn
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import BackboneError
-from cnncodes.extraction.settings import Settings, build_network, fill_in
+from cnncodes.extraction.settings import Settings, fill_in, load_named_backbone
 from cnncodes.probes.decision_values import softmax
-from cnncodes.runtime.precision import reference_photos
+from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.plan import Plan
 from cnncodes.system.process import inference_settings
-from cnncodes.vocabulary import PENULTIMATE
+from cnncodes.vocabulary import DEFAULT_POOLING, PENULTIMATE
 
 __all__ = ["PretrainedHead"]
 
@@ -44,14 +45,15 @@ class PretrainedHead:
 
     def __init__(self, provenance: Provenance, weights: str | os.PathLike[str] | None = None) -> None:
         settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights)), provenance)
-        network = build_network(replace(settings, layers=(PENULTIMATE,), device="cpu", compile=False, dtype="float32"))
-        head = network.backbone.module.get_submodule(network.backbone.head)
-        if not isinstance(head, nn.Linear) or head.out_features != IMAGENET_CLASSES:
-            raise BackboneError(f"{network.backbone.name} has no linear head for the 1,000 classes of ImageNet")
-        self._weight = head.weight.detach().numpy()  # (1000, n_features)
-        self._bias = head.bias.detach().numpy()
         with inference_settings():
-            self.photos = network(reference_photos(network.backbone.preprocessing))[PENULTIMATE]
+            backbone = load_named_backbone(settings)
+            head = backbone.module.get_submodule(backbone.head)
+            if not isinstance(head, nn.Linear) or head.out_features != IMAGENET_CLASSES:
+                raise BackboneError(f"{backbone.name} has no linear head for the 1,000 classes of ImageNet")
+            self._weight = head.weight.detach().numpy()  # (1000, n_features)
+            self._bias = head.bias.detach().numpy()
+            plain = Plan((torch.device("cpu"),), (PENULTIMATE,), settings.pooling or DEFAULT_POOLING, batch_size=8)
+            self.photos = FrozenNetwork(backbone, plain).photo_codes()[PENULTIMATE]
 
     def confidence(self, codes: np.ndarray) -> np.ndarray:
         """Return the probability of the most likely class of ImageNet, shape (n,), for codes (n, n_features)."""
