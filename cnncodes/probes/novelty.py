@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cnncodes.neighbours.nearest import unit_rows
+from cnncodes.solvers.threads import few_threads
 
 __all__ = [
     "MAX_CODES",
@@ -74,11 +75,12 @@ def closeness(X: np.ndarray, codes: np.ndarray, means: np.ndarray) -> np.ndarray
     [0.467]
     """
     unit = unit_rows(np.asarray(X, np.float32))
-    cosines = unit @ codes.astype(np.float32).T
+    with few_threads(unit):
+        cosines = unit @ codes.astype(np.float32).T
+        to_means = cosine_to_nearest(unit.astype(np.float64), means)
     k = min(NEIGHBOURS, cosines.shape[1])
     nearest = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64)
-    weighted = NEIGHBOUR_WEIGHT * nearest + (1 - NEIGHBOUR_WEIGHT) * cosine_to_nearest(unit.astype(np.float64), means)
-    return weighted.clip(-1, 1)
+    return (NEIGHBOUR_WEIGHT * nearest + (1 - NEIGHBOUR_WEIGHT) * to_means).clip(-1, 1)
 
 
 def learn_familiarity(

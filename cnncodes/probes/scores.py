@@ -90,9 +90,9 @@ def neighbour_accuracy(X: np.ndarray, y: np.ndarray, folds: Folds, *, scale: Sca
     right: list[np.ndarray] = []
     for train, test in folds:
         queries = spread(test, NEIGHBOUR_QUERIES // len(folds))
-        scaler = make_scaler(scale).fit(X[train])
         nearest = KNeighborsClassifier(1, algorithm="brute")
         with few_threads(X):
+            scaler = make_scaler(scale).fit(X[train])
             nearest.fit(scaler.transform(X[train]), y[train])
             right.append(nearest.predict(scaler.transform(X[queries])) == y[queries])
     return float(np.mean(np.concatenate(right)))
