@@ -18,9 +18,10 @@ from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.scaling import Scaling, make_scaler
+from cnncodes.solvers.coordinates import Fold
 from cnncodes.solvers.device import on_cpu
 from cnncodes.solvers.path import fit_path
-from cnncodes.solvers.side_by_side import Fold, SideBySide, bytes_side_by_side
+from cnncodes.solvers.side_by_side import Beginning, SideBySide, bytes_side_by_side
 from cnncodes.solvers.threads import few_threads, one_thread
 from cnncodes.system.memory import memory_left
 
@@ -131,41 +132,44 @@ class FoldsSideBySide:
         decision, converged = np.zeros((len(Cs), len(self.X), self.k)), np.ones((len(self.folds), len(Cs)), bool)
         parts = range(1 if self.small else n_folds)
         jobs = None if self.small else self.n_jobs
-        if self._solvers[0] is None:  # first, since the other parts take its directions
-            with few_threads(self.X):
-                self._solvers[0] = self._make(0)
+        with few_threads(self.X):
+            first = self._solvers[0] = self._solvers[0] or self._make(0, None)
+        beginning = first.beginning()
         with one_thread:
-            results = Parallel(n_jobs=jobs, require="sharedmem")(delayed(self._solve)(i, Cs, gap) for i in parts)
+            results = Parallel(n_jobs=jobs, require="sharedmem")(
+                delayed(self._solve)(i, Cs, gap, beginning) for i in parts
+            )
         for i, (values, done) in zip(parts, results, strict=True):
             converged[self.parts[i]] = done
             for fold, of_fold in zip(self.parts[i], values, strict=True):
                 decision[:, self.folds[fold][1]] = of_fold
         return decision, converged
 
-    def _solve(self, part: int, Cs: Sequence[float], gap: float) -> tuple[list[np.ndarray], np.ndarray]:
+    def _solve(
+        self, part: int, Cs: Sequence[float], gap: float, beginning: Beginning
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the decision values of the folds of a part, each (n_Cs, m, k), and which converged."""
-        solver = self._solvers[part] = self._solvers[part] or self._make(part)
+        solver = self._solvers[part] = self._solvers[part] or self._make(part, beginning)
         decisions, converged = [], []
         for C in Cs:
             converged.append(solver.solve(C, gap, self.max_iter))
             decisions.append([summed(values, self.X) for values in solver.decisions()])
         return [np.stack(of_fold) for of_fold in zip(*decisions, strict=True)], np.stack(converged, axis=1)
 
-    def _make(self, part: int) -> SideBySide:
+    def _make(self, part: int, beginning: Beginning | None) -> SideBySide:
         with config_context(assume_finite=True, skip_parameter_validation=True):
             scaled = [
                 Fold(inside, repeated(self.y[train], self.X), outside)
                 for train, test in (self.folds[fold] for fold in self.parts[part])
                 for inside, outside in [_scaled(self.X, train, test, self.scale)]
             ]
-        first = self._solvers[0]
         return SideBySide(
             scaled,
             LOSSES[self.clf],
             self.class_weight,
             np.float64 if self.small else np.float32,
             self.largest_C,
-            None if first is None else first.directions,
+            beginning,
         )
 
 

@@ -3,8 +3,7 @@
 Where rows are few, a solver spends its time between the products of matrices and not in them. The training rows of the
 folds of a cross-validation are alike, so they are solved together: every array has a first axis for the sets. A set is
 given by the coordinates of its rows along the eigenvectors of their products, so that these products are a diagonal
-matrix, and the preconditioner of conjugate gradients, for any C, is a division. Where rows are many, the eigenvectors
-of another set will do: along them the products are nearly diagonal.
+matrix, and the preconditioner of conjugate gradients, for any C, is a division.
 
 The objectives are those of `hinge` and `logistic`. Both are minimised by Newton's method. Its step solves
 
@@ -22,15 +21,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from cnncodes.errors import RangeError
+from cnncodes.solvers.coordinates import Fold, coordinates_of
 from cnncodes.solvers.matrix import Rows
 from cnncodes.solvers.path import MAX_C_SQUARES, checked_weights
-from cnncodes.solvers.row_space import RowSpace
 from cnncodes.solvers.stacked_losses import Hinge, Logistic, Loss, Point
 
-__all__ = ["Fold", "SideBySide", "bytes_side_by_side"]
+__all__ = ["Beginning", "SideBySide", "bytes_side_by_side"]
 
 Array = NDArray[np.float64]
 
@@ -50,21 +48,19 @@ KEPT_ARRAYS = 20  # arrays as large as a solution: those that are kept, and what
 TINY = float(np.finfo(float).tiny)
 
 
-class Fold(NamedTuple):
-    """Rows to fit to, their labels, and rows to decide on.
+class Beginning(NamedTuple):
+    """What has been found for some rows, and serves for others that are like these.
 
     Attributes
     ----------
-    train : ndarray of shape (n, d)
-        float32 or float64.
-    y : ndarray of shape (n,)
-        Labels; every fold has all classes.
-    test : ndarray of shape (m, d)
+    directions : ndarray of shape (d, d) or (d + 1, d + 1), or None
+        Orthonormal columns, along which the coordinates are; None where there are fewer rows than these.
+    solutions : dict of float to ndarray
+        Weights along these directions, for some values of C: the first solution starts from the nearest of them.
     """
 
-    train: NDArray
-    y: NDArray
-    test: NDArray
+    directions: NDArray | None
+    solutions: dict[float, Array]
 
 
 class SideBySide:
@@ -81,13 +77,8 @@ class SideBySide:
         The coordinates have it. float32 takes half the time where they are many, and solves for a `gap` down to 1e-5.
     largest_C : float, optional
         Larger values will not be asked for; see `RowSpace`.
-    directions : ndarray, optional
-        Those of another object, whose rows are like these: to find them takes as long as all else.
-
-    Attributes
-    ----------
-    directions : ndarray of shape (d, d) or (d + 1, d + 1), or None
-        Orthonormal columns, along which the coordinates of the last set are; None where it has fewer rows than these.
+    beginning : Beginning, optional
+        Of an object whose rows are like these.
 
     Raises
     ------
@@ -109,16 +100,19 @@ class SideBySide:
         class_weight: Any = None,
         dtype: type = np.float64,
         largest_C: float = np.inf,
-        directions: NDArray | None = None,
+        beginning: Beginning | None = None,
     ) -> None:
         classes = np.unique(folds[0].y)
         codes = [np.searchsorted(classes, fold.y) for fold in folds]
         weights = [_weights(fold.y, of_row, loss, class_weight) for fold, of_row in zip(folds, codes, strict=True)]
         if any(not Rows(fold.train).squares <= float(np.finfo(dtype).max) for fold in folds):
             raise RangeError
+        directions = None if beginning is None else beginning.directions
         strongest = largest_C * max(float(of_set.max()) for of_set in weights)
-        spaces = [_coordinates(fold, dtype, strongest, directions, free_intercept=loss == "log_loss") for fold in folds]
-        self.directions = spaces[-1].directions
+        spaces = [
+            coordinates_of(fold, dtype, strongest, directions, free_intercept=loss == "log_loss") for fold in folds
+        ]
+        self._directions = spaces[-1].directions
         self.Z, self.tests = (_stacked(parts, dtype) for parts in zip(*((s.Z, s.test) for s in spaces), strict=True))
         self.squares = _stacked([space.squares[None] for space in spaces])
         self.penalty = 1.0 - _stacked([space.free[None] for space in spaces])
@@ -131,6 +125,7 @@ class SideBySide:
         self.W = np.zeros((len(folds), len(named), self.Z.shape[2]))
         self.scores = np.zeros((len(folds), len(named), self.Z.shape[1]))
         self._solved: dict[float, tuple[Array, Array]] = {}
+        self._beginning = {} if beginning is None else beginning.solutions
 
     def solve(self, C: float, gap: float, max_iter: int) -> NDArray:
         """Solve for `C`, from the solution for the nearest value so far; return which sets are done, (n_folds,).
@@ -151,8 +146,10 @@ class SideBySide:
         if not C * self.loss.weights.max() * self.squares.sum(axis=2).max() <= MAX_C_SQUARES:
             raise RangeError
         if self._solved:
-            nearest = min(self._solved, key=lambda other: abs(np.log(other / C)))
-            self.W, self.scores = (part.copy() for part in self._solved[nearest])
+            self.W, self.scores = (part.copy() for part in _nearest(self._solved, C))
+        elif self._beginning:
+            self.W = _nearest(self._beginning, C).copy()
+            self.scores = self._scores_of(self.W)
         dot, reduction = self.loss.dot, REDUCTION if gap > TIGHT_GAP else TIGHT_REDUCTION
         # A step that changes the scores by no more than their rounding gains no more than this.
         lost = float(np.finfo(self.Z.dtype).eps) ** 2 * C * self.loss.weights.sum(axis=(1, 2), keepdims=True)
@@ -172,6 +169,11 @@ class SideBySide:
         self._solved[C] = self.W, self.scores
         done = ~np.broadcast_to(undone, (len(self.W), undone.shape[1], 1))
         return np.asarray(done.all(axis=(1, 2)))
+
+    def beginning(self) -> Beginning:
+        """Return what other rows like these can begin with."""
+        common = self._directions is not None and len(self.W) == 1
+        return Beginning(self._directions, {C: W for C, (W, _) in self._solved.items()} if common else {})
 
     def decisions(self) -> list[Array]:
         """Return the decision values of the test rows of each set, shape (m, k)."""
@@ -253,6 +255,10 @@ class SideBySide:
         return after
 
 
+def _nearest(solved: dict[float, Any], C: float) -> Any:
+    return solved[min(solved, key=lambda other: abs(np.log(other / C)))]
+
+
 def _weights(y: NDArray, codes: NDArray, loss: str, class_weight: Any) -> Array:
     """Return the weights of rows, (1, n), or (k, n) where they differ by class, as liblinear and scikit-learn do."""
     classes = np.unique(y)
@@ -262,66 +268,6 @@ def _weights(y: NDArray, codes: NDArray, loss: str, class_weight: Any) -> Array:
     if class_weight is None:
         return weights[None]
     return np.where(codes == np.arange(len(classes))[:, None], of_class[:, None], 1.0)
-
-
-class _Coordinates(NamedTuple):
-    Z: Array  # (n, r), of the rows to fit to
-    test: Array  # (m, r)
-    squares: Array  # (r,), the diagonal of Z^T Z
-    free: Array  # (r,), 1 where a weight is not penalised
-    directions: NDArray | None  # of shape (d, d) or (d + 1, d + 1)
-
-
-def _coordinates(
-    fold: Fold, dtype: type, strongest: float, directions: NDArray | None, *, free_intercept: bool
-) -> _Coordinates:
-    """Return the rows along the eigenvectors of their products, and the column of the intercept.
-
-    A penalised intercept is a column of ones that lies in the span. A free one is a coordinate of its own, to which
-    centred rows are orthogonal.
-    """
-    if not free_intercept:
-        Z, test, squares, directions = _along_eigenvectors(fold.train, fold.test, 1.0, dtype, strongest, directions)
-        return _Coordinates(Z, test, squares, np.zeros(len(squares)), directions)
-    centre = fold.train.mean(axis=0, dtype=np.float64).astype(np.result_type(fold.train, np.float32))
-    train, others = fold.train - centre, fold.test - centre
-    Z, test, squares, directions = _along_eigenvectors(train, others, 0.0, dtype, strongest, directions)
-    return _Coordinates(
-        np.column_stack([Z, np.ones(len(Z), dtype)]),
-        np.column_stack([test, np.ones(len(test), dtype)]),
-        np.append(squares, float(len(Z))),
-        np.append(np.zeros(len(squares)), 1.0),
-        directions,
-    )
-
-
-def _along_eigenvectors(
-    rows: NDArray, others: NDArray, bias: float, dtype: type, strongest: float, directions: NDArray | None
-) -> tuple[NDArray, NDArray, Array, NDArray | None]:
-    """Return the coordinates of rows and of other rows, and the diagonal of the products of the former's columns.
-
-    The last result are the directions of the coordinates, where they can serve for other rows.
-    """
-    first: NDArray
-    second: NDArray
-    if len(rows) > rows.shape[1] + (bias > 0):
-        first, second = (Rows(part, bias).take(slice(None), dtype) for part in (rows, others))
-        if directions is None:
-            directions = _eigenvectors(first)[1]
-        Z = first @ directions
-        return Z, second @ directions, np.einsum("ij,ij->j", Z, Z, dtype=np.float64), directions
-    space = RowSpace(rows, bias, strongest)
-    if space.squares is not None:
-        return space.Z, space.project(others), space.squares, None
-    first, second = (part.astype(dtype) for part in (space.Z, space.project(others)))
-    squares, vectors = _eigenvectors(first)
-    return first @ vectors, second @ vectors, np.maximum(squares, 0.0).astype(np.float64), None
-
-
-def _eigenvectors(rows: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the eigenvalues of the products of the columns, and the eigenvectors as columns."""
-    values, vectors = eigh(rows.T @ rows, overwrite_a=True, check_finite=False, driver="evd")
-    return values, vectors
 
 
 def _stacked(parts: Sequence[NDArray], dtype: type = np.float64) -> NDArray:

@@ -7,8 +7,9 @@ import pytest
 from solver_problems import codes
 
 from cnncodes.errors import RangeError
+from cnncodes.solvers.coordinates import Fold
 from cnncodes.solvers.path import fit_path
-from cnncodes.solvers.side_by_side import Fold, SideBySide, bytes_side_by_side
+from cnncodes.solvers.side_by_side import SideBySide, bytes_side_by_side
 
 CS = (1e-5, 1e-3, 0.1, 10.0)
 
@@ -79,11 +80,12 @@ def test_columns_of_very_different_size_lose_nothing():
 
 
 @pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
-def test_directions_of_other_rows_lead_to_the_same_solutions(loss):
+def test_directions_and_solutions_of_other_rows_lead_to_the_same_solutions(loss):
     folds = folds_of(200, 30, 3)
     first = SideBySide(folds[:1], loss)
-    solvers = [SideBySide(folds[1:], loss, directions=directions) for directions in (None, first.directions)]
-    assert solvers[1].directions is first.directions
+    assert first.solve(0.01, 1e-9, 1000).all()
+    solvers = [SideBySide(folds[1:2], loss, beginning=beginning) for beginning in (None, first.beginning())]
+    assert solvers[1].beginning().directions is first.beginning().directions
     for C in CS:
         for solver in solvers:
             assert solver.solve(C, 1e-9, 1000).all()
@@ -91,8 +93,19 @@ def test_directions_of_other_rows_lead_to_the_same_solutions(loss):
             np.testing.assert_allclose(values, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_few_rows_have_no_directions_for_others():
-    assert SideBySide(folds_of(60, 200, 3), "log_loss").directions is None
+def test_rows_begin_where_others_like_them_ended():
+    folds = folds_of(200, 30, 3)
+    first = SideBySide(folds[:1], "log_loss")
+    first.solve(0.01, 1e-9, 1000)
+    second = SideBySide(folds[:1], "log_loss", beginning=first.beginning())
+    assert second.solve(0.01, 1e-9, 1).all()
+    assert not SideBySide(folds[:1], "log_loss").solve(0.01, 1e-9, 1).all()
+
+
+def test_few_rows_have_nothing_for_others_to_begin_with():
+    few = SideBySide(folds_of(60, 200, 3)[:1], "log_loss")
+    few.solve(0.01, 1e-9, 1000)
+    assert few.beginning() == (None, {})
 
 
 @pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
