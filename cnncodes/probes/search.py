@@ -22,7 +22,7 @@ from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, 
 from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted
 from cnncodes.probes.scaling import Scaling
 from cnncodes.solvers.path import fit_path
-from cnncodes.solvers.threads import few_threads
+from cnncodes.solvers.threads import SMALL_FIT, few_threads
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import AUTO, DEFAULT_SCALING
 
@@ -241,7 +241,7 @@ def fit_chosen(
     probe = make_probe(clf, C=search.C, scale=scale, class_weight=class_weight)
     scaler, classifier = probe[0], probe[-1]
     options: dict[str, Any] = {"loss": LOSSES[clf], "class_weight": class_weight, "max_iter": classifier.max_iter}
-    with few_threads(X):
+    with few_threads(X, SMALL_FIT):
         # Not by the classifier's own `fit`, which warns: to catch a warning changes the filters of all threads
         rows = scaler.fit_transform(as_rows(X))
         path = fit_path(rows, repeated(y, X), [search.C], warn=False, tol=classifier.tol, **options)

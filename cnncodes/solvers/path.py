@@ -21,7 +21,7 @@ from cnncodes.solvers.logistic import LogisticProblem
 from cnncodes.solvers.logistic_path import solve_logistic_path
 from cnncodes.solvers.matrix import Matrix, Rows
 from cnncodes.solvers.row_space import RowSpace, worth_reducing
-from cnncodes.solvers.threads import few_threads
+from cnncodes.solvers.threads import SMALL_FIT, few_threads
 
 __all__ = [
     "FLOATS",
@@ -218,7 +218,7 @@ def fit_validated(
     ascending = Cs[order].tolist()
     # The constant column of the SVM is penalised and lies in the span; the intercept of the other one does not.
     column = bias if loss == "squared_hinge" else 0.0
-    with few_threads(X):
+    with few_threads(X, SMALL_FIT):
         strongest = ascending[-1] * weights.max(initial=0) * of_class.max()
         if isinstance(X, np.ndarray) and not strongest * Rows(X).squares <= MAX_C_SQUARES:
             raise RangeError

@@ -13,9 +13,12 @@ from threadpoolctl import ThreadpoolController
 if TYPE_CHECKING:
     from cnncodes.solvers.matrix import Matrix
 
-__all__ = ["few_threads", "one_thread"]
+__all__ = ["SMALL_FIT", "few_threads", "one_thread"]
 
-SMALL_ENTRIES = 4_000_000  # with 320 x 1280 and the other core busy, two threads took 70 s for what one did in 3 s
+SMALL_ENTRIES = 4_000_000  # of a matrix that is multiplied with another one as large
+# Of rows that are multiplied with the weights of some classes: threads wait for each other at each of many products.
+# With 10,000 x 1,280 and the other core busy, two threads took 31 s of processor for what one did in 3.6 s.
+SMALL_FIT = 64_000_000
 
 
 class _OneThread(contextlib.AbstractContextManager[None]):
@@ -46,6 +49,6 @@ def _libraries() -> ThreadpoolController:
 one_thread = _OneThread()
 
 
-def few_threads(X: Matrix) -> contextlib.AbstractContextManager[None]:
+def few_threads(X: Matrix, small: int = SMALL_ENTRIES) -> contextlib.AbstractContextManager[None]:
     """Keep BLAS and OpenMP on one thread where X is small: more would wait for each other longer than they compute."""
-    return one_thread if math.prod(X.shape) < SMALL_ENTRIES else contextlib.nullcontext()
+    return one_thread if math.prod(X.shape) < small else contextlib.nullcontext()
