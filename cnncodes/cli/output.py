@@ -162,8 +162,6 @@ def check_plot(path: str, **checks: Any) -> None:
     formats = require("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
-    if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
-        raise CnnCodesError(f"{path}: cannot be written (there is no such folder, or the path is a folder itself)")
     refuse_foreign(path, "a plot", _is_plot, **checks)
 
 
@@ -178,8 +176,8 @@ def save_plot(axes: Any, path: str) -> None:
     try:
         with replacing(Path(path)) as partial:
             axes.figure.savefig(partial, dpi=150, format=kind, metadata=marks or None)
-    except (OSError, ValueError) as error:
-        raise CnnCodesError(f"{path}: cannot be written ({error})") from error
+    except ValueError as error:
+        raise CnnCodesError(f"{path}: cannot be drawn ({error})") from error
 
 
 def plain(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -49,5 +48,4 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
         print_json({"path": out, "answer": page.answer, "pictures": page.pictures, **page.figures})
         return
     click.echo(page.answer)
-    size = Path(out).stat().st_size / 1e6
-    click.echo(f"{out}: {size:.1f} MB, {page.pictures} pictures")
+    click.echo(f"{out}: {len(page.html.encode()) / 1e6:.1f} MB, {page.pictures} pictures")

@@ -99,8 +99,6 @@ def write_model(
             partial.write_bytes(data)
             if not same_model((fields, arrays), read_model(partial)):
                 raise ModelFileError(f"{target}: what was written does not read back as it is; nothing was saved")
-    except OSError as error:
-        raise ModelFileError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from error
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{target}: holds what JSON cannot ({error}); nothing was saved") from error
 
