@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
+from cnncodes.cli.output import print_line
 from cnncodes.display import percent
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ Line = tuple[str, str]  # a title and a figure
 def print_lines(lines: list[Line]) -> None:
     """Print figures on stdout, one below the other."""
     for title, value in lines:
-        click.echo(f"{title:<25} {value}")
+        print_line(f"{title:<25} {value}")
 
 
 def score_lines(scores: Scores) -> list[Line]:

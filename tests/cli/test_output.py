@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import run
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from cnncodes.cli.output import progress_bar, save_plot
@@ -63,11 +65,23 @@ def test_a_full_disk_leaves_the_old_plot(tmp_path: Path) -> None:
 
     plot = tmp_path / "plot.png"
     plot.write_bytes(b"the old plot")
-    axes = SimpleNamespace(figure=SimpleNamespace(savefig=fill_up))
+    axes = SimpleNamespace(figure=SimpleNamespace(savefig=fill_up, findobj=lambda _: []))
     with pytest.raises(CnnCodesError, match=r"plot\.png: cannot be written \(No space left on device\); make room"):
         save_plot(axes, str(plot))
     assert plot.read_bytes() == b"the old plot"
     assert list(tmp_path.iterdir()) == [plot]
+
+
+def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
+    axes = Figure().subplots()
+    axes.plot([0, 1], label="$x^$.h5")
+    axes.set_xticks([0], ["$\\nolayer$"])
+    axes.legend()
+    with rc_context({"svg.fonttype": "none"}):
+        save_plot(axes, str(tmp_path / "plot.svg"))
+    text = (tmp_path / "plot.svg").read_text()
+    assert ">$x^$.h5<" in text
+    assert ">$\\nolayer$<" in text
 
 
 @pytest.mark.parametrize(
