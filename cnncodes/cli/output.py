@@ -48,7 +48,7 @@ PLOT_FIELDS = {"png": ["Software"], "svg": ["Creator"], "pdf": ["Creator"]}
 
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # text is text
 
-stderr = Console(stderr=True, soft_wrap=True, **PLAIN)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ def print_line(text: str = "", **style: Any) -> None:
 
 def print_message(text: str, *, style: str | None = None) -> None:
     """Print one line on stderr."""
-    stderr.print(for_terminal(text), style=style)
+    stderr.print(for_terminal(text), style=style, **PLAIN)
 
 
 def print_notes(notes: Iterable[str]) -> None:
