@@ -371,4 +371,7 @@ class CodesFile:
         return np.where(state < len(STATES), state, PENDING)
 
     def _text(self, name: str) -> np.ndarray:
-        return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
+        try:
+            return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
+        except UnicodeDecodeError as error:
+            raise CodesFileError(f"{self.path}: damaged: an {name} is {error.object[:40]!r}, expected UTF-8") from error

@@ -145,7 +145,7 @@ class Scores(Mapping[str, Any]):
             elif field.name in rest or not optional:
                 arguments[field.name] = _taken(rest, field.name, kind, optional=field.name == ALWAYS)
         if rest:
-            raise ModelFileError(f"not a model file, or damaged: scores.{min(map(str, rest))} is no score")
+            raise ModelFileError(f"scores.{min(map(str, rest)):.60} is no score")
         return cls(**arguments)
 
     def __getitem__(self, key: str) -> Any:
@@ -177,7 +177,7 @@ def _taken(rest: dict[str, Any], key: str, kind: str, *, optional: bool = False)
     words, is_right = KINDS[kind]
     value = rest.pop(key, None)
     if not (is_right(value) or (optional and value is None)):
-        raise ModelFileError(f"not a model file, or damaged: scores.{key} is {value!r:.60}, expected {words}")
+        raise ModelFileError(f"scores.{key} is {value!r:.60}, expected {words}")
     return value
 
 
