@@ -13,7 +13,17 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["for_csv", "for_html", "for_json", "for_terminal", "html_table", "interval", "percent", "points"]
+__all__ = [
+    "for_csv",
+    "for_html",
+    "for_json",
+    "for_terminal",
+    "html_table",
+    "interval",
+    "percent",
+    "points",
+    "would_look",
+]
 
 JOINERS = "\u200c\u200d"  # without them some scripts and emojis are not what they are meant to be
 # What a spreadsheet computes: whatever begins with =; what begins with another sign, if it calls something
@@ -64,7 +74,19 @@ def points(difference: float) -> str:
     >>> points(-0.0123)
     '-1.2'
     """
-    return f"{100 * difference:+.1f}"
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"  # -0.0 + 0.0 is 0.0
+
+
+def would_look(otherwise: float, share: float) -> str:
+    """Say what a share would look like otherwise; shares that are the same when printed are not compared.
+
+    Examples
+    --------
+    >>> would_look(0.96, 0.9), would_look(0.9999, 1.0)
+    ('look like 96.0 %, and not 90.0 %', 'look the same, 100.0 %')
+    """
+    text = percent(share)
+    return f"look the same, {text}" if percent(otherwise) == text else f"look like {percent(otherwise)}, and not {text}"
 
 
 def for_terminal(text: str) -> str:

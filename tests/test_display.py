@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from cnncodes.display import for_csv, for_html, for_json, for_terminal, html_table, interval, percent, points
+from cnncodes.display import (
+    for_csv,
+    for_html,
+    for_json,
+    for_terminal,
+    html_table,
+    interval,
+    percent,
+    points,
+    would_look,
+)
 
 
 @pytest.mark.parametrize(("share", "text"), [(0, "0.0 %"), (1, "100.0 %"), (2 / 3, "66.7 %"), (0.00049, "0.0 %")])
@@ -19,9 +29,14 @@ def test_an_interval_has_the_sign_once_and_a_page_no_break_before_it() -> None:
     assert interval(0, 1, space="\N{NO-BREAK SPACE}") == "0.0 to 100.0\N{NO-BREAK SPACE}%"
 
 
-@pytest.mark.parametrize(("difference", "text"), [(0.0123, "+1.2"), (-0.2, "-20.0"), (0, "+0.0")])
+@pytest.mark.parametrize(("difference", "text"), [(0.0123, "+1.2"), (-0.2, "-20.0"), (0, "+0.0"), (-0.0004, "+0.0")])
 def test_a_difference_is_in_points_with_its_sign(difference: float, text: str) -> None:
     assert points(difference) == text
+
+
+def test_shares_that_are_printed_alike_are_not_compared() -> None:
+    assert would_look(0.96, 0.9) == "look like 96.0 %, and not 90.0 %"
+    assert would_look(0.9999, 1.0) == would_look(1.0, 1.0) == "look the same, 100.0 %"
 
 
 def test_foreign_text_stays_text_in_a_table() -> None:

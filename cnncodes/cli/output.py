@@ -43,8 +43,12 @@ __all__ = [
 ]
 
 PLOT_MARK = "cnncodes plot"  # marks a plot as ours, in the metadata of its file
-# The metadata fields that hold the mark, by format; other formats have none
-PLOT_FIELDS = {"png": ["Software"], "svg": ["Creator"], "pdf": ["Creator"]}
+# Metadata with the mark, and without the time, by format; other formats have none
+PLOT_METADATA = {
+    "png": {"Software": PLOT_MARK},
+    "svg": {"Creator": PLOT_MARK, "Date": None},
+    "pdf": {"Creator": PLOT_MARK, "CreationDate": None},
+}
 
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # text is text
 
@@ -196,12 +200,14 @@ def _is_plot(path: Path) -> bool:
 
 def save_plot(axes: Any, path: str) -> None:
     """Write the figure of matplotlib axes; the suffix says in which format."""
+    from matplotlib import rc_context
+
     kind = Path(path).suffix[1:].lower()
-    marks = dict.fromkeys(PLOT_FIELDS.get(kind, ()), PLOT_MARK)
     for text in axes.figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
         text.set_parse_math(False)  # a $ in a name is a dollar sign
-    with replacing(Path(path)) as partial:
-        axes.figure.savefig(partial, dpi=150, format=kind, metadata=marks or None)
+    # Ids by a hash that is always the same: the same input gives the same bytes
+    with rc_context({"svg.hashsalt": PLOT_MARK}), replacing(Path(path)) as partial:
+        axes.figure.savefig(partial, dpi=150, format=kind, metadata=PLOT_METADATA.get(kind))
 
 
 def plain(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.display import for_terminal, html_table
+from cnncodes.display import for_terminal, html_table, points
 from cnncodes.errors import SettingError
 from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.intervals import paired_interval
@@ -248,9 +248,9 @@ class Comparison:
 def _shown_row(row: Row) -> list[str]:
     """Return a row as the texts that are below `HEADERS`."""
     low, high = row.accuracy.interval
-    to_best = f"{100 * row.difference:+.1f}"
+    to_best = points(row.difference)
     if row.difference_interval is not None and row.difference < 0:
-        to_best += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in row.difference_interval))
+        to_best += " ({} to {})".format(*map(points, row.difference_interval))
     return [
         row.name + (" *" if row.recommended else ""),
         row.clf if row.layers else "",

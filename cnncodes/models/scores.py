@@ -70,8 +70,8 @@ class Scores(Mapping[str, Any]):
         Held-out images that were left out, because their group has training images.
     unguarded_test_accuracy, ungrouped_test_accuracy : float, optional
         What the held-out accuracy would have been with those near-duplicates, or with those groups.
-    seconds : float
-        Duration of the fit.
+    seconds : float, optional
+        Duration of the fit, in older model files; the same input now gives the same file.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class Scores(Mapping[str, Any]):
     n_test_grouped: int | None = None
     unguarded_test_accuracy: float | None = None
     ungrouped_test_accuracy: float | None = None
-    seconds: float
+    seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores ready for JSON."""

@@ -72,6 +72,16 @@ def test_a_full_disk_leaves_the_old_plot(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [plot]
 
 
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_same_plot_has_the_same_bytes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, day in (("one", "1700000000"), ("other", "1800000000")):
+        axes = Figure().subplots()
+        axes.errorbar([0, 1], [0, 1], 0.1)
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", day)  # matplotlib takes it for the time
+        save_plot(axes, str(tmp_path / f"{name}.{kind}"))
+    assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"other.{kind}").read_bytes()
+
+
 def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
     axes = Figure().subplots()
     axes.plot([0, 1], label="$x^$.h5")

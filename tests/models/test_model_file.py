@@ -77,7 +77,7 @@ def test_save_that_does_not_read_back_keeps_the_old_file(model, saved, tmp_path,
 @pytest.mark.parametrize("value", [np.nan, {1, 2}, np.float32(1)], ids=["nan", "set", "numpy"])
 def test_scores_that_are_no_json_are_not_saved(value, model, tmp_path):
     broken = copy.copy(model)
-    broken.scores = replace(model.scores, seconds=value)
+    broken.scores = replace(model.scores, baseline_accuracy=value)
     with pytest.raises(ModelFileError, match="what JSON cannot"):
         broken.save(tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
