@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -96,6 +97,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _require_working_folder()
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -113,6 +115,14 @@ class Group(click.Group):
                 raise
             print_message("interrupted")
             ctx.exit(EXIT_INTERRUPTED)
+
+
+def _require_working_folder() -> None:
+    """Raise if the working folder has been removed: libraries would end the process without a word."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise CnnCodesError(f"the working folder cannot be used ({error.strerror}); change to another one") from error
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.provenance import Provenance
-from cnncodes.errors import MismatchError, ModelFileError
+from cnncodes.errors import MismatchError, ModelFileError, first_line
 from cnncodes.models.scores import Scores
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.system.files import refuse_foreign, replacing
@@ -113,6 +113,8 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file; make one with `cnncodes fit -o {path.name}`")
     try:
+        with path.open("rb"):  # or its error would be that there is no such file, whatever the reason
+            pass
         if path.stat().st_size > MAX_BYTES:
             raise ModelFileError(f"it is larger than {MAX_BYTES >> 30} GiB")
         with safe_open(path, framework="np") as file:
@@ -125,9 +127,10 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return {name: header[name] for name in FIELDS}, arrays
     except (ModelFileError, MismatchError) as error:
         raise ModelFileError(f"{path}: not a model file, or damaged: {cut(str(error))}") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
     except (
         SafetensorError,
-        OSError,
         KeyError,
         ValueError,
         TypeError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import json
 import os
 import pickle
@@ -118,6 +119,15 @@ def test_path_that_is_no_file_is_refused_at_once(tmp_path):
     for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo"):
         with pytest.raises(ModelFileError, match=r"no such model file; .*cnncodes fit"):
             ProbeModel.load(path)
+
+
+def test_model_file_that_cannot_be_read_says_why(saved, monkeypatch):
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ModelFileError, match=r"model.safetensors: cannot be read \(Permission denied\)$"):
+        ProbeModel.load(saved)
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
