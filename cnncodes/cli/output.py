@@ -166,9 +166,22 @@ def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **
             raise CnnCodesError("standard output is closed; name a file with -o")
         yield sys.stdout
         return
+    if _is_terminal(path):
+        with open(path, "w", encoding="utf-8") as terminal:
+            yield terminal
+        return
     refuse_foreign(path, kind, is_ours, **checks)
     with writing_text(Path(path)) as stream:
         yield stream
+
+
+def _is_terminal(path: str) -> bool:
+    """Whether a path is a terminal, which is shown escapes, and not a file."""
+    with contextlib.suppress(OSError):
+        if Path(path).is_char_device():
+            with open(path, "wb", buffering=0) as stream:
+                return stream.isatty()
+    return False
 
 
 def input_files(*places: Any) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import ast
 import csv
 import io
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 import cnncodes
 from cnncodes.cli.main import main
-from cnncodes.cli.output import write_csv
+from cnncodes.cli.output import open_output, write_csv
 from cnncodes.display import for_terminal
 
 CLASSES = [
@@ -141,6 +142,15 @@ def test_a_table_is_exact_in_a_file_and_harmless_on_a_terminal() -> None:
     read = [list(row.values()) for row in csv.DictReader(io.StringIO(file.getvalue(), newline=""))]
     assert read == [["\x1b[31m\r", "1", ""], ['a\nb,"', "0.5", "-x.png"]]
     assert terminal.getvalue().splitlines()[1:] == ["\\x1b[31m\\r,1,", '"a\\nb,""",0.5,-x.png']
+
+
+def test_a_terminal_that_is_named_as_output_is_a_terminal() -> None:
+    ours, theirs = os.openpty()
+    with open_output(os.ttyname(theirs), "a table", lambda path: False) as stream:
+        write_csv(stream, ["path"], [{"path": "\x1b[31m\u202e"}])
+    assert os.read(ours, 100).split() == [b"path", b"\\x1b[31m\\u202e"]
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_what_the_library_logs_acts_on_no_terminal(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
