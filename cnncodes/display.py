@@ -1,11 +1,33 @@
-"""How figures are written for people: percentages, intervals, differences, HTML tables."""
+"""How figures and foreign text are written for people: percentages, intervals; text for terminals, HTML and CSV.
+
+Names of files, labels and classes, messages of libraries and whatever else files hold come from anyone. They reach a
+terminal by `for_terminal`, a page by `for_html`, a CSV file by `for_csv` and JSON by `for_json`, and in no other way.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
-__all__ = ["html_table", "interval", "percent", "points"]
+__all__ = [
+    "for_csv",
+    "for_html",
+    "for_json",
+    "for_terminal",
+    "html_table",
+    "interval",
+    "percent",
+    "points",
+    "would_look",
+]
+
+JOINERS = "\u200c\u200d"  # without them some scripts and emojis are not what they are meant to be
+# What a spreadsheet computes: whatever begins with =; what begins with another sign, if it calls something
+FORMULA = re.compile(r"=.|[-+@].*[(|!]", re.DOTALL)
 
 
 def percent(share: float, *, space: str = " ") -> str:
@@ -52,7 +74,75 @@ def points(difference: float) -> str:
     >>> points(-0.0123)
     '-1.2'
     """
-    return f"{100 * difference:+.1f}"
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"  # -0.0 + 0.0 is 0.0
+
+
+def would_look(otherwise: float, share: float) -> str:
+    """Say what a share would look like otherwise; shares that are the same when printed are not compared.
+
+    Examples
+    --------
+    >>> would_look(0.96, 0.9), would_look(0.9999, 1.0)
+    ('look like 96.0 %, and not 90.0 %', 'look the same, 100.0 %')
+    """
+    text = percent(share)
+    return f"look the same, {text}" if percent(otherwise) == text else f"look like {percent(otherwise)}, and not {text}"
+
+
+def for_terminal(text: str) -> str:
+    r"""Return foreign text for a terminal: on one line, with escapes in place of characters that are not seen.
+
+    These are control characters, by which text could move the cursor, change colours or forge a line; those that
+    reorder text; surrogates; and other invisible ones. Spaces of every width stay.
+
+    Examples
+    --------
+    >>> print(for_terminal("café \x1b[31m\r\n\u202egnp.exe"))
+    café \x1b[31m\r\n\u202egnp.exe
+    """
+    return text if text.isprintable() else "".join(char if _is_seen(char) else repr(char)[1:-1] for char in text)
+
+
+def for_html(text: str) -> str:
+    r"""Return foreign text for HTML, as an element or a quoted attribute holds it; lines stay lines.
+
+    Examples
+    --------
+    >>> print(for_html("<b>\u202e"))
+    &lt;b&gt;\u202e
+    """
+    return escape("\n".join(map(for_terminal, text.split("\n"))))
+
+
+def for_csv(text: str) -> str:
+    """Return foreign text for a cell of a CSV file: as it is, but with an apostrophe before a formula.
+
+    A spreadsheet would compute the formula, and could so load or send something.
+
+    Examples
+    --------
+    >>> for_csv("=HYPERLINK(1)"), for_csv("-1"), for_csv("=")
+    ("'=HYPERLINK(1)", '-1', '=')
+    """
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def for_json(value: Any) -> str:
+    r"""Return a value as JSON that a terminal may show, which reads back as the value.
+
+    Examples
+    --------
+    >>> print(for_json(["café \u202e"]))
+    [
+      "café \u202e"
+    ]
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return re.sub(r"[^\n -~]", lambda match: match[0] if _is_seen(match[0]) else json.dumps(match[0])[1:-1], text)
+
+
+def _is_seen(char: str) -> bool:
+    return char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs"
 
 
 def html_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
@@ -72,10 +162,10 @@ def html_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption
     >>> html_table(["a", "b"], [["<x>", 1]])
     '<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><th>&lt;x&gt;</th><td>1</td></tr></tbody></table>'
     """
-    head = "".join(f"<th>{escape(header)}</th>" for header in headers)
+    head = "".join(f"<th>{for_html(header)}</th>" for header in headers)
     body = "".join(
-        f"<tr><th>{escape(str(row[0]))}</th>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row[1:])}</tr>"
+        f"<tr><th>{for_html(str(row[0]))}</th>{''.join(f'<td>{for_html(str(cell))}</td>' for cell in row[1:])}</tr>"
         for row in rows
     )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption>{for_html(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json, option_weights
-from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
+from cnncodes.cli.output import check_plot, print_json, print_line, print_notes, print_table, progress_bar, save_plot
 from cnncodes.display import points
 from cnncodes.vocabulary import MAX_SEED
 
@@ -46,12 +46,15 @@ def advise(codes: str, picture: str | None, force: bool, as_json: bool, **option
 
 
 def _show(advice: Advice) -> None:
-    click.echo(f"{advice.summary}.\n")
+    print_line(f"{advice.summary}.")
+    print_line()
     print_table(["evidence", "found", "says"], map(astuple, advice.evidence))
     if advice.curve is not None:
         gains = ", ".join(f"{name} ({points(gain)} points)" for name, gain in advice.curve.helped_most())
         if gains:
-            click.echo(f"\nThe last doubling of the images helped these classes most: {gains}.")
-    click.echo("\nNext:")
+            print_line()
+            print_line(f"The last doubling of the images helped these classes most: {gains}.")
+    print_line()
+    print_line("Next:")
     for line in advice.commands:
-        click.echo(f"  {line}")
+        print_line(f"  {line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from cnncodes.cli.output import (
     open_output,
     plain,
     print_json,
+    print_line,
+    print_message,
     print_notes,
     print_table,
     progress_bar,
-    stderr,
+    write_csv,
 )
 from cnncodes.display import percent
 from cnncodes.system.files import head_of, refuse_foreign
@@ -56,16 +57,14 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
     print_notes(result.notes)
     if out:
         with open_output(out, FINDINGS, is_ours, overwrite=force, inputs=input_files(codes, images)) as stream:
-            writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(result.findings())
-        stderr.print(f"{out}: {len(result.findings())} findings", markup=False)
+            write_csv(stream, FIELDS, result.findings())
+        print_message(f"{out}: {len(result.findings())} findings")
     if as_json:
         print_json(result.to_dict())
         return
-    click.echo(f"{result.n} images in {len(result.classes)} classes")
+    print_line(f"{result.n} images in {len(result.classes)} classes")
     if result.accuracy is not None and result.baseline_accuracy is not None:
-        click.echo(
+        print_line(
             f"out-of-fold accuracy {percent(result.accuracy)} ({result.clf} on {' + '.join(result.layers)}); "
             f"always the most frequent class: {percent(result.baseline_accuracy)}"
         )
@@ -77,7 +76,8 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
 def _table(title: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
     """Print the worst findings of one kind."""
     limit = f"; the first {MAX_TABLE_ROWS}" if len(rows) > MAX_TABLE_ROWS else ""
-    click.echo(f"\n{title}: {len(rows) or 'none'}{limit}")
+    print_line()
+    print_line(f"{title}: {len(rows) or 'none'}{limit}")
     if rows:
         print_table(
             [name.replace("_", " ") for name in columns],

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cnncodes.cli.options import CODES, MODEL, command
-from cnncodes.cli.output import quoted
+from cnncodes.cli.output import print_line, quoted
 from cnncodes.errors import CnnCodesError
 
 
@@ -35,7 +35,9 @@ def demo(ctx: click.Context, folder: str) -> None:
         ["compare", codes, "--clf", "svm"],
     ]
     for number, step in enumerate(steps, 1):
-        click.echo(click.style(f"\n[{number}/{len(steps)}] $ cnncodes {' '.join(map(quoted, step))}", bold=True))
+        print_line()
+        print_line(f"[{number}/{len(steps)}] $ cnncodes {' '.join(map(quoted, step))}", bold=True)
         if code := ctx.find_root().command.main(step, standalone_mode=False, prog_name="cnncodes"):
             ctx.exit(code)
-    click.echo("\nNow with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images per class.")
+    print_line()
+    print_line("Now with your own images: cnncodes extract FOLDER, where FOLDER has one folder of images per class.")

@@ -19,7 +19,16 @@ from cnncodes.cli.options import (
     option_outside,
     option_workers,
 )
-from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar, quoted, stderr, waiting, working
+from cnncodes.cli.output import (
+    print_json,
+    print_line,
+    print_message,
+    print_notes,
+    progress_bar,
+    quoted,
+    waiting,
+    working,
+)
 from cnncodes.system.process import import_torch
 from cnncodes.vocabulary import (
     AUTO,
@@ -126,13 +135,13 @@ def extract(
             result = run(image_set, out, progress=progress, **options)
     except KeyboardInterrupt:
         remark = "; what is done is kept" if Path(out).exists() else ""
-        stderr.print(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
+        print_message(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
         ctx.exit(EXIT_INTERRUPTED)
     print_notes(result.notes)
     for name, reason in list(result.failures.items())[:MAX_FAILURES_SHOWN]:
-        stderr.print(f"failed: {one_line(name)}: {reason}", markup=False)
+        print_message(f"failed: {name}: {reason}")
     if result.failed > MAX_FAILURES_SHOWN:
-        stderr.print(f"… and {result.failed - MAX_FAILURES_SHOWN} more: cnncodes info {quoted(out)}", markup=False)
+        print_message(f"… and {result.failed - MAX_FAILURES_SHOWN} more: cnncodes info {quoted(out)}")
     if as_json:
         summary = {
             name: getattr(result, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")
@@ -141,7 +150,7 @@ def extract(
     else:
         rate = f", {result.computed / result.seconds:.0f} images/s" if result.computed else ""
         lengths = ", ".join(f"{name} {length}" for name, length in result.layers.items())
-        click.echo(
+        print_line(
             f"{result.path}: {result.ok} of {result.n} images, {result.failed} failed, {result.computed} computed now "
             f"({result.seconds:.1f} s{rate}); {lengths}"
         )

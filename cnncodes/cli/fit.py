@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -69,12 +70,14 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_
         except ValueError as error:
             raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
     refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[codes])
+    started = time.perf_counter()
     text = "choosing C" if C == "auto" else "fitting"
     with progress_bar(text, "values") as progress:
         model = run(codes, progress=progress, **options)
+    seconds = time.perf_counter() - started
     model.save(out, overwrite=force)
     print_notes(model.notes)
     if as_json:
-        print_json({**model.scores.to_dict(), "model": out})
+        print_json({**model.scores.to_dict(), "seconds": seconds, "model": out})
         return
-    print_lines([*score_lines(model.scores), ("saved", out)])
+    print_lines([*score_lines(model.scores), ("seconds", f"{seconds:.1f}"), ("saved", out)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cnncodes.cli.options import CODES, command, option_json
-from cnncodes.cli.output import one_line, plain, print_json
+from cnncodes.cli.output import plain, print_json, print_line
 
 
 @command("cnncodes info codes.h5", "cnncodes info model.safetensors --json")
@@ -31,8 +31,8 @@ def info(file: str, as_json: bool) -> None:
         return
     for name, value in facts.items():
         if isinstance(value, dict):
-            click.echo(f"{name}")
+            print_line(f"{name}")
             for key, item in value.items():
-                click.echo(f"  {one_line(str(key)):<20} {plain(item)}")
+                print_line(f"  {key!s:<20} {plain(item)}")
         else:
-            click.echo(f"{name:<20}   {plain(value)}")
+            print_line(f"{name:<20}   {plain(value)}")

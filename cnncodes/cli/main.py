@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -23,11 +24,12 @@ from cnncodes.cli.info import info
 from cnncodes.cli.layers import layers
 from cnncodes.cli.merge import merge
 from cnncodes.cli.options import EXIT_ERROR, EXIT_INTERRUPTED
-from cnncodes.cli.output import stderr
+from cnncodes.cli.output import print_message, stderr
 from cnncodes.cli.predict import predict
 from cnncodes.cli.report import report
 from cnncodes.cli.similar import similar
 from cnncodes.cli.verify import verify
+from cnncodes.display import for_terminal
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.interrupt import was_interrupted
 
@@ -61,9 +63,12 @@ class NamedStream:
 class LogHandler(logging.StreamHandler):
     """Prints what the library logs, on a terminal above the bar that is drawn meanwhile."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal(super().format(record))
+
     def emit(self, record: logging.LogRecord) -> None:
         if stderr.is_terminal:
-            stderr.print(self.format(record), markup=False, emoji=False)
+            print_message(self.format(record))
         else:
             super().emit(record)
 
@@ -84,7 +89,7 @@ class Group(click.Group):
             return super().main(*args, **kwargs)
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
-            stderr.print(f"error: {place}{error.strerror or str(error) or type(error).__name__}", markup=False)
+            print_message(f"error: {place}{error.strerror or str(error) or type(error).__name__}")
             sys.exit(EXIT_ERROR)
         finally:
             if named and sys.stdout is named:  # after a broken pipe, click leaves another one there
@@ -92,20 +97,32 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _require_working_folder()
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
             return result
+        except click.ClickException as error:
+            error.message = for_terminal(error.message)  # type: ignore[misc]  # the only place that has it all
+            raise
         except CnnCodesError as error:
-            stderr.print(f"error: {error}", style="red", markup=False)
+            print_message(f"error: {error}", style="red")
             ctx.exit(EXIT_ERROR)
         except click.exceptions.Exit:  # a RuntimeError, too
             raise
         except (KeyboardInterrupt, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not was_interrupted():  # joblib raises one if it is just starting
                 raise
-            stderr.print("interrupted")
+            print_message("interrupted")
             ctx.exit(EXIT_INTERRUPTED)
+
+
+def _require_working_folder() -> None:
+    """Raise if the working folder has been removed: libraries would end the process without a word."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise CnnCodesError(f"the working folder cannot be used ({error.strerror}); change to another one") from error
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cnncodes.cli.options import CODES, command
-from cnncodes.cli.output import working
+from cnncodes.cli.output import print_line, working
 
 
 @command("cnncodes merge part-1.h5 part-2.h5 part-3.h5 -o codes.h5")
@@ -19,6 +19,6 @@ def merge(parts: tuple[str, ...], out: str) -> None:
     with working("joining"):
         run(parts, out)
     with CodesFile.open(out) as file:
-        click.echo(
+        print_line(
             f"{out}: {file.counts['ok']} of {file.n} images, {file.counts['failed']} failed, from {len(parts)} parts"
         )

@@ -1,9 +1,13 @@
-"""What the commands show: progress and notes on stderr, tables and JSON on stdout."""
+"""What the commands show: progress and notes on stderr, tables and JSON on stdout.
+
+Commands print by these functions alone, which let no foreign text act on the terminal.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import csv
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cnncodes.display import for_csv, for_json, for_terminal
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import refuse_foreign, replacing, writing_text
 from cnncodes.system.progress import Progress
@@ -20,10 +25,11 @@ from cnncodes.system.progress import Progress
 __all__ = [
     "check_plot",
     "input_files",
-    "one_line",
     "open_output",
     "plain",
     "print_json",
+    "print_line",
+    "print_message",
     "print_notes",
     "print_table",
     "progress_bar",
@@ -33,11 +39,18 @@ __all__ = [
     "stderr",
     "waiting",
     "working",
+    "write_csv",
 ]
 
 PLOT_MARK = "cnncodes plot"  # marks a plot as ours, in the metadata of its file
-# The metadata fields that hold the mark, by format; other formats have none
-PLOT_FIELDS = {"png": ["Software"], "svg": ["Creator"], "pdf": ["Creator"]}
+# Metadata with the mark, and without the time, by format; other formats have none
+PLOT_METADATA = {
+    "png": {"Software": PLOT_MARK},
+    "svg": {"Creator": PLOT_MARK, "Date": None},
+    "pdf": {"Creator": PLOT_MARK, "CreationDate": None},
+}
+
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # text is text
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -46,7 +59,7 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 def waiting(text: str) -> Iterator[None]:
     """Show that something slow has begun."""
     if stderr.is_terminal:
-        stderr.print(f"{text} …", style="dim")
+        print_message(f"{text} …", style="dim")
     yield
 
 
@@ -99,17 +112,33 @@ def progress_bar(text: str, unit: str = "images") -> Iterator[Progress]:
         yield update
 
 
+def print_line(text: str = "", **style: Any) -> None:
+    """Print one line on stdout."""
+    click.secho(for_terminal(text), **style)
+
+
+def print_message(text: str, *, style: str | None = None) -> None:
+    """Print one line on stderr."""
+    stderr.print(for_terminal(text), style=style, **PLAIN)
+
+
 def print_notes(notes: Iterable[str]) -> None:
     for note in notes:
-        stderr.print(f"note: {note}", markup=False)
+        print_message(f"note: {note}")
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(for_json(value))
 
 
-def one_line(text: str) -> str:
-    return text.encode("unicode_escape").decode() if "\n" in text else text
+def write_csv(stream: IO[str], columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a table as CSV; only a terminal is shown escapes in place of characters that act on it."""
+    escape = for_terminal if stream.isatty() else for_csv
+    for row in (dict(zip(columns, columns, strict=True)), *rows):
+        line = io.StringIO()
+        cells = [escape(value) if isinstance(value := row[name], str) else value for name in columns]
+        csv.writer(line).writerow(cells)  # whose lines end with \r\n, or a cell with \r would not be quoted
+        stream.write(line.getvalue().removesuffix("\r\n") + "\n")
 
 
 def quoted(word: str) -> str:
@@ -122,11 +151,11 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout, never cut to the width of the terminal: a pipe has none."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(header, no_wrap=True)
+        table.add_column(for_terminal(header), no_wrap=True)
     for row in rows:
-        table.add_row(*map(one_line, row))
-    width = Console(width=10_000).measure(table).maximum  # wide enough for all columns
-    Console(highlight=False, markup=False, width=width).print(table)
+        table.add_row(*map(for_terminal, row))
+    width = Console(width=10_000, **PLAIN).measure(table).maximum  # wide enough for all columns
+    Console(width=width, **PLAIN).print(table)
 
 
 @contextlib.contextmanager
@@ -137,9 +166,22 @@ def open_output(path: str | None, kind: str, is_ours: Callable[[Path], bool], **
             raise CnnCodesError("standard output is closed; name a file with -o")
         yield sys.stdout
         return
+    if _is_terminal(path):
+        with open(path, "w", encoding="utf-8") as terminal:
+            yield terminal
+        return
     refuse_foreign(path, kind, is_ours, **checks)
     with writing_text(Path(path)) as stream:
         yield stream
+
+
+def _is_terminal(path: str) -> bool:
+    """Whether a path is a terminal, which is shown escapes, and not a file."""
+    with contextlib.suppress(OSError):
+        if Path(path).is_char_device():
+            with open(path, "wb", buffering=0) as stream:
+                return stream.isatty()
+    return False
 
 
 def input_files(*places: Any) -> Iterator[Any]:
@@ -162,8 +204,6 @@ def check_plot(path: str, **checks: Any) -> None:
     formats = require("matplotlib.backend_bases", "--plot").FigureCanvasBase.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in formats:
         raise CnnCodesError(f"{path}: a plot is .png, .svg or .pdf; give the name such an ending")
-    if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
-        raise CnnCodesError(f"{path}: cannot be written (there is no such folder, or the path is a folder itself)")
     refuse_foreign(path, "a plot", _is_plot, **checks)
 
 
@@ -173,13 +213,14 @@ def _is_plot(path: Path) -> bool:
 
 def save_plot(axes: Any, path: str) -> None:
     """Write the figure of matplotlib axes; the suffix says in which format."""
+    from matplotlib import rc_context
+
     kind = Path(path).suffix[1:].lower()
-    marks = dict.fromkeys(PLOT_FIELDS.get(kind, ()), PLOT_MARK)
-    try:
-        with replacing(Path(path)) as partial:
-            axes.figure.savefig(partial, dpi=150, format=kind, metadata=marks or None)
-    except (OSError, ValueError) as error:
-        raise CnnCodesError(f"{path}: cannot be written ({error})") from error
+    for text in axes.figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_parse_math(False)  # a $ in a name is a dollar sign
+    # Ids by a hash that is always the same: the same input gives the same bytes
+    with rc_context({"svg.hashsalt": PLOT_MARK}), replacing(Path(path)) as partial:
+        axes.figure.savefig(partial, dpi=150, format=kind, metadata=PLOT_METADATA.get(kind))
 
 
 def plain(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,8 @@ from cnncodes.cli.options import (
     option_weights,
     option_workers,
 )
-from cnncodes.cli.output import input_files, one_line, open_output, progress_bar, short, stderr
+from cnncodes.cli.output import input_files, open_output, print_message, progress_bar, short, write_csv
+from cnncodes.display import for_json
 from cnncodes.system.files import head_of
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
@@ -82,25 +82,21 @@ def predict(
             predictions = run(images, fitted, min_confidence=min_confidence or 0.0, progress=progress, **options)
         rows = [{name: getattr(prediction, name) for name in COLUMNS} for prediction in predictions]
         if kind == "json":
-            json.dump(rows, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
+            stream.write(f"{for_json(rows)}\n")
         else:
-            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({**row, **{name: short(row[name]) for name in NUMBER_COLUMNS}} for row in rows)
+            write_csv(stream, COLUMNS, ({**row, **{name: short(row[name]) for name in NUMBER_COLUMNS}} for row in rows))
     counts = Counter(prediction.status for prediction in predictions)
     for prediction in predictions:
         if prediction.status == "failed":
-            stderr.print(f"failed: {one_line(prediction.path)}: {prediction.reason}", markup=False)
+            print_message(f"failed: {prediction.path}: {prediction.reason}")
     if min_confidence is not None:
-        stderr.print(
+        print_message(
             f"unsure: {counts['unsure']} of {len(rows)} images, whose best class is less probable than "
-            f"{min_confidence:g}",
-            markup=False,
+            f"{min_confidence:g}"
         )
     failed = counts["failed"]
     if out:
-        stderr.print(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed", markup=False)
+        print_message(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed")
     if failed:
         ctx.exit(EXIT_SOME_FAILED)
 

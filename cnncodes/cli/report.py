@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
-from cnncodes.cli.output import input_files, open_output, print_json, print_notes, progress_bar
+from cnncodes.cli.output import input_files, open_output, print_json, print_line, print_notes, progress_bar
 from cnncodes.vocabulary import MAX_SEED
 
 
@@ -48,6 +47,5 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     if as_json:
         print_json({"path": out, "answer": page.answer, "pictures": page.pictures, **page.figures})
         return
-    click.echo(page.answer)
-    size = Path(out).stat().st_size / 1e6
-    click.echo(f"{out}: {size:.1f} MB, {page.pictures} pictures")
+    print_line(page.answer)
+    print_line(f"{out}: {len(page.html.encode()) / 1e6:.1f} MB, {page.pictures} pictures")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
+from cnncodes.cli.output import print_line
 from cnncodes.display import percent
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ Line = tuple[str, str]  # a title and a figure
 def print_lines(lines: list[Line]) -> None:
     """Print figures on stdout, one below the other."""
     for title, value in lines:
-        click.echo(f"{title:<25} {value}")
+        print_line(f"{title:<25} {value}")
 
 
 def score_lines(scores: Scores) -> list[Line]:
@@ -40,7 +39,7 @@ def score_lines(scores: Scores) -> list[Line]:
     if scores.n_test_grouped:
         text = _left_out(scores.n_test_grouped) + _with_them(scores, scores.ungrouped_test_accuracy)
         lines.append(("groups in train and test", text))
-    return [*lines, ("seconds", f"{scores.seconds:.1f}")]
+    return lines
 
 
 def evaluation_lines(result: EvaluationResult) -> list[Line]:
@@ -90,4 +89,7 @@ def _with_them(scores: Scores, accuracy: float | None) -> str:
     if accuracy is None:
         return ""
     text = f", with which held-out accuracy would look like {percent(accuracy)}"
-    return text if scores.n_test else f"{text}; none is left, so there is no held-out accuracy"
+    if scores.held_out is None:
+        return f"{text}; none is left, so there is no held-out accuracy"
+    same = percent(accuracy) == percent(scores.held_out.accuracy.value)
+    return ", with which held-out accuracy would look the same" if same else text

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights
-from cnncodes.cli.output import input_files, print_json, print_table, stderr, working
+from cnncodes.cli.output import input_files, print_json, print_message, print_table, working
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 
@@ -60,7 +60,7 @@ def similar(
             page = montage(query, neighbours, images)
         with writing_text(Path(html)) as stream:
             stream.write(page)
-        stderr.print(f"{html}: {len(neighbours)} pictures", markup=False)
+        print_message(f"{html}: {len(neighbours)} pictures")
     if as_json:
         print_json({"query": query, "layer": layer, "neighbours": [asdict(neighbour) for neighbour in neighbours]})
         return

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cnncodes.cli.options import CODES, EXIT_ERROR, command, option_device, option_json, option_workers
-from cnncodes.cli.output import one_line, print_json, print_notes, progress_bar
+from cnncodes.cli.output import print_json, print_line, print_notes, progress_bar
 
 
 @command("cnncodes verify codes.h5", "cnncodes verify codes.h5 photos/ --sample 200")
@@ -39,11 +39,10 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
         }
         for kind, text in texts.items():
             for name in getattr(result, kind):
-                click.echo(f"{text}: {one_line(name)}")
+                print_line(f"{text}: {name}")
         if result.absent:
             reason = f"belong to images that are not in {options['images']} (gone, or from another folder)"
-            first = one_line(result.absent[0])
-            print_notes([f"{len(result.absent)} of {result.n} rows {reason}; the first is {first}"])
+            print_notes([f"{len(result.absent)} of {result.n} rows {reason}; the first is {result.absent[0]}"])
         recomputation = (
             f"; {result.recomputed} computed again, largest relative error {result.largest_error:.1g}, "
             f"{len(result.wrong)} wrong, {len(result.changed)} changed"
@@ -52,6 +51,6 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
         )
         intact = result.n - result.pending - len(result.damaged)
         counts = f"{intact} of {result.n} rows are intact, {result.pending} pending, {len(result.damaged)} damaged"
-        click.echo(f"{file}: {counts}{recomputation}")
+        print_line(f"{file}: {counts}{recomputation}")
     if not result.good:
         ctx.exit(EXIT_ERROR)

@@ -11,6 +11,7 @@ from cnncodes.errors import MismatchError
 
 __all__ = [
     "Check",
+    "cut",
     "digest",
     "exactly",
     "flag",
@@ -20,20 +21,41 @@ __all__ = [
     "optional",
     "positive",
     "refusal",
+    "refuse_odd_text",
     "table_of",
     "text",
 ]
 
 MESSAGE_CHARACTERS = 200  # of a message that names a wrong field; the path of the file is added to it
+ODD = re.compile("[\0\ud800-\udfff]")  # NUL, and surrogates, which UTF-8 does not have
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Check = Callable[[str, Any], Any]  # takes the name of a field and its value in JSON; returns the value in Python
 
 
+def cut(message: str) -> str:
+    """Return a message on one line, cut if a name in it is long."""
+    line = " ".join(ODD.sub("?", message[: 2 * MESSAGE_CHARACTERS]).split())
+    return line if len(line) <= MESSAGE_CHARACTERS else f"{line[: MESSAGE_CHARACTERS - 1]}…"
+
+
 def refusal(message: str) -> MismatchError:
     """Return an error of one line, cut if a name in it is long."""
-    line = " ".join(message.split())
-    return MismatchError(line if len(line) <= MESSAGE_CHARACTERS else f"{line[: MESSAGE_CHARACTERS - 1]}…")
+    return MismatchError(cut(message))
+
+
+def refuse_odd_text(record: Any) -> None:
+    """Raise `MismatchError` if a text anywhere in a record, as JSON holds it, is none that a file can hold."""
+    left = [("", record)]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, Mapping):
+            left += [(f"{name}.{key}"[-MESSAGE_CHARACTERS:], item) for key, item in value.items()]
+            left += [(f"a name in {name or '.'}", key) for key in value]
+        elif isinstance(value, (list, tuple)):
+            left += [(f"{name}[{i}]"[-MESSAGE_CHARACTERS:], item) for i, item in enumerate(value)]
+        elif isinstance(value, str) and ODD.search(value):
+            raise refusal(f"{name.lstrip('.')} is {reprlib.repr(value)}, expected text without NUL and surrogates")
 
 
 def exactly(kind: type, expected: str, good: Callable[[Any], bool] = lambda value: True) -> Check:

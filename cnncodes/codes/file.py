@@ -179,6 +179,17 @@ class CodesFile:
         return self.counts["pending"] == 0
 
     @property
+    def finished_layers(self) -> list[str]:
+        """The layers that all images with codes have: all but those that are being added."""
+        finished = self._finished(self._missing())
+        return [name for name in self.layers if finished[self._column_of(name)]]
+
+    @property
+    def n_missing(self) -> int:
+        """Number of images that lack a finished layer."""
+        return int((self._state(finished=True) == PENDING).sum())
+
+    @property
     def dtype(self) -> dict[str, str]:
         """Storage type of the codes of each layer."""
         return {name: str(self._codes_of(name).place.dtype) for name in self.layers}
@@ -202,8 +213,9 @@ class CodesFile:
 
     @property
     def top_layer(self) -> str:
-        """``penultimate`` where the file has it, else the last layer."""
-        return "penultimate" if "penultimate" in self.layers else self.layers[-1]
+        """``penultimate`` where the file has it, else the last layer, of those that are finished."""
+        names = self.finished_layers
+        return "penultimate" if "penultimate" in names else names[-1]
 
     def n_features(self, layer: str) -> int:
         """Return the code length of a layer.
@@ -226,7 +238,7 @@ class CodesFile:
         return self._codes_of(layer).place.shape[-1]
 
     def rows(self, split: str | None = None, *, labelled: bool = True) -> np.ndarray:
-        """Return which rows hold codes.
+        """Return which rows hold codes of all finished layers.
 
         Parameters
         ----------
@@ -245,7 +257,7 @@ class CodesFile:
         >>> with CodesFile.open("codes.h5") as file:  # doctest: +SKIP
         ...     train = file.rows("train")
         """
-        keep = self._state() == OK
+        keep = self._state(finished=True) == OK
         if labelled:
             keep &= self.labels != ""
         if split is not None:
@@ -365,10 +377,24 @@ class CodesFile:
             )
         return self._columns[f"codes/{layer}"]
 
-    def _state(self) -> np.ndarray:
-        state = self._columns["images/state"][:]
-        state[(self._columns["images/crc32"][:] == 0).any(axis=1)] = PENDING
+    def _missing(self) -> np.ndarray:
+        """Whether a row lacks a stored layer, shape (n, n_stored_layers)."""
+        return self._columns["images/crc32"][:] == 0
+
+    @staticmethod
+    def _finished(missing: np.ndarray) -> np.ndarray:
+        """Whether each stored layer is finished; if none is, all count, as then none is being added."""
+        finished: np.ndarray = ~np.any(missing[~missing.all(axis=1)], axis=0)
+        return finished if finished.any() else ~finished
+
+    def _state(self, *, finished: bool = False) -> np.ndarray:
+        """State of each row, by all layers or by those that are finished."""
+        state, missing = self._columns["images/state"][:], self._missing()
+        state[(missing[:, self._finished(missing)] if finished else missing).any(axis=1)] = PENDING
         return np.where(state < len(STATES), state, PENDING)
 
     def _text(self, name: str) -> np.ndarray:
-        return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
+        try:
+            return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
+        except UnicodeDecodeError as error:
+            raise CodesFileError(f"{self.path}: damaged: an {name} is {error.object[:40]!r}, expected UTF-8") from error

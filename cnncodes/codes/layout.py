@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.columns import Columns, Place
 from cnncodes.codes.provenance import Provenance, to_json
 from cnncodes.errors import CodesFileError, MismatchError
@@ -111,7 +112,7 @@ def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, li
         raise
     except (MismatchError, OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         columns.close()
-        raise CodesFileError(f"{path}: not a codes file, or damaged ({error})") from error
+        raise CodesFileError(f"{path}: not a codes file, or damaged ({cut(str(error))})") from error
 
 
 def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list[str]]:
@@ -123,6 +124,7 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list
     provenance, classes = Provenance.from_json(h5.attrs["description"]), json.loads(h5.attrs["classes"])
     if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
         raise ValueError("its classes are no list of names")
+    refuse_odd_text({"classes": classes})
     n = int(_hard(h5, "images/id").shape[0])
     expected = _image_datasets(n, len(provenance.stored_layers))
     for name, (shape, kind) in expected.items():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from cnncodes.codes import checks
 from cnncodes.codes.provenance_parts import (
@@ -24,6 +25,7 @@ from cnncodes.errors import MismatchError
 __all__ = ["Provenance", "refuse_mismatch", "to_json"]
 
 MACHINE_FIELDS = ("versions.", "runtime.folded", "runtime.fused")  # recorded, but decided by versions and hardware
+MAX_BATCH_BYTES = 2 << 30  # what a file of others may make the network take at once
 UNCOMPARED = ("layers", "links", "versions.cnncodes")  # may differ where a file is continued
 
 
@@ -66,7 +68,7 @@ class Provenance(Record):
     Raises
     ------
     MismatchError
-        A link leads from or to what is no stored layer.
+        A link leads from or to what is no stored layer, or a batch would not fit into memory.
 
     Examples
     --------
@@ -114,7 +116,26 @@ class Provenance(Record):
         "shard": lambda name, value: ShardProvenance.from_dict(value, name),
     }
 
+    @classmethod
+    def from_dict(cls, values: Any, name: str = "") -> Self:
+        """Read what `to_dict` returned.
+
+        Raises
+        ------
+        MismatchError
+            A field is missing or wrong; the message names it, below `name`.
+        """
+        checks.refuse_odd_text(values)
+        return super().from_dict(values, name)
+
     def __post_init__(self) -> None:
+        pixels = max(self.preprocessing.resize, self.preprocessing.image_size) ** 2
+        batch_bytes = 3 * pixels * self.runtime.batch_size * math.prod(self.preprocessing.middle_axis)
+        if batch_bytes > MAX_BATCH_BYTES:
+            raise checks.refusal(
+                f"runtime.batch_size is {self.runtime.batch_size}, expected a batch of at most "
+                f"{MAX_BATCH_BYTES >> 30} GiB of pixels"
+            )
         for name, target in self.links.items():
             if name not in self.layers or target not in self.layers or target in self.links:
                 raise checks.refusal(

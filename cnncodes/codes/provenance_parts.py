@@ -236,4 +236,4 @@ def differences(
         if isinstance(was, dict) and isinstance(now, dict):
             yield from differences(was, now, f"{name}.", skipped)
         elif was != now:
-            yield f"{name} is {was!r}, asked {now!r}"
+            yield f"{name:.100} is {was!r:.100}, asked {now!r:.100}"

@@ -20,8 +20,9 @@ from cnncodes.codes.checksums import checksum
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, ImageTable, allocate, lay_out
 from cnncodes.codes.provenance import Provenance
-from cnncodes.errors import CodesFileError, CodesRangeError
-from cnncodes.system.files import replacing, writer_lock
+from cnncodes.errors import CodesFileError, CodesRangeError, first_line
+from cnncodes.system.files import replacing
+from cnncodes.system.locks import writer_lock
 
 __all__ = ["CodesWriter"]
 
@@ -72,11 +73,9 @@ class CodesWriter(CodesFile):
             The folder cannot be written, or has no room for the whole file; or another process is writing to the file.
         """
         target = Path(path)
-        if not target.parent.is_dir():
-            raise CodesFileError(f"{target}: cannot be written (there is no folder {target.parent}); make that first")
         try:
-            with replacing(target) as partial:
-                with h5py.File(partial, "x", libver="earliest") as h5:
+            with replacing(target, error_type=CodesFileError, one_writer=True) as partial:
+                with h5py.File(partial, "w", libver="earliest", locking=False) as h5:  # the file is locked already
                     lay_out(h5, images, provenance)
                 allocate(partial)
                 with cls(partial) as writer:
@@ -84,11 +83,8 @@ class CodesWriter(CodesFile):
                     if fill is not None:
                         fill(writer)
                     writer.sync()
-        except (OSError, RuntimeError) as error:  # h5py raises RuntimeError if closing the file fails
-            reason = getattr(error, "strerror", None) or str(error)
-            raise CodesFileError(
-                f"{target}: cannot be written ({reason}); make room, or choose another place with -o"
-            ) from error
+        except RuntimeError as error:  # h5py raises it if closing the file fails
+            raise CodesFileError(f"{target}: cannot be written ({first_line(error)}); make room on the disk") from error
 
     def close(self) -> None:
         """Close the file and let another writer in."""

@@ -28,7 +28,7 @@ from cnncodes.extraction.settings import (
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.backbone import default_settings
-from cnncodes.system.files import waiting_lock
+from cnncodes.system.locks import waiting_lock
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
 __all__ = ["cached_codes"]

@@ -49,12 +49,12 @@ class Journal:
             left = self.path.read_bytes() if self.path.exists() else b""
             digests = {left[i : i + DIGEST_BYTES] for i in range(0, len(left) - DIGEST_BYTES + 1, DIGEST_BYTES)}
             suspects = sorted(digest for digest in digests if any(digest))
+            self._suspects = {digest: slot for slot, digest in enumerate(suspects, self._workers)}
             shape = (self._workers + len(suspects), DIGEST_BYTES)
-            with self.path.open("wb") as file:
-                file.truncate(shape[0] * shape[1])
+            with self.path.open("wb") as file:  # with its space, or a full disk would end the process by a signal
+                file.write(bytes(shape[0] * shape[1]))
             self._slots = np.memmap(self.path, np.uint8, "r+", shape=shape)
-            for slot, digest in enumerate(suspects, self._workers):  # suspects until they are tried
-                self._suspects[digest] = slot
+            for digest, slot in self._suspects.items():  # suspects until they are tried
                 self.enter(slot, digest)
         except OSError as error:
             logger.info("%s cannot be kept (%s): an image that kills its decoder would not be known", self.path, error)

@@ -15,7 +15,7 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
-from cnncodes.extraction.prepare import copy_rows
+from cnncodes.extraction.prepare import copy_failures, copy_rows
 from cnncodes.extraction.reuse import by_folder
 from cnncodes.extraction.shards import joined_table
 
@@ -62,12 +62,9 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
 
         def fill(new: CodesWriter) -> None:
             for start, file in enumerate(files):
-                failed = np.flatnonzero(file.failed)
                 done = np.flatnonzero(~file.failed)
                 copy_rows(file, new, {start + row * len(files): row for row in done.tolist()})
-                reasons, digests = file.errors, file.sha256
-                for row in failed.tolist():
-                    new.fail(start + row * len(files), str(reasons[row]), digests[row])
+                copy_failures(file, new, start, len(files))
 
         CodesWriter.create(target, table, provenance, fill=fill)
 

@@ -13,7 +13,7 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
 from cnncodes.extraction.reuse import Reuse, file_stamp
 
-__all__ = ["copy_rows", "prepare", "widen"]
+__all__ = ["copy_failures", "copy_rows", "prepare", "widen"]
 
 COPY_ROWS = 1024  # rows that are copied at a time
 
@@ -51,7 +51,13 @@ def prepare(out: Path, plan: Reuse, provenance: Provenance, old: Provenance | No
         )
     with CodesFile.open(out) as file:
         if not plan.unchanged or file.layers != list(provenance.layers):
-            CodesWriter.create(out, plan.table, provenance, fill=lambda new: copy_rows(file, new, plan.twins))
+
+            def fill(new: CodesWriter) -> None:
+                copy_rows(file, new, plan.twins)
+                if plan.unchanged:  # or, while a layer is added, they would count as not extracted yet
+                    copy_failures(file, new)
+
+            CodesWriter.create(out, plan.table, provenance, fill=fill)
 
 
 def widen(out: Path) -> bool:
@@ -73,3 +79,10 @@ def copy_rows(old: CodesFile, new: CodesWriter, twins: Mapping[int, int]) -> Non
         for part in np.array_split(rows, len(rows) // COPY_ROWS + 1):
             source = np.array([twins[row] for row in part.tolist()], np.int64)
             new.write(part, {new.links.get(name, name): old.codes(name, source)}, digests[source])
+
+
+def copy_failures(old: CodesFile, new: CodesWriter, first: int = 0, step: int = 1) -> None:
+    """Copy what is recorded of images that could not be read; row i of the old file is row first + i * step."""
+    reasons, digests = old.errors, old.sha256
+    for row in np.flatnonzero(old.failed).tolist():
+        new.fail(first + row * step, str(reasons[row]), digests[row])

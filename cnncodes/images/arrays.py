@@ -17,6 +17,7 @@ __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
 
 ARRAYS = (".npy", ".npz")
 IMAGE_KEYS, LABEL_KEYS = ("images", "x"), ("labels", "y")
+FIRST_BYTES = (b"\x93", b"P", b"\x80")  # of .npy, of .npz, of a pickle
 
 
 def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
@@ -115,6 +116,9 @@ def from_numpy(path: Path, labels: Any) -> ImageSet:
     except Exception as error:  # numpy, zip and zlib each raise errors of their own
         pickled = any(word in str(error) for word in ("Object arrays", "Python objects", "pickle"))
         what = "holds Python objects, which are never loaded" if pickled else f"cannot be read ({error})"
+        with path.open("rb") as file:
+            if pickled and file.read(1) not in FIRST_BYTES:  # numpy takes whatever it does not know for a pickle
+                what = "is no file of NumPy"
         raise ImagesError(f"{path}: {what}; save a uint8 array with numpy.save or numpy.savez") from error
     if len(images) != 1 or len(texts) > 1:
         raise ImagesError(

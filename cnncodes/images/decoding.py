@@ -147,6 +147,8 @@ def _damage(error: Exception, what: str) -> str:
     if isinstance(error, MemoryError):
         return f"there is not enough memory to decode the {what}"
     text = " ".join(str(error).split()) or type(error).__name__
+    if text == "AssertionError":  # Pillow's, of a palette for example
+        text = "a part that it needs is missing"
     if any(word in text.lower() for word in ("truncated", "requires a buffer", "unexpected end", "eof")):
         return f"the {what} is truncated: its end is missing ({text})"
     return f"the {what} is damaged or of an uncommon kind ({text})"

@@ -214,7 +214,7 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     depth = by_depth(comparison)
     heads: list[Evidence] = []
     spread: list[Evidence] = []
-    if PENULTIMATE in data.file.layers:
+    if PENULTIMATE in data.file.finished_layers:
         rows = data.train
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_IMAGES_FOR_HEAD)).astype(int)]
         try:

@@ -208,8 +208,8 @@ def _notes(data: TrainingData, rows: np.ndarray, result: Audit, images: Any) -> 
     """Say what is known about the images as a whole."""
     groups, splits = data.file.groups[rows], data.file.splits[rows]
     notes = []
-    if pending := data.file.counts["pending"]:
-        notes.append(f"{pending} images are not extracted yet; run the same `cnncodes extract` again to finish it")
+    if n_missing := data.file.n_missing:
+        notes.append(f"{n_missing} images are not extracted yet; run the same `cnncodes extract` again to finish it")
     if images is None:
         notes.append("near-duplicates were looked for by their codes alone; with the images, more are found")
     if shared := groups_in_both(groups[np.isin(splits, ["test", "val"])], groups[splits == "train"]):

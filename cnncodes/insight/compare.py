@@ -183,7 +183,7 @@ def _plan(every: list[TrainingData], layers: list[str], clfs: Sequence[str], sca
 
 def _usual_layers(file: CodesFile) -> list[tuple[str, ...]]:
     """Return the layers of a file one by one, and the last two together."""
-    names = [name for name in file.layers if name not in file.links]
+    names = [name for name in file.finished_layers if name not in file.links]
     return [*((name,) for name in names), *([tuple(names[-2:])] if len(names) > 1 else [])]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.display import html_table
+from cnncodes.display import for_terminal, html_table, points
 from cnncodes.errors import SettingError
 from cnncodes.probes.estimate import Accuracies, Estimate
 from cnncodes.probes.intervals import paired_interval
@@ -226,13 +226,15 @@ class Comparison:
             at = np.array([names.index(row.layers[0]) for row in rows]) + 0.06 * (number - (len(lines) - 1) / 2)
             accuracy = np.array([row.accuracy.value for row in rows])
             low, high = np.array([row.accuracy.interval for row in rows]).T
-            label = ", ".join(Path(line[i]).name if i == 0 and by_name else line[i] for i in differing)
-            ax.errorbar(at, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, label=label)
+            label = for_terminal(", ".join(Path(line[i]).name if i == 0 and by_name else line[i] for i in differing))
+            ax.errorbar(
+                at, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, label=for_terminal(label)
+            )
         for row in self.rows:
             if row.clf in BASELINES:
                 style = ":" if row.clf == "majority" else "--"
                 ax.axhline(row.accuracy.value, color="0.5", linestyle=style, label=BASELINES[row.clf])
-        ax.set_xticks(range(len(names)), names)
+        ax.set_xticks(range(len(names)), list(map(for_terminal, names)))
         ax.set_xlabel("layer, from the first to the last")
         ax.set_ylabel("cross-validated accuracy")
         # outside: a baseline or a bar may be anywhere within
@@ -246,9 +248,9 @@ class Comparison:
 def _shown_row(row: Row) -> list[str]:
     """Return a row as the texts that are below `HEADERS`."""
     low, high = row.accuracy.interval
-    to_best = f"{100 * row.difference:+.1f}"
+    to_best = points(row.difference)
     if row.difference_interval is not None and row.difference < 0:
-        to_best += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in row.difference_interval))
+        to_best += " ({} to {})".format(*map(points, row.difference_interval))
     return [
         row.name + (" *" if row.recommended else ""),
         row.clf if row.layers else "",

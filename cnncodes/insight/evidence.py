@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t
 
+from cnncodes.display import points
 from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.insight.learning_curve import LearningCurve
 from cnncodes.insight.pretrained_head import PretrainedHead
@@ -72,7 +73,7 @@ def images_per_class(y: np.ndarray) -> Evidence:
 def by_slope(curve: LearningCurve, decided: bool) -> Evidence:
     """Call a set small if twice as many images would still help; it is only information if the number has decided."""
     low, high = curve.gain_interval
-    figures = f"twice as many images would bring {_points(curve.gain)} points ({_points(low)} to {_points(high)})"
+    figures = f"twice as many images would bring {points(curve.gain)} points ({points(low)} to {points(high)})"
     says = "small" if low > WORTHWHILE_GAIN else "large" if high < WORTHWHILE_GAIN else UNDECIDED
     return Evidence("learning curve", figures, "" if decided else says)
 
@@ -103,7 +104,7 @@ def by_depth(comparison: Comparison) -> list[Evidence]:
     best_accuracy, top_accuracy = best.accuracy.value, top.accuracy.value
     figures = (
         f"{best.layers[0]} {best_accuracy:.1%}, {PENULTIMATE} {top_accuracy:.1%}: "
-        f"{_points(best_accuracy - top_accuracy)} points ({_points(low)} to {_points(high)})"
+        f"{points(best_accuracy - top_accuracy)} points ({points(low)} to {points(high)})"
     )
     return [Evidence("accuracy by depth", figures, "dissimilar" if low > 0 else "similar" if high < 0 else UNDECIDED)]
 
@@ -153,7 +154,3 @@ def similarity_of(strongest_first: list[Evidence], spread: list[Evidence]) -> st
     """Return the strongest verdict, or ``undecided`` if there is none or codes that are all alike contradict it."""
     strongest = next((item for item in strongest_first if item.says not in ("", UNDECIDED)), None)
     return UNDECIDED if strongest is None else size_of([strongest, *spread])
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
-from cnncodes.display import percent
+from cnncodes.display import percent, would_look
 from cnncodes.errors import FoldsError, SettingError
 from cnncodes.models.evaluate import predict_rows
 from cnncodes.models.model import ProbeModel
@@ -28,6 +29,8 @@ from cnncodes.system.progress import Progress, part_of
 from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, LEARNED_SCALINGS, as_names
 
 __all__ = ["fit"]
+
+logger = logging.getLogger(__name__)
 
 PROTOCOL = (
     "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson, "
@@ -130,7 +133,7 @@ def fit(
         model = _fit_data(
             data, names, options, nested=nested, guard=guard, memory_limit=memory_limit, progress=progress
         )
-    model.scores = replace(model.scores, seconds=time.perf_counter() - started)
+    logger.info("fitted in %.1f s", time.perf_counter() - started)
     return model
 
 
@@ -194,7 +197,6 @@ def _fit_data(
         neighbour_accuracy=data.neighbour_accuracy(names, groups=groups, **folding)
         if whole
         else neighbour_accuracy(X, y, search.folds, scale=options["scale"]),
-        seconds=0.0,
     )
     model = _model_of(file, train, probe, search, scores)
     model.notes = notes + search.notes
@@ -243,10 +245,10 @@ def _score_held_out(
             right = np.concatenate([predicted == y_test, predict_rows(file, model, rows) == file.labels[rows]])
             flattered: dict[str, Any] = {key: float(np.mean(right))}
             model.scores = replace(model.scores, **flattered)
-            model.notes.append(
-                f"with the held-out {what}, the held-out accuracy would look like {percent(flattered[key])}"
-                + (f", and not {percent(np.mean(right[: len(test)]))}" if len(test) else "; without them, none is left")
-            )
+            look = f"look like {percent(flattered[key])}; without them, none is left"
+            if len(test):
+                look = would_look(flattered[key], float(np.mean(right[: len(test)])))
+            model.notes.append(f"with the held-out {what}, the held-out accuracy would {look}")
 
 
 def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, scores: Scores) -> ProbeModel:

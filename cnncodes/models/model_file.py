@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -18,8 +17,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.provenance import Provenance
-from cnncodes.errors import MismatchError, ModelFileError
+from cnncodes.errors import MismatchError, ModelFileError, first_line
 from cnncodes.models.scores import Scores
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.system.files import refuse_foreign, replacing
@@ -66,7 +66,6 @@ SHORT_DIGEST = 16  # hexadecimal digits of an image's SHA-256: enough to know it
 DIGESTS = re.compile(f"(?:[0-9a-f]{{{SHORT_DIGEST}}})*")
 MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes
 MAX_BYTES = 8 << 30  # of a model file: 1,000 classes of 500,000 features
-MAX_BATCH_BYTES = 2 << 30  # of pixels: what a model file may make the network take at once
 ARRAYS = ("mean", "deviation", "coef", "intercept")
 TRAINING_CODES = "training_codes"
 NOVELTY_ARRAYS = (TRAINING_CODES, "class_means", "familiarity")  # older model files lack the first, the oldest all
@@ -99,8 +98,6 @@ def write_model(
             partial.write_bytes(data)
             if not same_model((fields, arrays), read_model(partial)):
                 raise ModelFileError(f"{target}: what was written does not read back as it is; nothing was saved")
-    except OSError as error:
-        raise ModelFileError(f"{target}: cannot be written ({error.strerror}); choose another place with -o") from error
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{target}: holds what JSON cannot ({error}); nothing was saved") from error
 
@@ -116,20 +113,24 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file; make one with `cnncodes fit -o {path.name}`")
     try:
+        with path.open("rb"):  # or its error would be that there is no such file, whatever the reason
+            pass
         if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"not a model file: it is larger than {MAX_BYTES >> 30} GiB")
+            raise ModelFileError(f"it is larger than {MAX_BYTES >> 30} GiB")
         with safe_open(path, framework="np") as file:
             header = json.loads((file.metadata() or {})[FORMAT], parse_constant=_refuse_constant)
+            refuse_odd_text(header)
             shapes = _checked_header(header)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         _check_arrays(arrays, shapes)
         _require(_checksum(header, arrays) == header["checksum"], "the checksum differs")
         return {name: header[name] for name in FIELDS}, arrays
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from error
+    except (ModelFileError, MismatchError) as error:
+        raise ModelFileError(f"{path}: not a model file, or damaged: {cut(str(error))}") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
     except (
         SafetensorError,
-        OSError,
         KeyError,
         ValueError,
         TypeError,
@@ -138,7 +139,8 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         OverflowError,
         MemoryError,
     ) as error:
-        raise ModelFileError(f"{path}: not a model file, or damaged ({type(error).__name__}: {error})") from error
+        reason = cut(f"{type(error).__name__}: {error}")
+        raise ModelFileError(f"{path}: not a model file, or damaged ({reason})") from error
 
 
 def same_model(one: Content, other: Content) -> bool:
@@ -167,7 +169,7 @@ def is_model(path: str | os.PathLike[str]) -> bool:
 
 def _require(condition: bool, what: str) -> None:
     if not condition:
-        raise ModelFileError(f"not a model file, or damaged: {what}")
+        raise ModelFileError(what)
 
 
 def _refuse_constant(name: str) -> None:
@@ -194,7 +196,7 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
     """Return the shapes that the arrays must have, or raise `ModelFileError` where anything is not as it is written."""
     _require(isinstance(header, dict) and header.get("format") == FORMAT, "another format")
     version = header.get("format_version")
-    _require(version == FORMAT_VERSION, f"format version {version!r}, this is for {FORMAT_VERSION}")
+    _require(version == FORMAT_VERSION, f"format version {version!r:.40}, this is for {FORMAT_VERSION}")
     _require(set(header) == set(HEADER_KEYS), "other header fields")
     _require_types(header, HEADER_KEYS, "")
     _require(header["clf"] in CLASSIFIERS and header["scale"] in SCALINGS, "unknown classifier or scaling")
@@ -214,16 +216,9 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
 
 def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]:
     """Return the code lengths of the layers; the provenance must have all that is needed to make codes again."""
-    try:
-        provenance = Provenance.from_dict(description)
-        provenance.require(*PROVENANCE_FIELDS)
-        layers_used = provenance.only(layers).layers
-    except MismatchError as error:
-        raise ModelFileError(f"not a model file, or damaged: {error}") from error
-    preprocessing, batch_size = provenance.preprocessing, provenance.runtime.batch_size
-    largest = max(preprocessing.resize, preprocessing.image_size)
-    squares = batch_size * math.prod(preprocessing.middle_axis)
-    _require(3 * largest**2 * squares <= MAX_BATCH_BYTES, "a batch that would not fit into memory")
+    provenance = Provenance.from_dict(description)
+    provenance.require(*PROVENANCE_FIELDS)
+    layers_used = provenance.only(layers).layers
     return [layer.n_features for layer in layers_used.values()]
 
 

@@ -70,8 +70,8 @@ class Scores(Mapping[str, Any]):
         Held-out images that were left out, because their group has training images.
     unguarded_test_accuracy, ungrouped_test_accuracy : float, optional
         What the held-out accuracy would have been with those near-duplicates, or with those groups.
-    seconds : float
-        Duration of the fit.
+    seconds : float, optional
+        Duration of the fit, in older model files; the same input now gives the same file.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class Scores(Mapping[str, Any]):
     n_test_grouped: int | None = None
     unguarded_test_accuracy: float | None = None
     ungrouped_test_accuracy: float | None = None
-    seconds: float
+    seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores ready for JSON."""
@@ -145,7 +145,7 @@ class Scores(Mapping[str, Any]):
             elif field.name in rest or not optional:
                 arguments[field.name] = _taken(rest, field.name, kind, optional=field.name == ALWAYS)
         if rest:
-            raise ModelFileError(f"not a model file, or damaged: scores.{min(map(str, rest))} is no score")
+            raise ModelFileError(f"scores.{min(map(str, rest)):.60} is no score")
         return cls(**arguments)
 
     def __getitem__(self, key: str) -> Any:
@@ -177,7 +177,7 @@ def _taken(rest: dict[str, Any], key: str, kind: str, *, optional: bool = False)
     words, is_right = KINDS[kind]
     value = rest.pop(key, None)
     if not (is_right(value) or (optional and value is None)):
-        raise ModelFileError(f"not a model file, or damaged: scores.{key} is {value!r:.60}, expected {words}")
+        raise ModelFileError(f"scores.{key} is {value!r:.60}, expected {words}")
     return value
 
 

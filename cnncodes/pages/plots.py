@@ -15,6 +15,7 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8
 INK = "#010203"  # replaced by the text colour of the page
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a $ in a name is a dollar sign
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,

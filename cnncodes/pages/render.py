@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from cnncodes import display
-from cnncodes.display import points
+from cnncodes.display import for_html, for_terminal, points
 from cnncodes.system.files import head_of
 from cnncodes.system.optional import require
 
@@ -78,6 +79,7 @@ def _templates() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=lambda value: Markup(for_html(value)) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -87,9 +89,19 @@ def _templates() -> Any:
         "interval": lambda ends: interval(*ends),
         "points": lambda difference: points(difference).replace("-", "\N{MINUS SIGN}"),
         "capitalise": lambda text: text[:1].upper() + text[1:],
-        "path": lambda name: Markup("/<wbr>").join(name.split("/")),  # a long path may break after each slash
+        "path": lambda name: Markup("/<wbr>".join(for_html(name).split("/"))),  # a long path may break after each slash
     }
+    environment.policies["json.dumps_function"] = lambda value, **options: json.dumps(_seen(value), **options)
     return environment
+
+
+def _seen(value: Any) -> Any:
+    """Return a value for JSON whose text scripts may show."""
+    if isinstance(value, dict):
+        return {_seen(name): _seen(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_seen(item) for item in value]
+    return for_terminal(value) if isinstance(value, str) else value
 
 
 def _text(name: str) -> str:

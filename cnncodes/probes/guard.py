@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.display import would_look
 from cnncodes.neighbours.duplicates import Duplicates, join_groups
 from cnncodes.probes.search import Search, search_C
 
@@ -82,10 +83,7 @@ class Guard:
             notes += [f"without the guard: {note}" for note in plain.notes if note not in search.notes]
             predicted = np.where(self.duplicated, plain.predictions, search.predictions)
             figures["unguarded_accuracy"] = float(np.mean(predicted == y))
-            without, guarded = (
-                f"{100 * share:.1f} %" for share in (figures["unguarded_accuracy"], np.mean(search.predictions == y))
-            )
-            look = f"look the same, {guarded}" if without == guarded else f"look like {without}, and not {guarded}"
+            look = would_look(figures["unguarded_accuracy"], float(np.mean(search.predictions == y)))
             notes.append(
                 f"{n} training images are near-duplicates of others, and stay on the same side of each fold: "
                 f"without that, the accuracy would {look}"

@@ -35,9 +35,9 @@ def split_rows(file: CodesFile) -> SplitRows:
         The extraction is not finished, or no image has a label.
     """
     counts = file.counts
-    if counts["pending"]:
+    if n_missing := file.n_missing:
         raise ProbeError(
-            f"{file.path}: {counts['pending']} of {file.n} images are not extracted yet; "
+            f"{file.path}: {n_missing} of {file.n} images are not extracted yet; "
             "run the same `cnncodes extract` again to finish it"
         )
     notes = [f"{counts['failed']} images that could not be read are left out"] if counts["failed"] else []

@@ -1,78 +1,34 @@
-"""Locks that give a file one writer at a time, and safe replacement of an old file by a new one."""
+"""The one way by which files are written as a whole, so that an old file is never lost for half a new one."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cnncodes.errors import CnnCodesError, CodesFileError
+from cnncodes.errors import CnnCodesError, first_line
 from cnncodes.system.interrupt import unfinished
+from cnncodes.system.locks import folder_lock, held, lock_new, remove_abandoned, writer_lock
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks, and does not replace a file that is open anyway
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["head_of", "refuse_foreign", "replacing", "waiting_lock", "writer_lock", "writing_text"]
+__all__ = ["head_of", "refuse_foreign", "replacing", "writing_text"]
 
 HEAD_BYTES = 1 << 16
+MAX_NAME_BYTES = 180  # of a name that a hidden file is called after; file systems allow 255 with what is added
+PRIVATE, NEW = 0o600, 0o666  # permissions of a file while it is being written, and of a new one, less the umask
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@contextlib.contextmanager
-def writer_lock(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -> Iterator[None]:
-    """Hold the one writer's place at `path`; it is given back when the process ends, however it ends.
-
-    Parameters
-    ----------
-    path : Path
-        A file that exists.
-    error_type : type, default=CodesFileError
-        Class of the errors.
-
-    Raises
-    ------
-    CnnCodesError
-        Another process holds the place, or the file cannot be opened.
-    """
-    if fcntl is None:
-        yield
-        return
-    try:
-        handle = path.open("rb")
-    except OSError as error:
-        raise error_type(f"{path}: cannot be opened ({error.strerror})") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise error_type(_held(path)) from error
-        if not os.path.samestat(os.fstat(handle.fileno()), path.stat()):  # another one has just been put in its place
-            raise error_type(_held(path))
-        yield
-
-
-@contextlib.contextmanager
-def waiting_lock(path: Path) -> Iterator[None]:
-    """Wait for other processes that hold this lock of `path`, and hold it; an empty lock file beside it stays.
-
-    Raises
-    ------
-    CodesFileError
-        The lock file cannot be written.
-    """
-    if fcntl is None:
-        yield
-        return
-    try:
-        handle = path.with_name(f".{path.name}.lock").open("a")
-    except OSError as error:
-        raise CodesFileError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+class _TrialOverError(Exception):
+    """Ends a trial whether a file can be written."""
 
 
 def refuse_foreign(
@@ -83,12 +39,12 @@ def refuse_foreign(
     overwrite: bool = False,
     inputs: Iterable[Any] = (),
 ) -> None:
-    """Raise where an output would take the place of a file that its writer has not written, or of an input.
+    """Raise where an output cannot be written, or would take the place of an input or of another program's file.
 
     Parameters
     ----------
     path : path
-        Path of the output. A free name or an empty file is never refused, unless it is an input.
+        Path of the output. A free name, an empty file, a pipe or a terminal is never refused, unless it is an input.
     kind : str
         Kind of file that the writer writes, as "a model file", for the message.
     is_ours : callable
@@ -104,15 +60,14 @@ def refuse_foreign(
         The output must not be written there.
     """
     target = Path(path)
+    with contextlib.suppress(_TrialOverError), replacing(target):
+        raise _TrialOverError
     if not os.path.lexists(target):
         return
-    if target.exists() and not target.is_file():
-        what = "a folder" if target.is_dir() else "no regular file"
-        raise CnnCodesError(f"{target}: cannot be written (it is {what}); choose another name")
     paths = [Path(one) for one in inputs if isinstance(one, (str, os.PathLike)) and os.path.exists(one)]
     if any(one.is_file() and target.exists() and one.samefile(target) for one in paths):
         raise CnnCodesError(f"{target}: is what the command reads, so it stays as it is; choose another name")
-    if not target.exists() or not target.stat().st_size:
+    if not target.exists() or not target.stat().st_size or _is_stream(target):
         return
     try:
         ours = is_ours(target)
@@ -137,108 +92,186 @@ def head_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def writing_text(path: Path) -> Iterator[IO[str]]:
-    """Give a text file that appears under its name only when it is whole.
+    """Give a text file whose content gets to `path` only when it is whole, as `replacing` does.
 
     Raises
     ------
     CnnCodesError
         The file cannot be written.
     """
-    partial = path
-    try:
-        with (
-            replacing(path, error_type=CnnCodesError) as partial,
-            partial.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            yield stream
-            stream.flush()
-    except OSError as error:
-        if error.filename is not None and Path(error.filename) not in (path, path.parent, partial):
-            raise  # it is about another file
-        raise CnnCodesError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, error_type: type[CnnCodesError] = CodesFileError) -> Iterator[Path]:
-    """Give a path beside `path` for a new file, and put that in its place at the end, unless there is an error.
+def replacing(
+    path: Path, *, error_type: type[CnnCodesError] = CnnCodesError, one_writer: bool = False
+) -> Iterator[Path]:
+    """Give the path of an empty file, whose content becomes that of `path` at the end, unless there is an error.
+
+    Everything that is written as a whole is written here: to a file beside `path`, synced and renamed. After a kill, a
+    full disk or a power cut, `path` has its old content or all of the new. Of two that write at a time, the last wins.
+
+    What is at `path` stays what it was. Mode and owner are kept, and a symbolic link leads to the new content. A file
+    that has hard links, or whose owner we must not set, is overwritten when the new content is whole; a kill in that
+    moment leaves a part of it. A pipe, a terminal or our own standard output is sent the new content.
 
     Parameters
     ----------
     path : Path
-        Nobody may be writing to a file that is there; where none is, nobody else may make one in the meantime.
-    error_type : type, default=CodesFileError
-        Class of the error in both cases.
+        Place of the content; its folder must exist.
+    error_type : type, default=CnnCodesError
+        Class of the errors.
+    one_writer : bool, default=False
+        Refuse if another process writes to the file, or makes it in the meantime. The file is renamed in any case:
+        other hard links keep the old content.
 
     Raises
     ------
     CnnCodesError
-        Another process writes to the file.
-    OSError
-        The system refuses.
+        The file cannot be written, or another process writes to it.
     """
-    stem = f".{path.name}."
-    for left in path.parent.iterdir():  # by processes that were killed
-        pid = left.name.removeprefix(stem).removesuffix(".partial")
-        if left.name == f"{stem}{pid}.partial" and pid.isdecimal() and not _alive(int(pid)):
-            left.unlink(missing_ok=True)
-    partial = path.with_name(f"{stem}{os.getpid()}.partial")
-    existed = path.exists()
-    with writer_lock(path, error_type=error_type) if existed else contextlib.nullcontext():
-        unfinished.add(partial)
-        try:
-            yield partial
-            with partial.open("rb") as stream:  # or, after a power cut, the name might stand for half a file
-                os.fsync(stream.fileno())
-            with _folder_lock(path.parent):
-                if path.exists() and not existed:
-                    raise error_type(_held(path))
-                os.replace(partial, path)
-            _sync_folder(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
-            unfinished.discard(partial)
+    to_stream = _is_stream(path)
+    target = path if to_stream else Path(os.path.realpath(path))
+    with _explained(path, error_type) as names, contextlib.ExitStack() as stack:
+        old = target.stat() if target.exists() else None
+        _require_place(path, target, to_stream and not one_writer, error_type)
+        if one_writer and old is not None:
+            stack.enter_context(writer_lock(target, error_type=error_type))
+        folder = Path(tempfile.gettempdir()) if to_stream else target.parent
+        partial, file, mode = stack.enter_context(_new_file(folder, target.name, names))
+        yield partial
+        os.fsync(file.fileno())  # or, after a power cut, the name might stand for half a file
+        if to_stream:
+            _send(file, target)
+        elif not one_writer and old is not None and not _keeps_owner(file, old):
+            _overwrite(file, target)
+        else:
+            os.chmod(partial, mode if old is None else stat.S_IMODE(old.st_mode))
+            if os.name == "nt":
+                file.close()  # Windows renames no open file
+            with folder_lock(target.parent):
+                if one_writer and old is None and target.exists():
+                    raise error_type(held(target))
+                os.replace(partial, target)
+            _sync_folder(target.parent)
 
 
 @contextlib.contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
-    """Let no other process of ours rename in this folder; wait for one that does."""
+def _explained(path: Path, error_type: type[CnnCodesError]) -> Iterator[set[str]]:
+    """Say in one line why `path` cannot be written; the names of other files that this is about are to be added."""
+    names = {os.fspath(path), os.path.realpath(path)}
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        yield names
+    except OSError as error:
+        if error.filename is not None and os.fsdecode(error.filename) not in names:
+            raise  # it is about another file
+        reason = os.strerror(error.errno) if error.errno else first_line(error)
+        remedy = "make room on the disk" if error.errno in FULL else "choose another place"
+        raise error_type(f"{path}: cannot be written ({reason}); {remedy}") from error
+
+
+def _require_place(path: Path, target: Path, may_be_stream: bool, error_type: type[CnnCodesError]) -> None:
+    """Raise if a file cannot be at a place, or must not be changed."""
+    if not target.parent.is_dir():
+        raise error_type(f"{path}: cannot be written (there is no folder {target.parent}); make that first")
+    if target.exists() and not target.is_file() and not may_be_stream:
+        what = "a folder" if target.is_dir() else "no regular file"
+        raise error_type(f"{path}: cannot be written (it is {what}); choose another name")
+    if target.is_file() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+@contextlib.contextmanager
+def _new_file(folder: Path, name: str, names: set[str]) -> Iterator[tuple[Path, IO[bytes], int]]:
+    """Give a new private file that is called after `name`, its handle, and the mode that a public one would have.
+
+    It is locked as long as it is ours: one that nobody locks is left from a run that was killed, and removed.
+    """
+    stem = os.fsdecode(os.fsencode(name)[:MAX_NAME_BYTES])
+    abandoned = re.compile(re.escape(f".{stem}.") + r"[0-9a-f]{16}\.partial")
+    with contextlib.suppress(OSError):  # a folder may be writable and not readable
+        for left in folder.iterdir():
+            if abandoned.fullmatch(left.name):
+                remove_abandoned(left)
+    while True:
+        partial = folder / f".{stem}.{secrets.token_hex(8)}.partial"
+        names.add(os.fspath(partial))
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), NEW)
+        unfinished.add(partial)
+        with os.fdopen(handle, "r+b") as file:
+            try:
+                mode = stat.S_IMODE(os.fstat(handle).st_mode)
+                if lock_new(partial, handle):
+                    os.chmod(partial, PRIVATE)
+                    yield partial, file, mode
+                    return
+            finally:
+                partial.unlink(missing_ok=True)
+                unfinished.discard(partial)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path is a pipe, a terminal or our own standard output, which no file may replace."""
+    try:
+        there = path.stat()
     except OSError:
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):  # not every file system locks folders
-            if fcntl is not None:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
         return False
-    except OSError:
+    if stat.S_ISFIFO(there.st_mode) or stat.S_ISCHR(there.st_mode):
         return True
-    return True
+    return _standard_stream(there) is not None
 
 
-def _held(path: Path) -> str:
-    return f"{path}: {_lock_holder(path)} is writing to it; wait until it is done, or stop it"
+def _standard_stream(there: os.stat_result) -> int | None:
+    """Return the number of the standard stream that goes to a file, if one does."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):  # it may be closed
+            if os.path.samestat(there, os.fstat(number)):
+                return number
+    return None
 
 
-def _lock_holder(path: Path) -> str:
-    """Name the process that locks `path`, where the system tells."""
-    with contextlib.suppress(OSError, ValueError):
-        inode = path.stat().st_ino
-        for line in Path("/proc/locks").read_text().splitlines():
-            fields = line.split()
-            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
-                return f"process {fields[4]}"
-    return "another process"
+def _send(file: IO[bytes], path: Path) -> None:
+    """Write the content of a file to a pipe, a terminal or a standard stream."""
+    number = _standard_stream(path.stat())
+    if number is not None:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    file.seek(0)
+    with path.open("wb") if number is None else os.fdopen(os.dup(number), "wb") as out:
+        shutil.copyfileobj(file, out)
+
+
+def _keeps_owner(file: IO[bytes], old: os.stat_result) -> bool:
+    """Give a new file the owner of the old one; return whether it can then take its place."""
+    if os.name != "posix":
+        return True
+    new = os.fstat(file.fileno())
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.fchown(file.fileno(), old.st_uid, old.st_gid)
+        except OSError:
+            return False
+    return old.st_nlink == 1
+
+
+def _overwrite(file: IO[bytes], target: Path) -> None:
+    """Write the content of a file over another one, for which the space is claimed first."""
+    size = os.fstat(file.fileno()).st_size
+    with target.open("r+b") as out:
+        old_size = os.fstat(out.fileno()).st_size
+        try:
+            if hasattr(os, "posix_fallocate") and size:
+                os.posix_fallocate(out.fileno(), 0, size)
+        except OSError:
+            out.truncate(old_size)
+            raise
+        file.seek(0)
+        shutil.copyfileobj(file, out)
+        out.truncate()
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -128,6 +128,14 @@ def test_an_error_of_the_system_is_given_no_name_that_it_lacks(
     assert sys.stdout is before
 
 
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    line = "error: the working folder cannot be used (No such file or directory); change to another one\n"
+    assert run("layers", "resnet18", code=1).stderr == line
+
+
 def test_an_error_about_another_file_is_not_blamed_on_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

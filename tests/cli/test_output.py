@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command_line import run
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from cnncodes.cli.output import progress_bar
+from cnncodes.cli.output import progress_bar, save_plot
+from cnncodes.errors import CnnCodesError
 
 
 def test_output_that_cannot_be_written_is_one_line(there: Path) -> None:
@@ -40,7 +45,9 @@ def test_standard_output_that_is_full_is_named(words: list[str], there: Path) ->
 
 
 @pytest.mark.parametrize("command", ["compare", "advise"])
-@pytest.mark.parametrize(("place", "reason"), [("nosuch/x.png", "no such folder"), ("x.foo", "is .png, .svg or .pdf")])
+@pytest.mark.parametrize(
+    ("place", "reason"), [("nosuch/x.png", "there is no folder"), ("x.foo", "is .png, .svg or .pdf")]
+)
 def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
     sample_codes: Path, tmp_path: Path, monkeypatch, command: str, place: str, reason: str
 ) -> None:
@@ -49,6 +56,42 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
     )
     result = run(command, sample_codes, "--plot", tmp_path / place, code=1)
     assert reason in result.stderr
+
+
+def test_a_full_disk_leaves_the_old_plot(tmp_path: Path) -> None:
+    def fill_up(place: Path, **_: object) -> None:
+        place.write_bytes(b"half a plot")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    plot = tmp_path / "plot.png"
+    plot.write_bytes(b"the old plot")
+    axes = SimpleNamespace(figure=SimpleNamespace(savefig=fill_up, findobj=lambda _: []))
+    with pytest.raises(CnnCodesError, match=r"plot\.png: cannot be written \(No space left on device\); make room"):
+        save_plot(axes, str(plot))
+    assert plot.read_bytes() == b"the old plot"
+    assert list(tmp_path.iterdir()) == [plot]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_same_plot_has_the_same_bytes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, day in (("one", "1700000000"), ("other", "1800000000")):
+        axes = Figure().subplots()
+        axes.errorbar([0, 1], [0, 1], 0.1)
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", day)  # matplotlib takes it for the time
+        save_plot(axes, str(tmp_path / f"{name}.{kind}"))
+    assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"other.{kind}").read_bytes()
+
+
+def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
+    axes = Figure().subplots()
+    axes.plot([0, 1], label="$x^$.h5")
+    axes.set_xticks([0], ["$\\nolayer$"])
+    axes.legend()
+    with rc_context({"svg.fonttype": "none"}):
+        save_plot(axes, str(tmp_path / "plot.svg"))
+    text = (tmp_path / "plot.svg").read_text()
+    assert ">$x^$.h5<" in text
+    assert ">$\\nolayer$<" in text
 
 
 @pytest.mark.parametrize(

@@ -63,3 +63,18 @@ def test_a_refusal_is_one_line_of_bounded_length() -> None:
     assert str(checks.refusal("a\n  b\tc")) == "a b c"
     assert str(checks.refusal("x" * 200)) == "x" * 200
     assert str(checks.refusal("x" * 201)) == "x" * 199 + "…"
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"a": [{"b": "x\0"}]}, "a[0].b is 'x\\x00', expected text without NUL and surrogates"),
+        ({"classes": ["x", "\ud800"]}, "classes[1] is '\\ud800', expected text"),
+        ({"a": {"\udcff": 1}}, "a name in .a is '\\udcff', expected text"),
+    ],
+)
+def test_text_that_no_file_can_hold_is_refused_wherever_it_is(record: Any, message: str) -> None:
+    with pytest.raises(MismatchError) as caught:
+        checks.refuse_odd_text(record)
+    assert str(caught.value).startswith(message)
+    checks.refuse_odd_text({"a": ["é\x1b\u202e", {"b": (None, 1, "")}]})

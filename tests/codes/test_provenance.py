@@ -206,6 +206,13 @@ def test_what_is_missing_is_named(text: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+def test_a_batch_fits_into_memory() -> None:
+    fields = copy.deepcopy(FIELDS)
+    fields["runtime"]["batch_size"] = 10**9
+    with pytest.raises(MismatchError, match=r"^runtime\.batch_size is 1000000000, expected a batch of at most 2 GiB"):
+        Provenance.from_dict(fields)
+
+
 def test_what_is_needed_is_demanded() -> None:
     PROVENANCE.require("backbone", "licence", "preprocessing.exact", "shard.part")
     older = Provenance.from_dict({"layers": {}, "runtime": {"device": "cpu"}})

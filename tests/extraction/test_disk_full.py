@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -95,3 +96,20 @@ def test_a_write_that_the_system_refuses_is_an_error_and_the_file_is_finished_la
     assert 0 < int(computed) < 45
     extract(small_sample, whole, layers=["layer1"], precision="fp32")
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_full_disk_has_no_journal_and_kills_nobody(small_disk: Path) -> None:
+    out = small_disk / "codes.h5"
+    script = """
+import sys, os
+from cnncodes.extraction.journal import Journal
+from pathlib import Path
+with Journal(Path(sys.argv[1]), 2) as journal:
+    journal.enter(1, b"x" * 32)
+"""
+    with (small_disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
+        while True:
+            rest.write(bytes(4096))
+    done = subprocess.run([sys.executable, "-c", script, out], check=False)
+    assert done.returncode == 0  # and not by SIGBUS
+    assert [path.name for path in small_disk.iterdir()] == ["rest"]

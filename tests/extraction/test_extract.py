@@ -15,7 +15,7 @@ from bad_images import make_bad_images
 from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from cnncodes import evaluate, extract, fit
+from cnncodes import compare, evaluate, extract, fit
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.load_codes import load_codes
 from cnncodes.codes.writer import CodesWriter
@@ -217,6 +217,37 @@ def test_added_layers_are_computed_and_the_others_kept(small_sample: Path, tmp_p
     fresh = tmp_path / "fresh.h5"
     extract(small_sample, fresh, layers=["layer3", "layer1", "penultimate"])
     assert out.read_bytes() == fresh.read_bytes()
+
+
+def test_what_is_finished_is_used_while_a_layer_is_added(small_sample: Path, tmp_path: Path) -> None:
+    folder, out, seen = tmp_path / "images", tmp_path / "codes.h5", []
+    shutil.copytree(small_sample, folder)
+    (folder / "train" / "Bag" / "broken.png").write_bytes(b"no image")
+    settings = {"image_size": 64, "batch_size": 4, "workers": 1}
+    extract(folder, out, layers=["penultimate", "layer3"], **settings)
+    before = fit(out, C=0.01, cv=2)
+
+    def meanwhile(done: int, total: int, failed: int) -> None:
+        if seen or not 0 < done < total:
+            return
+        with CodesFile.open(out) as file:
+            assert (file.finished_layers, file.n_missing, file.top_layer) == (before_layers, 0, "penultimate")
+            assert file.counts["pending"] > 0
+            with pytest.raises(CodesFileError, match=r"row\(s\) of 'layer1' are pending or damaged"):
+                file.codes("layer1")
+            np.testing.assert_array_equal(file.codes("penultimate"), codes)
+        seen.append(fit(out, C=0.01, cv=2))
+        layers = {tuple(row.layers) for row in compare(out, clfs=["svm"], cv=2, repeats=1).probes}
+        assert layers == {*((name,) for name in before_layers), tuple(before_layers)}
+
+    with CodesFile.open(out) as file:
+        before_layers, codes = file.layers, file.codes("penultimate")
+        failures = file.info()["failures"]
+    extract(folder, out, layers=["penultimate", "layer3", "layer1"], progress=meanwhile, **settings)
+    assert [np.array_equal(one.coef, before.coef) for one in seen] == [True]
+    with CodesFile.open(out) as file:
+        assert file.finished_layers == file.layers
+        assert (file.complete, file.info()["failures"]) == (True, failures)
 
 
 def test_other_settings_are_refused_naming_each_field(small_sample: Path, sample_codes: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 
 import numpy as np
@@ -76,9 +77,11 @@ def test_faulty_array_files(tmp_path):
     np.savez(tmp_path / "more.npz", x=pixels, y=[0, 1, 2])
     refused("more.npz", r"2 images but labels of shape \(3,\)")
     (tmp_path / "text.npy").write_text("no array")
-    refused("text.npy", "cannot be read|never loaded")
+    refused("text.npy", "text.npy: is no file of NumPy; save a uint8 array")
     (tmp_path / "text.npz").write_text("no array")
-    refused("text.npz", "cannot be read|never loaded")
+    refused("text.npz", "text.npz: is no file of NumPy; save a uint8 array")
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps([1]))
+    refused("pickle.npy", "holds Python objects, which are never loaded")
     (tmp_path / "empty.npy").write_bytes(b"")
     refused("empty.npy", "cannot be read")
     np.save(tmp_path / "cut.npy", pixels)

@@ -414,3 +414,16 @@ def test_arrays_become_pixels_without_being_changed_or_shared():
 def test_what_is_no_image_is_refused(image, words):
     with pytest.raises(DecodeError, match=words):
         to_pixels(image)
+
+
+def test_a_png_without_its_palette_says_so() -> None:
+    file = io.BytesIO()
+    image = Image.new("P", (10, 10))
+    image.putpalette([1, 2, 3])
+    image.save(file, "PNG")
+    data = file.getvalue()
+    at = data.index(b"PLTE") - 4
+    with pytest.raises(
+        DecodeError, match=r"PNG file is damaged or of an uncommon kind \(a part that it needs is missing\)"
+    ):
+        decode(data[:at] + data[at + 12 + int.from_bytes(data[at : at + 4]) :])

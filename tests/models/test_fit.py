@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -33,13 +34,21 @@ def test_scores_are_those_of_plain_scikit_learn(clf, split_codes):
 
 
 def test_scores_have_the_keys_scripts_rely_on(model):
-    promised = {"n", "classes", "clf", "layers", "C", "cv_accuracy", "cv_interval", "baseline_accuracy", "seconds"}
+    promised = {"n", "classes", "clf", "layers", "C", "cv_accuracy", "cv_interval", "baseline_accuracy"}
     assert promised | {"test_accuracy", "test_interval", "protocol"} <= model.scores.keys()
     assert json.loads(json.dumps(model.scores.to_dict(), allow_nan=False)) == model.scores
     assert model.scores["n"] == N_TRAIN
     low, high = model.scores["cv_interval"]
     assert low < model.scores["cv_accuracy"] < high
     assert "95 %" in model.scores["protocol"]
+
+
+def test_two_fits_of_the_same_codes_give_the_same_bytes(split_codes, tmp_path, caplog):
+    caplog.set_level("INFO", "cnncodes.models.fit")
+    for name in ("one", "other"):
+        fit(split_codes, C=0.01).save(tmp_path / name)
+        assert re.fullmatch(r"fitted in \d+\.\d s", caplog.messages[-1])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_without_a_split_all_rows_train_and_nothing_is_held_out(pair_codes):

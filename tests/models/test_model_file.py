@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import json
 import os
 import pickle
@@ -77,7 +78,7 @@ def test_save_that_does_not_read_back_keeps_the_old_file(model, saved, tmp_path,
 @pytest.mark.parametrize("value", [np.nan, {1, 2}, np.float32(1)], ids=["nan", "set", "numpy"])
 def test_scores_that_are_no_json_are_not_saved(value, model, tmp_path):
     broken = copy.copy(model)
-    broken.scores = replace(model.scores, seconds=value)
+    broken.scores = replace(model.scores, baseline_accuracy=value)
     with pytest.raises(ModelFileError, match="what JSON cannot"):
         broken.save(tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -118,6 +119,15 @@ def test_path_that_is_no_file_is_refused_at_once(tmp_path):
     for path in (tmp_path / "missing", tmp_path, tmp_path / "fifo"):
         with pytest.raises(ModelFileError, match=r"no such model file; .*cnncodes fit"):
             ProbeModel.load(path)
+
+
+def test_model_file_that_cannot_be_read_says_why(saved, monkeypatch):
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ModelFileError, match=r"model.safetensors: cannot be read \(Permission denied\)$"):
+        ProbeModel.load(saved)
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -60,7 +60,7 @@ def test_the_command_prints_json_and_makes_a_montage(sample_codes: Path, small_s
     answer = json.loads(result.stdout)
     assert [one["label"] for one in answer["neighbours"]] == ["Trouser"] * 4
     text = page.read_text(encoding="utf-8")
-    assert "&lt;b&gt;&#39;new&#34;.png" in text
+    assert "&lt;b&gt;&#x27;new&quot;.png" in text
     assert "<b>'new" not in text
     assert text.count("data:image/webp") == 2
     for one in answer["neighbours"]:

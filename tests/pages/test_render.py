@@ -31,5 +31,5 @@ def test_a_page_asks_nothing_of_any_other(hostile: tuple[Path, Path]) -> None:
     places = [value or "" for name, value in Scripts(text).attributes if name in ("src", "href", "xlink:href")]
     assert all(place.startswith("#") for place in places), places
     assert all(url.startswith(("data:image/webp;base64,", "#")) for url in re.findall(r"url\(([^)]*)\)", text))
-    assert "default-src &#39;none&#39;" in text
+    assert "default-src &#x27;none&#x27;" in text
     assert "@import" not in text

@@ -86,7 +86,7 @@ class Harness:
                     self.extract()
                     outcome = self.shim.count()
                 except CodesFileError as error:
-                    outcome = -2 if "Make room" in str(error) or "choose another place" in str(error) else -3
+                    outcome = -2 if "make room" in str(error).lower() or "choose another place" in str(error) else -3
                 except BaseException:
                     outcome = -3
                 os.write(writer, str(outcome).encode())

@@ -1,9 +1,15 @@
-"""No output takes the place of a file that its command has not written, nor of what the command reads."""
+"""Outputs are whole or not there, stay what they were, and take the place of no input or file of another program."""
 
 from __future__ import annotations
 
+import ast
+import errno
 import os
+import re
 import shutil
+import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +21,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.numpy import save_file
 
+import cnncodes
 from cnncodes import ProbeModel, extract, fit, merge, report
 from cnncodes.cli.main import main
-from cnncodes.errors import CnnCodesError, CodesFileError, ModelFileError
-from cnncodes.system.files import refuse_foreign, replacing, waiting_lock, writer_lock, writing_text
+from cnncodes.errors import CnnCodesError, CodesFileError
+from cnncodes.system.files import refuse_foreign, replacing, writing_text
 
 
 def run(*words: object, code: int = 0) -> Result:
@@ -195,7 +202,7 @@ def test_python_refuses_as_the_commands_do(there: Path) -> None:
     assert Path("notes.html").read_text(encoding="utf-8") == page.html
 
 
-def test_folders_pipes_and_links_to_inputs_are_no_place(tmp_path: Path) -> None:
+def test_folders_and_links_to_inputs_are_no_place_and_pipes_are(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     os.mkfifo(tmp_path / "pipe")
@@ -204,9 +211,11 @@ def test_folders_pipes_and_links_to_inputs_are_no_place(tmp_path: Path) -> None:
     def check(name: str, *inputs: object) -> None:
         refuse_foreign(tmp_path / name, "a table", lambda path: False, overwrite=True, inputs=inputs)
 
-    for name, reason in ((".", "a folder"), ("pipe", "no regular file")):
-        with pytest.raises(CnnCodesError, match=f"it is {reason}"):
-            check(name)
+    with pytest.raises(CnnCodesError, match="it is a folder"):
+        check(".")
+    with pytest.raises(CnnCodesError, match=r"\(there is no folder .*/no\); make that first"):
+        check("no/table.csv")
+    check("pipe")
     with pytest.raises(CnnCodesError, match="is what the command reads"):
         check("link", tmp_path / "mine")
     check("link", tmp_path / "nothing", np.zeros(3), None)
@@ -214,79 +223,69 @@ def test_folders_pipes_and_links_to_inputs_are_no_place(tmp_path: Path) -> None:
     check("new")
 
 
-def replace(path: Path, error_type: type[CnnCodesError], meanwhile: Callable[[], object] = lambda: None) -> None:
-    with replacing(path, error_type=error_type) as partial:
-        partial.write_text("ours")
-        meanwhile()
+def write(path: Path, content: str = "ours", **options: bool) -> None:
+    with replacing(path, error_type=CodesFileError, **options) as partial:
+        partial.write_text(content)
 
 
-@pytest.mark.parametrize("kind", [CodesFileError, ModelFileError, CnnCodesError])
-def test_a_file_that_somebody_writes_is_not_replaced_and_the_error_is_of_its_kind(tmp_path: Path, kind) -> None:
+def test_of_two_that_write_at_a_time_the_last_wins_and_none_fails(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_text("theirs")
-    with writer_lock(path), pytest.raises(kind, match="is writing to it") as caught:
-        replace(path, kind)
-    assert type(caught.value) is kind
-    assert path.read_text() == "theirs"
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert len(list(tmp_path.iterdir())) == 2
+    assert path.read_text() == "first"  # it ended last
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_appears_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_that_takes_one_writer_refuses_the_second(tmp_path: Path, there: bool) -> None:
     path = tmp_path / "file"
-    with pytest.raises(ModelFileError, match="is writing to it"):
-        replace(path, ModelFileError, lambda: path.write_text("theirs"))
-    assert path.read_text() == "theirs"
+    if there:
+        path.write_text("theirs")
+    first = replacing(path, one_writer=True)
+    first.__enter__().write_text("of the first")
+    if there:
+        with pytest.raises(CodesFileError, match="is writing to it"):
+            write(path, one_writer=True)
+        first.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    else:
+        write(path, one_writer=True)
+        with pytest.raises(CnnCodesError, match="is writing to it"):
+            first.__exit__(None, None, None)
+    assert path.read_text() == ("theirs" if there else "ours")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError):
-        replace(path, CodesFileError, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError), replacing(path) as partial:
+        partial.write_text(str(1 / 0))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    replace(path, CodesFileError)
+    write(path)
     assert path.read_text() == "ours"
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    (tmp_path / ".file.999999999.partial").write_text("half")  # no system has so many processes
-    (tmp_path / f".file.{os.getpid()}0.partial.txt").write_text("a user's")
+def test_what_a_killed_process_left_is_cleared_away_even_if_ours_has_its_number(tmp_path: Path) -> None:
+    script = f"""
+import os, pathlib
+from cnncodes.system.files import replacing
+with replacing(pathlib.Path({str(tmp_path / "file")!r})) as partial:
+    os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (left,) = tmp_path.iterdir()
+    assert re.fullmatch(r"\.file\.\w{16}\.partial", left.name)
+    (tmp_path / f"{left.name}.txt").write_text("a user's")
+    (tmp_path / f".other{left.name}").write_text("of another file")
     with replacing(tmp_path / "file") as partial:
+        write(tmp_path / "file", "of another run meanwhile")
         partial.write_text("new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".file.{os.getpid()}0.partial.txt", "file"]
-
-
-def test_a_table_and_a_model_of_somebody_who_writes_them_name_their_own_error(there: Path) -> None:
-    table = there / "table.csv"
-    table.write_text("theirs")
-    with writer_lock(table), pytest.raises(CnnCodesError) as caught:
-        writing_text(table).__enter__()
-    assert type(caught.value) is CnnCodesError
-    model = ProbeModel.load(there / "model.safetensors")
-    with writer_lock(there / "model.safetensors"), pytest.raises(ModelFileError, match="is writing to it"):
-        model.save(there / "model.safetensors")
-
-
-def test_a_waiting_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
-    events: list[str] = []
-    inside, first_is_in = threading.Event(), threading.Event()
-
-    def second() -> None:
-        first_is_in.wait()
-        with waiting_lock(tmp_path / "cache.h5"):
-            events.append("second")
-        inside.set()
-
-    thread = threading.Thread(target=second)
-    thread.start()
-    with waiting_lock(tmp_path / "cache.h5"):
-        first_is_in.set()
-        assert not inside.wait(0.2)
-        events.append("first")
-    thread.join()
-    assert events == ["first", "second"]
-    assert [path.name for path in tmp_path.iterdir()] == [".cache.h5.lock"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"{left.name}.txt", f".other{left.name}", "file"}
+    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,3 +299,187 @@ def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monk
     inode = target.stat().st_ino
     assert calls == [("sync", inode), ("name", inode), ("sync", tmp_path.stat().st_ino)]
     assert target.read_text() == "a,b\n"
+
+
+def test_mode_and_owner_are_kept_and_nobody_reads_along(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o640)
+    owner = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(path, owner, -1)
+    inode = path.stat().st_ino
+    with replacing(path) as partial:
+        partial.write_text("new")
+        assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+    assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_uid, path.read_text()) == (0o640, owner, "new")
+    assert path.stat().st_ino != inode
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o777, 0)])
+def test_a_new_file_has_the_mode_that_the_umask_gives(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "file")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+def test_a_model_is_saved_under_any_umask(there: Path) -> None:
+    model = ProbeModel.load("model.safetensors")
+    before = os.umask(0o777)
+    try:
+        model.save("new.safetensors")
+    finally:
+        os.umask(before)
+    assert Path("new.safetensors").read_bytes() == Path("model.safetensors").read_bytes()
+
+
+def test_a_file_whose_owner_cannot_be_kept_is_written_in_place(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("old, and longer than the new")
+    path.chmod(0o602)
+    inode = path.stat().st_ino
+    monkeypatch.setattr(os, "fchown", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    true_fstat = os.fstat
+    other = os.stat_result((0o100600, 1, 1, 1, 12345, 12345, 3, 0, 0, 0))
+    monkeypatch.setattr(os, "fstat", lambda fd: other if fd > 2 and not true_fstat(fd).st_size else true_fstat(fd))
+    write(path, "")
+    monkeypatch.undo()
+    assert (path.read_text(), path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == ("", inode, 0o602)
+
+
+def test_links_stay_links(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_text("old, and longer than the new")
+    (tmp_path / "link").symlink_to("deep/file")
+    (tmp_path / "dangling").symlink_to("deep/none")
+    os.link(tmp_path / "deep" / "file", tmp_path / "hard")
+    for name in ("link", "dangling"):
+        write(tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_text() == "ours"
+    assert (tmp_path / "hard").samefile(tmp_path / "deep" / "file")
+    write(tmp_path / "hard", "again")
+    assert (tmp_path / "link").read_text() == "again"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["dangling", "deep", "file", "hard", "link", "none"]
+    write(tmp_path / "hard", "codes", one_writer=True)  # never half a codes file: the other name keeps the old one
+    assert ((tmp_path / "hard").read_text(), (tmp_path / "link").read_text()) == ("codes", "again")
+
+
+def test_a_hard_link_is_not_lost_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, offset: int, size: int) -> None:
+        os.ftruncate(handle, offset + size - 1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "file").write_text("old")
+    os.link(tmp_path / "file", tmp_path / "hard")
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(CodesFileError, match=r"/file: cannot be written \(No space left on device\); make room on the"):
+        write(tmp_path / "file", "new, and longer")
+    assert (tmp_path / "hard").read_text() == "old"
+
+
+def test_a_pipe_is_sent_the_content_and_stays_a_pipe(there: Path) -> None:
+    os.mkfifo("pipe")
+    received: list[str] = []
+    for words in (["predict", QUERY, "-o", "pipe"], ["fit", "-C", "0.01", "--cv", "2", "-o", "pipe"]):
+        reader = threading.Thread(target=lambda: received.append(Path("pipe").read_bytes().decode("latin-1")))
+        reader.start()
+        run(*words)
+        reader.join()
+        assert Path("pipe").is_fifo()
+    assert re.fullmatch(r"path,label,.*\n(.+\n){5}", received[0])
+    assert "cnncodes-model" in received[1]
+    for words in (["extract", "photos", "-o", "pipe"], ["extract", "photos", "--shard", "1/1", "-o", "pipe"]):
+        assert "error: pipe: " in run(*words, code=1).stderr
+        assert Path("pipe").is_fifo()
+    assert [path.name for path in there.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.parametrize("redirection", ["> all.txt", ">> all.txt", "| cat > all.txt"])
+def test_standard_output_is_written_to_under_its_name_too(there: Path, redirection: str) -> None:
+    command = f"{sys.executable} -m cnncodes predict {QUERY} -o /dev/stdout"
+    subprocess.run(f"(echo first; {command}; echo last) {redirection}", shell=True, check=True, stderr=subprocess.PIPE)
+    lines = Path("all.txt").read_text().splitlines()
+    assert (lines[0], lines[1][:11], lines[-1], len(lines)) == ("first", "path,label,", "last", 8)
+
+
+def test_a_place_that_cannot_be_written_is_named_as_the_user_names_it(there: Path, monkeypatch) -> None:
+    true_open = os.open
+
+    def refuse(path, flags, *more, **options):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return true_open(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    shutil.copy(next((there / QUERY).iterdir()), "query.png")
+    for words, out, _ in [*OUTPUTS.values(), (["extract", "photos", "-o"], "new.h5", [])]:
+        result = run(*words, out, code=1)
+        line = f"error: {out}: cannot be written (Read-only file system); choose another place\n"
+        assert (result.stdout, result.stderr) == ("", line)
+
+
+def test_a_protected_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(CodesFileError, match=r"file: cannot be written \(Permission denied\); choose another place"):
+        write(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_name_may_be_as_long_as_the_system_takes_it(tmp_path: Path) -> None:
+    for name in ("n" * 255, "é" * 127):
+        write(tmp_path / name)
+        assert (tmp_path / name).read_text() == "ours"
+
+
+# Where files are opened for writing, and why not by `replacing`
+WRITERS = {
+    "system/files.py": "the way itself",
+    "system/locks.py": "locks, which hold nothing",
+    "codes/columns.py": "rows of a codes file, each with its checksum",
+    "codes/layout.py": "space for a file that `replacing` gave",
+    "codes/writer.py": "a file that `replacing` gave",
+    "models/model_file.py": "a file that `replacing` gave",
+    "cli/output.py": "a plot in a file that `replacing` gave",
+    "pages/plots.py": "a plot in memory",
+    "extraction/journal.py": "which images are being decoded, as long as the process lives",
+}
+WRITING_CALLS = {
+    *("write_text", "write_bytes", "touch", "mkstemp", "mkdtemp", "NamedTemporaryFile", "savefig", "memmap"),
+    *(
+        "save_file",
+        "to_csv",
+        "to_json_file",
+        "tofile",
+        "copyfile",
+        "copy2",
+        "copytree",
+        "move",
+        "symlink_to",
+        "truncate",
+    ),
+}
+
+
+def writes(call: ast.Call) -> bool:
+    text = ast.unparse(call)
+    name = ast.unparse(call.func)
+    last = name.rpartition(".")[2]
+    if last in ("open", "File", "fdopen"):
+        modes = re.findall(r"[\"']([rwaxbt+]{1,4})[\"']", text)
+        return any(set(mode) & set("wax+") for mode in modes) or "O_CREAT" in text
+    return last in WRITING_CALLS or name in ("os.replace", "os.rename", "np.save", "np.savez", "torch.save")
+
+
+def test_no_other_place_writes_files() -> None:
+    package = Path(cnncodes.__file__).parent
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] != "data"
+        and any(writes(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    }
+    assert found == set(WRITERS)
