@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-
-from PIL import ImageFile
+from typing import TYPE_CHECKING
 
 from cnncodes.errors import DecodeError
 
-__all__ = ["FORMATS", "format_of", "reads_heic"]
+if TYPE_CHECKING:
+    from PIL import ImageFile
+
+__all__ = ["FORMATS", "HEIC_ADVICE", "format_of", "reads_heic"]
 
 # Formats that are read: name for messages, Pillow's module, offset, and the bytes that a file must have there.
 # A format that is not here is never opened: EPS would start Ghostscript, ICO and PSD hide images from the pixel limit.
@@ -29,6 +31,7 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 MAX_BRANDS_BYTES = 1024  # of the box that lists the brands; common ones have less than 50
 HEIC_LIBRARY = "pillow_heif"
+HEIC_ADVICE = "pip install 'cnncodes[heic]' to have them read, or convert them to JPEG"
 NOT_READ = (
     (0, b"%!PS", "PostScript (EPS), which is never opened"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS), which is never opened"),
@@ -79,7 +82,7 @@ def format_of(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
 
 
 def reads_heic() -> bool:
-    """Whether the library that decodes HEIC is installed."""
+    """Whether the library that decodes HEIC is installed, as the extra [heic] does."""
     return importlib.util.find_spec(HEIC_LIBRARY) is not None
 
 
@@ -95,9 +98,7 @@ def _heic_plugin() -> type[ImageFile.ImageFile]:
     try:
         return importlib.import_module(HEIC_LIBRARY).HeifImageFile
     except ImportError as error:
-        raise DecodeError(
-            "a HEIC photograph: pip install 'cnncodes[heic]' to have it read, or convert it to JPEG"
-        ) from error
+        raise DecodeError(f"HEIC photographs are not read here: {HEIC_ADVICE}") from error
 
 
 def _brands(data: bytes) -> set[bytes]:
