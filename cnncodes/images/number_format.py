@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import PIL
 from PIL import Image, ImagePalette
 
 from cnncodes.errors import DecodeError
@@ -114,17 +115,19 @@ def mend_tiff(image: Any) -> None:
     """
     tags = image.tag_v2
     tile = image.tile[0] if image.tile else None
+    make = getattr(tile, "_make", tuple)  # a named tuple since Pillow 11
     separate = tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES
     if tile and tile[0] == "libtiff":
         if separate and image.mode in ("LA", "La", "PA"):
             raise DecodeError("a TIFF file with transparency in a plane of its own; save it with interleaved channels")
         reader = NATIVE_READERS.get(tile[3][0]) if sys.byteorder == "little" else None
         if reader:
-            image.tile = [tile._replace(args=(reader, *tile[3][1:]))]
+            image.tile = [make((*tile[:3], (reader, *tile[3][1:])))]
     elif tile and separate and _first(tags.get(BITS_PER_SAMPLE)) == 16 and image.mode in DEEP_PLANES:
         # Pillow's own reader takes 16-bit planes for 8-bit ones; libtiff's, used for compressed files, does not
         image.use_load_libtiff = True
         whole = (0, 0, tags[WIDTH], tags[HEIGHT])
-        image.tile = [type(tile)("libtiff", whole, 0, (DEEP_PLANES[image.mode], False, tags.offset))]
+        compression = () if int(PIL.__version__.partition(".")[0]) >= 13 else ("raw",)  # an argument until Pillow 12
+        image.tile = [make(("libtiff", whole, 0, (DEEP_PLANES[image.mode], *compression, False, tags.offset)))]
     if image.mode in ("P", "PA") and max(colours := tags[COLOUR_MAP]) < 256:  # meant to be 16-bit values
         image.palette = ImagePalette.raw("RGB;L", bytes(colours))
