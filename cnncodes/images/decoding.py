@@ -138,7 +138,7 @@ def _judge(values: np.ndarray, damage: str, remarks: list[str]) -> None:
 def _remarked(pixels: np.ndarray, remarks: list[str]) -> np.ndarray:
     """Return pixels (3, H, W) as they are; note if they show nothing."""
     for part in (pixels[:, ::SAMPLE_STEP, ::SAMPLE_STEP], pixels):
-        if max(channel.std() for channel in part) >= ONE_COLOUR_STD:
+        if any(channel.std() >= ONE_COLOUR_STD for channel in part):
             return pixels
     remarks.append(ONE_COLOUR_REMARK)
     return pixels

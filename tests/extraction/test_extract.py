@@ -68,6 +68,21 @@ def test_codes_equal_those_of_plain_torchvision(photos: Path, plain: dict[str, t
     assert relative_error(codes["penultimate"], plain["classifier.0"].numpy()) <= 1e-5
 
 
+def test_what_is_odd_is_noted_once_with_how_many_images_it_is_true_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        Image.new("RGB", (40, 40), (i, 90, 30)).save(tmp_path / "images" / f"blank{i}.png")
+        Image.fromarray(noise).save(tmp_path / "images" / f"good{i}.png")
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "images" / "frames.gif", save_all=True, append_images=frames[1:])
+    done = extract(tmp_path / "images", tmp_path / "codes.h5", layers="penultimate", image_size=64)
+    assert done.ok == 7
+    assert "blank0.png and 3 more: all of it is one colour, or nearly" in done.notes
+    assert "frames.gif: the first of several frames was taken" in done.notes
+
+
 @pytest.fixture(scope="module")
 def p3_photos(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs that say that their numbers are of Display P3."""
