@@ -27,7 +27,7 @@ JPEG_PARTS = 8  # a JPEG file can be decoded to 1/8, 2/8, ... of its size
 JPEG_GREY = 128  # the level of the parts of a JPEG picture whose data are missing
 MAX_MISSING = 0.5  # part of a damaged picture that may be missing
 ONE_COLOUR_STD = 2.0  # grey levels; a picture whose channels vary less shows nothing
-SAMPLE_STEP = 8  # pixels; most pictures are seen to have several colours from one pixel in so many, each way
+SAMPLE_SIDES = (64, 1024)  # pixels of the short side that are looked at, first and if the first all look alike
 FRAMES_REMARK = "the first of several frames was taken"
 ONE_COLOUR_REMARK = "all of it is one colour, or nearly"
 ORIENTATION = 0x0112
@@ -99,9 +99,10 @@ def decode(
         drafted = image.draft(None, enough(*image.size)) if enough is not None and name == "JPEG" else None
         numbers = number_format(image, data)
         plain, damage = _plain_jpeg(data, image) if name == "JPEG" else (None, "")
-        array = _rgb_array(image, numbers, ignore_profiles, remarks, drafted and drafted[1], plain)
         if damage:
-            _judge(np.asarray(image), damage, remarks)
+            image.load()
+            _judge(image, damage, remarks)
+        array = _rgb_array(image, numbers, ignore_profiles, remarks, drafted and drafted[1], plain)
         if _has_more(image):
             remarks.append(FRAMES_REMARK)
         return _remarked(_planes(array), remarks)
@@ -126,9 +127,11 @@ def _plain_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray | None, str
     return (pixels, "") if pixels.shape == (height, width, 3) else (None, "")
 
 
-def _judge(values: np.ndarray, damage: str, remarks: list[str]) -> None:
+def _judge(image: Image.Image, damage: str, remarks: list[str]) -> None:
     """Say that a JPEG file is damaged; raise if most of its picture is missing, which a decoder leaves grey."""
-    is_grey = np.abs(values.reshape(*values.shape[:2], -1).astype(np.int16) - JPEG_GREY) <= 1
+    scale = min(1.0, SAMPLE_SIDES[-1] / min(image.size))
+    some = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.NEAREST)
+    is_grey = np.abs(np.asarray(some).reshape(some.height, some.width, -1).astype(np.int16) - JPEG_GREY) <= 1
     missing = is_grey.all(axis=2).mean()
     if "premature end" in damage and missing > MAX_MISSING:
         raise DecodeError(f"the JPEG file is damaged: {missing:.0%} of the picture is missing ({damage})")
@@ -137,8 +140,9 @@ def _judge(values: np.ndarray, damage: str, remarks: list[str]) -> None:
 
 def _remarked(pixels: np.ndarray, remarks: list[str]) -> np.ndarray:
     """Return pixels (3, H, W) as they are; note if they show nothing."""
-    for part in (pixels[:, ::SAMPLE_STEP, ::SAMPLE_STEP], pixels):
-        if any(channel.std() >= ONE_COLOUR_STD for channel in part):
+    for side in SAMPLE_SIDES:
+        step = max(1, min(pixels.shape[1:]) // side)
+        if any(channel[::step, ::step].std() >= ONE_COLOUR_STD for channel in pixels):
             return pixels
     remarks.append(ONE_COLOUR_REMARK)
     return pixels
