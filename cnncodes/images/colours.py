@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from cnncodes.errors import DecodeError
-from cnncodes.images.number_format import NumberFormat
+from cnncodes.images.number_format import NumberFormat, uses_low_bits
 from cnncodes.images.profiles import to_srgb
 
 __all__ = ["to_rgb"]
@@ -76,7 +76,7 @@ def _to_8_bits(values: np.ndarray, mode: str, numbers: NumberFormat, remarks: li
     low, high = float(values[finite].min()), float(values[finite].max())
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     ranges: tuple[int, ...] = RANGES if mode == "F" else () if numbers.signed else (numbers.top or RANGES[-1],)
-    if numbers.declared and high <= numbers.declared and _uses_low_bits(values, numbers):
+    if mode != "F" and numbers.declared and uses_low_bits(values, numbers):
         ranges = (numbers.declared,)
     top: float = next((top for top in ranges if low >= 0 and high <= top), 0)
     if not top:
@@ -86,11 +86,6 @@ def _to_8_bits(values: np.ndarray, mode: str, numbers: NumberFormat, remarks: li
         remarks.append(_dark(high, top))
     levels = np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8)
     return 255 - levels if numbers.white_is_zero else levels
-
-
-def _uses_low_bits(values: np.ndarray, numbers: NumberFormat) -> bool:
-    """Whether values were stored as they are, and not shifted to the top of their 16 bits as PNG demands."""
-    return bool((values % ((numbers.top + 1) // (numbers.declared + 1))).any())
 
 
 def _dark(high: float, top: float) -> str:

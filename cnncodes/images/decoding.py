@@ -16,7 +16,7 @@ from cnncodes.errors import DecodeError
 from cnncodes.images.colours import to_rgb
 from cnncodes.images.formats import format_of
 from cnncodes.images.libtiff import quiet_libtiff
-from cnncodes.images.number_format import NumberFormat, mend_tiff, number_format
+from cnncodes.images.number_format import NumberFormat, deep_colours, mend_tiff, number_format
 from cnncodes.images.profiles import changes_colours
 
 __all__ = ["MAX_PIXELS", "MAX_SIDE", "colour_profile", "decode", "to_pixels"]
@@ -99,6 +99,8 @@ def decode(
         drafted = image.draft(None, enough(*image.size)) if enough is not None and name == "JPEG" else None
         numbers = number_format(image, data)
         plain, damage = _plain_jpeg(data, image) if name == "JPEG" else (None, "")
+        if numbers.deep and numbers.declared:
+            plain = deep_colours(image, image_file(io.BytesIO(data), ""), numbers)
         if damage:
             image.load()
             _judge(image, damage, remarks)
@@ -150,9 +152,10 @@ def _remarked(pixels: np.ndarray, remarks: list[str]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _decoding(what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on bad bytes into one error."""
+    """Turn whatever a decoder raises on bad bytes into one error, and what it prints into nothing."""
     try:
-        yield
+        with quiet_libtiff():
+            yield
     except DecodeError:
         raise
     except Exception as error:
@@ -242,8 +245,7 @@ def _rgb_array(
     if plain is None:
         if hasattr(image, "tag_v2"):
             mend_tiff(image)
-        with quiet_libtiff():
-            image.load()
+        image.load()
         plain = np.asarray(to_rgb(image, numbers, profile, remarks))
     elif profile:
         decoded = Image.fromarray(plain if image.mode == "RGB" else plain[..., 0])

@@ -6,12 +6,13 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import PIL
 from PIL import Image, ImagePalette
 
 from cnncodes.errors import DecodeError
 
-__all__ = ["NumberFormat", "mend_tiff", "number_format"]
+__all__ = ["NumberFormat", "deep_colours", "mend_tiff", "number_format", "uses_low_bits"]
 
 # Tags of TIFF, and values of them
 WIDTH, HEIGHT = 256, 257
@@ -20,6 +21,11 @@ MAX_SAMPLE_VALUE, SMAX_SAMPLE_VALUE, COLOUR_MAP = 281, 341, 320
 WHITE_IS_ZERO, SIGNED, SEPARATE_PLANES = 0, 2, 2
 # libtiff gives numbers in the order of the machine; these readers of Pillow expect that of a big-endian file
 NATIVE_READERS = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
+LOWER_BYTES = {  # what reads the lower 8 of the 16 bits of which the other reads the upper ones
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGB;16N": "RGB;16B" if sys.byteorder == "little" else "RGB;16L",
+}
 DEEP_PLANES = {"RGB": "RGB;16N", "RGBA": "RGBA;16N", "CMYK": "CMYK;16N"}  # mode: what reads 16 bits of libtiff
 PNG_START_BYTES = 8
 TGA_ALPHA_BITS = 0x0F
@@ -72,7 +78,9 @@ def number_format(image: Image.Image, data: bytes = b"") -> NumberFormat:
         return NumberFormat(top=2**16 - 1, declared=2 ** _significant_bits(data) - 1)
     if image.format == "TGA" and data:
         return NumberFormat(opaque=image.mode == "RGBA" and not data[17] & TGA_ALPHA_BITS)
-    return NumberFormat(deep=not is_whole_number and ";16" in str(getattr(image, "tile", "")))
+    deep = not is_whole_number and ";16" in str(getattr(image, "tile", ""))
+    declared = 2 ** _significant_bits(data) - 1 if deep and image.format == "PNG" else 0
+    return NumberFormat(top=2**16 - 1 if deep else 0, declared=declared, deep=deep)
 
 
 def _of_tiff(image: Any) -> NumberFormat:
@@ -81,7 +89,7 @@ def _of_tiff(image: Any) -> NumberFormat:
     is_whole_number = image.mode.startswith("I")
     values = [int(_first(tags.get(tag, 0))) for tag in (SMAX_SAMPLE_VALUE, MAX_SAMPLE_VALUE)]
     return NumberFormat(
-        top=2 ** (bits - (sign == SIGNED)) - 1 if is_whole_number and bits < 32 else 0,
+        top=2 ** (bits - (sign == SIGNED)) - 1 if (is_whole_number or bits == 16) and bits < 32 else 0,
         # a value that is not all ones in binary is the largest of this image, and says nothing about white
         declared=next((value for value in values if value > 255 and not value & value + 1), 0),
         signed=image.mode == "L" and sign == SIGNED,
@@ -103,6 +111,35 @@ def _significant_bits(data: bytes) -> int:
             return data[at + 8]
         at += 12 + int.from_bytes(data[at : at + 4], "big")
     return 16
+
+
+def uses_low_bits(values: np.ndarray, numbers: NumberFormat) -> bool:
+    """Whether values are up to `declared` as they are, and not shifted to the top of their 16 bits as PNG demands."""
+    step = (numbers.top + 1) // (numbers.declared + 1)
+    return bool(numbers.declared < numbers.top and values.max() <= numbers.declared and (values % step).any())
+
+
+def deep_colours(image: Any, again: Any, numbers: NumberFormat) -> np.ndarray | None:
+    """Return colours (H, W, 3) in uint8 whose 16-bit numbers use only as many bits as the file says; else None.
+
+    Parameters
+    ----------
+    image, again : PIL.Image.Image
+        The image, opened twice: Pillow gives either the upper or the lower 8 bits of a number.
+    numbers : NumberFormat
+    """
+    tile = again.tile[0]
+    arguments = (tile[3],) if isinstance(tile[3], str) else tile[3]
+    separate = getattr(image, "tag_v2", {}).get(PLANAR_CONFIGURATION) == SEPARATE_PLANES
+    if image.mode != "RGB" or separate or arguments[0] not in LOWER_BYTES:
+        return None
+    lower = (LOWER_BYTES[arguments[0]], *arguments[1:])
+    make = getattr(tile, "_make", tuple)
+    again.tile = [make((*one[:3], lower[0] if isinstance(tile[3], str) else lower)) for one in again.tile]
+    image.load()
+    again.load()
+    values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(again)
+    return np.rint(values * (255 / numbers.declared)).astype(np.uint8) if uses_low_bits(values, numbers) else None
 
 
 def mend_tiff(image: Any) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import zlib
+from itertools import product
 
 import numpy as np
 import pytest
 from bad_images import COLOURS, Expectation, encode, picture, png_of
+from icc_profiles import DISPLAY_P3, P3_PRIMARIES, by_hand, srgb_curve
 from PIL import Image, ImageDraw
 
 from cnncodes.images.decoding import decode, to_pixels
@@ -96,6 +100,35 @@ def test_12_bits_in_16_are_read_as_the_file_says_or_remarked(data: bytes, expect
     pixels, remarks = decoded(data)
     assert np.abs(pixels - expected[..., None]).max() <= 1
     assert any("little of their range is used" in remark for remark in remarks) == dark
+
+
+@pytest.mark.parametrize("profile", [None, DISPLAY_P3])
+def test_12_bits_in_16_bit_colours_are_read_as_the_file_says(profile: bytes | None) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    colours = np.dstack([RAMP, RAMP[::-1], RAMP // 2])
+    plain = np.dstack([FULL_RANGE, FULL_RANGE[::-1], np.rint((RAMP // 2) * (255 / 4095))])
+    expected = plain if profile is None else by_hand(plain.astype(np.uint8), P3_PRIMARIES, srgb_curve)
+    chunks = [(b"sBIT", bytes([12] * 3))]
+    if profile:
+        chunks.append((b"iCCP", b"P3\0\0" + zlib.compress(profile)))
+    files = [png_of(colours, 16, 2, *chunks)]
+    for order in "<>":
+        for compression, planar in product((None, "zlib"), ("contig", "separate")):
+            stream = io.BytesIO()
+            tags = [(281, 3, 3, (4095,) * 3, True), *([(34675, 7, len(profile), profile, True)] if profile else [])]
+            options = {"byteorder": order, "compression": compression, "extratags": tags, "planarconfig": planar}
+            data = np.moveaxis(colours, -1, 0) if planar == "separate" else colours
+            tifffile.imwrite(stream, data, photometric="rgb", metadata=None, **options)
+            files.append(stream.getvalue())
+    n_remarked = 0
+    for data in files:
+        pixels, remarks = decoded(data)
+        assert remarks or np.abs(pixels - expected).max() <= (1 if profile is None else 2)
+        n_remarked += bool(remarks)
+    assert n_remarked == 4  # planes of their own
+    if profile is None:  # otherwise the conversion magnifies that Pillow cuts the lower 8 bits off
+        shifted, _ = decoded(png_of(colours << 4 | colours >> 8, 16, 2, *chunks))
+        assert np.abs(shifted - expected).max() <= 1
 
 
 def test_dark_colours_of_16_bits_are_remarked() -> None:
