@@ -117,6 +117,13 @@ def test_colour_profiles_change_codes_and_ignoring_them_gives_those_of_torchvisi
             )
 
 
+def test_images_without_a_profile_have_the_same_codes_either_way(photos: Path, tmp_path: Path) -> None:
+    for ignored in (False, True):
+        extract(photos, tmp_path / f"{ignored}.h5", layers=["layer2", "penultimate"], ignore_profiles=ignored)
+    for layer in ("layer2", "penultimate"):
+        assert np.array_equal(*(load_codes(tmp_path / f"{ignored}.h5", layer) for ignored in (False, True)))
+
+
 def test_codes_without_colour_profiles_are_continued_but_never_mixed_with_others(
     p3_photos: Path, tmp_path: Path
 ) -> None:

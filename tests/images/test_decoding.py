@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -37,6 +38,7 @@ from cnncodes.images import decoding
 from cnncodes.images.decoding import MAX_PIXELS, decode, to_pixels
 from cnncodes.images.formats import FORMATS
 from cnncodes.images.loading import load_images
+from cnncodes.system.shipped import SAMPLE, shipped_path
 
 CHINA = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
 # Pillow's remarks on damaged files, which the extraction silences for all of its threads at once
@@ -164,6 +166,13 @@ def test_damaged_exif_does_not_cost_the_picture():
     ):
         data = encode(picture(), "JPEG", quality=95, subsampling=0, exif=bad)
         assert Expectation("ok", COLOURS, tolerance=4).describes(decode(data))
+
+
+def test_the_pixels_of_the_sample_are_those_of_before_profiles_and_depths_were_heeded():
+    digest = hashlib.sha256()
+    for path in sorted(shipped_path(SAMPLE).rglob("*.png")):
+        digest.update(decode(path.read_bytes()).tobytes())
+    assert digest.hexdigest() == "db1f0be365bef59625c361a6ff13a4e922338705e5aff8184fa6fc06dfa3357d"
 
 
 # Decoding: what must not happen
