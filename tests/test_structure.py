@@ -329,7 +329,11 @@ def test_each_lower_bound_has_its_reason_and_no_upper_one_is_set():
     project = tomllib.loads((TABLE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     bounds = [
         *project["dependencies"],
-        *(bound for extra in ("notebook", "report", "timm") for bound in project["optional-dependencies"][extra]),
+        *(
+            bound
+            for extra in ("heic", "notebook", "report", "timm")
+            for bound in project["optional-dependencies"][extra]
+        ),
         f"python{project['requires-python']}",
     ]
     reasons = re.findall(r"^\| *`([\w-]+>=[\d.]+)` *\| *\S", TABLE.read_text(encoding="utf-8"), re.M)

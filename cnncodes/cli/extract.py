@@ -96,6 +96,12 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     default=None,
     help="Decode JPEG at full size and resize with Pillow: exactly the pixels of the weights' own transform.",
 )
+@click.option(
+    "--ignore-profiles",
+    is_flag=True,
+    default=None,
+    help="Do not convert images with a colour profile to sRGB, as the weights' own transform does not.",
+)
 @click.option("--compile/--no-compile", default=None, help="Compile the network.  [default: where it saves time]")
 @click.option(
     "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."

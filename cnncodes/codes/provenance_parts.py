@@ -26,7 +26,11 @@ __all__ = [
 
 STORAGE_TYPES = ("float16", "float32")
 DEFAULT_RESIZER = "torch"  # the library that resizes, unless a file names another
-UNWRITTEN = {"preprocessing.views": NO_VIEWS, "preprocessing.resized_by": DEFAULT_RESIZER}  # defaults that files omit
+UNWRITTEN = {  # defaults that files omit
+    "preprocessing.views": NO_VIEWS,
+    "preprocessing.resized_by": DEFAULT_RESIZER,
+    "preprocessing.ignore_profiles": True,
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,6 +135,8 @@ class PreprocessingProvenance(Record):
     views : {"none", "flip", "10crop"}, default="none"
     resized_by : str, default="torch"
         The library that resized.
+    ignore_profiles : bool, default=True
+        Whether embedded colour profiles were ignored, as older versions did, or colours were converted to sRGB.
     """
 
     resize: int = 0
@@ -142,6 +148,7 @@ class PreprocessingProvenance(Record):
     exact: bool = False
     views: str = NO_VIEWS
     resized_by: str = DEFAULT_RESIZER
+    ignore_profiles: bool = True
 
     CHECKS: ClassVar[Mapping[str, checks.Check]] = {
         "resize": checks.positive,
@@ -153,6 +160,7 @@ class PreprocessingProvenance(Record):
         "exact": checks.flag,
         "views": checks.exactly(str, f"one of {', '.join(VIEWS)}", VIEWS.__contains__),
         "resized_by": checks.text,
+        "ignore_profiles": checks.flag,
     }
 
     @property

@@ -86,6 +86,7 @@ def extract(
     batch_size: int | None = None,
     dtype: str | None = None,
     exact_decode: bool | None = None,
+    ignore_profiles: bool | None = None,
     compile: bool | None = None,
     allow_partial: bool | None = None,
     workers: int | None = None,
@@ -141,6 +142,9 @@ def extract(
     exact_decode : bool, optional
         Decode JPEG at full size and resize with Pillow: bit for bit the pixels of the weights' own transform. By
         default False.
+    ignore_profiles : bool, optional
+        Let the numbers of images count as sRGB, whatever colour profile is embedded in them, as the weights' own
+        transform does; by default False: colours are converted to sRGB.
     compile : bool, optional
         Compile the network; by default if that saves more time than it takes.
     allow_partial : bool, optional
@@ -196,6 +200,7 @@ def extract(
         batch_size=batch_size,
         dtype=dtype,
         exact_decode=exact_decode,
+        ignore_profiles=ignore_profiles,
         compile=compile,
         allow_partial=allow_partial,
     )
@@ -271,10 +276,11 @@ class _Task:
         return old if plan.same_set or self.prune or self.add else None, plan
 
 
-def _summary(remarks: Mapping[int, str], images: ImageSet) -> list[str]:
+def _summary(remarks: Mapping[int, Sequence[str]], images: ImageSet) -> list[str]:
     """Return each remark once, with its first image and how many more there are."""
     rows: dict[str, list[int]] = {}
-    for row, remark in sorted(remarks.items()):
-        rows.setdefault(remark, []).append(row)
+    for row, texts in sorted(remarks.items()):
+        for text in texts:
+            rows.setdefault(text, []).append(row)
     more = {remark: f" and {len(rest)} more" for remark, (_, *rest) in rows.items() if rest}
     return [f"{images.ids[first]}{more.get(remark, '')}: {remark}" for remark, (first, *_) in rows.items()]

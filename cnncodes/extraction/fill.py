@@ -31,7 +31,7 @@ def fill(
     image_timeout: float = IMAGE_TIMEOUT,
     max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
-) -> dict[int, str]:
+) -> dict[int, list[str]]:
     """Compute rows of a codes file and write them, synced about every 30 seconds.
 
     Parameters
@@ -47,7 +47,7 @@ def fill(
 
     Returns
     -------
-    dict of int to str
+    dict of int to list of str
         Remarks by row: what is odd about an image that could be read.
 
     Raises
@@ -58,7 +58,7 @@ def fill(
         A code is too large for the float16 of the file.
     """
     synced = time.monotonic()
-    remarks: dict[int, str] = {}
+    remarks: dict[int, list[str]] = {}
     batches = run_batches(
         images,
         rows,

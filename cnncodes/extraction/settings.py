@@ -60,6 +60,8 @@ class Settings:
     exact_decode : bool
         Decode JPEG files at full size and resize with Pillow: bit for bit the pixels that the transforms of the weights
         make of an RGB PIL image.
+    ignore_profiles : bool
+        Let the numbers of images count as sRGB, whatever colour profile is embedded; otherwise convert them to sRGB.
     compile : bool
         Compile the network; by default where that saves more time than it takes.
     allow_partial : bool
@@ -80,6 +82,7 @@ class Settings:
     batch_size: int | None = None
     dtype: str | None = None
     exact_decode: bool | None = None
+    ignore_profiles: bool | None = None
     compile: bool | None = None
     allow_partial: bool | None = None
     leading: int | None = None
@@ -119,6 +122,7 @@ def settings_of(provenance: Provenance) -> Settings:
         batch_size=runtime.batch_size,
         dtype=provenance.dtype,
         exact_decode=preprocessing.exact,
+        ignore_profiles=preprocessing.ignore_profiles,
         compile=runtime.compiled,
         allow_partial=provenance.allow_partial,
         leading=runtime.leading_float32,
@@ -154,6 +158,7 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
         "resize": ("--resize {}", preprocessing.mode),
         "views": ("--views {}", preprocessing.views),
         "exact_decode": ("--exact-decode", False),
+        "ignore_profiles": ("--ignore-profiles", False),
     }
     words = []
     for name, (option, default) in options.items():
@@ -169,7 +174,11 @@ def load_named_backbone(settings: Settings) -> Backbone:
         settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
     )
     preprocessing = backbone.preprocessing.override(
-        settings.image_size, settings.resize, exact=settings.exact_decode, views=settings.views
+        settings.image_size,
+        settings.resize,
+        exact=settings.exact_decode,
+        views=settings.views,
+        ignore_profiles=settings.ignore_profiles,
     )
     return replace(backbone, preprocessing=preprocessing)
 

@@ -16,7 +16,7 @@ import torch
 
 from cnncodes.errors import DecodeError
 from cnncodes.extraction.journal import Journal, too_slow
-from cnncodes.images.decoding import MAX_PIXELS, decode, to_pixels
+from cnncodes.images.decoding import MAX_PIXELS, colour_profile, decode, to_pixels
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import core_count, inference_settings, register_worker, use_one_thread
@@ -39,7 +39,7 @@ class Batch:
     codes: dict[str, np.ndarray]  # (k, n_features), or (k, n_views, n_features)
     sha256: np.ndarray  # (k, 32)
     failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
-    remarks: dict[int, str]  # row -> what is odd about an image that could be read
+    remarks: dict[int, list[str]]  # row -> what is odd about an image that could be read
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.failures)
@@ -187,17 +187,20 @@ class _Worker(threading.Thread):
 
     def _run_piece(self, piece: _Piece) -> Batch:
         rows, pixels, digests = [], [], []
-        failures, remarks = dict(piece.failures), dict[int, str]()
+        failures, remarks = dict(piece.failures), dict[int, list[str]]()
         for row in piece.rows.tolist():
             if row in failures or self.left_behind:
                 continue
             digest, oddities = NO_DIGEST, list[str]()
             self.state = (piece, row, digest, time.monotonic())
             try:
-                source, digest = read_source(self.pool.images, row, oddities)
+                preprocessing = self.pool.network.backbone.preprocessing
+                source, digest = read_source(
+                    self.pool.images, row, oddities, ignore_profiles=preprocessing.ignore_profiles
+                )
                 self.state = (piece, row, digest, time.monotonic())
                 image = self._decode(source, digest.tobytes(), oddities)
-                pixels.append(self.pool.network.backbone.preprocessing.squares(torch.from_numpy(image)))
+                pixels.append(preprocessing.squares(torch.from_numpy(image)))
             except DecodeError as error:
                 failures[row] = (str(error), digest)
                 continue
@@ -206,7 +209,7 @@ class _Worker(threading.Thread):
             digests.append(digest)
             rows.append(row)
             if oddities:
-                remarks[row] = ", ".join(oddities)
+                remarks[row] = oddities
         codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
         finite = np.ones(len(rows), bool)
@@ -229,15 +232,26 @@ class _Worker(threading.Thread):
         journal.try_suspect(source, digest, self.pool.image_timeout)
         journal.enter(self.slot, digest)
         try:
-            enough = self.pool.network.backbone.preprocessing.enough
-            return decode(source, max_pixels=self.pool.max_pixels, enough=enough, remarks=remarks)
+            preprocessing = self.pool.network.backbone.preprocessing
+            return decode(
+                source,
+                max_pixels=self.pool.max_pixels,
+                enough=preprocessing.enough,
+                ignore_profiles=preprocessing.ignore_profiles,
+                remarks=remarks,
+            )
         finally:
             if not self.left_behind:  # if it is, another worker has the slot
                 journal.leave(self.slot)
 
 
-def read_source(images: ImageSet, row: int, remarks: list[str] | None = None) -> tuple[bytes | np.ndarray, np.ndarray]:
-    """Return the undecoded bytes of a file, or the pixels of an array or a PIL image; and the SHA-256 of either."""
+def read_source(
+    images: ImageSet, row: int, remarks: list[str] | None = None, *, ignore_profiles: bool = False
+) -> tuple[bytes | np.ndarray, np.ndarray]:
+    """Return the undecoded bytes of a file, or the pixels of an array or a PIL image; and the SHA-256 of either.
+
+    The SHA-256 of a PIL image is that of its pixels, with its colour profile unless that is sRGB.
+    """
     source: Any = images.sources[row]
     if images.ids[row] in images.failures:
         raise DecodeError(images.failures[images.ids[row]])
@@ -245,6 +259,8 @@ def read_source(images: ImageSet, row: int, remarks: list[str] | None = None) ->
         source = images.read_bytes(row)
         content = source
     else:
-        source = to_pixels(source, remarks=remarks)  # a palette or an EXIF tag changes what is seen
-        content = str(source.shape).encode() + source.tobytes()
+        image, profile = source, colour_profile(source)
+        source = to_pixels(image, ignore_profiles=ignore_profiles, remarks=remarks)  # a palette changes what is seen
+        plain = to_pixels(image, ignore_profiles=True) if profile and not ignore_profiles else source
+        content = str(plain.shape).encode() + plain.tobytes() + profile
     return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)

@@ -11,14 +11,32 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["IMAGE_SUFFIXES", "as_text", "failures_of", "numbered", "reason_of", "some_names", "unreadable"]
+from cnncodes.images.formats import reads_heic
+
+__all__ = [
+    "HEIC_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "as_text",
+    "failures_of",
+    "image_suffixes",
+    "numbered",
+    "reason_of",
+    "some_names",
+    "unreadable",
+]
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
     | {".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".sgi", ".rgb", ".pcx", ".tga"}
 )
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 MAX_BYTES = 2**31  # a file is read into memory whole
 MAX_EXAMPLES = 3  # names that an error or a note lists
+
+
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of image files that are read here, in small letters."""
+    return IMAGE_SUFFIXES | HEIC_SUFFIXES if reads_heic() else IMAGE_SUFFIXES
 
 
 def failures_of(ids: Iterable[str], sources: Iterable[Any]) -> dict[str, str]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnncodes.errors import ImagesError
-from cnncodes.images.files import IMAGE_SUFFIXES, as_text, reason_of, some_names, unreadable
+from cnncodes.images.files import HEIC_SUFFIXES, as_text, image_suffixes, reason_of, some_names, unreadable
+from cnncodes.images.formats import HEIC_ADVICE
 from cnncodes.images.image_set import EXPECTED, ImageSet
 from cnncodes.vocabulary import split_of
 
@@ -90,6 +91,7 @@ class _Walk:
         self.locked: set[str] = set()
         self._folders: set[str] = set()
         self._skipped: Counter[str] = Counter()
+        self._suffixes = image_suffixes()
         self._again: list[str] = []
         self._broken: list[str] = []
         self._hidden = 0
@@ -130,7 +132,7 @@ class _Walk:
     def _is_folder(self, entry: os.DirEntry[str], name: str) -> bool:
         """Whether an entry is a folder to be entered; a file is recorded as an image, as skipped or as hidden."""
         suffix = os.path.splitext(entry.name)[1].lower()
-        is_image = suffix in IMAGE_SUFFIXES
+        is_image = suffix in self._suffixes
         if entry.name.startswith(".") or entry.name.lower() in IGNORED:
             self._hidden += is_image
             return False
@@ -163,8 +165,11 @@ class _Walk:
         ):
             if names:
                 notes.append(f"{what}: {some_names(sorted(names))}")
-        if self._skipped:
-            counts = ", ".join(f"{n} {some_names([suffix])}" for suffix, n in sorted(self._skipped.items()))
+        skipped = sorted(self._skipped.items())
+        if heic := sum(n for suffix, n in skipped if suffix in HEIC_SUFFIXES):
+            notes.append(f"HEIC photographs skipped: {heic}; {HEIC_ADVICE}")
+        if others := [(suffix, n) for suffix, n in skipped if suffix not in HEIC_SUFFIXES]:
+            counts = ", ".join(f"{n} {some_names([suffix])}" for suffix, n in others)
             notes.append(f"files skipped, not images by their names: {counts}")
         if self._hidden:
             notes.append(f"hidden image files skipped: {self._hidden}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.arrays import ARRAYS, from_numpy, from_sequence
-from cnncodes.images.files import IMAGE_SUFFIXES, as_text, failures_of
+from cnncodes.images.files import HEIC_SUFFIXES, IMAGE_SUFFIXES, as_text, failures_of
 from cnncodes.images.folders import from_folder
 from cnncodes.images.image_set import EXPECTED, Images, ImageSet
 from cnncodes.images.manifests import MANIFESTS, from_manifest
@@ -77,7 +77,7 @@ def load_images(
         return from_folder(path, labelled)
     if suffix in MANIFESTS:
         return from_manifest(path, labelled, allow_outside)
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES | HEIC_SUFFIXES:
         name = as_text(path.name)
         return ImageSet([name], [path], root=path.parent, failures=failures_of([name], [path]))
     raise ImagesError(f"{path}: {f'{suffix} files are' if suffix else 'a file without suffix is'} not read; {EXPECTED}")

@@ -501,5 +501,6 @@ def _made_with(provenance: Provenance) -> dict[str, Any]:
     """Return what must be the same for codes to fit a model."""
     fields = {name: getattr(provenance, name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
     preprocessing = provenance.preprocessing
-    unwritten = {"views": preprocessing.views, "resized_by": preprocessing.resized_by}  # files leave the usual out
+    # files leave the usual out
+    unwritten = {name: getattr(preprocessing, name) for name in ("views", "resized_by", "ignore_profiles")}
     return fields | {f"preprocessing.{name}": value for name, value in (preprocessing.to_dict() | unwritten).items()}

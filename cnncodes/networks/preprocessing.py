@@ -54,6 +54,9 @@ class Preprocessing:
         What enters the network for each image: the image; or also its mirror image; or the four corners and the centre
         of the image resized to `resize` (its short side, both sides for ``pad`` and ``squash``), and those of its
         mirror image.
+    ignore_profiles : bool, default=False
+        Let the numbers of an image count as sRGB, whatever colour profile is embedded in it, as the transforms of the
+        weights do. Otherwise its colours are converted to sRGB when it is decoded.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Preprocessing:
     mode: str = "crop"
     exact: bool = False
     views: str = NO_VIEWS
+    ignore_profiles: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in RESIZE_MODES:
@@ -99,7 +103,8 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON; `views` only if there are some, ``resized_by`` only if it is not torch.
 
-        Files of older versions lack ``resized_by`` where torch made other pixels than Pillow makes now.
+        Files of older versions lack ``resized_by`` where torch made other pixels than Pillow makes now. They lack
+        `ignore_profiles` because all of them did, so it is left out where it is true.
 
         Returns
         -------
@@ -107,7 +112,7 @@ class Preprocessing:
             The fields by name, ``mean`` and ``std`` as lists; `from_dict` takes it.
         """
         fields = {**asdict(self), "mean": list(self.mean), "std": list(self.std), "resized_by": self.resized_by}
-        usual = {"views": NO_VIEWS, "resized_by": RESIZED_BY}
+        usual = {"views": NO_VIEWS, "resized_by": RESIZED_BY, "ignore_profiles": True}
         return {name: value for name, value in fields.items() if usual.get(name) != value}
 
     @classmethod
@@ -131,7 +136,7 @@ class Preprocessing:
         MismatchError
             The description names another library for resizing than the one that this version uses.
         """
-        own = {name: value for name, value in fields.items() if name != "resized_by"}
+        own = {name: value for name, value in ({"ignore_profiles": True} | {**fields}).items() if name != "resized_by"}
         try:
             made = cls(**{**own, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
         except (KeyError, TypeError, ValueError) as error:
@@ -147,6 +152,7 @@ class Preprocessing:
         *,
         exact: bool | None = None,
         views: str | None = None,
+        ignore_profiles: bool | None = None,
     ) -> Preprocessing:
         """Return a copy with other settings; a setting that is not given stays.
 
@@ -160,6 +166,8 @@ class Preprocessing:
             Whether to decode at full size and resize with Pillow.
         views : {"none", "flip", "10crop"}, optional
             What enters the network for each image.
+        ignore_profiles : bool, optional
+            Whether the numbers count as sRGB, whatever profile is embedded.
 
         Returns
         -------
@@ -179,6 +187,7 @@ class Preprocessing:
             mode=self.mode if mode is None else mode,
             exact=self.exact if exact is None else exact,
             views=self.views if views is None else views,
+            ignore_profiles=self.ignore_profiles if ignore_profiles is None else ignore_profiles,
         )
 
     @property

@@ -25,6 +25,7 @@ EXTRACT_OPTIONS = (
     ("precision", "--precision", None),
     ("dtype", "--dtype", "auto"),
     ("exact_decode", "--exact-decode", False),
+    ("ignore_profiles", "--ignore-profiles", False),
     ("allow_partial", "--allow-partial", False),
 )
 # The same for the settings that the scores of a model record, and `cnncodes fit`

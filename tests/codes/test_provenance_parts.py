@@ -63,6 +63,15 @@ def test_another_preprocessing_is_told_by_its_fields() -> None:
     ]
 
 
+def test_a_file_without_a_word_on_colour_profiles_ignored_them() -> None:
+    older = PreprocessingProvenance.from_dict({"mode": "crop"})
+    assert older.ignore_profiles
+    assert older.differences(replace(older, ignore_profiles=False)) == [
+        "preprocessing.ignore_profiles is True, asked False"
+    ]
+    assert older.differences(PreprocessingProvenance.from_dict({"mode": "crop", "ignore_profiles": True})) == []
+
+
 def test_differences_go_into_tables_and_leave_out_what_is_skipped() -> None:
     old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 4}, "d": {"e": 5}}
     assert list(differences(old, new)) == ["a.c is 2, asked 4", "d is 3, asked {'e': 5}"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from bad_images import make_bad_images
+from icc_profiles import DISPLAY_P3
 from PIL import Image
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -65,6 +66,90 @@ def test_codes_equal_those_of_plain_torchvision(photos: Path, plain: dict[str, t
             continue  # quarters of an odd map overlap: no plain pooling gives them
         assert relative_error(codes[name], by_hand[pooling](maps).numpy()) <= 1e-5
     assert relative_error(codes["penultimate"], plain["classifier.0"].numpy()) <= 1e-5
+
+
+def test_what_is_odd_is_noted_once_with_how_many_images_it_is_true_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        Image.new("RGB", (40, 40), (i, 90, 30)).save(tmp_path / "images" / f"blank{i}.png")
+        Image.fromarray(noise).save(tmp_path / "images" / f"good{i}.png")
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "images" / "frames.gif", save_all=True, append_images=frames[1:])
+    done = extract(tmp_path / "images", tmp_path / "codes.h5", layers="penultimate", image_size=64)
+    assert done.ok == 7
+    assert "blank0.png and 3 more: all of it is one colour, or nearly" in done.notes
+    assert "frames.gif: the first of several frames was taken" in done.notes
+
+
+@pytest.fixture(scope="module")
+def p3_photos(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs that say that their numbers are of Display P3."""
+    root = tmp_path_factory.mktemp("p3")
+    for path in sorted(photos.rglob("*.png")):
+        target = root / path.relative_to(photos)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("RGB").save(target, icc_profile=DISPLAY_P3)
+    return root
+
+
+def test_colour_profiles_change_codes_and_ignoring_them_gives_those_of_torchvision(
+    p3_photos: Path, plain: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"layers": "penultimate", "precision": "fp32", "dtype": "float32", "exact_decode": True}
+    for name, options in {"converted": {}, "ignored": {"ignore_profiles": True}}.items():
+        extract(p3_photos, tmp_path / f"{name}.h5", **settings, **options)
+    converted, ignored = (load_codes(tmp_path / f"{name}.h5", "penultimate") for name in ("converted", "ignored"))
+    expected = plain["classifier.0"].numpy()
+    assert relative_error(ignored, expected) <= 1e-5
+    cosines = (converted * expected).sum(1) / np.linalg.norm(converted, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.max() < 0.9999
+    assert cosines.min() > 0.9
+    with CodesFile.open(tmp_path / "ignored.h5") as file:
+        assert "ignore_profiles" not in file.provenance.preprocessing.to_dict()  # as before there was the option
+        assert file.provenance.preprocessing.ignore_profiles
+    in_memory_images = [Image.open(path) for path in sorted(p3_photos.rglob("*.png"))]
+    for name, codes in (("converted", converted), ("ignored", ignored)):
+        with CodesFile.open(tmp_path / f"{name}.h5") as file:
+            assert np.array_equal(
+                compute_codes(load_images(in_memory_images), file.provenance).codes["penultimate"], codes
+            )
+
+
+def test_images_without_a_profile_have_the_same_codes_either_way(photos: Path, tmp_path: Path) -> None:
+    for ignored in (False, True):
+        extract(photos, tmp_path / f"{ignored}.h5", layers=["layer2", "penultimate"], ignore_profiles=ignored)
+    for layer in ("layer2", "penultimate"):
+        assert np.array_equal(*(load_codes(tmp_path / f"{ignored}.h5", layer) for ignored in (False, True)))
+
+
+def test_codes_without_colour_profiles_are_continued_but_never_mixed_with_others(
+    p3_photos: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"layers": "penultimate", "image_size": 64, "precision": "fp32"}
+    old, new = tmp_path / "old.h5", tmp_path / "new.h5"
+    extract(p3_photos, old, **settings, ignore_profiles=True)
+    extract(p3_photos, new, **settings)
+    before = load_codes(old, "penultimate")
+    assert not np.array_equal(before, load_codes(new, "penultimate"))
+    continued = extract(p3_photos, old, layers="layer4")
+    assert f"as {old} was made: --image-size 64 --ignore-profiles" in " ".join(continued.notes)
+    assert np.array_equal(load_codes(old, "penultimate"), before)
+    with pytest.raises(MismatchError, match="ignore_profiles is True, asked False"):
+        extract(p3_photos, old, ignore_profiles=False)
+    with pytest.raises(MismatchError, match="ignore_profiles is False, asked True"):
+        extract(p3_photos, new, ignore_profiles=True)
+    for codes, other, words in ((old, new, "False there and True in the model"), (new, old, "True there and False")):
+        model = fit(codes, clf="svm", C=1.0, cv=2)
+        rows = np.array(
+            [one.probability for one in model.predict_images(p3_photos) if one.probability is not None], np.float64
+        )
+        with CodesFile.open(codes) as file:
+            expected = model.predict_proba(file.codes("penultimate")).max(axis=1)
+        assert np.allclose(rows, expected, atol=1e-3)
+        with pytest.raises(MismatchError, match=f"ignore_profiles is {words}"):
+            evaluate(other, model)
 
 
 def test_codes_of_the_exact_mode_of_older_versions_are_read_but_never_mixed_with_new_ones(

@@ -31,7 +31,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for start in range(0, len(rows), 4):
             good = np.array([row for row in rows[start : start + 4].tolist() if row != 5])
             failures = {5: ("it is broken", DIGESTS[5])} if start == 4 else {}
-            remarks = {6: "it is odd"} if start == 4 else {}
+            remarks = {6: ["it is odd"]} if start == 4 else {}
             yield Batch(good, {name: codes[good] for name, codes in CODES.items()}, DIGESTS[good], failures, remarks)
 
     monkeypatch.setattr(module, "run_batches", run_batches)
@@ -41,7 +41,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_batches_are_written_with_failures_and_remarks(path: Path) -> None:
     with CodesWriter(path) as file:
-        assert fill(file, IMAGES, np.arange(10), None) == {6: "it is odd"}
+        assert fill(file, IMAGES, np.arange(10), None) == {6: ["it is odd"]}
     with CodesFile.open(path) as file:
         assert file.counts == {"pending": 2, "ok": 9, "failed": 1}
         assert file.errors[5] == "it is broken"

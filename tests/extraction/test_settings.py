@@ -47,6 +47,7 @@ def test_the_settings_of_a_file_are_those_that_it_was_made_with(provenance: Prov
         batch_size=provenance.runtime.batch_size,
         dtype="auto",
         exact_decode=False,
+        ignore_profiles=False,
         compile=False,
         allow_partial=False,
         leading=0,

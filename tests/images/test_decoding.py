@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import sklearn.datasets
 from bad_images import (
     COLOURS,
@@ -27,12 +30,15 @@ from bad_images import (
     same_picture,
     stored_for,
 )
+from icc_profiles import ADOBE_RGB
 from PIL import BmpImagePlugin, EpsImagePlugin, Image, ImageFile, ImageOps
 
 from cnncodes.errors import DecodeError
 from cnncodes.images import decoding
-from cnncodes.images.decoding import FORMATS, MAX_PIXELS, decode, to_pixels
+from cnncodes.images.decoding import MAX_PIXELS, decode, to_pixels
+from cnncodes.images.formats import FORMATS
 from cnncodes.images.loading import load_images
+from cnncodes.system.shipped import SAMPLE, shipped_path
 
 CHINA = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
 # Pillow's remarks on damaged files, which the extraction silences for all of its threads at once
@@ -160,6 +166,13 @@ def test_damaged_exif_does_not_cost_the_picture():
     ):
         data = encode(picture(), "JPEG", quality=95, subsampling=0, exif=bad)
         assert Expectation("ok", COLOURS, tolerance=4).describes(decode(data))
+
+
+def test_the_pixels_of_the_sample_are_those_of_before_profiles_and_depths_were_heeded():
+    digest = hashlib.sha256()
+    for path in sorted(shipped_path(SAMPLE).rglob("*.png")):
+        digest.update(decode(path.read_bytes()).tobytes())
+    assert digest.hexdigest() == "db1f0be365bef59625c361a6ff13a4e922338705e5aff8184fa6fc06dfa3357d"
 
 
 # Decoding: what must not happen
@@ -300,7 +313,8 @@ def test_plain_jpeg_files_have_the_pixels_that_pillow_gives():
     files = list(jpeg_files())
     for data in files:
         image = Image.open(io.BytesIO(data))
-        quick = decoding._plain_jpeg(data, image.size)
+        quick, damage = decoding._plain_jpeg(data, image)
+        assert not damage
         assert np.array_equal(quick, np.asarray(image.convert("RGB")))
         assert np.array_equal(decode(data), quick.transpose(2, 0, 1))
     assert len(files) == 36
@@ -323,10 +337,78 @@ def test_damaged_jpeg_files_are_for_pillow_to_judge(monkeypatch):
                 one[place] = rng.integers(256)
             damaged.append(bytes(one[: rng.integers(2, len(data)) if rng.random() < 0.3 else len(data)]))
     found = [outcome(data) for data in damaged]
-    monkeypatch.setattr(decoding, "_plain_jpeg", lambda data, size: None)
+    quick = decoding._plain_jpeg
+    monkeypatch.setattr(decoding, "_plain_jpeg", lambda data, image: (None, quick(data, image)[1]))
     assert found == [outcome(data) for data in damaged]
     assert sum(isinstance(one, bytes) for one in found) > 100
     assert sum(isinstance(one, str) for one in found) > 100
+
+
+def with_sector(data: bytes, at: float, sector: bytes) -> bytes:
+    start = int(at * len(data))
+    return data[:start] + sector + data[start + len(sector) :]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_damage_that_pillow_passes_over_is_remarked(mode):
+    data = encode(Image.open(CHINA).convert(mode), "JPEG", quality=90)
+    whole: list[str] = []
+    plain = decode(data, remarks=whole).astype(int)
+    assert not whole
+    n_remarked = n_wrong = 0
+    for at in np.linspace(0.1, 0.6, 6):
+        remarks: list[str] = []
+        pixels = decode(with_sector(data, at, bytes(512)), remarks=remarks)
+        n_wrong += (np.abs(pixels - plain).max(axis=0) > 8).mean() > 0.3
+        n_remarked += len(remarks)
+        for remark in remarks:
+            assert re.fullmatch(r"damaged \(Corrupt JPEG data: [a-z ]+\): parts of the picture may be wrong", remark)
+    assert n_wrong >= 4
+    assert n_remarked >= 3  # the others happen to end as a whole file would
+
+
+def test_flipped_bits_of_a_jpeg_are_remarked_where_a_strict_decoder_sees_them():
+    data = CHINA.read_bytes()
+    rng = np.random.default_rng(0)
+    n_remarked = 0
+    for _ in range(40):
+        flipped = bytearray(data)
+        flipped[int(rng.integers(800, len(data) - 10))] ^= 1 << int(rng.integers(8))
+        try:
+            simplejpeg.decode_jpeg(bytes(flipped), "RGB", strict=True)
+        except ValueError:
+            remarks: list[str] = []
+            decode(bytes(flipped), remarks=remarks)
+            assert "damaged" in remarks[0]
+            n_remarked += 1
+    assert n_remarked >= 5
+
+
+@pytest.mark.parametrize("enough", [None, lambda width, height: (width // 4, height // 4)])
+def test_a_jpeg_of_which_most_is_missing_is_refused(enough):
+    photo = Image.open(CHINA)
+    small = bytearray(encode(photo.resize((160, 120)), "JPEG"))
+    size = small.index(b"\xff\xc0") + 5
+    small[size : size + 4] = (1090).to_bytes(2, "big") * 2  # 60 times as many pixels as there are data for
+    whole = encode(photo, "JPEG")
+    inks = encode(photo.convert("CMYK"), "JPEG")
+    profiled = encode(photo, "JPEG", icc_profile=ADOBE_RGB)
+    cut = [data[: len(data) // 4] + b"\xff\xd9" for data in (whole, inks, profiled)]
+    for data in (bytes(small), *cut):
+        with pytest.raises(DecodeError, match=r"the JPEG file is damaged: \d\d% of the picture is missing \(Corrupt"):
+            decode(data, enough=enough)
+    remarks: list[str] = []
+    decode(whole[: 3 * len(whole) // 4] + b"\xff\xd9", enough=enough, remarks=remarks)
+    assert "damaged" in remarks[0]
+    grey = encode(Image.new("RGB", (64, 48), (128, 128, 128)), "JPEG")
+    assert (decode(grey) == 128).all()  # all of it is as grey as what is missing, and nothing is
+
+
+def test_a_second_picture_of_a_jpeg_is_remarked():
+    photo = Image.open(CHINA).resize((64, 48))
+    remarks: list[str] = []
+    decode(encode(photo, "MPO", save_all=True, append_images=[photo]), remarks=remarks)
+    assert remarks == ["the first of several frames was taken"]
 
 
 def test_reduced_and_turned_jpeg_files_have_the_pixels_that_pillow_gives():
@@ -340,7 +422,7 @@ def test_reduced_and_turned_jpeg_files_have_the_pixels_that_pillow_gives():
             by_pillow = ImageOps.exif_transpose(image.crop((0, 0, *whole)))
             found = decode(data, enough=lambda width, height, part=part: (width // part, height // part))
             assert np.array_equal(found, np.asarray(by_pillow).transpose(2, 0, 1))
-            assert decoding._plain_jpeg(data, image.size) is not None
+            assert decoding._plain_jpeg(data, image)[0] is not None
 
 
 @pytest.mark.parametrize("part", [1, 2, 4, 8])

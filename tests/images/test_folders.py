@@ -11,6 +11,7 @@ import pytest
 from image_files import PNG, fill
 
 from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.images import formats
 from cnncodes.images.loading import load_images
 
 
@@ -92,8 +93,8 @@ def test_without_labels_every_folder_is_taken_as_it_is(tmp_path):
         ),
         (("cat/", "dog/"), r"no images in it \(folders without images: cat, dog\)"),
         (
-            ("a/notes.txt", "b/film.mp4", "b/raw.heic"),
-            r"skipped, not images by their names: 1 \.heic, 1 \.mp4, 1 \.txt",
+            ("a/notes.txt", "b/film.mp4", "b/raw.cr2"),
+            r"skipped, not images by their names: 1 \.cr2, 1 \.mp4, 1 \.txt",
         ),
         (("a/.hidden.jpg",), "hidden image files skipped: 1"),
         (("cat/1.png", "2.png", "3.png"), r"2 images lie beside the folders \(2\.png, 3\.png\).*move these images"),
@@ -211,3 +212,21 @@ def test_unlistable_folder_is_a_failure_and_a_note(tmp_path, monkeypatch):
         assert f"{name}: {reason}" in images.notes
     with pytest.raises(ImagesError, match="the folder cannot be listed: no permission"):
         load_images(tmp_path / "dog")
+
+
+@pytest.mark.parametrize("library", ["no_such_library", "json"])
+def test_heic_photographs_are_counted_and_say_how_to_have_them_read(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "HEIC_LIBRARY", library)
+    fill(tmp_path, "a/1.png", "a/2.HEIC", "b/3.heif", "b/4.png", "b/5.txt")
+    images = load_images(tmp_path)
+    if library == "json":  # a library that is there
+        assert images.ids == ["a/1.png", "a/2.HEIC", "b/3.heif", "b/4.png"]
+        return
+    assert images.ids == ["a/1.png", "b/4.png"]
+    advice = "pip install 'cnncodes[heic]' to have them read, or convert them to JPEG"
+    assert images.notes == [
+        f"HEIC photographs skipped: 2; {advice}",
+        "files skipped, not images by their names: 1 .txt",
+    ]

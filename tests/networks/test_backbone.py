@@ -71,6 +71,7 @@ def test_the_default_backbone_names_a_photo_and_says_what_it_is(mobilenet: Backb
             "std": [0.229, 0.224, 0.225],
             "mode": "crop",
             "exact": False,
+            "ignore_profiles": False,
         },
         "allow_partial": False,
         "notes": [],

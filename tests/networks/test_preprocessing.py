@@ -318,6 +318,13 @@ def test_description_goes_through_json(views):
     assert "resized_by" not in PLAIN.to_dict()
 
 
+def test_descriptions_of_before_colour_profiles_were_read_mean_that_they_are_ignored():
+    older = {name: value for name, value in PLAIN.to_dict().items() if name != "ignore_profiles"}
+    assert PLAIN.to_dict()["ignore_profiles"] is False
+    assert Preprocessing.from_dict(older) == PLAIN.override(ignore_profiles=True)
+    assert PLAIN.override(ignore_profiles=True).to_dict() == older
+
+
 def test_pixels_that_are_made_otherwise_by_now_are_refused():
     for made in (EXACT, Preprocessing(235, 224, "bicubic", **IMAGENET)):
         older = {name: value for name, value in made.to_dict().items() if name != "resized_by"}
