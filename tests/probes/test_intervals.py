@@ -77,7 +77,7 @@ def test_copies_tell_no_more_than_one_of_them():
 
 def test_intervals_of_grouped_images_hold_as_often_as_they_claim():
     rng, inside, plain = np.random.default_rng(0), [], []
-    for _ in range(1000):
+    for _ in range(400):
         groups, right, _ = alike(30, 6, rng)
         weight = 1 / design_effect(right - right.mean(), groups)
         for counted, share in ((inside, weight), (plain, 1.0)):
@@ -89,7 +89,7 @@ def test_intervals_of_grouped_images_hold_as_often_as_they_claim():
 
 def test_differences_of_grouped_images_hold_as_often_as_they_claim():
     rng, inside, plain = np.random.default_rng(0), [], []
-    for _ in range(1000):
+    for _ in range(400):
         groups, right, _ = alike(30, 6, rng)
         guess = (rng.random(180) < 0.8).astype(float)
         for counted, given in ((inside, groups), (plain, None)):

@@ -61,21 +61,23 @@ def test_images_of_a_group_that_are_right_or_wrong_together_count_for_less():
     for name in ("accuracy", "balanced"):
         low, high = getattr(grouped, name).interval
         assert getattr(grouped, name).value == getattr(alone, name).value
-        assert [low, high] == pytest.approx(getattr(of_groups, name).interval, abs=0.02)
+        assert [low, high] == pytest.approx(getattr(of_groups, name).interval, abs=0.03)
         assert high - low > 1.7 * (getattr(alone, name).high - getattr(alone, name).low)
     scattered = np.where(np.arange(80) % 4 == 0, 0.0, 1.0)  # one in each group
-    assert score_shares(y, scattered, groups=groups).accuracy.high < score_shares(y, scattered).accuracy.high + 0.01
+    ends, as_images = (score_shares(y, scattered, groups=given).accuracy.interval for given in (groups, None))
+    assert ends == pytest.approx(as_images, abs=0.01)
 
 
 @pytest.mark.slow
 def test_intervals_hold_for_the_kept_probe_of_few_handwritten_digits():
     X, y = load_digits(return_X_y=True)
+    X = X[:, ::3]  # harder
     inside = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
         counts = rng.permutation([2, 3, 4, 5, 6, 8, 10, 13, 18, 25])
         rows = np.concatenate([rng.choice(np.flatnonzero(y == k), counts[k], replace=False) for k in range(10)])
-        probe, search = fit_probe(X[rows], y[rows], C=0.01)
+        probe, search = fit_probe(X[rows], y[rows], C=1.0)
         others = np.setdiff1d(np.arange(len(y)), rows)
         recall = recall_score(y[others], probe.predict(X[others]), average=None)
         accuracies = score(y[rows], search.predictions, folds=search.folds)
