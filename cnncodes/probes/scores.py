@@ -32,7 +32,7 @@ __all__ = [
 # Out-of-fold answers are not those of the probe that is kept; benchmarks/bench_intervals.py counts how often the
 # intervals hold with these two
 OTHER_PROBES = 8  # n answers tell as much as n / (1 + 8 / n) of its own
-LEARNING_POWER = 0.25  # of the number of images, with which the error falls at most
+LEARNING_POWER = 0.5  # of the number of images, with which the odds of a mistake fall at most
 NEIGHBOUR_QUERIES = 1000  # held-out images of a fold whose nearest neighbour is looked for
 
 
@@ -52,8 +52,9 @@ def score(
     folds : list of (train, test) index arrays, optional
         The answers are those of the probes of cross-validation, and the intervals are for the probe that is then fitted
         to all images. It is another one (Bates, Hastie, Tibshirani 2021), so n answers count as n / (1 + 8 / n). It has
-        learned from more images, too: the error of each class falls with a power of their number (Cortes et al. 1994;
-        Hestness et al. 2017). The upper ends allow for the power 1/4, the lower ends for none.
+        learned from more images, too, and errors fall with a power of their number (Cortes et al. 1994; Hestness et al.
+        2017). The upper ends allow for odds of a mistake that fall with the square root of the images of a class, so
+        that its error falls with the power accuracy / 2; the lower ends allow for no gain.
     groups : ndarray of str, shape (n,), optional
         Images that are not independent; an empty string means a group of its own. See `design_effect`.
     """
@@ -77,7 +78,7 @@ def score_shares(
     by_class = np.bincount(of_class, right)
     remaining, others = np.ones(len(counts)), 0
     if folds is not None:
-        remaining, others = _learned_from(of_class, folds) ** LEARNING_POWER, OTHER_PROBES
+        remaining, others = _learned_from(of_class, folds) ** (LEARNING_POWER * right.mean()), OTHER_PROBES
     best_case = counts - (counts - by_class) * remaining
     accuracy, recall = float(right.mean()), by_class / counts
     of_recalls = (right - recall[of_class]) / counts[of_class]
