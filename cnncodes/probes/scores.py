@@ -32,7 +32,7 @@ __all__ = [
 # Out-of-fold answers are not those of the probe that is kept; benchmarks/bench_intervals.py counts how often the
 # intervals hold with these two
 OTHER_PROBES = 8  # n answers tell as much as n / (1 + 8 / n) of its own
-LEARNING_POWER = 0.5  # of the number of images, with which the odds of a mistake fall at most
+LEARNING_POWER = 0.4  # of the number of images, with which the odds of a mistake fall at most
 NEIGHBOUR_QUERIES = 1000  # held-out images of a fold whose nearest neighbour is looked for
 
 
@@ -53,8 +53,8 @@ def score(
         The answers are those of the probes of cross-validation, and the intervals are for the probe that is then fitted
         to all images. It is another one (Bates, Hastie, Tibshirani 2021), so n answers count as n / (1 + 8 / n). It has
         learned from more images, too, and errors fall with a power of their number (Cortes et al. 1994; Hestness et al.
-        2017). The upper ends allow for odds of a mistake that fall with the square root of the images of a class, so
-        that its error falls with the power accuracy / 2; the lower ends allow for no gain.
+        2017). The upper ends allow for odds of a mistake that fall with the power 0.4 of the images of a class, so that
+        its error falls with the power 0.4 × accuracy; the lower ends allow for no gain.
     groups : ndarray of str, shape (n,), optional
         Images that are not independent; an empty string means a group of its own. See `design_effect`.
     """

@@ -32,7 +32,7 @@ def test_out_of_fold_answers_count_for_less_the_fewer_there_are():
         kept, of_folds = score(y, predicted), score(y, predicted, folds=make_folds(y, cv=2)[0])
         low, _ = wilson_interval(0.75 * trials, trials)
         _, high = wilson_interval(
-            (1 - 0.25 * 0.5 ** (0.75 / 2)) * trials, trials
+            (1 - 0.25 * 0.5 ** (0.4 * 0.75)) * trials, trials
         )  # half of the images were learned from
         assert of_folds.accuracy.interval == pytest.approx([low, high])
         assert of_folds.accuracy.value == kept.accuracy.value
@@ -45,7 +45,7 @@ def test_upper_end_allows_more_for_a_class_that_lost_more_to_the_folds():
     right = np.repeat([1.0, 0.0, 1.0, 0.0], [40, 10, 1, 1])
     folds, _ = make_folds(y, cv=5)
     weight = 1 / (1 + 8 / 52)
-    power = 41 / 52 / 2
+    power = 0.4 * 41 / 52
     best_case = np.array([50 - 10 * 0.8**power, 2 - 1 * 0.5**power])  # learned from: 40 of 50 images, 1 of 2
     expected = balanced_interval(best_case * weight, np.array([50, 2]) * weight)[1]
     accuracies = score_shares(y, right, folds=folds)
