@@ -144,8 +144,9 @@ def _run(
         notes.append(f"interrupted: {len(shares)} of {len(plan)} probes were compared")
     notes += [note if len(which) == len(shares) else f"{'; '.join(which)}: {note}" for note, which in of_probes.items()]
     rows.append(_majority(rows[0], y))
-    rows = _with_differences(rows, shares, losses)
-    return Comparison(rows, notes, finished, {row.key: share for row, share in zip(rows, shares, strict=False)})
+    rows = _with_differences(rows, shares, losses, groups)
+    of_rows = {row.key: share for row, share in zip(rows, shares, strict=False)}
+    return Comparison(rows, notes, finished, of_rows, groups)
 
 
 def _shared(every: list[TrainingData], *, guard: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -206,7 +207,7 @@ def _cross_validate(
         started,
         clf=candidate.clf,
         C=first.C,
-        cross_validated=score_shares(y, share, out_of_fold=True),
+        cross_validated=score_shares(y, share, folds=first.folds, groups=groups),
         log_loss=float(loss.mean()),
         repeats=len(seeds),
     )
@@ -239,7 +240,8 @@ def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) ->
     accuracy = candidate.data.neighbour_accuracy(
         candidate.layers, groups=groups, scale=candidate.scale, cv=cv, seed=seed
     )
-    scores = score_shares(y, np.full(len(y), accuracy), out_of_fold=True)
+    folds = candidate.data.folds(groups, cv=cv, seed=seed)[0]
+    scores = score_shares(y, np.full(len(y), accuracy), folds=folds, groups=groups)
     row = _row(candidate, started, clf="neighbour", C=None, cross_validated=scores, log_loss=None, repeats=1)
     return replace(row, layers=[], by_layers=row.layers)
 
@@ -252,7 +254,9 @@ def _majority(row: Row, y: np.ndarray) -> Row:
     return replace(row, clf="majority", cross_validated=scores, **nothing)
 
 
-def _with_differences(rows: list[Row], shares: list[np.ndarray], losses: list[np.ndarray]) -> list[Row]:
+def _with_differences(
+    rows: list[Row], shares: list[np.ndarray], losses: list[np.ndarray], groups: np.ndarray | None = None
+) -> list[Row]:
     """Return the rows with how far each is from the best probe, and one of them recommended.
 
     The probes come first, one for each of `shares` and `losses`; the baselines have no interval.
@@ -260,7 +264,8 @@ def _with_differences(rows: list[Row], shares: list[np.ndarray], losses: list[np
     probes = rows[: len(shares)]
     best = int(np.argmax([row.accuracy.value for row in probes]))
     chosen = _recommended(probes, losses)
-    intervals = [list(paired_interval(share, shares[best], best_of=len(shares))) for share in shares]
+    options: dict[str, Any] = {"best_of": len(shares), "groups": groups}
+    intervals = [list(paired_interval(share, shares[best], **options)) for share in shares]
     return [
         replace(
             row,

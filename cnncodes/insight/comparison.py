@@ -144,12 +144,15 @@ class Comparison:
         Nothing was left out by an interruption.
     shares : dict of tuple to ndarray of float, shape (n,)
         How often each image was labelled right, from 0 to 1, by codes file, layers, classifier and scaling.
+    groups : ndarray of str, shape (n,), optional
+        Images that are not independent; an empty string means a group of its own.
     """
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     finished: bool = True
     shares: dict[tuple[str, tuple[str, ...], str, str], np.ndarray] = field(default_factory=dict, repr=False)
+    groups: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.rows = sorted(self.rows, key=lambda row: (-row.accuracy.value, row.n_features))
@@ -169,7 +172,7 @@ class Comparison:
 
     def interval(self, row: Row, other: Row) -> tuple[float, float]:
         """Return the 95 % interval of the accuracy of a row less that of another, on the same images."""
-        return paired_interval(self.shares[row.key], self.shares[other.key])
+        return paired_interval(self.shares[row.key], self.shares[other.key], groups=self.groups)
 
     @property
     def command(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnncodes.errors import ProbeError
 from cnncodes.probes.folds import Folds, make_folds
-from cnncodes.probes.intervals import wilson_interval
+from cnncodes.probes.intervals import design_effect, wilson_interval
 from cnncodes.probes.scaling import Scaling
 from cnncodes.probes.search import search_C
 from cnncodes.system.optional import require
@@ -147,12 +147,12 @@ def learning_curve(
             if progress is not None:
                 progress(i * len(seeds) + j + 1, right[..., 0].size, 0)
     by_image = right.mean(axis=1)  # (n_shares, n_samples)
-    gain, deviation = _gain(by_image, right.mean(axis=2), np.array(shares) * n_train, seed)
+    gain, deviation = _gain(by_image, right.mean(axis=2), np.array(shares) * n_train, seed, groups)
     recall = np.array([np.bincount(of_class, values) for values in by_image]) / np.bincount(of_class)
     return LearningCurve(
         sizes=[share * n_train for share in shares],
         accuracy=by_image.mean(axis=1).tolist(),
-        intervals=[wilson_interval(float(values.sum()), len(y)) for values in by_image],
+        intervals=[_interval(values, groups) for values in by_image],
         gain=gain,
         gain_interval=(gain - Z * deviation, gain + Z * deviation),
         class_gain=dict(zip(classes.tolist(), (recall[-1] - recall[-2]).tolist(), strict=True)),
@@ -173,7 +173,14 @@ def _thinned(folds: Folds, of_class: np.ndarray, share: float, seed: int) -> Fol
     return thin
 
 
-def _gain(by_image: np.ndarray, by_repeat: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, float]:
+def _interval(values: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
+    weight = 1 / design_effect(values - values.mean(), groups)
+    return wilson_interval(float(values.sum()) * weight, len(values) * weight)
+
+
+def _gain(
+    by_image: np.ndarray, by_repeat: np.ndarray, sizes: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> tuple[float, float]:
     """Return what twice as many images would bring, and its standard deviation.
 
     Parameters
@@ -183,8 +190,11 @@ def _gain(by_image: np.ndarray, by_repeat: np.ndarray, sizes: np.ndarray, seed: 
     by_repeat : ndarray, shape (n_shares, n_repeats)
         Accuracy of each cross-validation.
     sizes : ndarray, shape (n_shares,)
+    groups : ndarray of str, shape (n_samples,), optional
     """
     n = by_image.shape[1]
+    last = by_image[-1] - by_image[-2]
+    effect = design_effect(last - last.mean(), groups)
     picks = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     gains = _gains(1 - by_image[:, picks].mean(axis=2), sizes, n)
     # Another draw of the images gives another accuracy: as the repeats do, whose small shares have few in common. That
@@ -192,7 +202,7 @@ def _gain(by_image: np.ndarray, by_repeat: np.ndarray, sizes: np.ndarray, seed: 
     variances = by_repeat.var(axis=1, ddof=1) * sizes
     of_draw = float(variances[:-1].mean()) * (1 / n + 1 / (2 * n))
     gain = float(_gains(1 - by_image.mean(axis=1)[:, None], sizes, n)[0])
-    return gain, float(np.sqrt(gains.var() + of_draw + (FLATTER_DEVIATION * gain) ** 2))
+    return gain, float(np.sqrt(gains.var() * effect + of_draw + (FLATTER_DEVIATION * gain) ** 2))
 
 
 def _gains(errors: np.ndarray, sizes: np.ndarray, n: int) -> np.ndarray:

@@ -57,13 +57,14 @@ class Suspect(Finding):
         labels = examined.data.file.labels[examined.rows]
         labelled = np.flatnonzero(labels != "")
         y = labels[labelled]
+        groups = join_groups(examined.data.file.groups[examined.rows], examined.duplicates)[labelled]
         try:
-            search = _cross_validate(examined, labelled, y)
+            search = _cross_validate(examined, labelled, y, groups)
         except ProbeError as error:
             examined.notes.append(f"suspect labels are not looked for: {error}")
             return []
         examined.notes += search.notes
-        accuracy = score(y, search.predictions, out_of_fold=True).accuracy
+        accuracy = score(y, search.predictions, folds=search.folds, groups=groups).accuracy
         examined.accuracy, examined.baseline_accuracy = accuracy.value, majority_accuracy(y)
         if accuracy.low <= examined.baseline_accuracy:
             examined.notes.append(
@@ -87,10 +88,9 @@ class Suspect(Finding):
         ]
 
 
-def _cross_validate(examined: Examined, labelled: np.ndarray, y: np.ndarray) -> Search:
+def _cross_validate(examined: Examined, labelled: np.ndarray, y: np.ndarray, groups: np.ndarray) -> Search:
     """Cross-validate the labelled images, on folds that keep duplicates together."""
     data, rows = examined.data, examined.rows[labelled]
-    groups = join_groups(data.file.groups[examined.rows], examined.duplicates)[labelled]
     if len(rows) <= sample_size(y, examined.options["cv"]):
         return data.search(examined.layers, rows=rows, groups=groups, **examined.options)
     scale = data.scaling(examined.layers)

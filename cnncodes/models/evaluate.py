@@ -88,6 +88,7 @@ def evaluate(
             {"weights": weights, "device": device, "workers": workers, "progress": progress},
         )
     predicted, y, notes, neighbour = answers.predicted, answers.y, answers.notes, answers.neighbour
+    groups = answers.groups
     if not len(y):
         raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
     seen = fitted.was_trained_on(answers.digests)
@@ -97,7 +98,7 @@ def evaluate(
     elif seen.any():
         notes.append(f"{seen.sum()} images are left out: the model was fitted on them")
         notes += left_out
-        predicted, y = predicted[unseen], y[unseen]
+        predicted, y, groups = predicted[unseen], y[unseen], groups[unseen]
         if not len(y):
             raise ProbeError(
                 f"{data}: the model was fitted on {seen.sum()} of these images, and the other {kin.sum()} are of their "
@@ -119,6 +120,7 @@ def evaluate(
         neighbour_accuracy=neighbour,
         n_seen=int(seen.sum()),
         n_grouped=answers.n_grouped + int(kin.sum()),
+        groups=groups,
     )
 
 

@@ -41,6 +41,8 @@ class EvaluationResult:
         Images that the model was fitted on. They are not among `y`, unless there were no others.
     n_grouped : int, default=0
         Images that are not among `y`, because their group has images that the model was fitted on.
+    groups : ndarray of str, shape (n,), optional
+        Images that are not independent, which makes the intervals wider; an empty string means a group of its own.
     """
 
     y: np.ndarray
@@ -53,11 +55,12 @@ class EvaluationResult:
     neighbour_accuracy: float | None = None
     n_seen: int = 0
     n_grouped: int = 0
+    groups: np.ndarray | None = None
 
     @cached_property
     def accuracies(self) -> Accuracies:
         """Accuracy and balanced accuracy, with 95 % intervals."""
-        return score(self.y, self.predicted)
+        return score(self.y, self.predicted, groups=self.groups)
 
     @property
     def only_seen(self) -> bool:

@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 PROTOCOL = (
     "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson, "
-    "with n / (1 + 5 / n) for n, as the probes of the folds are not the one that is kept; "
+    "with n / (1 + 8 / n) for n, as the probes of the folds are not the one that is kept, and less where the images of "
+    "a group are right or wrong together; its upper end allows for what the kept probe learns from more images; "
     "{choice}; the probe is then fitted on all training images"
 )
 C_CHOSEN = "C was chosen on the same folds, which flatters the figure a little (a nested estimate does not)"
@@ -191,7 +192,7 @@ def _fit_data(
         cv=options["cv"],
         seed=options["seed"],
         C_searched=searched,
-        cross_validated=score(y, search.predictions, out_of_fold=True),
+        cross_validated=score(y, search.predictions, folds=search.folds, groups=groups),
         protocol=PROTOCOL.format(choice=C_CHOSEN if searched else C_GIVEN),
         baseline_accuracy=majority_accuracy(every),
         neighbour_accuracy=data.neighbour_accuracy(names, groups=groups, **folding)
@@ -212,7 +213,7 @@ def _fit_data(
         of_search(n_Cs + 1, n_Cs, 0)
         options["progress"] = part_of(progress, n_Cs + 1, total)
         predicted = nested_predictions(X, y, search.folds, groups=groups, notes=model.notes, **options)
-        model.scores = replace(model.scores, nested=score(y, predicted, out_of_fold=True))
+        model.scores = replace(model.scores, nested=score(y, predicted, folds=search.folds, groups=groups))
     _score_held_out(file, model, test, leaked, data.split.grouped)
     of_search(total, n_Cs, 0)
     return model
@@ -234,7 +235,8 @@ def _score_held_out(
     if len(test):
         if unknown := sorted(set(y_test) - set(model.classes)):
             model.notes.append(f"held-out images of classes without training images always miss: {', '.join(unknown)}")
-        model.scores = replace(model.scores, n_test=len(test), held_out=score(y_test, predicted))
+        held_out = score(y_test, predicted, groups=file.groups[test])
+        model.scores = replace(model.scores, n_test=len(test), held_out=held_out)
     if len(test) + len(leaked) + len(grouped):
         model.scores = replace(model.scores, n_test_grouped=len(grouped))
     for rows, key, what in (

@@ -14,6 +14,7 @@ from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Accuracies
+from cnncodes.probes.folds import Folds
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score
 from cnncodes.probes.split import leave_out_seen
@@ -37,6 +38,8 @@ class Answers:
         Whether the model itself answered, about images that it has never seen. Otherwise the answers are those of a
         cross-validation, in which each image is left out of the fit that answers for it.
     notes : list of str
+    folds : list of (train, test) index arrays, optional
+        Of the cross-validation.
     """
 
     rows: np.ndarray
@@ -44,11 +47,12 @@ class Answers:
     confidence: np.ndarray
     held_out: bool
     notes: list[str]
+    folds: Folds | None = None
 
     @cached_property
     def accuracies(self) -> Accuracies:
         """Accuracy and balanced accuracy, with 95 % intervals."""
-        return score(self.result.y, self.result.predicted, out_of_fold=not self.held_out)
+        return score(self.result.y, self.result.predicted, folds=self.folds, groups=self.result.groups)
 
     @property
     def mistakes(self) -> np.ndarray:
@@ -94,20 +98,21 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
         notes += left_out
     held_out = bool(unseen.any())
     if held_out:
-        rows = rows[unseen]
+        rows, folds = rows[unseen], None
+        groups = file.groups[rows]
         decision, temperature = model.decision_function(data.codes(model.layers, rows)), model.temperature
         neighbour_accuracy = nearest_training_accuracy(file, model, data.train, rows) if len(data.held_out) else None
     else:
-        rows = data.train
+        rows, groups = data.train, data.groups()
         cross_validation: dict[str, Any] = {
-            "groups": data.groups(),
+            "groups": groups,
             "scale": model.scale,
             "cv": model.scores.cv,
             "seed": seed,
         }
         probe: dict[str, Any] = {"clf": model.clf, "class_weight": model.scores.class_weight}
         search = data.search(model.layers, Cs=[model.C], any_grid=True, **probe, **cross_validation)
-        decision, temperature = search.decision, search.temperature
+        decision, temperature, folds = search.decision, search.temperature, search.folds
         neighbour_accuracy = data.neighbour_accuracy(model.layers, **cross_validation)
     y = file.labels[rows]
     best = winner(decision)
@@ -120,5 +125,7 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
         seconds=time.perf_counter() - started,
         neighbour_accuracy=neighbour_accuracy,
         n_seen=0 if held_out else len(y),
+        groups=groups,
     )
-    return Answers(rows, result, softmax(decision, temperature)[np.arange(len(y)), best], held_out, notes)
+    confidence = softmax(decision, temperature)[np.arange(len(y)), best]
+    return Answers(rows, result, confidence, held_out, notes, folds)

@@ -7,7 +7,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy.optimize import brentq
 from scipy.stats import norm, t
 
-__all__ = ["balanced_interval", "paired_interval", "wilson_interval"]
+__all__ = ["balanced_interval", "design_effect", "paired_interval", "wilson_interval"]
 
 
 def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -55,7 +55,61 @@ def balanced_interval(correct: np.ndarray, n: np.ndarray, confidence: float = 0.
     return wilson_interval(float((correct / n).mean()) * trials, trials, confidence)
 
 
-def paired_interval(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, *, best_of: int = 2) -> tuple[float, float]:
+def design_effect(
+    deviations: np.ndarray, groups: np.ndarray | None, confidence: float = 0.95, *, means: int = 1
+) -> float:
+    """Return by what to divide a number of images, as images of a group tend to be right or wrong together.
+
+    It is the variance of the mean with whole groups drawn, over that with images drawn one by one (Kish 1965), and at
+    least 1. It is known from the groups, which are fewer than the images: so it is multiplied by the squared ratio of
+    Student's quantiles for both numbers (Korn, Graubard 1998). If all images have the same value, they say nothing of
+    this, and the images of a group count as one.
+
+    Parameters
+    ----------
+    deviations : ndarray, shape (n,)
+        What each image adds to the estimate, less its mean.
+    groups : ndarray of str, shape (n,), optional
+        An empty string means a group of its own.
+    confidence : float, default=0.95
+        Of the interval that it is for.
+    means : int, default=1
+        How many means the deviations are from, as that of each class.
+
+    Examples
+    --------
+    >>> right = np.repeat([1.0, 0.0, 1.0], [60, 20, 20])
+    >>> round(design_effect(right - right.mean(), np.repeat(["a", "b", "c", "d", "e"], 20)), 1)
+    48.5
+    >>> design_effect(right - right.mean(), None)
+    1.0
+    """
+    if groups is None or not (groups != "").any():
+        return 1.0
+    alone = groups == ""
+    _, of_group = np.unique(groups, return_inverse=True)
+    of_group[alone] = of_group.max() + 1 + np.arange(alone.sum())
+    sizes = np.bincount(of_group)
+    sizes, n = sizes[sizes > 0], len(groups)
+    if len(sizes) == n or len(sizes) <= means:
+        return n / len(sizes)
+    freedom, freedom_of_images = len(sizes) - means, n - means
+    effect = (sizes**2).sum() / n
+    if not np.allclose(deviations, 0):
+        between = (np.bincount(of_group, deviations) ** 2).sum() * len(sizes) / freedom
+        effect = max(1.0, between / ((deviations**2).sum() * n / freedom_of_images))
+    at = 0.5 + confidence / 2
+    return float(effect * (t.ppf(at, freedom) / t.ppf(at, freedom_of_images)) ** 2)
+
+
+def paired_interval(
+    a: np.ndarray,
+    b: np.ndarray,
+    confidence: float = 0.95,
+    *,
+    best_of: int = 2,
+    groups: np.ndarray | None = None,
+) -> tuple[float, float]:
     """Return an interval for the difference of two accuracies on the same images.
 
     It is Student's for the mean of the images' differences, with half an image more in each cell of the table of right
@@ -71,6 +125,8 @@ def paired_interval(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, *, b
     confidence : float
     best_of : int
         Among how many `b` was found to be the best.
+    groups : ndarray of str, shape (n,), optional
+        As for `design_effect`.
 
     Examples
     --------
@@ -81,7 +137,8 @@ def paired_interval(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, *, b
     n = len(a) + 2
     difference = np.asarray(a, float) - np.asarray(b, float)
     mean = float(difference.sum()) / n
-    deviation = np.sqrt(max(0.0, (float((difference**2).sum()) + 1) / n - mean**2) / n)
+    effect = design_effect(difference - difference.mean(), groups, confidence)
+    deviation = np.sqrt(max(0.0, (float((difference**2).sum()) + 1) / n - mean**2) / n * effect)
     below = 0.5 + confidence / 2
     above = _chance_of_each(below, best_of - 1)
     return mean - float(t.ppf(below, n - 1) * deviation), mean + float(t.ppf(above, n - 1) * deviation)

@@ -7,7 +7,7 @@ import pytest
 from digit_codes import X_DIGITS, Y_DIGITS
 
 from cnncodes.errors import ProbeError
-from cnncodes.insight.learning_curve import NEAR, LearningCurve, _gain, _gains, _thinned, learning_curve
+from cnncodes.insight.learning_curve import NEAR, LearningCurve, _gain, _gains, _interval, _thinned, learning_curve
 from cnncodes.probes.folds import make_folds
 from cnncodes.probes.search import search_C
 
@@ -76,6 +76,18 @@ def test_the_interval_is_wider_for_fewer_images_and_for_noisier_draws() -> None:
 
     assert deviation(250, steady) > 1.5 * deviation(2500, steady)
     assert deviation(250, noisy) > 1.2 * deviation(250, steady)
+
+
+def test_copies_in_a_group_tell_no_more_than_one_of_them() -> None:
+    rng = np.random.default_rng(0)
+    errors, sizes = np.array([0.4, 0.3, 0.22]), np.array([50.0, 100, 200])
+    by_image, by_repeat = (rng.random((3, 250)) > errors[:, None]).astype(float), np.tile(1 - errors[:, None], 3)
+    copies, groups = by_image.repeat(4, axis=1), np.repeat(np.arange(250).astype(str), 4)
+    once = _gain(by_image, by_repeat, sizes, 0)
+    assert _gain(copies, by_repeat, 4 * sizes, 0, groups) == pytest.approx(once, rel=0.1)
+    assert _gain(copies, by_repeat, 4 * sizes, 0)[1] < 0.85 * once[1]
+    assert _interval(copies[2], groups) == pytest.approx(_interval(by_image[2], None), abs=0.002)
+    assert np.diff(_interval(copies[2], None)) < 0.55 * np.diff(_interval(by_image[2], None))
 
 
 def test_too_few_images_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from cnncodes.errors import ProbeError, SettingError
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.answers import Answers, ask
+from cnncodes.probes.intervals import paired_interval, wilson_interval
+from cnncodes.probes.scores import score
 
 N, N_FEATURES = 60, 200
 MEMORISING = 10.0  # a C that learns each training image by heart
@@ -258,6 +261,33 @@ def test_a_group_on_both_sides_of_the_split_counts_in_no_score(tmp_path: Path) -
     assert any(said in note for note in answers.notes)
     assert any(said in note for note in compare(path, clfs=["svm"], repeats=1, cv=4).notes)
     assert any(said in note for note in audit(path, cv=4).notes)
+
+
+def test_images_of_a_group_count_together_in_every_interval(tmp_path: Path) -> None:
+    path = patients(tmp_path / "codes.h5", shared=0, alone=6)
+    model = fit(path, C=0.01, cv=4)
+    X, y, groups = _held_out(path)
+    assert len(set(groups)) == 6
+    expected = score(y, model.predict(X), groups=groups)
+    low, high = wilson_interval(model.scores["test_accuracy"] * len(y), len(y))
+    assert expected.accuracy.high - expected.accuracy.low > 2 * (high - low)
+    for scores in (model.scores, evaluate(path, model).to_dict()):
+        assert scores["test_interval"] == expected.accuracy.interval
+        assert scores["test_balanced_interval"] == expected.balanced.interval
+    assert _answers(path, model).accuracies == expected
+
+    whole = patients(tmp_path / "whole.h5", shared=0)
+    model, comparison = fit(whole, C=0.01, cv=4), compare(whole, clfs=["svm"], cv=4, repeats=1)
+    assert _answers(whole, model).accuracies == model.scores.cross_validated
+    low, high = model.scores["cv_interval"]
+    by_images = wilson_interval(model.scores["cv_accuracy"] * 96, 96)
+    assert high - low > 2 * (by_images[1] - by_images[0])
+    (row,) = (row for row in comparison.rows if row.clf == "svm")
+    assert row.accuracy.interval == pytest.approx(fit(whole, cv=4).scores["cv_interval"])
+    other = replace(row, clf="logreg")
+    comparison.shares = {row.key: np.ones(96), other.key: np.repeat([0.0, 1.0], 48)}  # wrong for four patients
+    low, high = comparison.interval(row, other)
+    assert high - low > 2 * np.diff(paired_interval(comparison.shares[row.key], comparison.shares[other.key]))[0]
 
 
 def _answers(path: Path, model: ProbeModel) -> Answers:
