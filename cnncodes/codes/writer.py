@@ -18,8 +18,9 @@ import numpy as np
 
 from cnncodes.codes.checksums import checksum
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, ImageTable, allocate, lay_out
+from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, THUMBNAILS, ImageTable, allocate, lay_out
 from cnncodes.codes.provenance import Provenance
+from cnncodes.codes.thumbnails import blank, seal
 from cnncodes.errors import CodesFileError, CodesRangeError
 from cnncodes.system.files import replacing, writer_lock
 
@@ -52,6 +53,7 @@ class CodesWriter(CodesFile):
         images: ImageTable,
         provenance: Provenance,
         *,
+        thumbnails: bool = False,
         fill: Callable[[CodesWriter], None] | None = None,
     ) -> None:
         """Lay the file out completely: it is written beside `path`, synced, and then renamed to `path`.
@@ -63,6 +65,8 @@ class CodesWriter(CodesFile):
         provenance : Provenance
             How the codes are made; it says which layers there are, how long their codes are, and in what type they
             are stored.
+        thumbnails : bool, default=False
+            Whether there is a place for a small picture of each image.
         fill : callable, optional
             Called with a writer on the unfinished file before it is renamed, to copy rows that exist already.
 
@@ -77,7 +81,7 @@ class CodesWriter(CodesFile):
         try:
             with replacing(target) as partial:
                 with h5py.File(partial, "x", libver="earliest") as h5:
-                    lay_out(h5, images, provenance)
+                    lay_out(h5, images, provenance, thumbnails=thumbnails)
                 allocate(partial)
                 with cls(partial) as writer:
                     writer.write_table(images)
@@ -134,11 +138,30 @@ class CodesWriter(CodesFile):
                 raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use --dtype float32")
         self._put(rows, OK, codes, sha256, [b""] * len(rows))
 
+    def write_thumbnails(self, rows: np.ndarray, thumbnails: np.ndarray) -> None:
+        """Write the small pictures of rows whose codes were written before.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+            Ascending.
+        thumbnails : ndarray of THUMBNAIL, shape (k,)
+            As `pack` makes them.
+        """
+        if not len(rows):
+            return
+        span = slice(int(rows[0]), int(rows[-1]) + 1)
+        sealed = seal(thumbnails, rows, self._columns["images/sha256"][span][rows - rows[0]])
+        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+            self._columns[THUMBNAILS][int(rows[run[0]]) : int(rows[run[-1]]) + 1] = sealed[run]
+
     def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:
         """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
         zeros = {name: np.zeros((1, *self.views, self.n_features(name))) for name in self.stored_layers}
         text = " ".join(reason.split()).encode("utf-8", "replace")[:ERROR_BYTES].decode("utf-8", "ignore").encode()
         self._put(np.array([row]), FAILED, zeros, np.asarray(sha256)[None], [text])
+        if self.has_thumbnails:
+            self._columns[THUMBNAILS][row : row + 1] = blank(1)
 
     def _put(
         self, rows: np.ndarray, state: int, codes: Mapping[str, np.ndarray], sha256: np.ndarray, errors: list[bytes]
