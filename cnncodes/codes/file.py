@@ -19,7 +19,7 @@ from cnncodes.codes.checksums import Checksums
 from cnncodes.codes.columns import StoredArray, slice_of
 from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, THUMBNAILS, ImageTable, open_columns
 from cnncodes.codes.summary import summarise, summary_html
-from cnncodes.codes.thumbnails import blank, matching
+from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import as_names
@@ -317,7 +317,7 @@ class CodesFile:
             start += width
         return out
 
-    def thumbnails(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def thumbnails(self, rows: np.ndarray) -> np.ndarray:
         """Read the small pictures of images.
 
         Parameters
@@ -327,30 +327,32 @@ class CodesFile:
 
         Returns
         -------
-        records : ndarray, shape (k,)
-            ``grey`` (64, 64) and ``colour`` (2, 16, 16), the blue and red differences of JPEG: the whole image squashed
-            to a square; ``size``: its width and height in pixels.
-        present : ndarray of bool, shape (k,)
-            Whether the file has the picture, and its checksum matches; otherwise the record is blank.
+        ndarray, shape (k,)
+            Records. ``grey`` (64, 64) and ``colour`` (2, 16, 16), the blue and red differences of JPEG, show the whole
+            image, squashed to a square; ``size`` is its width and height in pixels. All is 0 where the file has no
+            picture, or a damaged one.
         """
-        records, present = blank(len(rows)), np.zeros(len(rows), bool)
-        if not self.has_thumbnails or not len(rows):
-            return records, present
-        digests = self.sha256[rows]
-        for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
-            good = matching(block, rows[at], digests[at])
-            records[at[good]], present[at[good]] = block[good], True
-        return records, present
+        records = blank(len(rows))
+        if self.has_thumbnails and len(rows):
+            digests = self.sha256[rows]
+            for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
+                good = matching(block, digests[at])
+                records[at[good]] = block[good]
+        return records
 
-    def damaged_thumbnails(self) -> np.ndarray:
-        """Return the rows with codes whose small picture was written and does not match its checksum."""
+    def without_thumbnail(self) -> np.ndarray:
+        """Return the rows with codes whose small picture is missing or damaged; none if the file keeps no pictures."""
         if not self.has_thumbnails:
             return np.empty(0, np.int64)
         rows = self.rows(labelled=False)
+        return rows[~present(self.thumbnails(rows))]
+
+    def _damaged_thumbnails(self) -> np.ndarray:
+        rows = self.without_thumbnail()
         written = np.zeros(len(rows), bool)
-        for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
+        for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES) if len(rows) else ():
             written[at] = block["crc32"] != 0
-        return rows[written & ~self.thumbnails(rows)[1]]
+        return rows[written]
 
     def verify(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row with its checksums.
@@ -366,7 +368,7 @@ class CodesFile:
             Rows that are recorded as done but damaged, be it their codes or their small picture.
         """
         damaged = np.flatnonzero((self._state() != PENDING) & ~self.good(progress).all(axis=1))
-        return np.union1d(damaged, self.damaged_thumbnails())
+        return np.union1d(damaged, self._damaged_thumbnails())
 
     def good(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row of every stored layer with its checksum.

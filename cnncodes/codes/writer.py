@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -138,8 +138,8 @@ class CodesWriter(CodesFile):
                 raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use --dtype float32")
         self._put(rows, OK, codes, sha256, [b""] * len(rows))
 
-    def write_thumbnails(self, rows: np.ndarray, thumbnails: np.ndarray) -> None:
-        """Write the small pictures of rows whose codes were written before.
+    def write_thumbnails(self, rows: np.ndarray, thumbnails: np.ndarray, sha256: np.ndarray) -> None:
+        """Write the small pictures of images.
 
         Parameters
         ----------
@@ -147,13 +147,12 @@ class CodesWriter(CodesFile):
             Ascending.
         thumbnails : ndarray of THUMBNAIL, shape (k,)
             As `pack` makes them.
+        sha256 : ndarray of uint8, shape (k, 32)
+            Digests of the images; they are not written.
         """
-        if not len(rows):
-            return
-        span = slice(int(rows[0]), int(rows[-1]) + 1)
-        sealed = seal(thumbnails, rows, self._columns["images/sha256"][span][rows - rows[0]])
-        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-            self._columns[THUMBNAILS][int(rows[run[0]]) : int(rows[run[-1]]) + 1] = sealed[run]
+        sealed = seal(thumbnails, sha256)
+        for span, part in _runs(rows):
+            self._columns[THUMBNAILS][span] = sealed[part]
 
     def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:
         """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
@@ -168,22 +167,27 @@ class CodesWriter(CodesFile):
     ) -> None:
         images = {name: self._columns[f"images/{name}"] for name in ("sha256", "error", "state", "crc32")}
         blocks = {name: np.ascontiguousarray(block, self._codes_of(name).place.dtype) for name, block in codes.items()}
-        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-            if not len(run):
-                continue
-            span, part = slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)
+        for span, part in _runs(rows):
             for name, block in blocks.items():
                 self._codes_of(name)[span] = block[part]
             images["sha256"][span] = sha256[part]
             images["error"][span] = errors[part]
-            images["state"][span] = np.full(len(run), state, np.uint8)
+            images["state"][span] = np.full(span.stop - span.start, state, np.uint8)
             sums = images["crc32"][span]
             for name, block in blocks.items():
                 sums[:, self.stored_layers.index(name)] = [
-                    checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i]) for i in run
+                    checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i])
+                    for i in range(part.start, part.stop)
                 ]
             images["crc32"][span] = sums
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
         self._columns.sync()
+
+
+def _runs(rows: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Yield each run of consecutive numbers in `rows`: the run itself, and its positions."""
+    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+        if len(run):
+            yield slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)

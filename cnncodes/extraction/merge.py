@@ -69,7 +69,8 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
                 for row in failed.tolist():
                     new.fail(start + row * len(files), str(reasons[row]), digests[row])
 
-        CodesWriter.create(target, table, provenance, fill=fill)
+        thumbnails = any(file.has_thumbnails for file in files)
+        CodesWriter.create(target, table, provenance, thumbnails=thumbnails, fill=fill)
 
 
 def _in_order(files: list[CodesFile]) -> list[CodesFile]:

@@ -11,7 +11,7 @@ from PIL import Image
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
-from cnncodes.codes.thumbnails import pack
+from cnncodes.codes.thumbnails import pack, present, to_rgb
 from cnncodes.codes.writer import CodesWriter
 
 PROVENANCE = Provenance.from_dict({"layers": {"top": {"n_features": 2, "pooling": "avg"}}})
@@ -25,7 +25,7 @@ def written(path: Path) -> Path:
     with CodesWriter(path) as file:
         digests = np.arange(128, dtype=np.uint8).reshape(4, 32)
         file.write(np.arange(4), {"top": np.ones((4, 2), np.float32)}, digests)
-        file.write_thumbnails(ROWS, pack(PICTURES, SIZES))
+        file.write_thumbnails(ROWS, pack(PICTURES, SIZES), digests[ROWS])
     return path
 
 
@@ -38,13 +38,21 @@ def test_grey_and_colour_are_those_of_jpeg() -> None:
         assert np.abs(record["colour"].transpose(1, 2, 0) - cells).max() <= 1.5
 
 
+def test_pictures_in_colour_come_back_but_for_what_small_colours_lose() -> None:
+    smooth = np.asarray(Image.fromarray(PICTURES[0, :3, :3]).resize((64, 64), Image.Resampling.BICUBIC))
+    again = to_rgb(pack(smooth[None], SIZES[:1]))[0]
+    assert np.abs(again.astype(int) - smooth).mean() < 6
+    grey = np.repeat(PICTURES[..., :1], 3, axis=-1)
+    assert np.abs(to_rgb(pack(grey, SIZES)).astype(int) - grey).max() <= 1
+
+
 def test_what_was_written_is_read_also_with_h5py(tmp_path: Path) -> None:
     path, expected = written(tmp_path / "codes.h5"), pack(PICTURES, SIZES)
     with CodesFile.open(path) as file:
-        records, present = file.thumbnails(np.array([3, 2, 0]))
+        records = file.thumbnails(np.array([3, 2, 0]))
         assert file.has_thumbnails
         assert file.info()["thumbnails"]
-    assert present.tolist() == [True, False, True]
+    assert present(records).tolist() == [True, False, True]
     for name in ("grey", "colour", "size"):
         np.testing.assert_array_equal(records[name][[2, 0]], expected[name][[0, 2]])
     with h5py.File(path) as h5:
@@ -61,7 +69,8 @@ def test_a_damaged_thumbnail_is_absent_and_named_and_the_codes_stay(tmp_path: Pa
         stream.seek(-1, 1)
         stream.write(bytes([byte[0] ^ 1]))
     with CodesFile.open(path) as file:
-        assert file.thumbnails(np.arange(4))[1].tolist() == [True, False, False, True]
+        assert present(file.thumbnails(np.arange(4))).tolist() == [True, False, False, True]
+        assert file.without_thumbnail().tolist() == [1, 2]
         assert file.verify().tolist() == [1]
         assert len(file.rows(labelled=False)) == 4
 
@@ -70,7 +79,7 @@ def test_a_failed_image_loses_its_thumbnail(tmp_path: Path) -> None:
     path = written(tmp_path / "codes.h5")
     with CodesWriter(path) as file:
         file.fail(0, "gone", np.zeros(32, np.uint8))
-        assert file.thumbnails(np.arange(4))[1].tolist() == [False, True, False, True]
+        assert present(file.thumbnails(np.arange(4))).tolist() == [False, True, False, True]
         assert not len(file.verify())
 
 
@@ -78,4 +87,4 @@ def test_a_file_without_thumbnails_says_so(tmp_path: Path) -> None:
     CodesWriter.create(tmp_path / "codes.h5", ImageTable(["a"]), PROVENANCE)
     with CodesFile.open(tmp_path / "codes.h5") as file:
         assert not file.has_thumbnails
-        assert not file.thumbnails(np.array([0]))[1].any()
+        assert not present(file.thumbnails(np.array([0]))).any()
