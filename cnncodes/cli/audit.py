@@ -42,7 +42,8 @@ FINDINGS = "a table of findings"
 def audit(codes: str, images: str | None, out: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """List labels of CODES that are probably wrong, near-duplicates, outliers and unreadable images.
 
-    With IMAGES, from which CODES was made, duplicates are compared as pictures, so that more of them are found.
+    Duplicates are told by codes and by the small pictures that CODES keeps. If it keeps none, give IMAGES, from which
+    it was made: more of them are found.
     """
     from cnncodes.insight.audit import FIELDS, KINDS
     from cnncodes.insight.audit import audit as run

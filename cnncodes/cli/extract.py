@@ -114,6 +114,12 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--shard", metavar="I/N", callback=_parse_shard, help="Extract part I of N; `cnncodes merge` joins them.")
 @click.option("--add", is_flag=True, help="Keep what the file has of other images, and add these.")
 @click.option("--prune", is_flag=True, help="Drop what the file has of images that are not in IMAGES any more.")
+@click.option(
+    "--thumbnails/--no-thumbnails",
+    default=None,
+    help="Keep a small picture of each image, 4.6 kB, by which copies are found and shown.  [default: as in the file; "
+    "a new one keeps them]",
+)
 @option_outside
 @click.option("--strict", is_flag=True, help="Exit with 1 instead of 3 when some images failed.")
 @option_json

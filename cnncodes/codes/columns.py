@@ -65,6 +65,9 @@ class Columns:
     def __getitem__(self, name: str) -> StoredArray:
         return self._tables[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._tables
+
     def read(self, offset: int, size: int) -> bytearray:
         """Return `size` bytes.
 

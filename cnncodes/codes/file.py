@@ -17,8 +17,9 @@ import numpy as np
 
 from cnncodes.codes.checksums import Checksums
 from cnncodes.codes.columns import StoredArray, slice_of
-from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, ImageTable, open_columns
+from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, THUMBNAILS, ImageTable, open_columns
 from cnncodes.codes.summary import summarise, summary_html
+from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import as_names
@@ -51,6 +52,8 @@ class CodesFile:
         ``(n_views,)`` where the codes of several views of each image are kept, else empty.
     layers : list of str
         Names that `codes` takes.
+    has_thumbnails : bool
+        Whether the file has a place for a small picture of each image.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class CodesFile:
         self.stored_layers = self.provenance.stored_layers
         self.n = len(self._columns["images/id"])
         self.views = self.provenance.preprocessing.middle_axis
+        self.has_thumbnails = THUMBNAILS in self._columns
         self._checksums = Checksums(self._columns, self.fingerprint, remember=not writable)
 
     @classmethod
@@ -209,6 +213,7 @@ class CodesFile:
             splits=self.splits,
             counts=self.counts,
             failures=dict(zip(self.ids[failed].tolist(), self.errors[failed].tolist(), strict=True)),
+            thumbnails=self.has_thumbnails,
         )
 
     @property
@@ -324,6 +329,43 @@ class CodesFile:
             start += width
         return out
 
+    def thumbnails(self, rows: np.ndarray) -> np.ndarray:
+        """Read the small pictures of images.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+            Row numbers.
+
+        Returns
+        -------
+        ndarray, shape (k,)
+            Records. ``grey`` (64, 64) and ``colour`` (2, 16, 16), the blue and red differences of JPEG, show the whole
+            image, squashed to a square; ``size`` is its width and height in pixels. All is 0 where the file has no
+            picture, or a damaged one.
+        """
+        records = blank(len(rows))
+        if self.has_thumbnails and len(rows):
+            digests = self.sha256[rows]
+            for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
+                good = matching(block, digests[at])
+                records[at[good]] = block[good]
+        return records
+
+    def without_thumbnail(self) -> np.ndarray:
+        """Return the rows with codes whose small picture is missing or damaged; none if the file keeps no pictures."""
+        if not self.has_thumbnails:
+            return np.empty(0, np.int64)
+        rows = self.rows(labelled=False)
+        return rows[~present(self.thumbnails(rows))]
+
+    def _damaged_thumbnails(self) -> np.ndarray:
+        rows = self.without_thumbnail()
+        written = np.zeros(len(rows), bool)
+        for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES) if len(rows) else ():
+            written[at] = block["crc32"] != 0
+        return rows[written]
+
     def verify(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row with its checksums.
 
@@ -335,9 +377,10 @@ class CodesFile:
         Returns
         -------
         ndarray of int
-            Rows that are recorded as done but damaged.
+            Rows that are recorded as done but damaged, be it their codes or their small picture.
         """
-        return np.flatnonzero((self._state() != PENDING) & ~self.good(progress).all(axis=1))
+        damaged = np.flatnonzero((self._state() != PENDING) & ~self.good(progress).all(axis=1))
+        return np.union1d(damaged, self._damaged_thumbnails())
 
     def good(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row of every stored layer with its checksum.

@@ -16,6 +16,7 @@ import numpy as np
 from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.columns import Columns, Place
 from cnncodes.codes.provenance import Provenance, to_json
+from cnncodes.codes.thumbnails import THUMBNAIL
 from cnncodes.errors import CodesFileError, MismatchError
 
 __all__ = [
@@ -33,6 +34,7 @@ STATES = ("pending", "ok", "failed")
 PENDING, OK, FAILED = range(3)
 ERROR_BYTES = 160
 CHUNK_BYTES = 32 * 2**20
+THUMBNAILS = "images/thumbnail"
 
 
 @dataclass
@@ -132,6 +134,9 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list
     for name in provenance.layers:
         columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *provenance.code_shape(name)), "f"))
     named = {"images": set(expected), "codes": set(provenance.layers)}
+    if THUMBNAILS in h5:  # earlier files, and some of today, have none
+        columns.add(THUMBNAILS, _place(h5, THUMBNAILS, (n,), "V", THUMBNAIL))
+        named["images"].add(THUMBNAILS.rpartition("/")[2])
     if set(h5) != set(named) or any(set(h5[group]) != names for group, names in named.items()):
         raise ValueError("it holds other datasets than its provenance names")
     return provenance, classes
@@ -156,7 +161,8 @@ def _hard(h5: h5py.File, name: str) -> h5py.Dataset:
     return at
 
 
-def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> Place:
+def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str, record: np.dtype | None = None) -> Place:
+    """Return where a dataset lies; `record` is the one type that it may have, where the kind says too little."""
     dataset = _hard(h5, name)
     properties = dataset.id.get_create_plist()
     plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_external_count()
@@ -164,15 +170,17 @@ def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str) -> Place
         raise ValueError(f"{name} is not stored as plain bytes in the file")
     if dataset.shape != shape or dataset.dtype.kind != kind:
         raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected kind {kind!r} {shape}")
-    dtype = np.dtype(dataset.dtype.str)  # without what h5py notes in it
+    if record not in (None, dataset.dtype):
+        raise ValueError(f"{name} is {dataset.dtype}, expected {record}")
+    dtype = record or np.dtype(dataset.dtype.str)  # without what h5py notes in it
     place = Place(dataset.id.get_offset() if math.prod(shape) else 0, shape, dtype)
     if place.offset is None or place.end > h5.id.get_filesize():
         raise ValueError(f"{name} lies beyond the end of the file: it is cut short")
     return place
 
 
-def lay_out(h5: h5py.File, images: ImageTable, provenance: Provenance) -> None:
-    """Give every dataset its place.
+def lay_out(h5: h5py.File, images: ImageTable, provenance: Provenance, *, thumbnails: bool = False) -> None:
+    """Give every dataset its place; there is one for thumbnails if they are wanted.
 
     Nothing is written into them: HDF5 would keep small datasets in a buffer, which it loses without an error when the
     disk is full.
@@ -190,6 +198,8 @@ def lay_out(h5: h5py.File, images: ImageTable, provenance: Provenance) -> None:
     _empty(h5, "images/state", (n,), np.dtype("u1"))
     _empty(h5, "images/crc32", (n, len(provenance.stored_layers)), np.dtype("<u4"))
     _empty(h5, "images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
+    if thumbnails:
+        _empty(h5, THUMBNAILS, (n,), THUMBNAIL)
     for name in provenance.stored_layers:
         layer = provenance.layers[name]
         dtype = np.dtype(layer.dtype or "float32").newbyteorder("<")

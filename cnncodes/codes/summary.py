@@ -24,6 +24,7 @@ def summarise(
     splits: np.ndarray,
     counts: Mapping[str, int],
     failures: Mapping[str, str],
+    thumbnails: bool = False,
 ) -> dict[str, Any]:
     """Say what a codes file holds and where it came from.
 
@@ -39,6 +40,8 @@ def summarise(
         Number of rows in each state.
     failures : mapping of str to str
         Reason by id, for each row that failed.
+    thumbnails : bool, default=False
+        Whether the file keeps a small picture of each image.
 
     Returns
     -------
@@ -55,6 +58,7 @@ def summarise(
         **counts,
         "layers": {name: _layer_in_words(provenance, name) for name in provenance.layers},
         **fields,
+        "thumbnails": thumbnails,
         "classes": dict(zip(classes.tolist(), class_counts.tolist(), strict=True)),
         "splits": sorted(set(splits.tolist()) - {""}),
         "failures": dict(failures),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -18,8 +18,9 @@ import numpy as np
 
 from cnncodes.codes.checksums import checksum
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, ImageTable, allocate, lay_out
+from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, THUMBNAILS, ImageTable, allocate, lay_out
 from cnncodes.codes.provenance import Provenance
+from cnncodes.codes.thumbnails import blank, seal
 from cnncodes.errors import CodesFileError, CodesRangeError, first_line
 from cnncodes.system.files import replacing
 from cnncodes.system.locks import writer_lock
@@ -53,6 +54,7 @@ class CodesWriter(CodesFile):
         images: ImageTable,
         provenance: Provenance,
         *,
+        thumbnails: bool = False,
         fill: Callable[[CodesWriter], None] | None = None,
     ) -> None:
         """Lay the file out completely: it is written beside `path`, synced, and then renamed to `path`.
@@ -64,6 +66,8 @@ class CodesWriter(CodesFile):
         provenance : Provenance
             How the codes are made; it says which layers there are, how long their codes are, and in what type they
             are stored.
+        thumbnails : bool, default=False
+            Whether there is a place for a small picture of each image.
         fill : callable, optional
             Called with a writer on the unfinished file before it is renamed, to copy rows that exist already.
 
@@ -76,7 +80,7 @@ class CodesWriter(CodesFile):
         try:
             with replacing(target, error_type=CodesFileError, one_writer=True) as partial:
                 with h5py.File(partial, "w", libver="earliest", locking=False) as h5:  # the file is locked already
-                    lay_out(h5, images, provenance)
+                    lay_out(h5, images, provenance, thumbnails=thumbnails)
                 allocate(partial)
                 with cls(partial) as writer:
                     writer.write_table(images)
@@ -130,33 +134,56 @@ class CodesWriter(CodesFile):
                 raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use --dtype float32")
         self._put(rows, OK, codes, sha256, [b""] * len(rows))
 
+    def write_thumbnails(self, rows: np.ndarray, thumbnails: np.ndarray, sha256: np.ndarray) -> None:
+        """Write the small pictures of images.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+            Ascending.
+        thumbnails : ndarray of THUMBNAIL, shape (k,)
+            As `pack` makes them.
+        sha256 : ndarray of uint8, shape (k, 32)
+            Digests of the images; they are not written.
+        """
+        sealed = seal(thumbnails, sha256)
+        for span, part in _runs(rows):
+            self._columns[THUMBNAILS][span] = sealed[part]
+
     def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:
         """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
         zeros = {name: np.zeros((1, *self.views, self.n_features(name))) for name in self.stored_layers}
         text = " ".join(reason.split()).encode("utf-8", "replace")[:ERROR_BYTES].decode("utf-8", "ignore").encode()
         self._put(np.array([row]), FAILED, zeros, np.asarray(sha256)[None], [text])
+        if self.has_thumbnails:
+            self._columns[THUMBNAILS][row : row + 1] = blank(1)
 
     def _put(
         self, rows: np.ndarray, state: int, codes: Mapping[str, np.ndarray], sha256: np.ndarray, errors: list[bytes]
     ) -> None:
         images = {name: self._columns[f"images/{name}"] for name in ("sha256", "error", "state", "crc32")}
         blocks = {name: np.ascontiguousarray(block, self._codes_of(name).place.dtype) for name, block in codes.items()}
-        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-            if not len(run):
-                continue
-            span, part = slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)
+        for span, part in _runs(rows):
             for name, block in blocks.items():
                 self._codes_of(name)[span] = block[part]
             images["sha256"][span] = sha256[part]
             images["error"][span] = errors[part]
-            images["state"][span] = np.full(len(run), state, np.uint8)
+            images["state"][span] = np.full(span.stop - span.start, state, np.uint8)
             sums = images["crc32"][span]
             for name, block in blocks.items():
                 sums[:, self.stored_layers.index(name)] = [
-                    checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i]) for i in run
+                    checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i])
+                    for i in range(part.start, part.stop)
                 ]
             images["crc32"][span] = sums
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
         self._columns.sync()
+
+
+def _runs(rows: np.ndarray) -> Iterator[tuple[slice, slice]]:
+    """Yield each run of consecutive numbers in `rows`: the run itself, and its positions."""
+    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+        if len(run):
+            yield slice(int(rows[run[0]]), int(rows[run[-1]]) + 1), slice(int(run[0]), int(run[-1]) + 1)

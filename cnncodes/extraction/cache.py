@@ -148,7 +148,13 @@ def _extend(
             if new_ids or old.layers != list(provenance.layers):
                 same = {row: row for row in range(old.n) if not old.failed[row]}
                 table = _with_more(old.table, new_ids)
-                CodesWriter.create(cache, table, provenance, fill=lambda new: copy_rows(old, new, same))
+                CodesWriter.create(
+                    cache,
+                    table,
+                    provenance,
+                    thumbnails=old.has_thumbnails,
+                    fill=lambda new: copy_rows(old, new, same),
+                )
     with CodesWriter(cache) as file:
         row_of = _rows_by_digest(file)
         here: dict[int, Any] = {row_of[digest]: source for digest, source in sources.items()}

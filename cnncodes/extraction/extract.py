@@ -15,7 +15,7 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, CodesRangeError
-from cnncodes.extraction.fill import fill
+from cnncodes.extraction.fill import fill, fill_thumbnails
 from cnncodes.extraction.prepare import prepare, widen
 from cnncodes.extraction.reuse import Reuse, image_table, match_rows
 from cnncodes.extraction.settings import (
@@ -96,6 +96,7 @@ def extract(
     shard: tuple[int, int] | None = None,
     prune: bool = False,
     add: bool = False,
+    thumbnails: bool | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """Compute the codes of images and keep them in a codes file.
@@ -164,6 +165,9 @@ def extract(
     add : bool, default=False
         Keep all rows of `out` that hold codes, with their labels, groups and splits, and add those of the images. A
         name that would stand for two images is refused.
+    thumbnails : bool, optional
+        Keep a small picture of each image as well (4.6 kB each): by it, near-duplicates are found, and shown, without
+        the images. By default as in `out`; a new file keeps them.
     progress : callable, optional
         Called with (done, total, failed) after each batch.
 
@@ -204,7 +208,8 @@ def extract(
         compile=compile,
         allow_partial=allow_partial,
     )
-    task = _Task(Path(out), load_images(images, labels=labels), settings, shard=shard, prune=prune, add=add)
+    image_set = load_images(images, labels=labels)
+    task = _Task(Path(out), image_set, settings, shard=shard, prune=prune, add=add, thumbnails=thumbnails)
     options: dict[str, Any] = {
         "workers": workers,
         "image_timeout": image_timeout,
@@ -235,6 +240,7 @@ class _Task:
     shard: tuple[int, int] | None
     prune: bool
     add: bool
+    thumbnails: bool | None
 
     def run(self, retry_failed: bool, options: Mapping[str, Any]) -> Extraction:
         """Lay the file out, compute the rows that it lacks, and say what was done; `options` are those of `fill`."""
@@ -244,12 +250,15 @@ class _Task:
         network = build_network(fill_in(self.settings, old), workload)
         if old is None:
             network.warm_up()  # only then is it known whether it could be compiled, which the file records
-        prepare(self.out, plan, describe_network(network).with_shard(shard), old)
+        prepare(self.out, plan, describe_network(network).with_shard(shard), old, thumbnails=self.thumbnails)
         with CodesWriter(self.out) as file:
             rows, missing = file.todo(retry_failed=retry_failed)
-            rows = rows[[plan.images.sources[row] is not None for row in rows.tolist()]]
+            rows = _given(rows, plan.images)
             network = network.restricted(missing)
             remarks = fill(file, plan.images, rows, network, **options)
+            bare = _given(file.without_thumbnail(), plan.images)
+            shown = {name: options[name] for name in ("max_pixels", "progress")}
+            picture_notes = fill_thumbnails(file, plan.images, bare, network, **shown) if len(bare) else []
             counts, errors = file.counts, file.errors
             lengths = {name: file.n_features(name) for name in file.layers}
         notes = [
@@ -259,6 +268,7 @@ class _Task:
             *network.backbone.notes,
             *network.notes,
             *_summary(remarks, plan.images),
+            *picture_notes,
         ]
         failures = {plan.images.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")}
         done = {"n": len(plan.images), "ok": counts["ok"], "failed": counts["failed"], "computed": len(rows)}
@@ -274,6 +284,11 @@ class _Task:
         refuse_other_part(self.out, old, shard, add=self.add)
         plan = match_rows(self.out, images, prune=self.prune, add=self.add)
         return old if plan.same_set or self.prune or self.add else None, plan
+
+
+def _given(rows: np.ndarray, images: ImageSet) -> np.ndarray:
+    """Return the rows whose images are at hand."""
+    return rows[[images.sources[row] is not None for row in rows.tolist()]]
 
 
 def _summary(remarks: Mapping[int, Sequence[str]], images: ImageSet) -> list[str]:

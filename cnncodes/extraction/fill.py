@@ -1,24 +1,28 @@
-"""Computes rows of a codes file and writes them as they are done."""
+"""Computes what rows of a codes file lack, codes or small pictures, and writes it as it is done."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import CodesFileError
-from cnncodes.extraction.workers import IMAGE_TIMEOUT, run_batches
-from cnncodes.images.decoding import MAX_PIXELS
+from cnncodes.errors import CodesFileError, DecodeError
+from cnncodes.extraction.thumbnails import thumbnail_of
+from cnncodes.extraction.workers import IMAGE_TIMEOUT, read_source, run_batches
+from cnncodes.images.decoding import MAX_PIXELS, decode
 from cnncodes.images.image_set import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.system.process import core_count, inference_settings
 from cnncodes.system.progress import Progress
 
-__all__ = ["fill"]
+__all__ = ["fill", "fill_thumbnails"]
 
 SYNC_SECONDS = 30.0
+THUMBNAILS_AT_A_TIME = 256  # that are written together
 
 
 def fill(
@@ -68,9 +72,12 @@ def fill(
         codes=file.path,
         image_timeout=image_timeout,
         max_pixels=max_pixels,
+        thumbnails=file.has_thumbnails,
     )
     for batch in batches:
         with _writing(file):
+            if batch.thumbnails is not None:  # first, so that whatever ends the program, codes have their picture
+                file.write_thumbnails(batch.rows, batch.thumbnails, batch.sha256)
             file.write(batch.rows, batch.codes, batch.sha256)
             for row, (reason, digest) in batch.failures.items():
                 file.fail(row, reason, digest)
@@ -81,6 +88,67 @@ def fill(
     with _writing(file):
         file.sync()
     return remarks
+
+
+def fill_thumbnails(
+    file: CodesWriter,
+    images: ImageSet,
+    rows: np.ndarray,
+    network: FrozenNetwork,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Decode images whose codes are there already, and write the small pictures that the file lacks of them.
+
+    Parameters
+    ----------
+    file : CodesWriter
+        Keeps small pictures.
+    images : ImageSet
+        An image for each row of the file.
+    rows : ndarray of int
+        Rows without a small picture, ascending.
+    network : FrozenNetwork
+        Says at what size a JPEG file is decoded; no image runs through it.
+    max_pixels, progress
+        As for `extract`.
+
+    Returns
+    -------
+    list of str
+        Notes. The codes of an image that cannot be read again stay as they are.
+
+    Raises
+    ------
+    CodesFileError
+        The file cannot be written.
+    """
+    digests, without, enough = file.sha256, 0, network.backbone.preprocessing.enough
+
+    def shrink(row: int) -> np.ndarray | None:
+        try:
+            source, digest = read_source(images, row)
+            pixels = decode(source, max_pixels=max_pixels, enough=enough) if isinstance(source, bytes) else source
+        except DecodeError:
+            return None
+        return thumbnail_of(pixels) if np.array_equal(digest, digests[row]) else None
+
+    with inference_settings(), ThreadPoolExecutor(core_count()) as pool:
+        for start in range(0, len(rows), THUMBNAILS_AT_A_TIME):
+            part = rows[start : start + THUMBNAILS_AT_A_TIME]
+            made = list(pool.map(shrink, part.tolist()))
+            here = np.array([one is not None for one in made])
+            without += int((~here).sum())
+            with _writing(file):
+                if here.any():
+                    records = np.concatenate([one for one in made if one is not None])
+                    file.write_thumbnails(part[here], records, digests[part[here]])
+            if progress is not None:
+                progress(start + len(part), len(rows), without)
+    with _writing(file):
+        file.sync()
+    return [f"{without} of the images could not be read again, and have no small picture"] * bool(without)
 
 
 @contextlib.contextmanager

@@ -66,7 +66,8 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
                 copy_rows(file, new, {start + row * len(files): row for row in done.tolist()})
                 copy_failures(file, new, start, len(files))
 
-        CodesWriter.create(target, table, provenance, fill=fill)
+        thumbnails = any(file.has_thumbnails for file in files)
+        CodesWriter.create(target, table, provenance, thumbnails=thumbnails, fill=fill)
 
 
 def _in_order(files: list[CodesFile]) -> list[CodesFile]:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnncodes.codes.thumbnails import blank
 from cnncodes.errors import DecodeError
 from cnncodes.extraction.journal import Journal, too_slow
+from cnncodes.extraction.thumbnails import thumbnail_of
 from cnncodes.images.decoding import MAX_PIXELS, colour_profile, decode, to_pixels
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
@@ -40,6 +42,7 @@ class Batch:
     sha256: np.ndarray  # (k, 32)
     failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
     remarks: dict[int, list[str]]  # row -> what is odd about an image that could be read
+    thumbnails: np.ndarray | None = None  # (k,), where small pictures are kept
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.failures)
@@ -55,6 +58,7 @@ def run_batches(
     codes: Path | None = None,
     image_timeout: float = IMAGE_TIMEOUT,
     max_pixels: int = MAX_PIXELS,
+    thumbnails: bool = False,
 ) -> Iterator[Batch]:
     """Yield the codes of `rows`, batch by batch, as they are done.
 
@@ -78,6 +82,8 @@ def run_batches(
         Seconds for one image to be decoded.
     max_pixels : int, default=120,000,000
         A larger image file is refused before its pixels are decoded.
+    thumbnails : bool, default=False
+        Make a small picture of each image, too.
     """
     pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
     workers = max(1, min(workers or core_count(), len(pieces))) if len(pieces) > 1 else 1
@@ -85,7 +91,7 @@ def run_batches(
     with inference_settings(), Journal(codes, workers) as journal:
         if pieces:
             network.warm_up(len(rows))
-        pool = _Pool(images, network, journal, workers, image_timeout, max_pixels)
+        pool = _Pool(images, network, journal, workers, image_timeout, max_pixels, thumbnails)
         try:
             for batch in pool.run(iter(pieces)):
                 n_done += len(batch)
@@ -116,9 +122,10 @@ class _Pool:
         workers: int,
         image_timeout: float,
         max_pixels: int,
+        thumbnails: bool,
     ) -> None:
         self.images, self.network, self.journal = images, network, journal
-        self.image_timeout, self.max_pixels = image_timeout, max_pixels
+        self.image_timeout, self.max_pixels, self.thumbnails = image_timeout, max_pixels, thumbnails
         self.tasks: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self.results: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
         self.workers = [_Worker(self, slot) for slot in range(workers)]
@@ -187,7 +194,7 @@ class _Worker(threading.Thread):
 
     def _run_piece(self, piece: _Piece) -> Batch:
         rows, pixels, digests = [], [], []
-        failures, remarks = dict(piece.failures), dict[int, list[str]]()
+        failures, remarks, thumbnails = dict(piece.failures), dict[int, list[str]](), [blank(0)]
         for row in piece.rows.tolist():
             if row in failures or self.left_behind:
                 continue
@@ -201,6 +208,8 @@ class _Worker(threading.Thread):
                 self.state = (piece, row, digest, time.monotonic())
                 image = self._decode(source, digest.tobytes(), oddities)
                 pixels.append(preprocessing.squares(torch.from_numpy(image)))
+                if self.pool.thumbnails:
+                    thumbnails.append(thumbnail_of(image))
             except DecodeError as error:
                 failures[row] = (str(error), digest)
                 continue
@@ -223,6 +232,7 @@ class _Worker(threading.Thread):
             sha256[finite],
             failures,
             remarks,
+            np.concatenate(thumbnails)[finite] if self.pool.thumbnails else None,
         )
 
     def _decode(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:

@@ -151,13 +151,14 @@ def audit(
     codes : path, CodesFile or TrainingData, default="codes.h5"
         All its images count, whatever their split.
     images : path, sequence, ndarray or ImageSet, optional
-        The images that the file was made from: with the pictures at hand, more of the near-duplicates are found.
+        The images that the file was made from. They are read if it keeps no small pictures, so that more of the
+        near-duplicates are found.
     layers : str or sequence of str, default=("penultimate",)
         Layers whose codes say what a label should be, and what is far from all others; several are concatenated.
     clf, cv, seed, n_jobs
         As for `fit`, for the out-of-fold probabilities.
     progress : callable, optional
-        Called with (done, total, failed) while `images` are read, and then while values of C are tried.
+        Called with (done, total, failed) while any of `images` are read, and then while values of C are tried.
 
     Returns
     -------
@@ -195,7 +196,7 @@ def _audit(
     classes, counts = np.unique(labels[labels != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     result = Audit(len(rows), dict(zip(classes[order].tolist(), counts[order].tolist(), strict=True)))
-    notes = [*duplicates.notes, *_notes(data, rows, result, images)]
+    notes = [*duplicates.notes, *_notes(data, rows, result)]
     examined = Examined(data, rows, duplicates, names, {**options, "progress": progress}, notes)
     for kind in KINDS:
         setattr(result, kind.key, kind.look(examined))
@@ -204,14 +205,12 @@ def _audit(
     return result
 
 
-def _notes(data: TrainingData, rows: np.ndarray, result: Audit, images: Any) -> list[str]:
+def _notes(data: TrainingData, rows: np.ndarray, result: Audit) -> list[str]:
     """Say what is known about the images as a whole."""
     groups, splits = data.file.groups[rows], data.file.splits[rows]
     notes = []
     if n_missing := data.file.n_missing:
         notes.append(f"{n_missing} images are not extracted yet; run the same `cnncodes extract` again to finish it")
-    if images is None:
-        notes.append("near-duplicates were looked for by their codes alone; with the images, more are found")
     if shared := groups_in_both(groups[np.isin(splits, ["test", "val"])], groups[splits == "train"]):
         notes.append(f"on both sides of the split: {shared}; they count in no held-out score")
     if result.imbalance >= IMBALANCE:

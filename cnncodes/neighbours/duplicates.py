@@ -13,11 +13,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.thumbnails import THUMBNAIL, present
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError
 from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.neighbours.copies import find_copies, pairs_of, usual_distance
 from cnncodes.neighbours.nearest import BLOCK_DISTANCES, nearest_rows, whitened
-from cnncodes.neighbours.thumbnails import alike_in_colour, difference, read_thumbnails
+from cnncodes.neighbours.thumbnails import read_thumbnails
 from cnncodes.system.progress import Progress
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups", "nearest_by_codes"]
@@ -27,10 +29,11 @@ MIN_FEATURES = 128  # with fewer, different images lie too close together to be 
 MOST = 50_000  # images among which near-duplicates are looked for: the time grows with the square
 PRODUCTS_PER_SECOND = 4e10  # comparing the codes of 16,000 images, 1,280 features each, took 7.9 s on two cores
 MIN_SECONDS_TO_TELL = 10.0  # a search that is expected to take less is not announced
-# A duplicate is nearer than this share of the distance to the next image; measured by benchmarks/bench_audit.py.
-CODES_GAP = 0.7
-PIXELS_GAP = 0.2
-MAX_DIFFERENCE = 0.05  # pictures that differ more are never the same
+CODES_GAP = 0.7  # by codes alone, a duplicate is nearer than this share of the distance to the next image
+NO_THUMBNAILS = (
+    "near-duplicates are looked for by their codes alone, which finds fewer: the codes file keeps no small pictures; "
+    "`cnncodes extract IMAGES --thumbnails` adds them"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ class Duplicates:
     pairs : ndarray of int, shape (n_pairs, 2)
         Positions in the rows that were compared; the first is the smaller.
     similarity : ndarray, shape (n_pairs,)
-        Cosine of the whitened codes; with images, correlation of the best aligned pictures; 1 for exact ones.
+        Correlation of the small pictures, one laid over the other; cosine of the whitened codes where one is missing;
+        1 for exact duplicates.
     exact : ndarray of bool, shape (n_pairs,)
         Whether the files have the same bytes.
     notes : list of str
@@ -77,11 +81,12 @@ def find_duplicates(
     progress: Progress | None = None,
     nearest: Callable[[CodesFile, str, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Duplicates:
-    """Find exact duplicates by the digests of the files, and near ones by their codes and pictures.
+    """Find exact duplicates by the digests of the files, and near ones by their codes and small pictures.
 
-    The codes of the last layer (whitened) give the ten nearest images of each. A neighbour is a duplicate where it is
-    far nearer than the one after it (Lowe 2004 tells matches apart by such a ratio). By codes alone that finds
-    mirrored and hardly changed copies; compared as pictures, where the images are at hand, others as well.
+    The codes of the last layer (whitened) give the ten nearest images of each, and the small pictures that the file
+    keeps five more; `find_copies` compares what stands out among them. Images without a small picture are compared by
+    their codes alone: a neighbour is a duplicate where it is far nearer than the one after it (Lowe 2004 tells matches
+    apart by such a ratio). That finds mirrored and hardly changed copies only.
 
     Parameters
     ----------
@@ -90,7 +95,7 @@ def find_duplicates(
     rows : ndarray of int, shape (n,)
         Rows of `file` to compare.
     images : path, sequence, ndarray or ImageSet, optional
-        Images that the file was made from; without them, codes alone decide.
+        Images that the file was made from; those are read whose small picture it does not keep.
     near : bool, default=True
         False looks for exact duplicates only.
     progress : callable, optional
@@ -121,22 +126,12 @@ def find_duplicates(
         notes.append(f"near-duplicates are not looked for: {layer} has {file.n_features(layer)} features only")
     elif n > 2:
         neighbours, distances = (nearest or nearest_by_codes)(file, layer, rows)
-        if images is None:
-            close, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
-            similarity = 1 - apart**2 / 2
-        else:
-            image_set, absent = _located(file, rows, images)
-            thumbnails = read_thumbnails(image_set, range(n), progress=progress)
-            pairs, which = _pairs_of(neighbours)
-            close, apart = _standing_out(neighbours, difference(thumbnails, pairs)[which], PIXELS_GAP, MAX_DIFFERENCE)
-            alike = alike_in_colour(thumbnails, close)
-            close, similarity = close[alike], 1 - apart[alike]
-            if absent.any():
-                remarks.append(f"{absent.sum()} of {n} images are not among those given: compared by their codes alone")
-                by_codes, apart = _standing_out(neighbours, distances, CODES_GAP, np.inf)
-                of_absent = absent[by_codes].any(axis=1)
-                close = np.concatenate([close, by_codes[of_absent]])
-                similarity = np.concatenate([similarity, 1 - apart[of_absent] ** 2 / 2])
+        records, remarks = _pictures(file, rows, images, progress)
+        close, apart = find_copies(records, neighbours, distances)
+        by_codes, code_distances = _near_by_codes(neighbours, distances)
+        unseen = ~present(records)[by_codes].all(axis=1)
+        close = np.concatenate([close, by_codes[unseen]])
+        similarity = np.concatenate([1 - apart, 1 - code_distances[unseen] ** 2 / 2])
     pairs = np.concatenate([exact, close])
     pairs, first = np.unique(pairs, axis=0, return_index=True)  # exact pairs come first, so they are kept
     similarity = np.concatenate([np.ones(len(exact)), similarity])[first]
@@ -159,6 +154,7 @@ def _cost(n: int, file: CodesFile, layer: str) -> str:
     """Return what it costs to compare the codes of n images in pairs."""
     seconds, codes = _seconds(n, file, layer), 4 * n * file.n_features(layer)  # bytes, in float32
     memory = codes + max(2 * codes, 5 * 4 * BLOCK_DISTANCES)  # two copies while they are whitened, then five blocks
+    memory += n * THUMBNAIL.itemsize
     time = f"{seconds / 60:,.0f} minutes" if seconds >= 100 else f"{seconds:.0f} s"
     return f"comparing {n:,} images with each other takes about {time} on two cores, and {memory / 1e9:.1f} GB"
 
@@ -212,35 +208,32 @@ def _located(file: CodesFile, rows: np.ndarray, images: Any) -> tuple[ImageSet, 
     return ImageSet(names, sources, failures=failures), absent
 
 
-def _pairs_of(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct pairs of images and their neighbours, and which of them stands in each place."""
-    own = np.broadcast_to(np.arange(len(neighbours))[:, None], neighbours.shape)
-    ends = np.sort(np.stack([own.ravel(), neighbours.ravel()], axis=1), axis=1)
-    pairs, which = np.unique(ends, axis=0, return_inverse=True)
-    return pairs, which.reshape(neighbours.shape)
+def _near_by_codes(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs whose codes are far nearer than those of the images after them, and how far apart they are."""
+    pairs, place = pairs_of(neighbours)
+    apart = np.full(len(pairs), np.inf)
+    np.minimum.at(apart, place, distances)
+    usual = usual_distance(distances, CODES_GAP, np.inf)
+    close = apart <= CODES_GAP * np.sqrt(usual[pairs[:, 0]] * usual[pairs[:, 1]])
+    return pairs[close], apart[close]
 
 
-def _standing_out(neighbours: np.ndarray, apart: np.ndarray, gap: float, limit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs that are far nearer than the images after them, and how far apart they are.
-
-    Parameters
-    ----------
-    neighbours : ndarray of int, shape (n, k)
-    apart : ndarray, shape (n, k)
-        How far each is, in any order.
-    gap : float
-        Largest ratio of the distance of a pair to that which is usual around the two (the geometric mean).
-    limit : float
-        Largest distance.
-    """
-    ordered = np.sort(apart, axis=1)
-    # In a cluster of copies, the first image that is no copy stands after the last wide gap
-    wide = (ordered[:, :-1] <= gap * ordered[:, 1:]) & (ordered[:, :-1] <= limit)
-    last = np.where(wide.any(axis=1), wide.shape[1] - 1 - wide[:, ::-1].argmax(axis=1), 0)
-    usual = ordered[np.arange(len(ordered)), last + 1]
-    close = (apart <= gap * np.sqrt(usual[:, None] * usual[neighbours])) & (apart <= limit)
-    pairs, which = _pairs_of(neighbours)
-    chosen = np.unique(which[close])
-    least = np.full(len(pairs), np.inf)
-    np.minimum.at(least, which, apart)
-    return pairs[chosen], least[chosen]
+def _pictures(
+    file: CodesFile, rows: np.ndarray, images: Any, progress: Progress | None
+) -> tuple[np.ndarray, list[str]]:
+    """Return the small pictures of rows, from the file or else made of the images, and what to say of those missing."""
+    records = file.thumbnails(rows)
+    missing = np.flatnonzero(~present(records))
+    if images is not None:
+        image_set, absent = _located(file, rows, images)
+        records[missing] = read_thumbnails(image_set, missing.tolist(), progress=progress)
+        if absent[missing].any():
+            n_absent = absent[missing].sum()
+            return records, [
+                f"{n_absent} of {len(rows)} images are not among those given: compared by their codes alone"
+            ]
+    elif not file.has_thumbnails:
+        return records, [NO_THUMBNAILS]
+    elif len(missing):
+        return records, [f"{len(missing)} of {len(rows)} images have no small picture: compared by their codes alone"]
+    return records, []

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnncodes.solvers.threads import few_threads
 
-__all__ = ["nearest_rows", "standardised", "unit_parts", "unit_rows", "whitened"]
+__all__ = ["nearest_pictures", "nearest_rows", "standardised", "unit_parts", "unit_rows", "whitened"]
 
 BLOCK_DISTANCES = 32_000_000  # distances in memory at a time: 128 MB
 RIDGE = 2.0  # added to each variance: this times the mean variance times n_features / n_samples
@@ -151,10 +151,45 @@ def nearest_rows(Z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, n, step):
         with few_threads(Z):
             block = 2 * (Z[start : start + step] @ Z.T) - squares
-        block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
-        top = np.argpartition(block, n - k, axis=1)[:, n - k :]
-        values = np.take_along_axis(block, top, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        rows[start : start + step] = np.take_along_axis(top, order, axis=1)
-        nearness[start : start + step] = np.take_along_axis(values, order, axis=1)
+        rows[start : start + step], nearness[start : start + step] = _largest_others(block, start, k)
     return rows, np.sqrt(np.maximum(squares[:, None] - nearness, 0))
+
+
+def nearest_pictures(parts: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the most alike other pictures of each, as they are or mirrored, a block of pictures at a time.
+
+    Parameters
+    ----------
+    parts : ndarray of float32, shape (n, 2, d)
+        What `plain_parts` makes of pictures.
+    k : int
+        Number of pictures to find for each, at most n - 1.
+
+    Returns
+    -------
+    rows : ndarray of int, shape (n, k)
+        Positions of the most alike pictures, the most alike first.
+    differences : ndarray, shape (n, k)
+        1 less their correlations.
+    """
+    n = len(parts)
+    rows, nearness = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    step = max(1, BLOCK_DISTANCES // n)
+    same, changed = np.ascontiguousarray(parts.swapaxes(0, 1))
+    for start in range(0, n, step):
+        with few_threads(same):
+            block = changed[start : start + step] @ changed.T
+            np.abs(block, out=block)
+            block += same[start : start + step] @ same.T
+        rows[start : start + step], nearness[start : start + step] = _largest_others(block, start, k)
+    return rows, 1 - nearness
+
+
+def _largest_others(block: np.ndarray, start: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns and values of the k largest of each row, the largest first, without row `start` + i itself."""
+    n = block.shape[1]
+    block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
+    top = np.argpartition(block, n - k, axis=1)[:, n - k :]
+    values = np.take_along_axis(block, top, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(top, order, axis=1), np.take_along_axis(values, order, axis=1)

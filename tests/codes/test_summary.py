@@ -48,6 +48,7 @@ def test_the_summary_says_what_is_in_it(path: Path) -> None:
         },
         "backbone": "tiny",
         "weights": "none",
+        "thumbnails": False,
         "classes": {"-tulip": 1, "rosé": 11},
         "splits": ["test", "train"],
         "failures": {IDS[5]: reason},

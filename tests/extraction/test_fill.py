@@ -5,19 +5,21 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from plain_codes import CODES, DIGESTS, IDS, PROVENANCE, N
+from tiny_network import PLAIN
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
 from cnncodes.extraction import fill as module
-from cnncodes.extraction.fill import fill
-from cnncodes.extraction.workers import Batch
+from cnncodes.extraction.fill import fill, fill_thumbnails
+from cnncodes.extraction.workers import Batch, read_source
 from cnncodes.images.image_set import ImageSet
 
 IMAGES = ImageSet(IDS, [None] * N)
@@ -77,3 +79,18 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(path: Path, monkeypa
         fill(file, IMAGES, np.arange(N), None)
     with CodesFile.open(path) as file:
         assert file.counts == {"pending": 4, "ok": 7, "failed": 1}
+
+
+def test_the_picture_of_an_image_that_has_changed_since_is_not_made(tmp_path: Path) -> None:
+    images = ImageSet(IDS, [np.full((8, 9, 3), row, np.uint8) for row in range(N)])
+    network = SimpleNamespace(backbone=SimpleNamespace(preprocessing=PLAIN))
+    CodesWriter.create(tmp_path / "codes.h5", ImageTable(IDS), PROVENANCE, thumbnails=True)
+    digests = np.stack([read_source(images, row)[1] for row in range(N)])
+    digests[3] = 0
+    with CodesWriter(tmp_path / "codes.h5") as file:
+        file.write(np.arange(N), CODES, digests)
+        notes = fill_thumbnails(file, images, np.arange(1, N), network)  # type: ignore[arg-type]
+        assert notes == ["1 of the images could not be read again, and have no small picture"]
+        assert file.without_thumbnail().tolist() == [0, 3]
+        assert file.thumbnails(np.array([7]))["grey"][0, 5, 5] == 7
+        assert file.counts["ok"] == N

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from cnncodes import audit, extract
 from cnncodes.insight.audit import FIELDS, Audit
 from cnncodes.insight.suspects import Suspect
+from cnncodes.neighbours.duplicates import NO_THUMBNAILS
 
 
 def test_what_was_planted_is_found(planted: tuple[Path, Path]) -> None:
@@ -37,11 +40,18 @@ def test_the_table_has_a_row_for_each_finding(planted: tuple[Path, Path]) -> Non
     assert {"suspect label", "exact duplicate", "near duplicate", "unreadable"} <= set(frame["kind"])
 
 
-def test_progress_counts_pictures_and_then_values_of_C(planted: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(("kept", "expected"), [(True, [45]), (False, [47, 45])])
+def test_progress_counts_pictures_that_are_read_and_then_values_of_C(
+    planted: tuple[Path, Path], tmp_path: Path, kept: bool, expected: list[int]
+) -> None:
+    codes, images = shutil.copy(planted[0], tmp_path), planted[1]
+    extract(images, codes, thumbnails=kept)
     calls: list[tuple[int, int, int]] = []
-    audit(*planted, progress=lambda *counts: calls.append(counts))
+    audited = audit(codes, images, progress=lambda *counts: calls.append(counts))
     totals = list(dict.fromkeys(total for _, total, _ in calls))
-    assert totals == [47, 45]
+    assert totals == expected
+    assert NO_THUMBNAILS not in audited.notes
+    assert (NO_THUMBNAILS in audit(codes).notes) == (not kept)
     assert calls[-1] == (45, 45, 0)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import pairwise_distances
 
-from cnncodes.neighbours.nearest import RIDGE, nearest_rows, standardised, unit_rows, whitened
+from cnncodes.neighbours import nearest
+from cnncodes.neighbours.nearest import RIDGE, nearest_pictures, nearest_rows, standardised, unit_rows, whitened
+from cnncodes.neighbours.pictures import plain_differences, plain_parts
 
 
 def test_nearest_rows_are_those_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,3 +118,16 @@ def test_directions_are_found_in_as_many_threads_as_their_matrix_pays_for(
     monkeypatch.setattr("cnncodes.neighbours.nearest.few_threads", few_threads)
     monkeypatch.setattr("cnncodes.neighbours.nearest.np.linalg.eigh", eigh)
     assert whitened(random_codes(*shape)).shape == (shape[0], 20)
+
+
+def test_nearest_pictures_are_those_of_every_pair_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 64, 64), np.uint8)
+    parts = plain_parts(pictures)
+    pairs = np.array([(i, j) for i in range(30) for j in range(30) if i != j])
+    every = plain_differences(parts, pairs)[0].reshape(30, 29)
+    expected = np.sort(every, axis=1)[:, :4]
+    rows, differences = nearest_pictures(parts, 4)
+    np.testing.assert_allclose(differences, expected, atol=1e-5)
+    assert (rows != np.arange(30)[:, None]).all()
+    monkeypatch.setattr(nearest, "BLOCK_DISTANCES", 30 * 7)
+    np.testing.assert_array_equal(nearest_pictures(parts, 4)[0], rows)

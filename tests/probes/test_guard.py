@@ -22,6 +22,7 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import ProbeError, SettingError
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.model import ProbeModel
+from cnncodes.neighbours.duplicates import NO_THUMBNAILS
 from cnncodes.pages.answers import Answers, ask
 from cnncodes.probes.intervals import paired_interval, wilson_interval
 from cnncodes.probes.scores import score
@@ -71,7 +72,7 @@ def test_where_duplicates_flatter_nothing_the_accuracy_is_told_once(tmp_path: Pa
     both = np.concatenate([X, X + 0.1 * rng.normal(size=X.shape)])
     model = fit(write_codes(tmp_path / "codes.h5", both, labels + labels), C=0.01)
     assert model.scores["unguarded_accuracy"] == model.scores["cv_accuracy"] == 1
-    (note,) = (note for note in model.notes if "near-duplicates" in note)
+    (note,) = (note for note in model.notes if "near-duplicates of others" in note)
     assert note.endswith("the accuracy would look the same, 100.0 %")
 
 
@@ -199,7 +200,7 @@ def test_without_duplicates_the_guard_changes_nothing(tmp_path: Path) -> None:
     guarded, plain = fit(path, C=0.01), fit(path, C=0.01, guard=False)
     assert guarded.scores["n_duplicates"] == 0
     assert guarded.scores["cv_accuracy"] == plain.scores["cv_accuracy"]
-    assert guarded.notes == plain.notes
+    assert guarded.notes == [NO_THUMBNAILS, *plain.notes]
     (note,) = (note for note in evaluate(path, plain).notes if "nearest-neighbour baseline" in note)
     assert "training and held-out images" in note
 

@@ -28,6 +28,7 @@ import cnncodes.codes.checksums
 import cnncodes.codes.writer
 from cnncodes import extract, register_backbone
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.thumbnails import present
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
 from cnncodes.networks.preprocessing import Preprocessing
@@ -111,6 +112,7 @@ class Harness:
         self.child()
         with CodesFile.open(self.codes) as file:
             self.rows = file.rows()
+            self.thumbnails = file.thumbnails(np.arange(file.n))
             values = {name: file.codes(name) for name in file.layers}
         return values, self.digest()
 
@@ -124,6 +126,9 @@ class Harness:
         try:
             with CodesFile.open(self.codes) as file:
                 good = file.good() & ~file.failed[:, None]
+                shown = present(file.thumbnails(np.arange(file.n)))
+                if not np.array_equal(file.thumbnails(np.flatnonzero(shown)), self.thumbnails[shown]):
+                    return "a wrong thumbnail is accepted"
                 for column, name in enumerate(file.stored_layers):
                     accepted = np.flatnonzero(good[:, column])
                     values = dict(zip(self.rows.tolist(), expected[name], strict=True))

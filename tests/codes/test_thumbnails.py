@@ -1,0 +1,90 @@
+"""The small pictures in a codes file: packed, sealed with a checksum, and refused when they are damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.provenance import Provenance
+from cnncodes.codes.thumbnails import pack, present, to_rgb
+from cnncodes.codes.writer import CodesWriter
+
+PROVENANCE = Provenance.from_dict({"layers": {"top": {"n_features": 2, "pooling": "avg"}}})
+PICTURES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+SIZES = np.array([[64, 64], [640, 480], [3, 65535]])
+ROWS = np.array([0, 1, 3])
+
+
+def written(path: Path) -> Path:
+    CodesWriter.create(path, ImageTable(["a", "b", "c", "d"]), PROVENANCE, thumbnails=True)
+    with CodesWriter(path) as file:
+        digests = np.arange(128, dtype=np.uint8).reshape(4, 32)
+        file.write(np.arange(4), {"top": np.ones((4, 2), np.float32)}, digests)
+        file.write_thumbnails(ROWS, pack(PICTURES, SIZES), digests[ROWS])
+    return path
+
+
+def test_grey_and_colour_are_those_of_jpeg() -> None:
+    records = pack(PICTURES, SIZES)
+    for picture, record in zip(PICTURES, records, strict=True):
+        expected = Image.fromarray(picture).convert("YCbCr")
+        assert np.abs(record["grey"].astype(int) - np.asarray(expected)[..., 0]).max() <= 1
+        cells = np.asarray(expected, float)[..., 1:].reshape(16, 4, 16, 4, 2).mean(axis=(1, 3))
+        assert np.abs(record["colour"].transpose(1, 2, 0) - cells).max() <= 1.5
+
+
+def test_pictures_in_colour_come_back_but_for_what_small_colours_lose() -> None:
+    smooth = np.asarray(Image.fromarray(PICTURES[0, :3, :3]).resize((64, 64), Image.Resampling.BICUBIC))
+    again = to_rgb(pack(smooth[None], SIZES[:1]))[0]
+    assert np.abs(again.astype(int) - smooth).mean() < 6
+    grey = np.repeat(PICTURES[..., :1], 3, axis=-1)
+    assert np.abs(to_rgb(pack(grey, SIZES)).astype(int) - grey).max() <= 1
+
+
+def test_what_was_written_is_read_also_with_h5py(tmp_path: Path) -> None:
+    path, expected = written(tmp_path / "codes.h5"), pack(PICTURES, SIZES)
+    with CodesFile.open(path) as file:
+        records = file.thumbnails(np.array([3, 2, 0]))
+        assert file.has_thumbnails
+        assert file.info()["thumbnails"]
+    assert present(records).tolist() == [True, False, True]
+    for name in ("grey", "colour", "size"):
+        np.testing.assert_array_equal(records[name][[2, 0]], expected[name][[0, 2]])
+    with h5py.File(path) as h5:
+        np.testing.assert_array_equal(h5["images/thumbnail"]["grey"][1], expected["grey"][1])
+
+
+def test_a_damaged_thumbnail_is_absent_and_named_and_the_codes_stay(tmp_path: Path) -> None:
+    path = written(tmp_path / "codes.h5")
+    with h5py.File(path) as h5:
+        offset = h5["images/thumbnail"].id.get_offset()
+    with path.open("r+b") as stream:
+        stream.seek(offset + 4616 + 100)
+        byte = stream.read(1)
+        stream.seek(-1, 1)
+        stream.write(bytes([byte[0] ^ 1]))
+    with CodesFile.open(path) as file:
+        assert present(file.thumbnails(np.arange(4))).tolist() == [True, False, False, True]
+        assert file.without_thumbnail().tolist() == [1, 2]
+        assert file.verify().tolist() == [1]
+        assert len(file.rows(labelled=False)) == 4
+
+
+def test_a_failed_image_loses_its_thumbnail(tmp_path: Path) -> None:
+    path = written(tmp_path / "codes.h5")
+    with CodesWriter(path) as file:
+        file.fail(0, "gone", np.zeros(32, np.uint8))
+        assert present(file.thumbnails(np.arange(4))).tolist() == [False, True, False, True]
+        assert not len(file.verify())
+
+
+def test_a_file_without_thumbnails_says_so(tmp_path: Path) -> None:
+    CodesWriter.create(tmp_path / "codes.h5", ImageTable(["a"]), PROVENANCE)
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        assert not file.has_thumbnails
+        assert not present(file.thumbnails(np.array([0]))).any()
