@@ -99,7 +99,7 @@ def decode(
         drafted = image.draft(None, enough(*image.size)) if enough is not None and name == "JPEG" else None
         numbers = number_format(image, data)
         plain, damage = _plain_jpeg(data, image) if name == "JPEG" else (None, "")
-        if numbers.deep and numbers.declared:
+        if numbers.deep and 0 < numbers.declared < numbers.top:
             plain = deep_colours(image, image_file(io.BytesIO(data), ""), numbers)
         if damage:
             image.load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,35 +96,25 @@ def p3_photos(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_colour_profiles_change_codes_and_ignoring_them_gives_those_of_torchvision(
-    p3_photos: Path, plain: dict[str, torch.Tensor], tmp_path: Path
+    p3_photos: Path, plain: dict[str, torch.Tensor]
 ) -> None:
-    settings: dict[str, Any] = {"layers": "penultimate", "precision": "fp32", "dtype": "float32", "exact_decode": True}
-    for name, options in {"converted": {}, "ignored": {"ignore_profiles": True}}.items():
-        extract(p3_photos, tmp_path / f"{name}.h5", **settings, **options)
-    converted, ignored = (load_codes(tmp_path / f"{name}.h5", "penultimate") for name in ("converted", "ignored"))
-    expected = plain["classifier.0"].numpy()
-    assert relative_error(ignored, expected) <= 1e-5
-    cosines = (converted * expected).sum(1) / np.linalg.norm(converted, axis=1) / np.linalg.norm(expected, axis=1)
+    settings = Settings(layers=["penultimate"], precision="fp32", dtype="float32", exact_decode=True)
+    in_files, expected = load_images(p3_photos), plain["classifier.0"].numpy()
+    opened = load_images([Image.open(path) for path in in_files.sources])
+    codes = {}
+    for ignored in (False, True):
+        network = build_network(replace(settings, ignore_profiles=ignored))
+        codes[ignored], in_memory_codes = (
+            in_memory(images, network).codes["penultimate"] for images in (in_files, opened)
+        )
+        assert np.array_equal(codes[ignored], in_memory_codes)
+    assert relative_error(codes[True], expected) <= 1e-5
+    cosines = (codes[False] * expected).sum(1) / np.linalg.norm(codes[False], axis=1) / np.linalg.norm(expected, axis=1)
     assert cosines.max() < 0.9999
     assert cosines.min() > 0.9
-    with CodesFile.open(tmp_path / "ignored.h5") as file:
-        assert "ignore_profiles" not in file.provenance.preprocessing.to_dict()  # as before there was the option
-        assert file.provenance.preprocessing.ignore_profiles
-    in_memory_images = [Image.open(path) for path in sorted(p3_photos.rglob("*.png"))]
-    for name, codes in (("converted", converted), ("ignored", ignored)):
-        with CodesFile.open(tmp_path / f"{name}.h5") as file:
-            assert np.array_equal(
-                compute_codes(load_images(in_memory_images), file.provenance).codes["penultimate"], codes
-            )
 
 
-def test_images_without_a_profile_have_the_same_codes_either_way(photos: Path, tmp_path: Path) -> None:
-    for ignored in (False, True):
-        extract(photos, tmp_path / f"{ignored}.h5", layers=["layer2", "penultimate"], ignore_profiles=ignored)
-    for layer in ("layer2", "penultimate"):
-        assert np.array_equal(*(load_codes(tmp_path / f"{ignored}.h5", layer) for ignored in (False, True)))
-
-
+@pytest.mark.slow
 def test_codes_without_colour_profiles_are_continued_but_never_mixed_with_others(
     p3_photos: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +124,9 @@ def test_codes_without_colour_profiles_are_continued_but_never_mixed_with_others
     extract(p3_photos, new, **settings)
     before = load_codes(old, "penultimate")
     assert not np.array_equal(before, load_codes(new, "penultimate"))
+    with CodesFile.open(old) as file:
+        assert "ignore_profiles" not in file.provenance.preprocessing.to_dict()  # as before there was the option
+        assert file.provenance.preprocessing.ignore_profiles
     continued = extract(p3_photos, old, layers="layer4")
     assert f"as {old} was made: --image-size 64 --ignore-profiles" in " ".join(continued.notes)
     assert np.array_equal(load_codes(old, "penultimate"), before)

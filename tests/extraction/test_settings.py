@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.provenance import Provenance
+from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.settings import (
     Settings,
@@ -70,6 +70,17 @@ def test_what_is_not_asked_for_is_as_it_was_made(provenance: Provenance) -> None
     assert fill_in(other, provenance) is other
     expected = replace(settings_of(provenance), pooling="max", layers=(*LAYERS, "features.3"))
     assert fill_in(settings, provenance) == expected
+
+
+def test_a_file_of_before_colour_profiles_were_heeded_goes_on_without_them(provenance: Provenance) -> None:
+    fields = provenance.to_dict()
+    del fields["preprocessing"]["ignore_profiles"]
+    older = Provenance.from_dict(fields)
+    network = build_network(fill_in(Settings(), older))
+    assert network.backbone.preprocessing.ignore_profiles
+    assert describe_network(network).preprocessing == older.preprocessing
+    with pytest.raises(MismatchError, match="ignore_profiles is True, asked False"):
+        refuse_mismatch(Path("codes.h5"), older, provenance)
 
 
 def test_a_network_that_is_built_by_settings_describes_itself_by_them(provenance: Provenance) -> None:

@@ -404,6 +404,34 @@ def test_a_jpeg_of_which_most_is_missing_is_refused(enough):
     assert (decode(grey) == 128).all()  # all of it is as grey as what is missing, and nothing is
 
 
+@pytest.mark.slow
+def test_which_formats_can_tell_that_they_are_damaged():
+    """What docs/reliability.md says of copies with 256 zeroed bytes, in outline."""
+    photo = Image.open(CHINA).convert("RGB").resize((320, 240))
+    formats = {
+        "PNG": {},
+        "GIF": {},
+        "TIFF": {"compression": "tiff_lzw"},
+        "JPEG": {"quality": 90},
+        "WEBP": {},
+        "BMP": {},
+    }
+    rng = np.random.default_rng(0)
+    told = dict.fromkeys(formats, 0)
+    for name, options in formats.items():
+        whole = encode(photo, name, **options)
+        for at in rng.uniform(0.1, 0.9, 40):
+            remarks: list[str] = []
+            try:
+                decode(with_sector(whole, at, bytes(256)), remarks=remarks)
+            except DecodeError:
+                remarks.append("refused")
+            told[name] += bool(remarks)
+    assert told["PNG"] == told["GIF"] == told["TIFF"] == 40
+    assert told["JPEG"] >= 30
+    assert told["WEBP"] == told["BMP"] == 0
+
+
 def test_a_second_picture_of_a_jpeg_is_remarked():
     photo = Image.open(CHINA).resize((64, 48))
     remarks: list[str] = []
