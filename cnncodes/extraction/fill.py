@@ -124,15 +124,17 @@ def fill_thumbnails(
     CodesFileError
         The file cannot be written.
     """
-    digests, without, enough = file.sha256, 0, network.backbone.preprocessing.enough
+    digests, without, preprocessing = file.sha256, 0, network.backbone.preprocessing
+    ignored, enough = preprocessing.ignore_profiles, preprocessing.enough
 
     def shrink(row: int) -> np.ndarray | None:
         try:
-            source, digest = read_source(images, row)
-            pixels = decode(source, max_pixels=max_pixels, enough=enough) if isinstance(source, bytes) else source
+            source, digest = read_source(images, row, ignore_profiles=ignored)
+            if isinstance(source, bytes):
+                source = decode(source, max_pixels=max_pixels, enough=enough, ignore_profiles=ignored)
         except DecodeError:
             return None
-        return thumbnail_of(pixels) if np.array_equal(digest, digests[row]) else None
+        return thumbnail_of(source) if np.array_equal(digest, digests[row]) else None
 
     with inference_settings(), ThreadPoolExecutor(core_count()) as pool:
         for start in range(0, len(rows), THUMBNAILS_AT_A_TIME):
