@@ -213,8 +213,9 @@ def _is_plot(path: Path) -> bool:
 
 def save_plot(axes: Any, path: str) -> None:
     """Write the figure of matplotlib axes; the suffix says in which format."""
-    from matplotlib import rc_context
+    from cnncodes.system.optional import require
 
+    rc_context = require("matplotlib", "--plot").rc_context
     kind = Path(path).suffix[1:].lower()
     for text in axes.figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
         text.set_parse_math(False)  # a $ in a name is a dollar sign
