@@ -50,6 +50,7 @@ PLOT_METADATA = {
     "pdf": {"Creator": PLOT_MARK, "CreationDate": None},
 }
 
+MAX_WIDTH = 1 << 24  # columns: no table is wider
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # text is text
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -154,7 +155,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(for_terminal(header), no_wrap=True)
     for row in rows:
         table.add_row(*map(for_terminal, row))
-    width = Console(width=10_000, **PLAIN).measure(table).maximum  # wide enough for all columns
+    width = Console(width=MAX_WIDTH, **PLAIN).measure(table).maximum  # wide enough for all columns
     Console(width=width, **PLAIN).print(table)
 
 
