@@ -103,7 +103,7 @@ class Group(click.Group):
                 sys.stdout.flush()
             return result
         except click.ClickException as error:
-            error.message = for_terminal(error.message)  # type: ignore[misc]  # the only place that has it all
+            error.message = for_terminal(error.message)  # type: ignore[misc]  # click calls it final
             raise
         except CnnCodesError as error:
             print_message(f"error: {error}", style="red")

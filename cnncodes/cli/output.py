@@ -50,6 +50,7 @@ PLOT_METADATA = {
     "pdf": {"Creator": PLOT_MARK, "CreationDate": None},
 }
 
+MAX_WIDTH = 1 << 24  # columns: no table is wider
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # text is text
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -154,7 +155,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(for_terminal(header), no_wrap=True)
     for row in rows:
         table.add_row(*map(for_terminal, row))
-    width = Console(width=10_000, **PLAIN).measure(table).maximum  # wide enough for all columns
+    width = Console(width=MAX_WIDTH, **PLAIN).measure(table).maximum  # wide enough for all columns
     Console(width=width, **PLAIN).print(table)
 
 
@@ -213,8 +214,9 @@ def _is_plot(path: Path) -> bool:
 
 def save_plot(axes: Any, path: str) -> None:
     """Write the figure of matplotlib axes; the suffix says in which format."""
-    from matplotlib import rc_context
+    from cnncodes.system.optional import require
 
+    rc_context = require("matplotlib", "--plot").rc_context
     kind = Path(path).suffix[1:].lower()
     for text in axes.figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
         text.set_parse_math(False)  # a $ in a name is a dollar sign

@@ -51,8 +51,10 @@ class Journal:
             suspects = sorted(digest for digest in digests if any(digest))
             self._suspects = {digest: slot for slot, digest in enumerate(suspects, self._workers)}
             shape = (self._workers + len(suspects), DIGEST_BYTES)
-            with self.path.open("wb") as file:  # with its space, or a full disk would end the process by a signal
-                file.write(bytes(shape[0] * shape[1]))
+            with self.path.open("wb") as file:
+                file.truncate(shape[0] * shape[1])
+                if hasattr(os, "posix_fallocate"):  # or a full disk would end the process by a signal
+                    os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1])
             self._slots = np.memmap(self.path, np.uint8, "r+", shape=shape)
             for digest, slot in self._suspects.items():  # suspects until they are tried
                 self.enter(slot, digest)

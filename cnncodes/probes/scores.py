@@ -106,7 +106,7 @@ def _weight(n: int, effect: float, others: int) -> float:
 def _learned_from(of_class: np.ndarray, folds: Folds) -> np.ndarray:
     """Return the share of each class that the probes which answered for it had learned from, in the mean."""
     counts = np.bincount(of_class)
-    share = np.empty(len(of_class))
+    share = np.ones(len(of_class))
     for train, test in folds:
         share[test] = (np.bincount(of_class[train], minlength=len(counts)) / counts)[of_class[test]]
     return np.bincount(of_class, share) / counts

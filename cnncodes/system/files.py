@@ -141,20 +141,22 @@ def replacing(
         folder = Path(tempfile.gettempdir()) if to_stream else target.parent
         partial, file, mode = stack.enter_context(_new_file(folder, target.name, names))
         yield partial
-        os.fsync(file.fileno())  # or, after a power cut, the name might stand for half a file
         if to_stream:
             _send(file, target)
-        elif not one_writer and old is not None and not _keeps_owner(file, old):
-            _overwrite(file, target)
-        else:
-            os.chmod(partial, mode if old is None else stat.S_IMODE(old.st_mode))
-            if os.name == "nt":
-                file.close()  # Windows renames no open file
-            with folder_lock(target.parent):
-                if one_writer and old is None and target.exists():
-                    raise error_type(held(target))
+            return
+        in_place = old is not None and not _keeps_owner(file, old) and not one_writer
+        os.chmod(partial, mode if old is None else stat.S_IMODE(old.st_mode))
+        os.fsync(file.fileno())  # or, after a power cut, the name might stand for half a file
+        with folder_lock(target.parent):
+            if one_writer and old is None and target.exists():
+                raise error_type(held(target))
+            if in_place:
+                _overwrite(file, target)
+            else:
+                if os.name == "nt":
+                    file.close()  # Windows renames no open file
                 os.replace(partial, target)
-            _sync_folder(target.parent)
+        _sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -164,7 +166,7 @@ def _explained(path: Path, error_type: type[CnnCodesError]) -> Iterator[set[str]
     try:
         yield names
     except OSError as error:
-        if error.filename is not None and os.fsdecode(error.filename) not in names:
+        if error.filename is not None and str(error.filename) not in names:
             raise  # it is about another file
         reason = os.strerror(error.errno) if error.errno else first_line(error)
         remedy = "make room on the disk" if error.errno in FULL else "choose another place"
@@ -188,7 +190,7 @@ def _new_file(folder: Path, name: str, names: set[str]) -> Iterator[tuple[Path, 
 
     It is locked as long as it is ours: one that nobody locks is left from a run that was killed, and removed.
     """
-    stem = os.fsdecode(os.fsencode(name)[:MAX_NAME_BYTES])
+    stem = os.fsencode(name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
     abandoned = re.compile(re.escape(f".{stem}.") + r"[0-9a-f]{16}\.partial")
     with contextlib.suppress(OSError):  # a folder may be writable and not readable
         for left in folder.iterdir():
@@ -197,18 +199,18 @@ def _new_file(folder: Path, name: str, names: set[str]) -> Iterator[tuple[Path, 
     while True:
         partial = folder / f".{stem}.{secrets.token_hex(8)}.partial"
         names.add(os.fspath(partial))
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), NEW)
         unfinished.add(partial)
-        with os.fdopen(handle, "r+b") as file:
-            try:
+        try:
+            handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), NEW)
+            with os.fdopen(handle, "r+b") as file:
                 mode = stat.S_IMODE(os.fstat(handle).st_mode)
                 if lock_new(partial, handle):
                     os.chmod(partial, PRIVATE)
                     yield partial, file, mode
                     return
-            finally:
-                partial.unlink(missing_ok=True)
-                unfinished.discard(partial)
+        finally:
+            partial.unlink(missing_ok=True)
+            unfinished.discard(partial)
 
 
 def _is_stream(path: Path) -> bool:

@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from cnncodes.cli.output import progress_bar, save_plot
+from cnncodes.cli.output import print_table, progress_bar, save_plot
 from cnncodes.errors import CnnCodesError
 
 
@@ -80,6 +80,12 @@ def test_the_same_plot_has_the_same_bytes(kind: str, tmp_path: Path, monkeypatch
         monkeypatch.setenv("SOURCE_DATE_EPOCH", day)  # matplotlib takes it for the time
         save_plot(axes, str(tmp_path / f"{name}.{kind}"))
     assert (tmp_path / f"one.{kind}").read_bytes() == (tmp_path / f"other.{kind}").read_bytes()
+
+
+def test_a_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["a[/b]" * 3000, "c" * 12_000]
+    print_table(["path", "label"], [names])
+    assert capsys.readouterr().out.splitlines()[1].split() == names
 
 
 def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
