@@ -12,12 +12,12 @@ from cnncodes.vocabulary import MAX_SEED
 
 
 @command(
-    "cnncodes report --images photos/",
+    "cnncodes report",
     "cnncodes report flowers.h5 --model flowers.safetensors --images photos/ -o flowers.html",
 )
 @click.argument("codes", default=CODES)
 @click.option("-m", "--model", help="Model file.  [default: one is fitted to the recommended layer]")
-@click.option("--images", metavar="IMAGES", help="What the codes file was made from, for the pictures.")
+@click.option("--images", metavar="IMAGES", help="What the codes file was made from, for larger pictures.")
 @click.option(
     "--advice/--no-advice",
     default=None,

@@ -16,15 +16,15 @@ from cnncodes.system.optional import require
 
 @command(
     "cnncodes similar photo.jpg",
-    "cnncodes similar photo.jpg --codes codes.h5 -k 20 --html similar.html --images photos/",
+    "cnncodes similar photo.jpg --codes codes.h5 -k 20 --html similar.html",
     "cnncodes similar photo.jpg --json | jq -r '.neighbours[].path'",
 )
 @click.argument("query")
 @click.option("--codes", default=CODES, help="Codes file whose images are compared.")
 @click.option("-k", "k", type=click.IntRange(1), default=9, help="Number of images to print.")
 @click.option("--layer", default="penultimate", help="Layer whose codes are compared.")
-@click.option("--html", metavar="FILE", help="Also write a page with the pictures; needs --images.")
-@click.option("--images", metavar="IMAGES", help="What the codes file was made from, for the pictures.")
+@click.option("--html", metavar="FILE", help="Also write a page with the pictures.")
+@click.option("--images", metavar="IMAGES", help="What the codes file was made from, for larger pictures.")
 @option_force
 @option_weights
 @option_device
@@ -45,19 +45,21 @@ def similar(
     """
     from cnncodes.neighbours.similar import similar as run
 
-    if html and not images:
-        raise click.UsageError("--html needs --images, the folder that the codes file was made from")
     if html:
+        from cnncodes.codes.file import CodesFile
         from cnncodes.pages.montage import is_montage, montage
 
         require("jinja2", "--html")  # before the work, so that no time is lost
         checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(query, codes, images)}
         refuse_foreign(html, "a page of similar images", is_montage, **checks)
+        with CodesFile.open(codes) as file:
+            if not images and not file.has_thumbnails:
+                raise click.UsageError(f"--html needs --images: {codes} keeps no small pictures")
     with working("loading the network, and comparing"):
         neighbours = run(query, codes, layer=layer, **options)
     if html:
-        with working("drawing the pictures"):
-            page = montage(query, neighbours, images)
+        with working("drawing the pictures"), CodesFile.open(codes) as file:
+            page = montage(query, neighbours, images or file)
         with writing_text(Path(html)) as stream:
             stream.write(page)
         print_message(f"{html}: {len(neighbours)} pictures")

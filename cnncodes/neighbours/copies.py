@@ -18,11 +18,12 @@ __all__ = ["find_copies", "pairs_of", "usual_distance"]
 
 NEIGHBOURS = 5  # nearest pictures of each image that are candidates
 # A candidate is compared if it is nearer than this share of the distance to the sixth by codes, or the fifth by picture
-USUAL_CODE, CODE_SHARE = 5, 0.9
+USUAL_CODE, CODE_SHARE = 5, 0.95
 USUAL_PICTURE, PICTURE_SHARE = 4, 0.5
 MAX_DIFFERENCE = 0.1  # pictures that differ more are never the same
 MAX_SHARE = 0.3  # a copy differs by at most this share of what is usual around the two
-NEAR_CODE_SHARE, MAX_SHARE_NEAR = 0.75, 0.5  # the same if the codes are near
+NEAR_CODE_SHARE, NEAR_PICTURE_SHARE = 0.75, 0.12  # where codes or pictures stand out by themselves …
+MAX_SHARE_NEAR = 0.5  # … so much
 CLUSTER_GAP, CLUSTER_DIFFERENCE = 0.2, 0.02  # where the copies of an image end, and others begin
 SMALL = 0.002  # difference that means nothing
 
@@ -71,7 +72,8 @@ def find_copies(records: np.ndarray, neighbours: np.ndarray, distances: np.ndarr
     compare(around & both_here & ~stands_out, steps=FEW_STEPS)
     usual = usual_distance(_once(place, result.difference), CLUSTER_GAP, CLUSTER_DIFFERENCE)
     share = _share(result.difference, pairs, usual, 0)
-    chosen = likely & (share <= np.where(codes <= NEAR_CODE_SHARE, MAX_SHARE_NEAR, MAX_SHARE))
+    near = (codes <= NEAR_CODE_SHARE) | (pictures <= NEAR_PICTURE_SHARE)
+    chosen = likely & (share <= np.where(near, MAX_SHARE_NEAR, MAX_SHARE))
     return pairs[chosen], result.difference[chosen]
 
 

@@ -14,14 +14,14 @@ from cnncodes.neighbours.registration import IDENTITY, STARTS, register, resampl
 __all__ = ["FEW_STEPS", "Comparison", "compare_pictures", "plain_differences", "plain_parts"]
 
 COARSE, FINE = 16, 32  # cells along a side: where a map is looked for, and where it is improved
-STEPS, FEW_STEPS = (8, 8), (5, 2)  # of coarse and of fine cells; few are enough to see that pictures differ
-START_STEPS = 2
+STEPS, FEW_STEPS = (7, 5), (4, 1)  # of coarse and of fine cells; few are enough to see that pictures differ
+START_STEPS = 1
 CHUNK = 128  # pairs that are registered together: their cells stay in the cache of a core
 REDUCED_SIDE = 0.85  # an image whose short side is a smaller share of the other's is compared at its resolution
 HIGH_RESOLUTION = 48  # pixels; a short side of so many is enough for all cells
 WELL_LAID = 0.95  # correlation, above which no frame is looked for
-HOPELESS = 0.6  # correlation of coarse cells, below which fine ones are not looked at
-NOISE = 1.0  # grey levels; what varies less, besides an even slope, says nothing
+HOPELESS = 0.7  # correlation of coarse cells, below which fine ones are not looked at
+NOISE = 0.25  # grey levels; what varies less, besides an even slope, says nothing
 # What a map of a copy looks like
 MAX_OUTSIDE = 0.08  # share by which each picture may reach beyond the other, turns apart: a shift shows other things
 MAX_STRETCH = 0.22  # difference of the logarithms of the scales across and down

@@ -12,6 +12,7 @@ from cnncodes.codes.summary import summary_html
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import load_images
 from cnncodes.images.sheet import draw_sheet
+from cnncodes.pages.stored_images import stored_images
 
 __all__ = ["CodesPage", "codes_page"]
 
@@ -35,15 +36,15 @@ class CodesPage:
         return self.html
 
 
-def codes_page(codes: str | os.PathLike[str] | CodesFile, images: Images) -> CodesPage:
+def codes_page(codes: str | os.PathLike[str] | CodesFile, images: Images | None = None) -> CodesPage:
     """Show what a codes file holds: the table that the file itself shows in a notebook, and 36 of its images.
 
     Parameters
     ----------
     codes : path or CodesFile
         The codes file.
-    images : path, sequence, ndarray or ImageSet
-        What the file was made from, or a part of that.
+    images : path, sequence, ndarray or ImageSet, optional
+        What the file was made from, or a part of that; by default the small pictures that the file keeps.
 
     Returns
     -------
@@ -55,11 +56,11 @@ def codes_page(codes: str | os.PathLike[str] | CodesFile, images: Images) -> Cod
     CodesFileError
         There is no such file, or it is no codes file.
     ImagesError
-        None of the chosen images is among those given.
+        None of the chosen images is among those given; or none are, and the file keeps no small pictures.
 
     Examples
     --------
-    >>> codes_page("codes.h5", "photos/")  # doctest: +SKIP
+    >>> codes_page("codes.h5")  # doctest: +SKIP
     """
     if not isinstance(codes, CodesFile):
         with CodesFile.open(codes) as file:
@@ -70,6 +71,8 @@ def codes_page(codes: str | os.PathLike[str] | CodesFile, images: Images) -> Cod
         return CodesPage(html)
     by_class = rows[np.argsort(codes.labels[rows], kind="stable")]
     chosen = by_class[np.linspace(0, len(rows) - 1, min(len(rows), N_PICTURES)).astype(int)]
-    sheet = draw_sheet(load_images(images), codes.ids[chosen].tolist(), PICTURE_SIDE)
+    ids = codes.ids[chosen].tolist()
+    image_set = stored_images(codes, ids, PICTURE_SIDE) if images is None else load_images(images)
+    sheet = draw_sheet(image_set, ids, PICTURE_SIDE)
     text = f"{len(sheet.places)} of the images, in the order of their classes"
     return CodesPage(f'{html}<img src="{sheet.data}" alt="{text}">')

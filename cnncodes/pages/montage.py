@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cnncodes.codes.file import CodesFile
 from cnncodes.images.loading import load_images
 from cnncodes.images.sheet import draw_sheet
 from cnncodes.neighbours.similar import Neighbour
 from cnncodes.pages.render import is_page, render_page
+from cnncodes.pages.stored_images import stored_images
 from cnncodes.system.optional import require
 
 __all__ = ["is_montage", "montage"]
@@ -28,8 +30,8 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
         The image that `similar` was called with.
     neighbours : sequence of Neighbour
         The images that it returned.
-    images : path, sequence, ndarray or ImageSet
-        The images that the codes file was made from.
+    images : path, sequence, ndarray, ImageSet or CodesFile
+        The images that the codes file was made from; or the open file itself, for the small pictures that it keeps.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     MissingLibraryError
         Jinja is missing.
     ImagesError
-        `images` has none of these images.
+        `images` has none of these images, or the codes file keeps no small pictures.
 
     Examples
     --------
@@ -50,11 +52,13 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     require("jinja2", "a page")
     is_path = isinstance(query, (str, os.PathLike))
     query_set = load_images(query if is_path else [query], labelled=False)
+    ids = [neighbour.path for neighbour in neighbours]
+    image_set = stored_images(images, ids, PICTURE_SIDE) if isinstance(images, CodesFile) else load_images(images)
     return render_page(
         TEMPLATE,
         name=query_set.ids[0] if is_path else "an image",
         query_sheet=draw_sheet(query_set, query_set.ids, PICTURE_SIDE),
-        sheet=draw_sheet(load_images(images), [neighbour.path for neighbour in neighbours], PICTURE_SIDE),
+        sheet=draw_sheet(image_set, ids, PICTURE_SIDE),
         neighbours=neighbours,
     )
 

@@ -27,6 +27,7 @@ from cnncodes.pages.provenance import provenance
 from cnncodes.pages.render import is_page, render_page
 from cnncodes.pages.scatter import lay_out
 from cnncodes.pages.shown_images import choose_images
+from cnncodes.pages.stored_images import stored_images
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scaling import scaling_of
 from cnncodes.system.files import refuse_foreign, writing_text
@@ -111,7 +112,7 @@ def report(
         The classifier. By default one is fitted: to the layer that `advise` recommends, or without advice to the last
         layer.
     images : path, sequence, ndarray or ImageSet, optional
-        The images that the codes file was made from. Without them the page has no pictures.
+        The images that the codes file was made from. Without them the page has the small pictures that the file keeps.
     advice : Advice or bool, optional
         What `advise` returned, with the comparison of the layers and the learning curve; ``True`` calls it. By default
         it is called for at most 5,000 images.
@@ -148,7 +149,8 @@ def report(
     with TrainingData.open(codes) as training:
         file = training.file
         advice, audit, notes = _choose_parts(file, advice, audit)
-        step_done = _step_counter(progress, 3 + (advice is True) + (audit is True) + (image_set is not None))
+        has_pictures = image_set is not None or file.has_thumbnails
+        step_done = _step_counter(progress, 3 + (advice is True) + (audit is True) + has_pictures)
         advice_result, audit_result = _examine(training, image_set, advice, audit, seed, step_done)
         notes += audit_result.notes if audit_result else []
         classifier = _classifier(training, model, advice_result, seed)
@@ -164,15 +166,16 @@ def report(
         places = lay_out(map_codes, scale=scaling_of(classifier.scale, widths), seed=seed)
         step_done()
         sheet = Sheet()
-        if image_set is not None:
+        if has_pictures:
             names = file.ids[np.union1d(shown_images.rows, section_rows)].tolist()
             side = LARGE_SIDE if len(names) <= MAX_LARGE_PICTURES else SMALL_SIDE
-            sheet = draw_sheet(image_set, names, side)
+            sheet = draw_sheet(stored_images(file, names, side) if image_set is None else image_set, names, side)
             step_done()
             if sheet.missing:
-                notes.append(
-                    f"{len(sheet.missing)} pictures are missing: the image is not among those given, or cannot be read"
-                )
+                reason = "the image is not among those given, or cannot be read"
+                if image_set is None:
+                    reason = "the codes file does not keep them"
+                notes.append(f"{len(sheet.missing)} pictures are missing: {reason}")
         answer = sections.sentence(answers, classifier)
         values = {
             **sections.head(file, answers, answer, notes),

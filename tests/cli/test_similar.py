@@ -7,7 +7,7 @@ from pathlib import Path
 
 from command_line import run
 
-from cnncodes import similar
+from cnncodes import extract, similar
 
 
 def test_the_command_prints_what_python_gives(there: Path, small_sample: Path) -> None:
@@ -22,5 +22,9 @@ def test_the_command_prints_what_python_gives(there: Path, small_sample: Path) -
     assert len(table) == 4
 
 
-def test_a_page_needs_the_images(there: Path) -> None:
+def test_a_page_has_the_small_pictures_of_the_file_or_needs_the_images(there: Path, small_sample: Path) -> None:
+    query = sorted((small_sample / "test" / "Bag").iterdir())[0]
+    run("similar", query, "-k", 3, "--html", "page.html")
+    assert (there / "page.html").read_text(encoding="utf-8").count("data:image/webp") == 2
+    extract(small_sample, "codes.h5", thumbnails=False)
     assert "--html needs --images" in run("similar", "photo.jpg", "--html", "page.html", code=2).stderr

@@ -65,9 +65,3 @@ def test_the_command_prints_json_and_makes_a_montage(sample_codes: Path, small_s
     assert text.count("data:image/webp") == 2
     for one in answer["neighbours"]:
         assert one["path"] in text
-
-
-def test_a_montage_needs_the_images() -> None:
-    result = CliRunner().invoke(main, ["similar", "a.jpg", "--html", "x.html"])
-    assert result.exit_code == 2
-    assert "--images" in result.stderr

@@ -47,6 +47,17 @@ def test_the_pictures_of_a_class_stand_together(codes: Path, images: ImageSet) -
     np.testing.assert_allclose(first_row, [20 * 1, 20 * 3, 20 * 7], atol=3)  # of class a, without row 5
 
 
+def test_without_images_the_pictures_of_the_file_are_shown(sample_codes: Path, small_sample: Path, codes: Path) -> None:
+    pages = codes_page(sample_codes), codes_page(sample_codes, small_sample)
+    sheets = []
+    for page in pages:
+        data = re.search(r'<img src="data:image/webp;base64,(.+)" alt="36 of the images', page.html).group(1)
+        sheets.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), float))
+    assert np.corrcoef(sheets[0].ravel(), sheets[1].ravel())[0, 1] > 0.97
+    with pytest.raises(ImagesError, match="keeps no small pictures"):
+        codes_page(codes)
+
+
 def test_an_open_file_is_taken_and_stays_open(codes: Path, images: ImageSet) -> None:
     with CodesFile.open(codes) as file:
         page = codes_page(file, images)

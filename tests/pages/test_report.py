@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -39,14 +40,23 @@ def test_held_out_figures_are_those_of_evaluate(sample_codes: Path) -> None:
     assert page.answer in page.html
 
 
-def test_without_images_the_page_says_how_to_have_pictures(hostile: tuple[Path, Path]) -> None:
+def test_without_images_the_page_has_the_small_pictures_of_the_file(hostile: tuple[Path, Path]) -> None:
     page = report(hostile[1], advice=False, audit=False)
+    assert page.pictures == 30
+    assert "data:image/webp" in page.html
+    assert "<code>--images</code>" not in page.html
+
+
+def test_without_any_pictures_the_page_says_how_to_have_them(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+    codes = shutil.copy(hostile[1], tmp_path)
+    extract(hostile[0], codes, thumbnails=False)
+    page = report(codes, advice=False, audit=False)
     assert page.pictures == 0
     assert "<code>--images</code>" in page.html
     assert "data:image" not in page.html
 
 
-@pytest.mark.parametrize(("images", "audit", "total"), [(False, False, 3), (False, True, 4), (True, False, 4)])
+@pytest.mark.parametrize(("images", "audit", "total"), [(False, False, 4), (False, True, 5), (True, False, 4)])
 def test_progress_counts_the_steps_that_the_report_has(
     hostile: tuple[Path, Path], images: bool, audit: bool, total: int
 ) -> None:
