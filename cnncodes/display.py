@@ -22,12 +22,13 @@ __all__ = [
     "interval",
     "percent",
     "points",
+    "without_csv_mark",
     "would_look",
 ]
 
 JOINERS = "\u200c\u200d"  # without them some scripts and emojis are not what they are meant to be
 # What a spreadsheet computes: whatever begins with =; what begins with another sign, if it calls something
-FORMULA = re.compile(r"=.|[-+@].*[(|!]", re.DOTALL)
+FORMULA = re.compile(r"\s*(=.|[-+@].*[(|!])", re.DOTALL)
 
 
 def percent(share: float, *, space: str = " ") -> str:
@@ -125,6 +126,17 @@ def for_csv(text: str) -> str:
     ("'=HYPERLINK(1)", '-1', '=')
     """
     return f"'{text}" if FORMULA.match(text) else text
+
+
+def without_csv_mark(text: str) -> str:
+    """Return text as it was before `for_csv`.
+
+    Examples
+    --------
+    >>> without_csv_mark("'=HYPERLINK(1)"), without_csv_mark("'tis")
+    ('=HYPERLINK(1)', "'tis")
+    """
+    return text[1:] if text[:1] == "'" and FORMULA.match(text[1:]) else text
 
 
 def for_json(value: Any) -> str:

@@ -15,6 +15,7 @@ from cnncodes.display import (
     interval,
     percent,
     points,
+    without_csv_mark,
     would_look,
 )
 
@@ -65,9 +66,10 @@ def test_html_keeps_lines_and_takes_no_tags() -> None:
     assert for_html('<a href="x">\'&\n\u202e\x1b') == "&lt;a href=&quot;x&quot;&gt;&#x27;&amp;\n\\u202e\\x1b"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "=cmd|' /C calc'!A0", "@SUM(1)", "+cmd|x", "-2+3+cmd|x", "=\r\n1"])
+@pytest.mark.parametrize("text", ["=1+1", "=cmd|' /C calc'!A0", "@SUM(1)", "+cmd|x", "\t=1+1", "-2+3+cmd|x", "=\r\n1"])
 def test_a_formula_gets_an_apostrophe_in_csv(text: str) -> None:
     assert for_csv(text) == f"'{text}"
+    assert without_csv_mark(for_csv(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "-1", "+1.5", "=", "+", "@eaDir/a.png", "-x.png", "a=1", "\x1b\r\n", "'x"])

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from cnncodes.display import without_csv_mark
 from cnncodes.errors import ImagesError, nearest
 from cnncodes.images.files import MAX_EXAMPLES, as_text, failures_of, reason_of, some_names
 from cnncodes.images.image_set import ImageSet
@@ -111,7 +112,7 @@ def _resolve(
     for line, name in zip(lines, names, strict=True):
         full = os.path.join(path.parent, name)
         if not os.path.exists(full):
-            full = os.path.join(path.parent, name := name.strip())
+            full = os.path.join(path.parent, name := without_csv_mark(name.strip()))
         if not name or "\0" in name or not os.path.exists(full) or os.path.isdir(full):
             missing.append((line, name))
             continue

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnncodes.codes.checks import cut
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
 from cnncodes.errors import MismatchError, SettingError, ShapeError
@@ -364,7 +365,7 @@ class ProbeModel:
         ]
         if differences:
             raise MismatchError(
-                f"{name} does not fit the model: {'; '.join(differences)}. "
+                f"{name} does not fit the model: {cut('; '.join(differences))}. "
                 "Use codes that were made like those that the model was fitted on"
             )
 

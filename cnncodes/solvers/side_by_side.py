@@ -125,7 +125,8 @@ class SideBySide:
         self.W = np.zeros((len(folds), len(named), self.Z.shape[2]))
         self.scores = np.zeros((len(folds), len(named), self.Z.shape[1]))
         self._solved: dict[float, tuple[Array, Array]] = {}
-        self._beginning = {} if beginning is None else beginning.solutions
+        same = beginning is not None and beginning.directions is not None and self._directions is beginning.directions
+        self._beginning = beginning.solutions if beginning is not None and same else {}
 
     def solve(self, C: float, gap: float, max_iter: int) -> NDArray:
         """Solve for `C`, from the solution for the nearest value so far; return which sets are done, (n_folds,).

@@ -177,6 +177,8 @@ def _require_place(path: Path, target: Path, may_be_stream: bool, error_type: ty
     """Raise if a file cannot be at a place, or must not be changed."""
     if not target.parent.is_dir():
         raise error_type(f"{path}: cannot be written (there is no folder {target.parent}); make that first")
+    if target.is_symlink() and not may_be_stream:
+        raise error_type(f"{path}: cannot be written (its link leads in a circle); choose another name")
     if target.exists() and not target.is_file() and not may_be_stream:
         what = "a folder" if target.is_dir() else "no regular file"
         raise error_type(f"{path}: cannot be written (it is {what}); choose another name")

@@ -7,6 +7,7 @@ import os
 import pytest
 from image_files import PNG, fill, table
 
+from cnncodes.display import for_csv
 from cnncodes.errors import ImagesError
 from cnncodes.images.loading import load_images
 
@@ -40,6 +41,13 @@ def test_manifest_keeps_its_order_and_names_of_spaces(tmp_path):
     fill(tmp_path, " 2.png", "1.png")
     images = load_images(table(tmp_path, "path,label\n1.png,x\n 2.png,x\n"))
     assert images.ids == ["1.png", " 2.png"]
+
+
+def test_manifest_that_predict_has_written_names_files_that_look_like_formulas(tmp_path):
+    names = ["-1 (copy).png", "'tis.png", "@home (2).png"]
+    fill(tmp_path, *names)
+    rows = "\n".join(f"{for_csv(name)},a" for name in names)
+    assert load_images(table(tmp_path, f"path,label\n{rows}\n")).ids == names
 
 
 def test_manifest_without_labels(tmp_path):

@@ -102,6 +102,17 @@ def test_rows_begin_where_others_like_them_ended():
     assert not SideBySide(folds[:1], "log_loss").solve(0.01, 1e-9, 1).all()
 
 
+@pytest.mark.parametrize("loss", ["squared_hinge", "log_loss"])
+def test_fewer_rows_than_columns_begin_anew(loss):
+    many, few = folds_of(200, 30, 3)[:1], folds_of(30, 30, 3)[:1]
+    first = SideBySide(many, loss)
+    first.solve(0.01, 1e-9, 1000)
+    solvers = [SideBySide(few, loss, beginning=beginning) for beginning in (None, first.beginning())]
+    for solver in solvers:
+        assert solver.solve(0.1, 1e-9, 1000).all()
+    np.testing.assert_array_equal(*(solver.decisions()[0] for solver in solvers))
+
+
 def test_few_rows_have_nothing_for_others_to_begin_with():
     few = SideBySide(folds_of(60, 200, 3)[:1], "log_loss")
     few.solve(0.01, 1e-9, 1000)

@@ -349,6 +349,17 @@ def test_a_file_whose_owner_cannot_be_kept_is_written_in_place(tmp_path: Path, m
     assert (path.read_text(), path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == ("", inode, 0o602)
 
 
+def test_links_in_a_circle_stay(tmp_path: Path) -> None:
+    for name, other in (("one", "two"), ("two", "one")):
+        (tmp_path / name).symlink_to(other)
+    with (
+        pytest.raises(CnnCodesError, match=r"one: cannot be written \(its link leads in a circle"),
+        replacing(tmp_path / "one") as partial,
+    ):
+        partial.write_bytes(b"x")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_symlink()) == ["one", "two"]
+
+
 def test_links_stay_links(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_text("old, and longer than the new")
