@@ -6,13 +6,11 @@ Either proposes candidates, and what stands out among them is compared as pictur
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from cnncodes.codes.thumbnails import present
 from cnncodes.neighbours.nearest import nearest_pictures
-from cnncodes.neighbours.pictures import FEW_STEPS, Comparison, compare_pictures, plain_differences, plain_parts
+from cnncodes.neighbours.pictures import FEW_STEPS, STEPS, Comparison, compare_pictures, plain_differences, plain_parts
 
 __all__ = ["find_copies", "pairs_of", "usual_distance"]
 
@@ -24,6 +22,7 @@ MAX_DIFFERENCE = 0.1  # pictures that differ more are never the same
 MAX_SHARE = 0.3  # a copy differs by at most this share of what is usual around the two
 NEAR_CODE_SHARE, NEAR_PICTURE_SHARE = 0.75, 0.12  # where codes or pictures stand out by themselves …
 MAX_SHARE_NEAR = 0.5  # … so much
+MAX_SHARE_AT_A_GLANCE = 0.6  # and so much of what is usual among a few of the candidates
 CLUSTER_GAP, CLUSTER_DIFFERENCE = 0.2, 0.02  # where the copies of an image end, and others begin
 SMALL = 0.002  # difference that means nothing
 
@@ -57,21 +56,32 @@ def find_copies(records: np.ndarray, neighbours: np.ndarray, distances: np.ndarr
     codes = _share(code_distance, pairs, _column(distances, USUAL_CODE), 0)
     pictures = _share(plain_difference, pairs, _column(plain, USUAL_PICTURE), SMALL)
     both_here = present(records)[pairs].all(axis=1)
-    stands_out = both_here & ((codes <= CODE_SHARE) | (pictures <= PICTURE_SHARE))
+    stands_out = (codes <= CODE_SHARE) | (pictures <= PICTURE_SHARE)
     result = Comparison(np.ones(len(pairs)), np.zeros(len(pairs), bool))
+    compared = ~both_here
 
-    def compare(chosen: np.ndarray, **options: Any) -> None:
-        at = np.flatnonzero(chosen)
-        some = compare_pictures(records, pairs[at], mirrored[at], **options)
+    def compare(chosen: np.ndarray, steps: tuple[int, int], framed: np.ndarray | None = None) -> None:
+        at = np.flatnonzero(chosen & ~compared)
+        compared[at] = True
+        frames = None if framed is None else framed[at]
+        some = compare_pictures(records, pairs[at], mirrored[at], framed=frames, steps=steps)
         result.difference[at], result.is_like_a_copy[at] = some.difference, some.is_like_a_copy
 
-    compare(stands_out, framed=(codes <= CODE_SHARE)[stands_out])
+    compare(stands_out, STEPS, codes <= CODE_SHARE)
     likely = result.is_like_a_copy & (result.difference <= MAX_DIFFERENCE)
-    around = np.zeros(len(pairs), bool)
-    around[place[np.unique(pairs[likely])]] = True
-    compare(around & both_here & ~stands_out, steps=FEW_STEPS)
-    usual = usual_distance(_once(place, result.difference), CLUSTER_GAP, CLUSTER_DIFFERENCE)
-    share = _share(result.difference, pairs, usual, 0)
+
+    def shares(place: np.ndarray) -> np.ndarray:
+        """Compare images that may be copies with their candidates, and return the shares of what is usual there."""
+        around = np.zeros(len(pairs), bool)
+        around[place[np.unique(pairs[likely])]] = True
+        compare(around, FEW_STEPS)
+        usual = usual_distance(_once(place, result.difference), CLUSTER_GAP, CLUSTER_DIFFERENCE)
+        return _share(result.difference, pairs, usual, 0)
+
+    last = neighbours.shape[1] - 1
+    glance = place[:, np.unique([0, min(1, last), last, *range(last + 1, min(last + 3, place.shape[1]))])]
+    likely &= shares(glance) <= MAX_SHARE_AT_A_GLANCE  # where all are alike, few candidates tell
+    share = shares(place)
     near = (codes <= NEAR_CODE_SHARE) | (pictures <= NEAR_PICTURE_SHARE)
     chosen = likely & (share <= np.where(near, MAX_SHARE_NEAR, MAX_SHARE))
     return pairs[chosen], result.difference[chosen]

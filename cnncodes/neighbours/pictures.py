@@ -11,7 +11,7 @@ from PIL import Image
 from cnncodes.codes.thumbnails import NO_COLOUR, SIDE
 from cnncodes.neighbours.registration import IDENTITY, STARTS, register, resampled
 
-__all__ = ["FEW_STEPS", "Comparison", "compare_pictures", "plain_differences", "plain_parts"]
+__all__ = ["FEW_STEPS", "STEPS", "Comparison", "compare_pictures", "plain_differences", "plain_parts"]
 
 COARSE, FINE = 16, 32  # cells along a side: where a map is looked for, and where it is improved
 STEPS, FEW_STEPS = (7, 5), (4, 1)  # of coarse and of fine cells; few are enough to see that pictures differ

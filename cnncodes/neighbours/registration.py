@@ -34,9 +34,8 @@ def _caption(height: float, side: int) -> list[list[float]]:
 
 
 # Where steps from the identity do not lead: a caption below or above, a border around either picture
-STARTS = np.array(
-    [*_caption(0.1, -1), *_caption(0.1, 1), [-0.12, 0, 0, 0, -0.12, 0], [0.14, 0, 0, 0, 0.14, 0]], np.float32
-)
+_BORDERS = [[scale, 0, 0, 0, scale, 0] for scale in (-0.12, 0.14, -0.2, 0.25)]
+STARTS = np.array([*_caption(0.1, -1), *_caption(0.1, 1), *_BORDERS], np.float32)
 
 
 def register(first: np.ndarray, second: np.ndarray, maps: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
