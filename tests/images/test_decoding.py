@@ -439,18 +439,17 @@ def test_what_a_jpeg_decoder_notes_has_no_numbers_so_that_equal_notes_are_counte
 
 
 def test_a_picture_of_one_colour_is_one_whose_channels_hardly_deviate():
-    rng = np.random.default_rng(0)
     verdicts = []
     for span in range(9):
-        for share in (0.02, 0.5):
+        for every in (2, 5, 14):  # the first look at every second row sees none of the first kind
             pixels = np.full((70, 90, 3), (250 - span, 3, 128), np.uint8)
-            pixels[..., rng.integers(3)] += np.uint8(span) * (rng.random((70, 90)) < share).astype(np.uint8)
+            pixels[1::every, :, span % 3] += span
             remarks: list[str] = []
             to_pixels(pixels, remarks=remarks)
             deviates = pixels.std(axis=(0, 1)).max() >= decoding.ONE_COLOUR_STD
             assert bool(remarks) == (not deviates)
             verdicts.append(deviates)
-    assert 3 <= sum(verdicts) <= len(verdicts) - 3
+    assert 5 <= sum(verdicts) <= len(verdicts) - 5
 
 
 @pytest.mark.slow
