@@ -64,6 +64,8 @@ def test_the_command_line_reads_both():
     told = CliRunner().invoke(main, ["info", str(CODES), "--json"])
     assert told.exit_code == 0
     assert json.loads(told.stdout)["ok"] == 33
+    assert json.loads(told.stdout)["preprocessing"]["ignore_profiles"]
     told = CliRunner().invoke(main, ["info", str(MODEL), "--json"])
     assert told.exit_code == 0
+    assert json.loads(told.stdout)["preprocessing"]["ignore_profiles"]
     assert json.loads(told.stdout)["scores"]["cv_accuracy"] == pytest.approx(20 / 24)

@@ -196,6 +196,13 @@ class Provenance(Record):
         """
         return list(differences(self.to_dict(), other.to_dict(), skipped=() if every else UNCOMPARED))
 
+    def facts(self) -> dict[str, Any]:
+        """Return the fields other than the layers, for people: they say of colour profiles what files may leave out."""
+        fields = {name: value for name, value in self.to_dict().items() if name not in ("layers", "links")}
+        if preprocessing := fields.get("preprocessing"):
+            fields["preprocessing"] = preprocessing | {"ignore_profiles": self.preprocessing.ignore_profiles}
+        return fields
+
     def only(self, layers: Sequence[str]) -> Provenance:
         """Return the provenance of some of the layers, each stored for itself.
 

@@ -49,7 +49,6 @@ def summarise(
         Ready for JSON.
     """
     classes, class_counts = np.unique(labels[labels != ""], return_counts=True)
-    fields = {name: value for name, value in provenance.to_dict().items() if name not in ("layers", "links")}
     return {
         "path": str(path),
         "bytes": path.stat().st_size,
@@ -57,7 +56,7 @@ def summarise(
         "complete": counts["pending"] == 0,
         **counts,
         "layers": {name: _layer_in_words(provenance, name) for name in provenance.layers},
-        **fields,
+        **provenance.facts(),
         "thumbnails": thumbnails,
         "classes": dict(zip(classes.tolist(), class_counts.tolist(), strict=True)),
         "splits": sorted(set(splits.tolist()) - {""}),

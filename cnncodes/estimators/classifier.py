@@ -73,6 +73,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Threads that decode and compute.
     cache : path, optional
         A codes file. Codes that it holds are not computed again.
+    ignore_profiles : bool, default=False
+        Whether embedded colour profiles are ignored, or colours converted to sRGB.
 
     Attributes
     ----------
@@ -129,6 +131,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         batch_size: int | None = None,
         workers: int | None = None,
         cache: str | Path | None = None,
+        ignore_profiles: bool = False,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -148,6 +151,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         self.batch_size = batch_size
         self.workers = workers
         self.cache = cache
+        self.ignore_profiles = ignore_profiles
 
     def fit(self, X: Images, y: ArrayLike) -> CNNCodesClassifier:
         """Compute codes, choose C, fit the probe.

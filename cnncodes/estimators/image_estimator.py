@@ -33,7 +33,12 @@ class ImageEstimator(BaseEstimator):
         "batch_size": [POSITIVE, None],
         "workers": [POSITIVE, None],
         "cache": [str, Path, None],
+        "ignore_profiles": ["boolean"],
     }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of a pickled estimator; one of before there was the parameter ignored colour profiles."""
+        super().__setstate__({"ignore_profiles": True} | state)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -56,6 +56,8 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         A codes file, made by ``cnncodes extract`` or here. Codes that it holds are not computed again: images are found
         by their content, and the default layers are kept beside `layer`, so that a search over ``layer`` runs each
         image once.
+    ignore_profiles : bool, default=False
+        Let the numbers of images count as sRGB, whatever colour profile is embedded; otherwise convert them to sRGB.
 
     Attributes
     ----------
@@ -95,6 +97,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         batch_size: int | None = None,
         workers: int | None = None,
         cache: str | Path | None = None,
+        ignore_profiles: bool = False,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -108,6 +111,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         self.batch_size = batch_size
         self.workers = workers
         self.cache = cache
+        self.ignore_profiles = ignore_profiles
 
     def fit(self, X: Images, y: object = None) -> CNNCodes:
         """Find out the code length; nothing is learned from the images.
@@ -217,6 +221,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             precision=None if self.precision == AUTO else self.precision,
             device=None if self.device == AUTO else self.device,
             batch_size=self.batch_size,
+            ignore_profiles=self.ignore_profiles,
         )
 
     def _cached(self, images: ImageSet) -> np.ndarray:

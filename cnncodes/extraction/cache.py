@@ -99,6 +99,8 @@ def _explicit(settings: Settings) -> Settings:
         image_size=settings.image_size or preprocessing.image_size,
         resize=settings.resize or preprocessing.mode,
         views=settings.views or preprocessing.views,
+        exact_decode=bool(settings.exact_decode),
+        ignore_profiles=bool(settings.ignore_profiles),
     )
 
 

@@ -24,10 +24,11 @@ __all__ = ["MAX_PIXELS", "MAX_SIDE", "colour_profile", "decode", "to_pixels"]
 MAX_PIXELS = 120_000_000  # a 100-megapixel camera passes, a 13,000 × 13,000 bomb does not; 360 MB of RGB
 MAX_SIDE = 65_535  # the most that a JPEG can have; a 1 × 100,000,000 image would take 80 GB on its way to a square
 JPEG_PARTS = 8  # a JPEG file can be decoded to 1/8, 2/8, ... of its size
+JFIF_REVISION = 1  # the only one that there is
 JPEG_GREY = 128  # the level of the parts of a JPEG picture whose data are missing
 MAX_MISSING = 0.5  # part of a damaged picture that may be missing
 ONE_COLOUR_STD = 2.0  # grey levels; a picture whose channels vary less shows nothing
-SAMPLE_SIDES = (64, 1024)  # pixels of the short side that are looked at, first and if the first all look alike
+SAMPLE_SIDES = (32, 1024)  # pixels of the short side that are looked at, first and if the first all look alike
 FRAMES_REMARK = "the first of several frames was taken"
 ONE_COLOUR_REMARK = "all of it is one colour, or nearly"
 ORIENTATION = 0x0112
@@ -123,31 +124,44 @@ def _plain_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray | None, str
     try:
         pixels = simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height, strict=True)
     except ValueError as error:
-        return None, re.sub(r"\b(\d+|0x[0-9a-f]+)\b ?", "", str(error)).strip()  # so that equal remarks are counted
+        revision = data.find(b"JFIF\0") + len(b"JFIF\0")
+        if "JFIF revision" in str(error) and data[revision] != JFIF_REVISION:  # it changes no pixel, but hides damage
+            return _plain_jpeg(data[:revision] + bytes([JFIF_REVISION]) + data[revision + 1 :], image)
+        return None, re.sub(r"\b(\d+|0x[0-9a-f]+)\b ?|(?<=RST)\d", "", str(error)).strip()  # equal ones are counted
     except Exception:
         return None, ""
     return (pixels, "") if pixels.shape == (height, width, 3) else (None, "")
 
 
 def _judge(image: Image.Image, damage: str, remarks: list[str]) -> None:
-    """Say that a JPEG file is damaged; raise if most of its picture is missing, which a decoder leaves grey."""
+    """Say what a decoder notes of a JPEG file; raise if most of its picture is missing, which a decoder leaves grey."""
     scale = min(1.0, SAMPLE_SIDES[-1] / min(image.size))
     some = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.NEAREST)
     is_grey = np.abs(np.asarray(some).reshape(some.height, some.width, -1).astype(np.int16) - JPEG_GREY) <= 1
     missing = is_grey.all(axis=2).mean()
-    if "premature end" in damage and missing > MAX_MISSING:
+    if missing > MAX_MISSING:  # whatever the decoder says: it names only the first thing that it notes
         raise DecodeError(f"the JPEG file is damaged: {missing:.0%} of the picture is missing ({damage})")
-    remarks.append(f"damaged ({damage}): parts of the picture may be wrong")
+    remarks.append(f"the decoder notes: {damage}; parts of the picture may be wrong")
 
 
 def _remarked(pixels: np.ndarray, remarks: list[str]) -> np.ndarray:
     """Return pixels (3, H, W) as they are; note if they show nothing."""
-    for side in SAMPLE_SIDES:
-        step = max(1, min(pixels.shape[1:]) // side)
-        if any(channel[::step, ::step].std() >= ONE_COLOUR_STD for channel in pixels):
-            return pixels
-    remarks.append(ONE_COLOUR_REMARK)
+    some, more = SAMPLE_SIDES
+    if not _varies(pixels, some) and (_is_narrow(pixels) or not _varies(pixels, more)):
+        remarks.append(ONE_COLOUR_REMARK)
     return pixels
+
+
+def _varies(pixels: np.ndarray, side: int) -> bool:
+    step = max(1, min(pixels.shape[1:]) // side)
+    return any(channel[::step, ::step].std() >= ONE_COLOUR_STD for channel in pixels)
+
+
+def _is_narrow(pixels: np.ndarray) -> bool:
+    """Whether the levels of each channel span so little that they cannot vary more: a fast check of all pixels."""
+    rows = pixels.transpose(1, 2, 0)  # as they are in memory
+    spans = rows.max(axis=0).max(axis=0) - rows.min(axis=0).min(axis=0)
+    return bool((spans < 2 * ONE_COLOUR_STD).all())  # a deviation is at most half of the span
 
 
 @contextlib.contextmanager

@@ -364,10 +364,11 @@ class ProbeModel:
             if layer in theirs and theirs[layer].n_features != self._width(layer)
         ]
         if differences:
-            raise MismatchError(
-                f"{name} does not fit the model: {cut('; '.join(differences))}. "
-                "Use codes that were made like those that the model was fitted on"
-            )
+            advice = "Use codes that were made like those that the model was fitted on"
+            if there["preprocessing.ignore_profiles"] != (ignored := ours["preprocessing.ignore_profiles"]):
+                option = f"{'with' if ignored else 'without'} --ignore-profiles"
+                advice += f": extract to a new file {option}, or fit the model again on codes like these"
+            raise MismatchError(f"{name} does not fit the model: {cut('; '.join(differences))}. {advice}")
 
     def to_sklearn(self) -> Pipeline:
         """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
@@ -402,9 +403,12 @@ class ProbeModel:
 
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""
-        origin = {name: value for name, value in self.provenance.to_dict().items() if name not in ("layers", "links")}
         shown = ("clf", "layers", "scale", "classes", "C", "temperature")
-        return {**{name: getattr(self, name) for name in shown}, "scores": self.scores.to_dict(), **origin}
+        return {
+            **{name: getattr(self, name) for name in shown},
+            "scores": self.scores.to_dict(),
+            **self.provenance.facts(),
+        }
 
     def was_trained_on(self, sha256: np.ndarray) -> np.ndarray:
         """Return which images the model was fitted on.

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from icc_profiles import DISPLAY_P3
+from PIL import Image
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import estimator_checks
 
@@ -119,6 +121,28 @@ def test_pickled_estimators_give_the_same_and_hold_no_network(data: tuple, estim
         method = "transform" if hasattr(estimator, "transform") else "predict"
         expected = getattr(estimator, method)(paths[:3])
         np.testing.assert_array_equal(getattr(pickle.loads(content), method)(paths[:3]), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "settings"),
+    [(CNNCodes, "transform", {}), (CNNCodesClassifier, "decision_function", {"C": 0.1, "cv": 2})],
+)
+def test_estimators_ignore_colour_profiles_if_told_or_pickled_before_there_was_the_parameter(
+    kind: type, method: str, settings: dict[str, Any]
+) -> None:
+    plain = [Image.new("RGB", (60, 50), colour) for colour in ("red", "green", "orange", "brown")]
+    profiled = [image.copy() for image in plain]
+    for image in profiled:
+        image.info["icc_profile"] = DISPLAY_P3
+    for ignored in (True, False):
+        estimator = kind(layer="layer1", image_size=64, ignore_profiles=ignored, **settings).fit(plain, list("abba"))
+        values = [getattr(estimator, method)(images) for images in (plain, profiled)]
+        assert np.array_equal(*values) == ignored
+    for part in (estimator, getattr(estimator, "codes_", estimator)):
+        vars(part).pop("ignore_profiles", None)
+    older = pickle.loads(pickle.dumps(estimator))
+    assert older.ignore_profiles
+    np.testing.assert_array_equal(getattr(older, method)(profiled), values[0])
 
 
 def test_construction_and_cloning_load_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,19 @@ def test_other_settings_are_refused_and_the_cache_stays(cache: Path, small_sampl
     with pytest.raises(MismatchError, match="pooling is 'avg', asked 'max'"):
         cached_codes(cache, load_images(small_sample), ["layer1"], Settings(pooling="max"))
     assert cache.read_bytes() == before
+
+
+@pytest.mark.parametrize(("option", "field"), [("ignore_profiles", "ignore_profiles"), ("exact_decode", "exact")])
+def test_a_cache_does_not_lend_its_way_of_decoding(option: str, field: str, small_sample: Path, tmp_path: Path) -> None:
+    images = load_images(sorted(small_sample.rglob("*.png"))[:2])
+    plain, path = Settings(image_size=64), tmp_path / "cache.h5"
+    asked = replace(plain, **{option: True})
+    expected = cached_codes(path, images, ["layer1"], asked)
+    before = path.read_bytes()
+    with pytest.raises(MismatchError, match=f"preprocessing.{field} is True, asked False.* Ask for the same"):
+        cached_codes(path, images, ["layer1"], plain)
+    np.testing.assert_array_equal(cached_codes(path, images, ["layer1"], asked), expected)
+    assert path.read_bytes() == before
 
 
 def test_an_image_that_cannot_be_read_is_named(cache: Path, tmp_path: Path) -> None:

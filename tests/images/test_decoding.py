@@ -362,7 +362,9 @@ def test_damage_that_pillow_passes_over_is_remarked(mode):
         n_wrong += (np.abs(pixels - plain).max(axis=0) > 8).mean() > 0.3
         n_remarked += len(remarks)
         for remark in remarks:
-            assert re.fullmatch(r"damaged \(Corrupt JPEG data: [a-z ]+\): parts of the picture may be wrong", remark)
+            assert re.fullmatch(
+                r"the decoder notes: Corrupt JPEG data: [a-z ]+; parts of the picture may be wrong", remark
+            )
     assert n_wrong >= 4
     assert n_remarked >= 3  # the others happen to end as a whole file would
 
@@ -379,7 +381,7 @@ def test_flipped_bits_of_a_jpeg_are_remarked_where_a_strict_decoder_sees_them():
         except ValueError:
             remarks: list[str] = []
             decode(bytes(flipped), remarks=remarks)
-            assert "damaged" in remarks[0]
+            assert "may be wrong" in remarks[0]
             n_remarked += 1
     assert n_remarked >= 5
 
@@ -390,18 +392,64 @@ def test_a_jpeg_of_which_most_is_missing_is_refused(enough):
     small = bytearray(encode(photo.resize((160, 120)), "JPEG"))
     size = small.index(b"\xff\xc0") + 5
     small[size : size + 4] = (1090).to_bytes(2, "big") * 2  # 60 times as many pixels as there are data for
+    restarted = bytearray(encode(photo.resize((160, 120)), "JPEG", restart_marker_rows=1))
+    size = restarted.index(b"\xff\xc0") + 5
+    restarted[size : size + 4] = (1090).to_bytes(2, "big") * 2
     whole = encode(photo, "JPEG")
     inks = encode(photo.convert("CMYK"), "JPEG")
     profiled = encode(photo, "JPEG", icc_profile=ADOBE_RGB)
     cut = [data[: len(data) // 4] + b"\xff\xd9" for data in (whole, inks, profiled)]
-    for data in (bytes(small), *cut):
+    for data in (bytes(small), bytes(restarted), *cut):
         with pytest.raises(DecodeError, match=r"the JPEG file is damaged: \d\d% of the picture is missing \(Corrupt"):
             decode(data, enough=enough)
     remarks: list[str] = []
     decode(whole[: 3 * len(whole) // 4] + b"\xff\xd9", enough=enough, remarks=remarks)
-    assert "damaged" in remarks[0]
+    assert "premature end" in remarks[0]
     grey = encode(Image.new("RGB", (64, 48), (128, 128, 128)), "JPEG")
     assert (decode(grey) == 128).all()  # all of it is as grey as what is missing, and nothing is
+
+
+def test_what_a_jpeg_decoder_notes_is_said_softly_where_the_picture_may_be_whole():
+    data = encode(Image.open(CHINA).resize((160, 120)), "JPEG")
+    plain = decode(data)
+    scan = data.index(b"\xff\xda")
+    end = scan + 6 + 2 * data[scan + 4]  # of the spectral selection
+    notes = {
+        data[:end] + b"\0" + data[end + 1 :]: ["Invalid SOS parameters for sequential JPEG"],
+        data[:-2] + bytes(16) + data[-2:]: ["Corrupt JPEG data: extraneous bytes before marker"],
+        data[:11] + b"\x05" + data[12:]: [],  # the revision of JFIF
+        data[:11] + b"\x05" + data[12:-2] + bytes(16) + data[-2:]: [
+            "Corrupt JPEG data: extraneous bytes before marker"
+        ],
+    }
+    for changed, expected in notes.items():
+        remarks: list[str] = []
+        assert (decode(changed, remarks=remarks) == plain).all()
+        assert remarks == [f"the decoder notes: {note}; parts of the picture may be wrong" for note in expected]
+
+
+def test_what_a_jpeg_decoder_notes_has_no_numbers_so_that_equal_notes_are_counted():
+    data = encode(Image.open(CHINA), "JPEG", restart_marker_rows=1)
+    marker = data.index(b"\xff\xd5")
+    remarks: list[str] = []
+    decode(data[:marker] + b"\xff\xd7" + data[marker + 2 :], remarks=remarks)
+    assert remarks == [
+        "the decoder notes: Corrupt JPEG data: found marker instead of RST; parts of the picture may be wrong"
+    ]
+
+
+def test_a_picture_of_one_colour_is_one_whose_channels_hardly_deviate():
+    verdicts = []
+    for span in range(9):
+        for every in (2, 5, 14):  # the first look at every second row sees none of the first kind
+            pixels = np.full((70, 90, 3), (250 - span, 3, 128), np.uint8)
+            pixels[1::every, :, span % 3] += span
+            remarks: list[str] = []
+            to_pixels(pixels, remarks=remarks)
+            deviates = pixels.std(axis=(0, 1)).max() >= decoding.ONE_COLOUR_STD
+            assert bool(remarks) == (not deviates)
+            verdicts.append(deviates)
+    assert 5 <= sum(verdicts) <= len(verdicts) - 5
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,3 +154,12 @@ def test_codes_made_otherwise_are_refused_and_each_difference_named(change, mess
         model.check_codes(Provenance.from_dict({**DESCRIPTION, **change, "weights_sha256": "ef" * 32}), "other.h5")
     assert "efef" in str(caught.value)
     assert message[:9] in str(caught.value)
+
+
+@pytest.mark.parametrize(("there", "option"), [(False, "with"), (True, "without")])
+def test_codes_with_other_use_of_colour_profiles_are_refused_with_a_way_out(there, option, model):
+    profiles = [{**DESCRIPTION["preprocessing"], "ignore_profiles": ignored} for ignored in (there, not there)]
+    codes, ours = (Provenance.from_dict({**DESCRIPTION, "preprocessing": preprocessing}) for preprocessing in profiles)
+    with pytest.raises(MismatchError, match=f"ignore_profiles is {there} there and {not there} in the model") as caught:
+        replace(model, provenance=ours).check_codes(codes, "other.h5")
+    assert f"extract to a new file {option} --ignore-profiles, or fit the model again" in str(caught.value)

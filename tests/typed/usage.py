@@ -146,7 +146,7 @@ def images() -> None:
 
 def estimators() -> None:
     found = load_images("photos/")
-    transformer = CNNCodes("mobilenet_v2", layer=["layer3", "penultimate"], cache="codes.h5")
+    transformer = CNNCodes("mobilenet_v2", layer=["layer3", "penultimate"], cache="codes.h5", ignore_profiles=True)
     assert_type(transformer.fit(found.sources), CNNCodes)
     assert_type(transformer.transform(["a.png", Path("b.png")]), np.ndarray)
     assert_type(transformer.get_feature_names_out(), np.ndarray)
