@@ -62,11 +62,11 @@ def design_effect(
     """Return by what to divide a number of images, as images of a group tend to be right or wrong together.
 
     It is the variance of the mean with whole groups drawn, over that with images drawn one by one (Kish 1965), and at
-    least 1. Either variance compares each group, or image, with the mean of the others (the jackknife, CR3 of Bell,
-    McCaffrey 2002), so that a group with most of the images does not count as typical because it makes the mean. The
-    effect is multiplied by the squared ratio of Student's quantiles for both (Korn, Graubard 1998), whose degrees of
-    freedom are Satterthwaite's (1946) for groups of these sizes. Both variances have half an image more whose value is
-    off by one, in a group that is off with it: few images that differ from the mean say little of whether groups do.
+    least 1. Each group, or image, is compared with the mean of the others, as the jackknife does (CR3 of Bell,
+    McCaffrey 2002): one group with most of the images makes the mean, and would seem typical beside that. The effect is
+    multiplied by the squared ratio of Student's quantiles for both variances (Korn, Graubard 1998), with Satterthwaite's
+    (1946) degrees of freedom for groups of these sizes. Both variances have half an image more whose value is off by
+    one, in a group that is off with it: few images that differ from the mean say little of whether groups do.
 
     Parameters
     ----------
@@ -109,8 +109,9 @@ def design_effect(
 def _jackknife(values: np.ndarray, of_group: np.ndarray, of_class: np.ndarray) -> tuple[float, float]:
     """Return the variance of the sum of the classes' means, from leaving out each group, and its degrees of freedom.
 
-    The degrees of freedom are tr(A)² / tr(A²), where A is the covariance of the changes that each group makes, if all
-    images are independent and vary as much. A is a diagonal matrix less L Lᵀ, with a column of L for each class.
+    The variance is unbiased if the images of a group in a class all have the same value. The degrees of
+    freedom are tr(A)² / tr(A²), where A is the covariance of the changes that the groups make, if all images are
+    independent and vary as much. A is a diagonal matrix less L Lᵀ, with a column of L for each class.
     """
     n = np.bincount(of_class)
     extra = int(len(n) > 1)  # images that are as the mean of all, in each class
@@ -118,7 +119,9 @@ def _jackknife(values: np.ndarray, of_group: np.ndarray, of_class: np.ndarray) -
     cells, of_cell, m = np.unique(of_group * len(n) + of_class, return_inverse=True, return_counts=True)
     group, label = np.divmod(cells, len(n))
     mean = (np.bincount(of_class, values) + extra * values.mean()) / size
-    weight = 1 / (n[label] * (1 - m / size[label]))
+    others = size[label] - m
+    of_others = (np.bincount(label, m**2)[label] - m**2) / others**2  # variance of their mean, if groups are all alike
+    weight = size[label] / (n[label] * others * np.sqrt(1 + of_others))
     change = np.bincount(group, weight * (np.bincount(of_cell, values) - m * mean[label]))
     diagonal = np.bincount(group, weight**2 * m)
     entries = weight * m * (np.sqrt(n + 2 * extra) / size)[label]
@@ -126,7 +129,7 @@ def _jackknife(values: np.ndarray, of_group: np.ndarray, of_class: np.ndarray) -
     squares = np.bincount(group, entries**2)
     trace_of_square = (diagonal**2).sum() - 2 * diagonal @ squares + (L.T @ L).power(2).sum()
     freedom = (diagonal - squares).sum() ** 2 / trace_of_square
-    return float((change**2).sum() * (1 - 1 / len(change))), float(freedom)
+    return float((change**2).sum()), float(freedom)
 
 
 def paired_interval(
@@ -168,7 +171,8 @@ def paired_interval(
     deviation = np.sqrt(max(0.0, (float((difference**2).sum()) + 1) / n - mean**2) / n * effect)
     below = 0.5 + confidence / 2
     above = _chance_of_each(below, best_of - 1)
-    return mean - float(t.ppf(below, n - 1) * deviation), mean + float(t.ppf(above, n - 1) * deviation)
+    low, high = mean - t.ppf(below, n - 1) * deviation, mean + t.ppf(above, n - 1) * deviation
+    return max(-1.0, float(low)), min(1.0, float(high))
 
 
 def _chance_of_each(together: float, rivals: int) -> float:

@@ -63,10 +63,12 @@ def jackknife_by_loops(values, groups, classes):
             both, others = of_class & inside, of_class & ~inside
             left = others.sum() + more
             mean_of_others = (values[others].sum() + more * values.mean()) / left
-            change[i] += (values[both] - mean_of_others).sum() / of_class.sum()
-            rows[i] += (both - both.sum() / left * others) / of_class.sum()
+            sizes = np.array([(others & (groups == other)).sum() for other in names])
+            divisor = of_class.sum() * np.sqrt(1 + (sizes**2).sum() / left**2)
+            change[i] += (values[both] - mean_of_others).sum() / divisor
+            rows[i] += (both - both.sum() / left * others) / divisor
     covariance = rows @ rows.T
-    return (change**2).sum() * (1 - 1 / len(names)), np.trace(covariance) ** 2 / (covariance**2).sum()
+    return (change**2).sum(), np.trace(covariance) ** 2 / (covariance**2).sum()
 
 
 @pytest.mark.parametrize("n_classes", [1, 3])
@@ -127,6 +129,12 @@ def test_differences_of_grouped_images_hold_as_often_as_they_claim():
             counted.append(low <= 0 <= high)
     assert np.mean(plain) < 0.91
     assert 0.93 < np.mean(inside) < 0.98
+
+
+def test_differences_stay_between_minus_one_and_one():
+    groups = np.repeat(np.arange(51).astype(str), [150] + [1] * 50)
+    a, b = np.arange(200) % 3 > 0, np.arange(200) < 150
+    assert paired_interval(a, b, groups=groups) == (-1.0, 1.0)
 
 
 @pytest.mark.parametrize("sizes", [[150] + [1] * 50, [100] + [1] * 100, [100] + [10] * 10, [50] * 4, [10] * 20])
