@@ -64,8 +64,8 @@ def design_effect(
     It is the variance of the mean with whole groups drawn, over that with images drawn one by one (Kish 1965), and at
     least 1. Each group, or image, is compared with the mean of the others, as the jackknife does (CR3 of Bell,
     McCaffrey 2002): one group with most of the images makes the mean, and would seem typical beside that. The effect is
-    multiplied by the squared ratio of Student's quantiles for both variances (Korn, Graubard 1998), with Satterthwaite's
-    (1946) degrees of freedom for groups of these sizes. Both variances have half an image more whose value is off by
+    multiplied by the squared ratio of Student's quantiles for both variances (Korn, Graubard 1998), with degrees of
+    freedom for groups of these sizes (Satterthwaite 1946). Both variances have half an image more whose value is off by
     one, in a group that is off with it: few images that differ from the mean say little of whether groups do.
 
     Parameters
@@ -109,9 +109,9 @@ def design_effect(
 def _jackknife(values: np.ndarray, of_group: np.ndarray, of_class: np.ndarray) -> tuple[float, float]:
     """Return the variance of the sum of the classes' means, from leaving out each group, and its degrees of freedom.
 
-    The variance is unbiased if the images of a group in a class all have the same value. The degrees of
-    freedom are tr(A)² / tr(A²), where A is the covariance of the changes that the groups make, if all images are
-    independent and vary as much. A is a diagonal matrix less L Lᵀ, with a column of L for each class.
+    The variance is unbiased if the images of a group in a class all have the same value. The degrees of freedom are
+    tr(A)² / tr(A²), where A is the covariance of the changes that the groups make, if all images are independent and
+    vary as much. A is a diagonal matrix less L Lᵀ, with a column of L for each class.
     """
     n = np.bincount(of_class)
     extra = int(len(n) > 1)  # images that are as the mean of all, in each class
