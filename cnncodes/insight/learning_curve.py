@@ -174,7 +174,7 @@ def _thinned(folds: Folds, of_class: np.ndarray, share: float, seed: int) -> Fol
 
 
 def _interval(values: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
-    weight = 1 / design_effect(values - values.mean(), groups)
+    weight = 1 / design_effect(values, groups)
     return wilson_interval(float(values.sum()) * weight, len(values) * weight)
 
 
@@ -194,7 +194,7 @@ def _gain(
     """
     n = by_image.shape[1]
     last = by_image[-1] - by_image[-2]
-    effect = design_effect(last - last.mean(), groups)
+    effect = design_effect(last, groups)
     picks = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     gains = _gains(1 - by_image[:, picks].mean(axis=2), sizes, n)
     # Another draw of the images gives another accuracy: as the repeats do, whose small shares have few in common. That

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.optimize import brentq
+from scipy.sparse import csr_array
 from scipy.stats import norm, t
 
 __all__ = ["balanced_interval", "design_effect", "paired_interval", "wilson_interval"]
@@ -56,50 +57,79 @@ def balanced_interval(correct: np.ndarray, n: np.ndarray, confidence: float = 0.
 
 
 def design_effect(
-    deviations: np.ndarray, groups: np.ndarray | None, confidence: float = 0.95, *, means: int = 1
+    values: np.ndarray, groups: np.ndarray | None, confidence: float = 0.95, *, of_class: np.ndarray | None = None
 ) -> float:
     """Return by what to divide a number of images, as images of a group tend to be right or wrong together.
 
     It is the variance of the mean with whole groups drawn, over that with images drawn one by one (Kish 1965), and at
-    least 1. It is known from the groups, which are fewer than the images: so it is multiplied by the squared ratio of
-    Student's quantiles for both numbers (Korn, Graubard 1998). If all images have the same value, they say nothing of
-    this, and the images of a group count as one.
+    least 1. Each group, or image, is compared with the mean of the others, as the jackknife does (CR3 of Bell,
+    McCaffrey 2002): one group with most of the images makes the mean, and would seem typical beside that. The effect is
+    multiplied by the squared ratio of Student's quantiles for both variances (Korn, Graubard 1998), with degrees of
+    freedom for groups of these sizes (Satterthwaite 1946). Both variances have half an image more whose value is off by
+    one, in a group that is off with it: few images that differ from the mean say little of whether groups do.
 
     Parameters
     ----------
-    deviations : ndarray, shape (n,)
-        What each image adds to the estimate, less its mean.
+    values : ndarray, shape (n,)
+        What the mean is of, such as how often each image was labelled right, from 0 to 1.
     groups : ndarray of str, shape (n,), optional
         An empty string means a group of its own.
     confidence : float, default=0.95
         Of the interval that it is for.
-    means : int, default=1
-        How many means the deviations are from, as that of each class.
+    of_class : ndarray of int, shape (n,), optional
+        Numbers of the classes from 0. The effect is then for the mean of the classes' means. Each class has one image
+        more, with the mean of all values, so that a class which is a single group is compared with that.
 
     Examples
     --------
     >>> right = np.repeat([1.0, 0.0, 1.0], [60, 20, 20])
-    >>> round(design_effect(right - right.mean(), np.repeat(["a", "b", "c", "d", "e"], 20)), 1)
-    48.5
-    >>> design_effect(right - right.mean(), None)
+    >>> round(design_effect(right, np.repeat(["a", "b", "c", "d", "e"], 20)), 1)
+    48.2
+    >>> design_effect(right, None)
     1.0
     """
     if groups is None or not (groups != "").any():
         return 1.0
-    alone = groups == ""
+    n = len(groups)
     _, of_group = np.unique(groups, return_inverse=True)
-    of_group[alone] = of_group.max() + 1 + np.arange(alone.sum())
+    _, of_group = np.unique(np.where(groups == "", n + np.arange(n), of_group), return_inverse=True)
     sizes = np.bincount(of_group)
-    sizes, n = sizes[sizes > 0], len(groups)
-    if len(sizes) == n or len(sizes) <= means:
-        return n / len(sizes)
-    freedom, freedom_of_images = len(sizes) - means, n - means
-    effect = (sizes**2).sum() / n
-    if not np.allclose(deviations, 0):
-        between = (np.bincount(of_group, deviations) ** 2).sum() * len(sizes) / freedom
-        effect = max(1.0, between / ((deviations**2).sum() * n / freedom_of_images))
+    if sizes.max() == n:
+        return float(n)
+    if of_class is None:
+        of_class = np.zeros(n, int)
+    between, freedom = _jackknife(values, of_group, of_class)
+    within, freedom_of_images = _jackknife(values, np.arange(n), of_class)
+    half_an_image = 0.5 * float((np.bincount(of_class)[of_class] ** -2.0).mean())
+    effect = max(1.0, (between + half_an_image * float((sizes**2).sum()) / n) / (within + half_an_image))
     at = 0.5 + confidence / 2
     return float(effect * (t.ppf(at, freedom) / t.ppf(at, freedom_of_images)) ** 2)
+
+
+def _jackknife(values: np.ndarray, of_group: np.ndarray, of_class: np.ndarray) -> tuple[float, float]:
+    """Return the variance of the sum of the classes' means, from leaving out each group, and its degrees of freedom.
+
+    The variance is unbiased if the images of a group in a class all have the same value. The degrees of freedom are
+    tr(A)² / tr(A²), where A is the covariance of the changes that the groups make, if all images are independent and
+    vary as much. A is a diagonal matrix less L Lᵀ, with a column of L for each class.
+    """
+    n = np.bincount(of_class)
+    extra = int(len(n) > 1)  # images that are as the mean of all, in each class
+    size = n + extra
+    cells, of_cell, m = np.unique(of_group * len(n) + of_class, return_inverse=True, return_counts=True)
+    group, label = np.divmod(cells, len(n))
+    mean = (np.bincount(of_class, values) + extra * values.mean()) / size
+    others = size[label] - m
+    of_others = (np.bincount(label, m**2)[label] - m**2) / others**2  # variance of their mean, if groups are all alike
+    weight = size[label] / (n[label] * others * np.sqrt(1 + of_others))
+    change = np.bincount(group, weight * (np.bincount(of_cell, values) - m * mean[label]))
+    diagonal = np.bincount(group, weight**2 * m)
+    entries = weight * m * (np.sqrt(n + 2 * extra) / size)[label]
+    L = csr_array((entries, (group, label)))
+    squares = np.bincount(group, entries**2)
+    trace_of_square = (diagonal**2).sum() - 2 * diagonal @ squares + (L.T @ L).power(2).sum()
+    freedom = (diagonal - squares).sum() ** 2 / trace_of_square
+    return float((change**2).sum()), float(freedom)
 
 
 def paired_interval(
@@ -137,11 +167,12 @@ def paired_interval(
     n = len(a) + 2
     difference = np.asarray(a, float) - np.asarray(b, float)
     mean = float(difference.sum()) / n
-    effect = design_effect(difference - difference.mean(), groups, confidence)
+    effect = design_effect(difference, groups, confidence)
     deviation = np.sqrt(max(0.0, (float((difference**2).sum()) + 1) / n - mean**2) / n * effect)
     below = 0.5 + confidence / 2
     above = _chance_of_each(below, best_of - 1)
-    return mean - float(t.ppf(below, n - 1) * deviation), mean + float(t.ppf(above, n - 1) * deviation)
+    low, high = mean - t.ppf(below, n - 1) * deviation, mean + t.ppf(above, n - 1) * deviation
+    return max(-1.0, float(low)), min(1.0, float(high))
 
 
 def _chance_of_each(together: float, rivals: int) -> float:

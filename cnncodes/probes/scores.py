@@ -81,9 +81,8 @@ def score_shares(
         remaining, others = _learned_from(of_class, folds) ** (LEARNING_POWER * right.mean()), OTHER_PROBES
     best_case = counts - (counts - by_class) * remaining
     accuracy, recall = float(right.mean()), by_class / counts
-    of_recalls = (right - recall[of_class]) / counts[of_class]
-    weight = _weight(len(y), design_effect(right - accuracy, groups), others)
-    of_classes = _weight(len(y), design_effect(of_recalls, groups, means=len(counts)), others)
+    weight = _weight(len(y), design_effect(right, groups), others)
+    of_classes = _weight(len(y), design_effect(right, groups, of_class=of_class), others)
     return Accuracies(
         Estimate(
             accuracy,
