@@ -11,7 +11,7 @@ from PIL import Image
 from cnncodes.codes.thumbnails import NO_COLOUR, SIDE
 from cnncodes.neighbours.registration import IDENTITY, STARTS, register, resampled
 
-__all__ = ["FEW_STEPS", "STEPS", "Comparison", "compare_pictures", "plain_differences", "plain_parts"]
+__all__ = ["FEW_STEPS", "STEPS", "Comparison", "compare_pictures", "detail", "plain_differences", "plain_parts"]
 
 COARSE, FINE = 16, 32  # cells along a side: where a map is looked for, and where it is improved
 STEPS, FEW_STEPS = (7, 5), (4, 1)  # of coarse and of fine cells; few are enough to see that pictures differ
@@ -80,6 +80,13 @@ def plain_differences(parts: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray,
     """Return 1 less the correlation of each pair as they are or with one mirrored, and which of the two is more."""
     same, changed = np.einsum("nij,nij->ni", parts[pairs[:, 0]], parts[pairs[:, 1]]).T
     return 1 - same - np.abs(changed), changed < 0
+
+
+def detail(grey: np.ndarray) -> np.ndarray:
+    """Return the deviation of coarse pictures from an even slope, in grey levels, shape (n,)."""
+    cells = _cells(grey, COARSE).reshape(len(grey), -1)
+    plane = _plane(COARSE)
+    return (cells - cells @ np.linalg.pinv(plane) @ plane).std(axis=1)
 
 
 def compare_pictures(
@@ -191,15 +198,20 @@ def _within(maps: np.ndarray) -> np.ndarray:
 
 def _correlation_beside_a_slope(grey: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the correlations of pairs, shape (n, 2, FINE²), without what a plane explains of either: sky is alike."""
-    side = int(np.sqrt(grey.shape[-1]))
-    centres = np.linspace(-1, 1, side, dtype=np.float32)
-    plane = np.stack([np.ones(side**2, np.float32), np.tile(centres, side), np.repeat(centres, side)])
+    plane = _plane(FINE)
     weighted = plane * weights[:, None]  # (n, 3, FINE²)
     square = weighted @ plane.T + 1e-6 * np.eye(3)
     fit = np.linalg.solve(square, weighted @ grey.transpose(0, 2, 1))  # (n, 3, 2)
     rest = grey - fit.transpose(0, 2, 1) @ plane
     products = np.einsum("nip,njp,np->nij", rest, rest, weights)
     return products[:, 0, 1] / np.sqrt((products[:, 0, 0] + NOISE**2) * (products[:, 1, 1] + NOISE**2))
+
+
+@cache
+def _plane(side: int) -> np.ndarray:
+    """Return what even slopes are made of, shape (3, side²)."""
+    centres = np.linspace(-1, 1, side, dtype=np.float32)
+    return np.stack([np.ones(side**2, np.float32), np.tile(centres, side), np.repeat(centres, side)])
 
 
 def _worst_block(squares: np.ndarray, weights: np.ndarray) -> np.ndarray:
