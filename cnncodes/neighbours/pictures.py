@@ -121,23 +121,23 @@ def compare_pictures(
 
 
 class _Chunk:
-    """Some pairs of pictures: grey levels at full resolution, colours, the second one mirrored where it is to be."""
+    """Some pairs of pictures: grey levels of fine cells, colours, the second one mirrored where it is to be."""
 
     def __init__(self, records: np.ndarray, pairs: np.ndarray, mirrored: np.ndarray) -> None:
         both = records[pairs]
-        self.grey = both["grey"].astype(np.float32)  # (n, 2, SIDE, SIDE)
+        self.fine = _cells(both["grey"], FINE)  # (n, 2, FINE, FINE)
         self.colour = both["colour"].astype(np.float32) - NO_COLOUR  # (n, 2, 2, 16, 16)
-        self.grey[mirrored, 1] = self.grey[mirrored, 1, :, ::-1]
-        self.colour[mirrored, 1] = self.colour[mirrored, 1, ..., ::-1]
         short = both["size"].min(axis=-1)
         low, high = short.min(axis=1), short.max(axis=1)
         for i in np.flatnonzero((low < REDUCED_SIDE * high) & (low < HIGH_RESOLUTION)):
             blur = _at_resolution(int(low[i]))
-            self.grey[i] = blur @ self.grey[i] @ blur.T
+            self.fine[i] = _cells(blur @ both["grey"][i] @ blur.T, FINE)
+        self.fine[mirrored, 1] = self.fine[mirrored, 1, :, ::-1]
+        self.colour[mirrored, 1] = self.colour[mirrored, 1, ..., ::-1]
 
     def compare(self, framed: np.ndarray, steps: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the difference of each pair, and whether all else speaks for a copy."""
-        first, second = _cells(self.grey[:, 0], COARSE), _cells(self.grey[:, 1], COARSE)
+        first, second = _cells(self.fine, COARSE).swapaxes(0, 1).copy()
         maps, alike = register(first, second, np.repeat(IDENTITY, len(first), axis=0), steps[0])
         at = np.flatnonzero(framed & (alike < WELL_LAID))
         for begin in STARTS if len(at) else ():
@@ -153,7 +153,7 @@ class _Chunk:
         return difference, is_like_a_copy
 
     def _finely(self, at: np.ndarray, maps: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        first, second = _cells(self.grey[at, 0], FINE), _cells(self.grey[at, 1], FINE)
+        first, second = self.fine[at, 0], self.fine[at, 1]
         maps, _ = register(first, second, maps, steps)
         values, weights, _ = resampled(second, maps)
         grey = np.stack([first.reshape(len(at), -1), values], axis=1)  # (n, 2, FINE²)
@@ -218,16 +218,26 @@ def _worst_block(squares: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the largest mean of squares in a block, shape (n,); a block counts as half full at least."""
     n, cell = len(squares), FINE // BLOCKS
     inside = (weights > 0).astype(np.float32)
-    shape = (n, BLOCKS, cell, BLOCKS, cell)
-    sums = (squares * inside).reshape(shape).sum(axis=(2, 4))
-    counts = inside.reshape(shape).sum(axis=(2, 4))
+    sums = _block_sums((squares * inside).reshape(n, FINE, FINE), cell)
+    counts = _block_sums(inside.reshape(n, FINE, FINE), cell)
     return (sums / np.maximum(counts, cell**2 / 2)).max(axis=(1, 2))
 
 
 def _cells(grey: np.ndarray, side: int) -> np.ndarray:
-    """Return the means of cells, shape (n, side, side)."""
+    """Return the means of cells, shape (..., side, side)."""
     cell = grey.shape[-1] // side
-    return grey.reshape(len(grey), side, cell, side, cell).mean(axis=(2, 4), dtype=np.float32)
+    return _block_sums(grey, cell) / np.float32(cell**2)
+
+
+def _block_sums(values: np.ndarray, cell: int) -> np.ndarray:
+    """Return the sums of blocks of cell x cell values; sums of slices take a third of the time of `sum` over axes."""
+    lines = values[..., ::cell, :].astype(np.float32)
+    for i in range(1, cell):
+        lines += values[..., i::cell, :]
+    sums = lines[..., ::cell].copy()
+    for i in range(1, cell):
+        sums += lines[..., i::cell]
+    return sums
 
 
 @cache
