@@ -6,6 +6,8 @@ Either proposes candidates, and what stands out among them is compared as pictur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cnncodes.codes.thumbnails import present
@@ -37,6 +39,7 @@ PLAINLY_ALIKE = 0.005  # pictures that differ less, not laid over each other, ar
 NEARLY_EQUAL = 0.0015  # less than different ones of 10,000 images of Fashion-MNIST differ: 0.0024, of others 0.0045
 MAX_DIFFERENCE_NEAR_BY_CODES = 0.03  # where codes alone tell a copy
 LEAST_DETAIL = 12.0  # grey levels; plainer pictures (sky) are nearly equal without being copies
+FAR = 2.0  # no pictures differ more
 SMALL = 0.002  # difference that means nothing
 
 
@@ -65,12 +68,16 @@ def find_copies(records: np.ndarray, neighbours: np.ndarray, distances: np.ndarr
     likely = search.is_like_a_copy & (difference <= MAX_DIFFERENCE)
     nearly_equal = difference <= np.where(search.near_by_codes, MAX_DIFFERENCE_NEAR_BY_CODES, NEARLY_EQUAL)
     nearly_equal &= likely & search.detailed
-    k = neighbours.shape[1]
-    glance = np.unique([0, min(1, k - 1), k - 1, *range(k, min(k + 2, search.place.shape[1]))])
-    likely &= search.shares(likely, search.place[:, glance]) <= MAX_SHARE_AT_A_GLANCE  # where all are alike, few tell
     near = (search.code_share <= NEAR_CODE_SHARE) | (search.picture_share <= NEAR_PICTURE_SHARE)
-    share = search.shares(likely, search.place)
-    chosen = nearly_equal | likely & (share <= np.where(near, MAX_SHARE_NEAR, MAX_SHARE))
+    max_share = np.where(near, MAX_SHARE_NEAR, MAX_SHARE)
+    k, n_candidates = neighbours.shape[1], search.place.shape[1]
+    glance = np.unique([0, min(1, k - 1), k - 1, *range(k, min(k + 2, n_candidates))])
+    for columns in ([], [k - 1], [0, k], glance):  # where all are alike, few candidates tell: others take no time
+        likely &= search.shares(likely, columns) <= max_share
+    likely &= search.shares(likely, glance, only=True) <= MAX_SHARE_AT_A_GLANCE
+    for columns in (np.arange(k // 2), np.arange(n_candidates)):
+        likely &= search.shares(likely, columns) <= max_share
+    chosen = nearly_equal | likely
     return search.pairs[chosen], difference[chosen]
 
 
@@ -116,12 +123,18 @@ class _Search:
         result = compare_pictures(self.records, self.pairs[at], self._mirrored[at], framed=frames, steps=steps)
         self.difference[at], self.is_like_a_copy[at] = result.difference, result.is_like_a_copy
 
-    def shares(self, likely: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Compare images of likely pairs with their candidates, and return the shares of what is usual there."""
+    def shares(self, likely: np.ndarray, columns: Sequence[int] | np.ndarray, *, only: bool = False) -> np.ndarray:
+        """Compare images of likely pairs with candidates in these columns, and return the shares of what is usual.
+
+        What is usual is taken from all that were compared by now, or from these candidates only. More candidates never
+        make a share smaller.
+        """
         around = np.zeros(len(self.pairs), bool)
-        around[place[np.unique(self.pairs[likely])]] = True
+        around[self.place[:, columns][np.unique(self.pairs[likely])]] = True
         self.compare(around, FEW_STEPS)
-        usual = usual_distance(_once(place, self.difference), CLUSTER_GAP, CLUSTER_DIFFERENCE)
+        place = self.place[:, columns] if only else self.place
+        known = np.where(self._compared, self.difference, FAR)
+        usual = usual_distance(_once(place, known), CLUSTER_GAP, CLUSTER_DIFFERENCE)
         return _share(self.difference, self.pairs, usual, 0)
 
 
@@ -194,4 +207,4 @@ def _once(place: np.ndarray, values: np.ndarray) -> np.ndarray:
     again = np.zeros(place.shape, bool)
     ordered = np.take_along_axis(place, order, axis=1)
     np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return np.where(again, 2.0, values[place])
+    return np.where(again, FAR, values[place])
