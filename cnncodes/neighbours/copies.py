@@ -72,7 +72,7 @@ def find_copies(records: np.ndarray, neighbours: np.ndarray, distances: np.ndarr
     max_share = np.where(near, MAX_SHARE_NEAR, MAX_SHARE)
     k, n_candidates = neighbours.shape[1], search.place.shape[1]
     glance = np.unique([0, min(1, k - 1), k - 1, *range(k, min(k + 2, n_candidates))])
-    for columns in ([], [k - 1], [0, k], glance):  # where all are alike, few candidates tell: others take no time
+    for columns in ([], [k - 1], [0, k], glance):  # what few candidates rule out is not compared with the others
         likely &= search.shares(likely, columns) <= max_share
     likely &= search.shares(likely, glance, only=True) <= MAX_SHARE_AT_A_GLANCE
     for columns in (np.arange(k // 2), np.arange(n_candidates)):
