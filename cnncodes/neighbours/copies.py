@@ -36,7 +36,7 @@ CLUSTER_GAP, CLUSTER_DIFFERENCE = 0.2, 0.02  # where the copies of an image end,
 CODES_GAP = 0.7  # by codes alone, a copy is nearer than this share of the distance to the next image
 # In a large cluster the candidates are copies, too, and say nothing of what is usual
 PLAINLY_ALIKE = 0.005  # pictures that differ less, not laid over each other, are always compared
-NEARLY_EQUAL = 0.0015  # different images differ by 0.0045 or more in bench_audit.py; trousers of 10,000 by 0.0015
+NEARLY_EQUAL = 0.0015  # different images differ by 0.0041 or more in bench_audit.py; trousers of 10,000 by 0.0015
 MAX_DIFFERENCE_NEAR_BY_CODES = 0.03  # where codes alone tell a copy
 LEAST_DETAIL = 12.0  # grey levels; plainer pictures (sky) are nearly equal without being copies
 FAR = 2.0  # no pictures differ more
