@@ -7,7 +7,7 @@ but has one duty: it is one class, and nearly half of it describes what the prop
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -346,25 +346,29 @@ class CodesFile:
         """
         records = blank(len(rows))
         if self.has_thumbnails and len(rows):
-            digests = self.sha256[rows]
-            for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
-                good = matching(block, digests[at])
+            for at, block, good in self._thumbnail_pieces(rows):
                 records[at[good]] = block[good]
         return records
+
+    def _thumbnail_pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (positions in `rows`, their records, which of those are intact), some at a time."""
+        digests = self.sha256[rows]
+        for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
+            yield at, block, matching(block, digests[at])
 
     def without_thumbnail(self) -> np.ndarray:
         """Return the rows with codes whose small picture is missing or damaged; none if the file keeps no pictures."""
         if not self.has_thumbnails:
             return np.empty(0, np.int64)
-        rows = self.rows(labelled=False)
-        return rows[~present(self.thumbnails(rows))]
+        return self._thumbnails_amiss()[0]
 
-    def _damaged_thumbnails(self) -> np.ndarray:
-        rows = self.without_thumbnail()
-        written = np.zeros(len(rows), bool)
-        for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES) if len(rows) else ():
-            written[at] = block["crc32"] != 0
-        return rows[written]
+    def _thumbnails_amiss(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows with codes whose small picture is missing or damaged, and which of them are damaged."""
+        rows = self.rows(labelled=False)
+        intact, written = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+        for at, block, good in self._thumbnail_pieces(rows) if len(rows) else ():
+            intact[at], written[at] = good & present(block), block["crc32"] != 0
+        return rows[~intact], written[~intact]
 
     def verify(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row with its checksums.
@@ -380,7 +384,10 @@ class CodesFile:
             Rows that are recorded as done but damaged, be it their codes or their small picture.
         """
         damaged = np.flatnonzero((self._state() != PENDING) & ~self.good(progress).all(axis=1))
-        return np.union1d(damaged, self._damaged_thumbnails())
+        if self.has_thumbnails:
+            rows, is_damaged = self._thumbnails_amiss()
+            damaged = np.union1d(damaged, rows[is_damaged])
+        return damaged
 
     def good(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row of every stored layer with its checksum.

@@ -17,7 +17,7 @@ from cnncodes.codes.thumbnails import THUMBNAIL, present
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.neighbours.copies import find_copies, pairs_of, usual_distance
+from cnncodes.neighbours.copies import find_copies, near_by_codes, pairs_of
 from cnncodes.neighbours.nearest import BLOCK_DISTANCES, nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import read_thumbnails
 from cnncodes.system.progress import Progress
@@ -29,7 +29,6 @@ MIN_FEATURES = 128  # with fewer, different images lie too close together to be 
 MOST = 50_000  # images among which near-duplicates are looked for: the time grows with the square
 PRODUCTS_PER_SECOND = 4e10  # comparing the codes of 16,000 images, 1,280 features each, took 7.9 s on two cores
 MIN_SECONDS_TO_TELL = 10.0  # a search that is expected to take less is not announced
-CODES_GAP = 0.7  # by codes alone, a duplicate is nearer than this share of the distance to the next image
 NO_THUMBNAILS = (
     "near-duplicates are looked for by their codes alone, which finds fewer: the codes file keeps no small pictures; "
     "`cnncodes extract IMAGES --thumbnails` adds them"
@@ -213,8 +212,7 @@ def _near_by_codes(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.nd
     pairs, place = pairs_of(neighbours)
     apart = np.full(len(pairs), np.inf)
     np.minimum.at(apart, place, distances)
-    usual = usual_distance(distances, CODES_GAP, np.inf)
-    close = apart <= CODES_GAP * np.sqrt(usual[pairs[:, 0]] * usual[pairs[:, 1]])
+    close = near_by_codes(apart, pairs, distances)
     return pairs[close], apart[close]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from PIL import Image
 
 from cnncodes.codes.file import CodesFile
@@ -73,6 +75,27 @@ def test_a_damaged_thumbnail_is_absent_and_named_and_the_codes_stay(tmp_path: Pa
         assert file.without_thumbnail().tolist() == [1, 2]
         assert file.verify().tolist() == [1]
         assert len(file.rows(labelled=False)) == 4
+
+
+def test_missing_pictures_are_found_without_holding_all_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 400
+    records = pack(np.repeat(PICTURES[:1], n, axis=0), np.full((n, 2), 9))
+    CodesWriter.create(tmp_path / "codes.h5", ImageTable([str(i) for i in range(n)]), PROVENANCE, thumbnails=True)
+    with CodesWriter(tmp_path / "codes.h5") as file:
+        digests = np.ones((n, 32), np.uint8)
+        file.write(np.arange(n), {"top": np.ones((n, 2), np.float32)}, digests)
+        file.write_thumbnails(np.arange(1, n), records[1:], digests[1:])
+    monkeypatch.setattr("cnncodes.codes.file.CHUNK_BYTES", 20 * records.itemsize)
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        assert not len(file.verify())  # reads what is kept for later calls
+        tracemalloc.start()
+        assert file.without_thumbnail().tolist() == [0]
+        assert not len(file.verify())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < records.nbytes / 4
 
 
 def test_a_failed_image_loses_its_thumbnail(tmp_path: Path) -> None:
