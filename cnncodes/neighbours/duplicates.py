@@ -20,6 +20,7 @@ from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.neighbours.copies import find_copies, near_by_codes, pairs_of
 from cnncodes.neighbours.nearest import BLOCK_DISTANCES, nearest_rows, whitened
 from cnncodes.neighbours.thumbnails import read_thumbnails
+from cnncodes.solvers.threads import SMALL_FIT, few_threads
 from cnncodes.system.progress import Progress
 
 __all__ = ["Duplicates", "find_duplicates", "join_groups", "nearest_by_codes"]
@@ -126,7 +127,8 @@ def find_duplicates(
     elif n > 2:
         neighbours, distances = (nearest or nearest_by_codes)(file, layer, rows)
         records, remarks = _pictures(file, rows, images, progress)
-        close, apart = find_copies(records, neighbours, distances)
+        with few_threads(records["grey"], SMALL_FIT):
+            close, apart = find_copies(records, neighbours, distances)
         by_codes, code_distances = _near_by_codes(neighbours, distances)
         unseen = ~present(records)[by_codes].all(axis=1)
         close = np.concatenate([close, by_codes[unseen]])

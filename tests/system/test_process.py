@@ -460,3 +460,18 @@ def test_workers_of_the_pool_are_known_to_the_program(small_sample: Path, monkey
     for thread in list(cnncodes.system.process._workers):
         thread.join()
     assert not cnncodes.system.process.has_workers()
+
+
+@pytest.mark.parametrize("ours", ["", "24"])
+def test_idle_threads_of_openblas_sleep_soon_unless_the_user_says_otherwise(ours: str) -> None:
+    code = """
+import os, sys
+from cnncodes.system.process import own_process
+assert "numpy" not in sys.modules
+own_process()
+print(os.environ["OPENBLAS_THREAD_TIMEOUT"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    environment |= {"OPENBLAS_THREAD_TIMEOUT": ours} if ours else {}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == (ours or "20")
