@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from cnncodes.codes import checks
 from cnncodes.codes.provenance_parts import (
@@ -115,18 +115,6 @@ class Provenance(Record):
         "versions": checks.table_of(checks.text),
         "shard": lambda name, value: ShardProvenance.from_dict(value, name),
     }
-
-    @classmethod
-    def from_dict(cls, values: Any, name: str = "") -> Self:
-        """Read what `to_dict` returned.
-
-        Raises
-        ------
-        MismatchError
-            A field is missing or wrong; the message names it, below `name`.
-        """
-        checks.refuse_odd_text(values)
-        return super().from_dict(values, name)
 
     def __post_init__(self) -> None:
         pixels = max(self.preprocessing.resize, self.preprocessing.image_size) ** 2

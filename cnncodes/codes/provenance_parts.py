@@ -52,6 +52,8 @@ class Record:
         """
         if not isinstance(values, Mapping):
             raise checks.refusal(f"{name or 'the provenance'} is {reprlib.repr(values)}, expected a table")
+        if not name:  # the parts of a record are looked at with it
+            checks.refuse_odd_text(values)
         prefix = f"{name}." if name else ""
         for item in fields(cls):
             if item.name not in values and item.default is MISSING and item.default_factory is MISSING:

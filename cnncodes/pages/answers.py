@@ -39,7 +39,7 @@ class Answers:
         cross-validation, in which each image is left out of the fit that answers for it.
     notes : list of str
     folds : list of (train, test) index arrays, optional
-        Of the cross-validation.
+        The folds of the cross-validation.
     """
 
     rows: np.ndarray

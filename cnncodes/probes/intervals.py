@@ -75,7 +75,7 @@ def design_effect(
     groups : ndarray of str, shape (n,), optional
         An empty string means a group of its own.
     confidence : float, default=0.95
-        Of the interval that it is for.
+        The chance with which the interval is to hold.
     of_class : ndarray of int, shape (n,), optional
         Numbers of the classes from 0. The effect is then for the mean of the classes' means. Each class has one image
         more, with the mean of all values, so that a class which is a single group is compared with that.

@@ -68,7 +68,7 @@ def coordinates_of(
     ----------
     fold : Fold
     dtype : type
-        Of the coordinates.
+        The type that the coordinates have.
     strongest : float
         The largest C that they are for, times the weight of a row; see `RowSpace`.
     directions : ndarray, optional

@@ -78,7 +78,7 @@ class SideBySide:
     largest_C : float, optional
         Larger values will not be asked for; see `RowSpace`.
     beginning : Beginning, optional
-        Of an object whose rows are like these.
+        What an object whose rows are like these has found; see its method `beginning`.
 
     Raises
     ------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SMALL_FIT", "few_threads", "one_thread"]
 
 SMALL_ENTRIES = 4_000_000  # of a matrix that is multiplied with another one as large
-# Of rows that are multiplied with the weights of some classes: threads wait for each other at each of many products.
+# A fit multiplies its rows with the weights of some classes again and again, and threads wait for each other each time.
 # With 10,000 x 1,280 and the other core busy, two threads took 31 s of processor for what one did in 3.6 s.
 SMALL_FIT = 64_000_000
 
