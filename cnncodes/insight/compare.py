@@ -197,7 +197,9 @@ def _cross_validate(
     options: dict[str, Any] = {"clf": candidate.clf, "scale": candidate.scale, "groups": groups, "cv": cv}
     options["n_jobs"] = n_jobs
     first = candidate.data.search(candidate.layers, seed=seeds[0], **options)
-    others = [candidate.data.search(candidate.layers, seed=seed, Cs=[first.C], **options) for seed in seeds[1:]]
+    others = [
+        candidate.data.search(candidate.layers, seed=seed, Cs=[first.C], exact=False, **options) for seed in seeds[1:]
+    ]
     searches = [first, *others]
     share = np.mean([search.predictions == y for search in searches], axis=0)
     truth = np.searchsorted(searches[0].classes, y)

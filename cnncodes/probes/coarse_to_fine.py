@@ -69,7 +69,7 @@ class Trials:
         """Which fits converged, shape (n_folds, n_tried)."""
         return np.stack([self._trials[i].converged for i in self.tried], axis=1)
 
-    def search(self, *, one_se: bool) -> int:
+    def search(self, *, one_se: bool, exact: bool = True) -> int:
         """Try values of C until the best has been compared with its neighbours; return its place.
 
         A few values are all tried. Of many, every second or fourth comes first, from the most regularised on, until one
@@ -77,12 +77,12 @@ class Trials:
 
         Parameters
         ----------
-        one_se : bool
+        one_se, exact : bool
             As for `cnncodes.probes.search.search_C`.
         """
         n_Cs = len(self.Cs)
         if n_Cs <= FEW:
-            self._try(range(n_Cs), exact=n_Cs == 1)
+            self._try(range(n_Cs), exact=exact and n_Cs == 1)
             return self._best(self._trials, one_se)
         self._try([self._coarse_best()])
         step = self.out_of_fold.stride
@@ -104,9 +104,9 @@ class Trials:
                 break
         return best
 
-    def exact_decision(self, place: int) -> np.ndarray:
-        """Return the out-of-fold decision values for a value of C, shape (n, k), as exact as those of a kept fit."""
-        if self.out_of_fold.rough:
+    def decision(self, place: int, *, exact: bool) -> np.ndarray:
+        """Return the out-of-fold decision values for a value of C, shape (n, k); `exact` ones are those of a kept fit."""
+        if exact and self.out_of_fold.rough:
             self._try([place], exact=True)
         return self._trials[place].decision
 

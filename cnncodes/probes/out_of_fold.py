@@ -18,14 +18,14 @@ from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.scaling import Scaling, make_scaler
-from cnncodes.solvers.coordinates import Fold
+from cnncodes.solvers.coordinates import Fold, SharedCoordinates
 from cnncodes.solvers.device import on_cpu
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.side_by_side import Beginning, SideBySide, bytes_side_by_side
 from cnncodes.solvers.threads import few_threads, one_thread
 from cnncodes.system.memory import memory_left
 
-__all__ = ["FoldByFold", "FoldsSideBySide", "OutOfFold", "side_by_side_pays"]
+__all__ = ["FoldByFold", "FoldsSideBySide", "OutOfFold", "ScaledFolds", "side_by_side_pays"]
 
 SMALL_BYTES = 64 << 20  # of the coordinates of all folds: with more, the products take the time, not what is between
 LARGE_BYTES = 1 << 30  # up to which they are made
@@ -93,6 +93,14 @@ def _bytes_of_coordinates(X: np.ndarray, folds: Folds, n_classes: int, itemsize:
     return bytes_side_by_side(len(folds), n, rows.shape[1], n_classes, itemsize)
 
 
+class ScaledFolds:
+    """Few rows of folds, scaled, and their coordinates: made once for all probes of these codes, folds and scaling."""
+
+    def __init__(self) -> None:
+        self.folds: list[Fold] | None = None
+        self.coordinates = SharedCoordinates()
+
+
 class FoldsSideBySide:
     """Folds whose coordinates stay in memory: few rows all at once, more in float32 and each fold by itself.
 
@@ -113,10 +121,11 @@ class FoldsSideBySide:
         max_iter: int,
         n_jobs: int | None = None,
         largest_C: float = np.inf,
+        shared: ScaledFolds | None = None,
     ) -> None:
         self.X, self.y, self.folds, self.n_jobs = X, y, folds, n_jobs
         self.clf, self.scale, self.class_weight, self.max_iter = clf, scale, class_weight, max_iter
-        self.largest_C = largest_C
+        self.largest_C, self.shared = largest_C, shared or ScaledFolds()
         self.k = 1 if (n_classes := len(np.unique(y))) == 2 else n_classes
         self.small = _bytes_of_coordinates(X, folds, n_classes) <= SMALL_BYTES
         self.stride = 2 if self.small and clf == "svm" else 4  # its curve has bumps where images are few
@@ -157,20 +166,26 @@ class FoldsSideBySide:
         return [np.stack(of_fold) for of_fold in zip(*decisions, strict=True)], np.stack(converged, axis=1)
 
     def _make(self, part: int, beginning: Beginning | None) -> SideBySide:
-        with config_context(assume_finite=True, skip_parameter_validation=True):
-            scaled = [
-                Fold(inside, repeated(self.y[train], self.X), outside)
-                for train, test in (self.folds[fold] for fold in self.parts[part])
-                for inside, outside in [_scaled(self.X, train, test, self.scale)]
-            ]
+        shared = self.shared if self.small else ScaledFolds()
+        if shared.folds is None:
+            shared.folds = self._scaled_folds(part)
         return SideBySide(
-            scaled,
+            shared.folds,
             LOSSES[self.clf],
             self.class_weight,
             np.float64 if self.small else np.float32,
             self.largest_C,
             beginning,
+            shared.coordinates,
         )
+
+    def _scaled_folds(self, part: int) -> list[Fold]:
+        with config_context(assume_finite=True, skip_parameter_validation=True):
+            return [
+                Fold(inside, repeated(self.y[train], self.X), outside)
+                for train, test in (self.folds[fold] for fold in self.parts[part])
+                for inside, outside in [_scaled(self.X, train, test, self.scale)]
+            ]
 
 
 class FoldByFold:

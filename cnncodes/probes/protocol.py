@@ -19,6 +19,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.neighbours.duplicates import Duplicates, find_duplicates, nearest_by_codes
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.guard import Guard, make_guard
+from cnncodes.probes.out_of_fold import ScaledFolds
 from cnncodes.probes.scaling import Scaling, scaling_of
 from cnncodes.probes.scores import neighbour_accuracy
 from cnncodes.probes.search import C_GRID, Search, search_C
@@ -58,6 +59,7 @@ class TrainingData:
         self._guards: dict[bool, Guard] = {}
         self._folds: dict[Any, tuple[Folds, list[str]]] = {}
         self._searches: dict[Any, Search] = {}
+        self._scaled: tuple[Any, dict[Any, ScaledFolds]] = None, {}
         self._neighbours: dict[Any, float] = {}
 
     @classmethod
@@ -247,6 +249,7 @@ class TrainingData:
         seed: int = 0,
         one_se: bool = False,
         any_grid: bool = False,
+        exact: bool = True,
         n_jobs: int | str | None = None,
         memory_limit: int | None = None,
         progress: Progress | None = None,
@@ -260,7 +263,7 @@ class TrainingData:
             Groups of the rows.
         rows : ndarray of int, optional
             By default the training images.
-        clf, Cs, scale, class_weight, cv, seed, one_se, n_jobs, memory_limit, progress
+        clf, Cs, scale, class_weight, cv, seed, one_se, exact, n_jobs, memory_limit, progress
             As for `search_C`.
         any_grid : bool, default=False
             A search over other values of C will do as well, if it chose one of `Cs`.
@@ -270,7 +273,8 @@ class TrainingData:
         Search
         """
         rows = self.train if rows is None else rows
-        key = as_names(layers), clf, scale, repr(class_weight), cv, seed, _digest(rows, groups)
+        digest = _digest(rows, groups)
+        key = as_names(layers), clf, scale, repr(class_weight), cv, seed, exact, digest
         grid = (tuple(np.sort(np.asarray(Cs, float)).tolist()), one_se)
         kept = self._searches.get((key, grid))
         if kept is None and any_grid:
@@ -280,13 +284,19 @@ class TrainingData:
             folds, notes = self.folds(groups, rows, cv=cv, seed=seed)
             options: dict[str, Any] = {"clf": clf, "Cs": Cs, "scale": self.scaling(layers, scale)}
             options["class_weight"] = class_weight
-            options |= {"one_se": one_se, "n_jobs": n_jobs, "memory_limit": memory_limit}
-            options["progress"] = progress
+            options |= {"one_se": one_se, "exact": exact, "n_jobs": n_jobs, "memory_limit": memory_limit}
+            options |= {"progress": progress, "shared": self._scaled_folds(layers, (scale, cv, seed, digest))}
             kept = search_C(self.codes(layers, rows), self.file.labels[rows], folds=folds, **options)
             kept.notes = notes + kept.notes
             if sum(search.decision.nbytes for search in self._searches.values()) <= SEARCH_BYTES:
                 self._searches[key, grid] = kept
         return replace(kept, notes=list(kept.notes))
+
+    def _scaled_folds(self, layers: str | Sequence[str], key: Any) -> ScaledFolds:
+        """Return what searches on the same codes, folds and scaling share; that of the layers before is dropped."""
+        if self._scaled[0] != as_names(layers):
+            self._scaled = as_names(layers), {}
+        return self._scaled[1].setdefault(key, ScaledFolds())
 
     def neighbour_accuracy(
         self,

@@ -18,7 +18,7 @@ from cnncodes.probes.choice import edge_notes
 from cnncodes.probes.coarse_to_fine import Trials
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import Folds, make_folds
-from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, side_by_side_pays
+from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, ScaledFolds, side_by_side_pays
 from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted
 from cnncodes.probes.scaling import Scaling
 from cnncodes.solvers.path import fit_path
@@ -96,6 +96,8 @@ def search_C(
     seed: int = 0,
     one_se: bool = False,
     folds: Folds | None = None,
+    shared: ScaledFolds | None = None,
+    exact: bool = True,
     n_jobs: int | str | None = None,
     memory_limit: int | None = None,
     progress: Progress | None = None,
@@ -119,6 +121,10 @@ def search_C(
         Friedman, Olshen, Stone 1984), where that is below what is chosen otherwise.
     folds : list of (train, test) index arrays, optional
         Instead of those that `make_folds` makes; each row must be tested on once.
+    shared : ScaledFolds, optional
+        What another search on the same `X`, `y`, `scale` and `folds` has made, or a new one for others to use.
+    exact : bool, default=True
+        False stops all fits where those that are only compared stop: enough to count the answers of a C that is known.
     n_jobs : int or "auto", optional
         Folds that run in parallel, by joblib: as threads where memory holds the coordinates of all folds, otherwise by
         the backend that its `parallel_config` chooses, as Dask or Ray. ``"auto"`` takes all cores where that pays.
@@ -150,12 +156,12 @@ def search_C(
     out_of_fold: OutOfFold
     options["n_jobs"] = jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs
     if side_by_side_pays(X, y, folds, memory_limit):
-        out_of_fold = FoldsSideBySide(X, y, folds, largest_C=float(Cs[-1]), **options)
+        out_of_fold = FoldsSideBySide(X, y, folds, largest_C=float(max(Cs[-1], C_GRID[-1])), shared=shared, **options)
     else:
         out_of_fold = FoldByFold(X, y, folds, tol=search_tol(clf, X.size * len(Cs)), **options)
     trials = Trials(out_of_fold, Cs, y, folds, progress)
-    best = trials.search(one_se=one_se)
-    decision = trials.exact_decision(best)
+    best = trials.search(one_se=one_se, exact=exact)
+    decision = trials.decision(best, exact=exact)
     if progress is not None:
         progress(len(Cs), len(Cs), 0)
     tried, accuracy, place = Cs[trials.tried], trials.accuracy, trials.tried.index(best)

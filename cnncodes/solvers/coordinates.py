@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,11 @@ from scipy.linalg import eigh
 from cnncodes.solvers.matrix import Rows
 from cnncodes.solvers.row_space import RowSpace
 
-__all__ = ["Coordinates", "Fold", "coordinates_of"]
+__all__ = ["Coordinates", "Fold", "SharedCoordinates", "coordinates_of"]
 
 Array = NDArray[np.float64]
+
+CENTRED = 1e-6  # length of the mean row, relative to that of the rows: with less, they are centred but for rounding
 
 
 class Fold(NamedTuple):
@@ -47,6 +50,8 @@ class Coordinates(NamedTuple):
         1 where a weight is not penalised, 0 elsewhere.
     directions : ndarray of shape (d, d) or (d + 1, d + 1), or None
         Orthonormal columns, along which the coordinates are; None where there are fewer rows than these.
+    centred : bool
+        Whether the rows are centred, so that the last coordinate is the intercept, penalised or not.
     """
 
     Z: Array
@@ -54,6 +59,34 @@ class Coordinates(NamedTuple):
     squares: Array
     free: Array
     directions: NDArray | None
+    centred: bool
+
+
+class SharedCoordinates:
+    """Coordinates of folds, made once for both losses: those of centred rows differ in what is penalised alone."""
+
+    def __init__(self) -> None:
+        self._made: tuple[Sequence[Fold], type, float, list[Coordinates]] | None = None
+
+    def of(
+        self,
+        folds: Sequence[Fold],
+        dtype: type,
+        strongest: float,
+        directions: NDArray | None,
+        *,
+        free_intercept: bool,
+    ) -> list[Coordinates]:
+        """Return what `coordinates_of` does for each fold, or what it did for the same ones."""
+        free = 1.0 if free_intercept else 0.0
+        if self._made is not None:
+            same, made_dtype, made_strongest, spaces = self._made
+            if same is folds and made_dtype is dtype and made_strongest >= strongest:
+                return [space._replace(free=np.append(space.free[:-1], free)) for space in spaces]
+        spaces = [coordinates_of(fold, dtype, strongest, directions, free_intercept=free_intercept) for fold in folds]
+        if all(space.centred for space in spaces):
+            self._made = folds, dtype, strongest, spaces
+        return spaces
 
 
 def coordinates_of(
@@ -61,8 +94,8 @@ def coordinates_of(
 ) -> Coordinates:
     """Return the rows of a fold along the eigenvectors of their products, and the column of the intercept.
 
-    A penalised intercept is a column of ones that lies in the span. A free one is a coordinate of its own, to which
-    centred rows are orthogonal.
+    The intercept is a coordinate of its own, to which centred rows are orthogonal. Where it is penalised, rows that are
+    not centred stay so, and its column of ones lies in the span.
 
     Parameters
     ----------
@@ -76,18 +109,23 @@ def coordinates_of(
         take as long as all else, and along these the products are nearly diagonal.
     free_intercept : bool
     """
-    if not free_intercept:
+    centre = fold.train.mean(axis=0, dtype=np.float64)
+    centred = bool(np.linalg.norm(centre) * np.sqrt(len(fold.train)) <= CENTRED * np.linalg.norm(fold.train))
+    if not free_intercept and not centred:
         Z, test, squares, directions = _along_eigenvectors(fold.train, fold.test, 1.0, dtype, strongest, directions)
-        return Coordinates(Z, test, squares, np.zeros(len(squares)), directions)
-    centre = fold.train.mean(axis=0, dtype=np.float64).astype(np.result_type(fold.train, np.float32))
-    train, others = fold.train - centre, fold.test - centre
+        return Coordinates(Z, test, squares, np.zeros(len(squares)), directions, False)
+    train, others = fold.train, fold.test
+    if not centred or dtype is np.float64:  # a mean that is left by rounding in float32 costs a step for each C
+        centre = centre.astype(np.result_type(train, dtype))
+        train, others = train - centre, others - centre
     Z, test, squares, directions = _along_eigenvectors(train, others, 0.0, dtype, strongest, directions)
     return Coordinates(
         np.column_stack([Z, np.ones(len(Z), dtype)]),
         np.column_stack([test, np.ones(len(test), dtype)]),
         np.append(squares, float(len(Z))),
-        np.append(np.zeros(len(squares)), 1.0),
+        np.append(np.zeros(len(squares)), 1.0 if free_intercept else 0.0),
         directions,
+        centred,
     )
 
 

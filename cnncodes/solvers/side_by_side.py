@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnncodes.errors import RangeError
-from cnncodes.solvers.coordinates import Fold, coordinates_of
+from cnncodes.solvers.coordinates import Fold, SharedCoordinates
 from cnncodes.solvers.matrix import Rows
 from cnncodes.solvers.path import MAX_C_SQUARES, checked_weights
 from cnncodes.solvers.stacked_losses import Hinge, Logistic, Loss, Point
@@ -79,6 +79,8 @@ class SideBySide:
         Larger values will not be asked for; see `RowSpace`.
     beginning : Beginning, optional
         What an object whose rows are like these has found; see its method `beginning`.
+    shared : SharedCoordinates, optional
+        Those of the same folds, for whoever solves another loss on them.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class SideBySide:
         dtype: type = np.float64,
         largest_C: float = np.inf,
         beginning: Beginning | None = None,
+        shared: SharedCoordinates | None = None,
     ) -> None:
         classes = np.unique(folds[0].y)
         codes = [np.searchsorted(classes, fold.y) for fold in folds]
@@ -109,9 +112,8 @@ class SideBySide:
             raise RangeError
         directions = None if beginning is None else beginning.directions
         strongest = largest_C * max(float(of_set.max()) for of_set in weights)
-        spaces = [
-            coordinates_of(fold, dtype, strongest, directions, free_intercept=loss == "log_loss") for fold in folds
-        ]
+        shared = SharedCoordinates() if shared is None else shared
+        spaces = shared.of(folds, dtype, strongest, directions, free_intercept=loss == "log_loss")
         self._directions = spaces[-1].directions
         self.Z, self.tests = (_stacked(parts, dtype) for parts in zip(*((s.Z, s.test) for s in spaces), strict=True))
         self.squares = _stacked([space.squares[None] for space in spaces])

@@ -96,9 +96,9 @@ def test_the_decision_that_is_kept_is_exact():
     trials = trials_of(curve)
     best = trials.search(one_se=False)
     before = len(curve.calls)
-    decision = trials.exact_decision(best)
+    decision = trials.decision(best, exact=True)
     assert curve.calls[before:] == [([18], True, 5)]
     assert decision.shape == (N, 1)
     curve.rough = False
-    trials.exact_decision(best)
+    trials.decision(best, exact=True)
     assert len(curve.calls) == before + 1
