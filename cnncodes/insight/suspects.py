@@ -119,7 +119,7 @@ def out_of_fold(
     kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, cv, seed)
     kept_groups = None if groups is None else groups[kept]
     try:
-        sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, **options)
+        sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, exact=False, **options)
     except ProbeError:  # it may have one group of a class that has two
         return search_C(X, y, groups=groups, **options)
     search = search_C(X, y, Cs=[sample.C], groups=groups, **options)

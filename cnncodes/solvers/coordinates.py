@@ -110,7 +110,7 @@ def coordinates_of(
     free_intercept : bool
     """
     centre = fold.train.mean(axis=0, dtype=np.float64)
-    centred = bool(np.linalg.norm(centre) * np.sqrt(len(fold.train)) <= CENTRED * np.linalg.norm(fold.train))
+    centred = bool(len(fold.train) * (centre @ centre) <= CENTRED**2 * Rows(fold.train).squares)
     if not free_intercept and not centred:
         Z, test, squares, directions = _along_eigenvectors(fold.train, fold.test, 1.0, dtype, strongest, directions)
         return Coordinates(Z, test, squares, np.zeros(len(squares)), directions, False)
