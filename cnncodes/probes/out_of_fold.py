@@ -225,8 +225,8 @@ class FoldByFold:
 
 def _scaled(X: np.ndarray, train: np.ndarray, test: np.ndarray, scale: Scaling) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a fold to fit to, and those held out, scaled as the former want it."""
-    scaler = make_scaler(scale).fit(as_rows(X[train]))
-    return scaler.transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
+    scaler = make_scaler(scale)
+    return scaler.fit_transform(as_rows(X[train])), scaler.transform(as_rows(X[test]))
 
 
 class _FoldPath(NamedTuple):

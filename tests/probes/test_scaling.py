@@ -83,3 +83,23 @@ def test_nearly_dead_column_that_wakes_up_changes_no_decision(unit, digits):
 
 def test_columns_without_any_variation_are_left():
     np.testing.assert_array_equal(CodeScaler().fit_transform(np.full((4, 2), 7.0)), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("widths", [None, (3, 5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fit_transform_gives_what_fit_and_transform_give(widths, dtype):
+    X = np.abs(np.random.default_rng(1).standard_normal((50, 8))).astype(dtype)
+    X[:, 2] = 0.0
+    slow, fast = ShrunkScaler(widths).fit(X), ShrunkScaler(widths)
+    np.testing.assert_allclose(fast.fit_transform(X), slow.transform(X), atol=2e-7)
+    for name in ("mean_", "var_", "scale_"):
+        np.testing.assert_allclose(getattr(fast, name), getattr(slow, name), rtol=1e-5, atol=1e-8)
+    assert fast.n_samples_seen_ == slow.n_samples_seen_ and fast.n_features_in_ == slow.n_features_in_
+
+
+def test_fit_transform_heeds_weights():
+    X = np.array([[1.0, 0.0], [0.0, 3.0], [2.0, 2.0]])
+    weights = np.array([1.0, 0.0, 2.0])
+    slow, fast = ShrunkScaler().fit(X, sample_weight=weights), ShrunkScaler()
+    fast.fit_transform(X, sample_weight=weights)
+    assert fast.mean_ == pytest.approx(slow.mean_)
