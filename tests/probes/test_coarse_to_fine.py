@@ -89,6 +89,10 @@ def test_a_few_values_are_all_tried_and_one_at_once_exactly():
     trials = Trials(curve, GRID[3:4], trials.y, trials.folds)
     assert trials.search(one_se=False) == 0
     assert [exact for _, exact, _ in curve.calls] == [True]
+    curve.calls.clear()
+    trials = Trials(curve, GRID[3:4], trials.y, trials.folds)
+    trials.decision(trials.search(one_se=False, exact=False), exact=False)
+    assert [exact for _, exact, _ in curve.calls] == [False]
 
 
 def test_the_decision_that_is_kept_is_exact():

@@ -9,7 +9,7 @@ import pytest
 
 import cnncodes.probes.out_of_fold
 from cnncodes.probes.folds import make_folds
-from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, side_by_side_pays
+from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, ScaledFolds, side_by_side_pays
 from cnncodes.solvers.device import computing_on
 
 CS = [1e-3, 0.1]
@@ -37,6 +37,23 @@ def test_side_by_side_decides_as_fold_by_fold(clf, views, scale):
     assert converged.tolist() == [[True, True]] * 3
     assert decision.shape == (2, 60, 3)
     np.testing.assert_allclose(decision, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("scale", ["shrunk", "l2"])  # centred, and not
+@pytest.mark.parametrize("order", [("svm", "logreg"), ("logreg", "svm")])
+def test_scaled_folds_are_shared_by_both_classifiers(order, scale, monkeypatch):
+    X, y = photos()
+    folds, _ = make_folds(y, cv=3)
+    options: dict[str, Any] = {"scale": scale, "class_weight": None, "max_iter": 1000}
+    expected = [FoldsSideBySide(X, y, folds, clf=clf, **options).decide(CS, exact=True, n_folds=3)[0] for clf in order]
+    times: list[int] = []
+    scaled = cnncodes.probes.out_of_fold._scaled
+    monkeypatch.setattr(cnncodes.probes.out_of_fold, "_scaled", lambda *args: (times.append(1), scaled(*args))[1])
+    shared = ScaledFolds()
+    for clf, alone in zip(order, expected, strict=True):
+        decision, _ = FoldsSideBySide(X, y, folds, clf=clf, shared=shared, **options).decide(CS, exact=True, n_folds=3)
+        np.testing.assert_allclose(decision, alone, atol=2e-3 * np.abs(alone).max())
+    assert len(times) == 3
 
 
 @pytest.mark.parametrize("clf", ["svm", "logreg"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from solver_problems import codes
 
-from cnncodes.solvers.coordinates import Fold, coordinates_of
+from cnncodes.solvers.coordinates import Fold, SharedCoordinates, coordinates_of
 
 
 def fold_of(n: int, d: int) -> Fold:
@@ -37,3 +37,28 @@ def test_directions_of_other_rows_are_nearly_as_good():
     expected = np.hstack([other.train, ones]) @ directions
     np.testing.assert_allclose(found.Z, expected, atol=1e-12 * np.abs(expected).max())
     np.testing.assert_allclose(found.squares, (expected**2).sum(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 200), (90, 10)])
+def test_coordinates_of_centred_rows_serve_both_losses(n, d):
+    fold = fold_of(n, d)
+    centre = fold.train.mean(axis=0)
+    fold = Fold((fold.train - centre).astype(np.float32), fold.y, (fold.test - centre).astype(np.float32))
+    folds, shared = [fold], SharedCoordinates()
+    svm = shared.of(folds, np.float64, np.inf, None, free_intercept=False)[0]
+    logistic = shared.of(folds, np.float64, np.inf, None, free_intercept=True)[0]
+    assert logistic.Z is svm.Z and logistic.test is svm.test
+    assert (svm.free.sum(), logistic.free.sum()) == (0, 1)
+    np.testing.assert_allclose(svm.test @ svm.Z.T, fold.test @ fold.train.T + 1.0, atol=1e-4)
+
+
+def test_coordinates_are_made_anew_where_they_differ():
+    fold = fold_of(30, 200)  # not centred
+    folds, shared = [fold], SharedCoordinates()
+    svm = shared.of(folds, np.float64, np.inf, None, free_intercept=False)[0]
+    logistic = shared.of(folds, np.float64, np.inf, None, free_intercept=True)[0]
+    assert logistic.Z.shape[1] == svm.Z.shape[1]
+    expected = coordinates_of(fold, np.float64, np.inf, None, free_intercept=True)
+    np.testing.assert_array_equal(logistic.Z, expected.Z)
+    other = shared.of([fold_of(20, 200)], np.float64, np.inf, None, free_intercept=True)[0]
+    assert len(other.Z) == 20
