@@ -10,6 +10,7 @@ import click
 from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json, option_weights
 from cnncodes.cli.output import check_plot, print_json, print_line, print_notes, print_table, progress_bar, save_plot
 from cnncodes.display import points
+from cnncodes.system.imports import import_sklearn
 from cnncodes.vocabulary import MAX_SEED
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def advise(codes: str, picture: str | None, force: bool, as_json: bool, **option
 
     Prints the evidence, what twice as many images would bring, and the commands to type next.
     """
+    import_sklearn()
     from cnncodes.insight.advise import advise as run
 
     if picture:

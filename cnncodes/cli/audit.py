@@ -23,6 +23,7 @@ from cnncodes.cli.output import (
 )
 from cnncodes.display import percent
 from cnncodes.system.files import head_of, refuse_foreign
+from cnncodes.system.imports import import_sklearn
 from cnncodes.vocabulary import CLASSIFIERS, MAX_SEED
 
 MAX_TABLE_ROWS = 20
@@ -45,6 +46,7 @@ def audit(codes: str, images: str | None, out: str | None, force: bool, as_json:
     Duplicates are told by codes and by the small pictures that CODES keeps. If it keeps none, give IMAGES, from which
     it was made: more of them are found.
     """
+    import_sklearn()
     from cnncodes.insight.audit import FIELDS, KINDS
     from cnncodes.insight.audit import audit as run
 

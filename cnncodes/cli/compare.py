@@ -16,6 +16,7 @@ from cnncodes.cli.options import (
     option_json,
 )
 from cnncodes.cli.output import check_plot, print_json, print_notes, print_table, progress_bar, save_plot
+from cnncodes.system.imports import import_sklearn
 from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, SCALINGS
 
 DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), (DEFAULT_SCALING,)
@@ -68,6 +69,7 @@ def compare(
     layer, or on it and another one) where that is as good within the noise. Ctrl-C ends the comparison and prints the
     rows that are done.
     """
+    import_sklearn()
     from cnncodes.insight.compare import compare as run
 
     if picture:

@@ -19,6 +19,7 @@ from cnncodes.cli.options import (
 )
 from cnncodes.cli.output import print_json, print_notes, print_table, progress_bar
 from cnncodes.cli.scores import evaluation_lines, print_lines
+from cnncodes.system.imports import import_sklearn
 
 
 @command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
@@ -35,6 +36,7 @@ def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
 
     If a codes file has a split, the held-out images are used. IMAGES is a folder of class folders or a manifest.
     """
+    import_sklearn()
     from cnncodes.models.evaluate import evaluate as run
 
     with progress_bar("evaluating") as progress:

@@ -29,7 +29,7 @@ from cnncodes.cli.output import (
     waiting,
     working,
 )
-from cnncodes.system.process import import_torch
+from cnncodes.system.imports import import_torch
 from cnncodes.vocabulary import (
     AUTO,
     CODE_TYPES,

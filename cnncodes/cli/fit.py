@@ -10,6 +10,7 @@ import click
 from cnncodes.cli.options import CODES, MODEL, command, option_force, option_guard, option_jobs, option_json
 from cnncodes.cli.output import print_json, print_notes, progress_bar
 from cnncodes.cli.scores import print_lines, score_lines
+from cnncodes.system.imports import import_sklearn
 from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, SCALINGS, explained
 
 HELP_C = (
@@ -54,6 +55,7 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_
 
     If the images have a split, it trains on `train` and reports on the held-out part as well.
     """
+    import_sklearn()
     from cnncodes.models.fit import fit as run
     from cnncodes.models.model_file import MODEL, is_model
     from cnncodes.system.files import refuse_foreign

@@ -8,6 +8,7 @@ import click
 
 from cnncodes.cli.options import CODES, command, option_force, option_json
 from cnncodes.cli.output import input_files, open_output, print_json, print_line, print_notes, progress_bar
+from cnncodes.system.imports import import_sklearn
 from cnncodes.vocabulary import MAX_SEED
 
 
@@ -35,6 +36,7 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     It shows how good a classifier is, what it confuses, its surest mistakes, the layers compared, a map of the images,
     and how all of it was made.
     """
+    import_sklearn()
     from cnncodes.pages.report import REPORT, is_report, report
 
     inputs = [codes, options["model"], options["images"]]

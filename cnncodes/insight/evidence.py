@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from cnncodes.display import points
 from cnncodes.insight.comparison import Comparison, Row
@@ -117,7 +117,7 @@ def by_pretrained_head(codes: np.ndarray, head: PretrainedHead) -> Evidence:
     """
     confidences, photo_mean = head.confidence(codes), float(head.confidence(head.photos).mean())
     n, mean = len(confidences), float(confidences.mean())
-    half_width = float(t.ppf(0.975, n - 1) * confidences.std(ddof=1) / np.sqrt(n)) if n > 1 else 1.0
+    half_width = float(stdtrit(n - 1, 0.975) * confidences.std(ddof=1) / np.sqrt(n)) if n > 1 else 1.0
     low, high = max(0.0, mean - half_width), min(1.0, mean + half_width)
     sure, unsure = SURE_HEAD * photo_mean, UNSURE_HEAD * photo_mean
     says = UNDECIDED

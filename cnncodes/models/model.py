@@ -34,7 +34,7 @@ from cnncodes.models.scores import Scores
 from cnncodes.neighbours.nearest import unit_parts, unit_rows
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.novelty import closeness, cosine_to_nearest, novelty
-from cnncodes.system.process import import_torch
+from cnncodes.system.imports import import_torch
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import LEARNED_SCALINGS
 

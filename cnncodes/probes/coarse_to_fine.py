@@ -105,7 +105,7 @@ class Trials:
         return best
 
     def decision(self, place: int, *, exact: bool) -> np.ndarray:
-        """Return the out-of-fold decision values for a value of C, shape (n, k); `exact` ones are those of a kept fit."""
+        """Return the out-of-fold decision values for a value of C, shape (n, k), as exact as a kept fit or not."""
         if exact and self.out_of_fold.rough:
             self._try([place], exact=True)
         return self._trials[place].decision

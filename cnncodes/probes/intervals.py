@@ -6,7 +6,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri, stdtrit
 
 __all__ = ["balanced_interval", "design_effect", "paired_interval", "wilson_interval"]
 
@@ -26,7 +26,7 @@ def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple
     >>> round(low, 4), round(high, 4)
     (0.8256, 0.9448)
     """
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     p = correct / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -103,7 +103,7 @@ def design_effect(
     half_an_image = 0.5 * float((np.bincount(of_class)[of_class] ** -2.0).mean())
     effect = max(1.0, (between + half_an_image * float((sizes**2).sum()) / n) / (within + half_an_image))
     at = 0.5 + confidence / 2
-    return float(effect * (t.ppf(at, freedom) / t.ppf(at, freedom_of_images)) ** 2)
+    return float(effect * (stdtrit(freedom, at) / stdtrit(freedom_of_images, at)) ** 2)
 
 
 def _jackknife(values: np.ndarray, of_group: np.ndarray, of_class: np.ndarray) -> tuple[float, float]:
@@ -171,7 +171,7 @@ def paired_interval(
     deviation = np.sqrt(max(0.0, (float((difference**2).sum()) + 1) / n - mean**2) / n * effect)
     below = 0.5 + confidence / 2
     above = _chance_of_each(below, best_of - 1)
-    low, high = mean - t.ppf(below, n - 1) * deviation, mean + t.ppf(above, n - 1) * deviation
+    low, high = mean - stdtrit(n - 1, below) * deviation, mean + stdtrit(n - 1, above) * deviation
     return max(-1.0, float(low)), min(1.0, float(high))
 
 
@@ -185,6 +185,6 @@ def _chance_of_each(together: float, rivals: int) -> float:
     at, weights = hermegauss(64)
 
     def excess(z: float) -> float:
-        return float(weights @ norm.cdf(np.sqrt(2) * z + at) ** rivals / weights.sum()) - together
+        return float(weights @ ndtr(np.sqrt(2) * z + at) ** rivals / weights.sum()) - together
 
-    return float(norm.cdf(brentq(excess, 0, 10)))
+    return float(ndtr(brentq(excess, 0, 10)))

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
-import importlib
 import os
-import sys
 import threading
 import warnings
 import weakref
@@ -21,7 +18,6 @@ from typing import Any, TypeVar
 __all__ = [
     "core_count",
     "has_workers",
-    "import_torch",
     "inference_settings",
     "is_own_process",
     "own_process",
@@ -221,9 +217,9 @@ _owned = False
 def own_process() -> None:
     """Allow changes that only a program may make that has its process to itself, as the command line does.
 
-    From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries), torchvision is
-    imported without torch's compiler (`cnncodes.networks.torchvision_zoo`), and no garbage is looked for while torch is
-    imported (`import_torch`). Threads of OpenBLAS that have nothing to do go to sleep sooner, where numpy is imported
+    From now on glibc keeps freed memory while a network runs (nothing happens with other C libraries). torchvision is
+    imported without torch's compiler (`cnncodes.networks.torchvision_zoo`), and torch and scikit-learn sooner
+    (`cnncodes.system.imports`). Threads of OpenBLAS that have nothing to do go to sleep sooner, where numpy is imported
     after this. The codes are the same.
     """
     global _owned
@@ -234,21 +230,6 @@ def own_process() -> None:
 def is_own_process() -> bool:
     """Whether `own_process` was called."""
     return _owned
-
-
-def import_torch() -> None:
-    """In a process of our own, import torch without looking for garbage meanwhile; otherwise do nothing.
-
-    That is a tenth of the import. Nor is any looked for later among what torch has made, which stays.
-    """
-    if not _owned or "torch" in sys.modules:
-        return
-    gc.disable()
-    try:
-        importlib.import_module("torch")
-        gc.freeze()
-    finally:
-        gc.enable()
 
 
 @contextlib.contextmanager

@@ -47,7 +47,8 @@ def test_coordinates_of_centred_rows_serve_both_losses(n, d):
     folds, shared = [fold], SharedCoordinates()
     svm = shared.of(folds, np.float64, np.inf, None, free_intercept=False)[0]
     logistic = shared.of(folds, np.float64, np.inf, None, free_intercept=True)[0]
-    assert logistic.Z is svm.Z and logistic.test is svm.test
+    assert logistic.Z is svm.Z
+    assert logistic.test is svm.test
     assert (svm.free.sum(), logistic.free.sum()) == (0, 1)
     np.testing.assert_allclose(svm.test @ svm.Z.T, fold.test @ fold.train.T + 1.0, atol=1e-4)
 

@@ -419,22 +419,6 @@ def test_torch_is_not_torn_down_at_the_end_of_the_program(torch: str, thread: st
     assert done.stdout.splitlines() == ["True", "registered", *["torn down"] * torn_down]
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_no_garbage_is_looked_for_while_a_program_of_ours_imports_torch(own: bool) -> None:
-    program = f"""
-import gc, sys
-from cnncodes.system.process import import_torch, own_process
-looks = []
-gc.callbacks.append(lambda phase, _: looks.append(phase))
-if {own}:
-    own_process()
-import_torch()
-print("torch" in sys.modules, len(looks), gc.get_freeze_count() > 10_000, gc.isenabled())
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True)
-    assert done.stdout == f"{own} 0 {own} True\n"
-
-
 def test_cores_are_counted_as_joblib_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     assert cnncodes.system.process.core_count() == 1
