@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cnncodes.errors import BackboneError, WeightsError, nearest
-from cnncodes.networks.checkpoint import fit_state, read_state
+from cnncodes.networks.checkpoint import fit_state, read_published, read_state
 from cnncodes.networks.facts import Facts
 from cnncodes.networks.weights import WeightsEntry, file_digest, locate
 
@@ -155,7 +155,7 @@ class Network:
             if choice.path is None:
                 return self.build(choice.entry), [], True
             if choice.published and self.loads_itself:
-                return self.build(choice.entry, read_state(choice.path)), [], True
+                return self.build(choice.entry, read_published(choice.path)), [], True
             module = self.build(choice.entry)
             notes, head_loaded = fit_state(
                 module,
