@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnncodes.errors import WeightsError, first_line
+from cnncodes.errors import WeightsError, first_line, parameter
 
 __all__ = ["KeyRules", "digest_of", "fit_state", "read_published", "read_state"]
 
@@ -163,7 +163,8 @@ def fit_state(
     misfit = f"{source}: does not fit the network: {_named(lacking)}"
     if lacking and not allow_partial:
         hint = f"; not used: {_named(unexpected)}" if unexpected else ""
-        raise WeightsError(f"{misfit}{hint}; another backbone? (--allow-partial leaves these random)")
+        allow = parameter("allow_partial", True, of="extract")
+        raise WeightsError(f"{misfit}{hint}; another backbone? ({allow} leaves these random)")
     with torch.no_grad():
         for key in own.keys() & keys.keys() - faults.keys():
             own[key].copy_(state[keys[key]])

@@ -12,7 +12,7 @@ from joblib import cpu_count, effective_n_jobs
 from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.views import as_rows, repeated
-from cnncodes.errors import ProbeError, SettingError
+from cnncodes.errors import ProbeError, SettingError, parameter
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.choice import edge_notes
 from cnncodes.probes.coarse_to_fine import Trials
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
-CONVERGE = f"scale the codes (--scale {DEFAULT_SCALING}), or give a smaller -C"
+CONVERGE = f"scale the codes ({DEFAULT_SCALING}), or give a smaller C"
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
 # Tolerance of the solvers in a search, and where there is much work: benchmarks/README.md has what the latter saves.
 SEARCH_TOL = {"svm": (1e-4, 1e-4), "logreg": (1e-4, 1e-2)}
@@ -180,7 +180,7 @@ def not_finite(bad: int, n: int) -> ProbeError:
     """Return the error for codes of `bad` of n images that are not finite."""
     return ProbeError(
         f"the codes of {bad} of {n} images are not finite; "
-        "extract them again with --precision fp32, or with other weights"
+        f"compute them again with {parameter('precision', 'fp32', of='extract')}, or with other weights"
     )
 
 

@@ -128,7 +128,7 @@ def test_codes_without_colour_profiles_are_continued_but_never_mixed_with_others
         assert "ignore_profiles" not in file.provenance.preprocessing.to_dict()  # as before there was the option
         assert file.provenance.preprocessing.ignore_profiles
     continued = extract(p3_photos, old, layers="layer4")
-    assert f"as {old} was made: --image-size 64 --ignore-profiles" in " ".join(continued.notes)
+    assert f"as {old} was made: image_size=64 ignore_profiles=True" in " ".join(continued.notes)
     assert np.array_equal(load_codes(old, "penultimate"), before)
     with pytest.raises(MismatchError, match="ignore_profiles is True, asked False"):
         extract(p3_photos, old, ignore_profiles=False)

@@ -157,7 +157,7 @@ def test_a_file_that_lacks_parameters_needs_permission_and_is_noted(mobilenet: B
     state = dict(mobilenet.module.state_dict())
     del state["features.3.conv.2.weight"]
     torch.save({"state_dict": state}, tmp_path / "part.pth")
-    with pytest.raises(WeightsError, match=r"part\.pth: .*features\.3\.conv\.2\.weight is missing.*--allow-partial"):
+    with pytest.raises(WeightsError, match=r"part\.pth: .*features\.3\.conv\.2\.weight is missing.*allow_partial=True"):
         load_backbone("mobilenet_v2", tmp_path / "part.pth")
     backbone = load_backbone("mobilenet_v2", tmp_path / "part.pth", allow_partial=True)
     assert backbone.describe()["allow_partial"] is True

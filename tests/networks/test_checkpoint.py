@@ -233,7 +233,7 @@ def test_missing_misshaped_and_unexpected_keys_are_named() -> None:
         fit(module, state)
     assert str(caught.value) == (
         "f.pth: does not fit the network: conv.weight is (4, 3, 5, 5), expected (4, 3, 3, 3), bn.weight is missing; "
-        "not used: extra.weight; another backbone? (--allow-partial leaves these random)"
+        "not used: extra.weight; another backbone? (extract(…, allow_partial=True) leaves these random)"
     )
     assert same(module, before)  # refused files change nothing
 

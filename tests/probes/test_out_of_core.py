@@ -133,7 +133,7 @@ def test_too_few_steps_are_noted_with_what_to_do(digits, small_memory, monkeypat
 
 
 def test_limit_that_holds_nothing_says_what_would(digits):
-    with pytest.raises(ProbeError, match=r"limited to 1 MB, but \d+ MB are needed .* raise --memory-limit"):
+    with pytest.raises(ProbeError, match=r"limited to 1 MB, but \d+ MB are needed .* raise memory_limit"):
         fit(digits, memory_limit=1_000_000)
 
 
