@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from cnncodes.vocabulary import AUTO, POOLINGS, PRECISIONS, RESIZE_MODES, VIEWS
+
+if TYPE_CHECKING:
+    from cnncodes.networks.portable import Packed
 
 __all__ = ["ImageEstimator"]
 
@@ -36,9 +40,29 @@ class ImageEstimator(BaseEstimator):
         "ignore_profiles": ["boolean"],
     }
 
+    _networks: Packed  # only if pickled where the user had registered networks
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state to pickle, with the networks that the user has registered."""
+        state = super().__getstate__()
+        if "cnncodes.networks.registry" in sys.modules:  # or else nothing is registered, and torch need not be imported
+            from cnncodes.networks.portable import pack_networks
+
+            if networks := state.get("_networks", {}) | pack_networks(self.backbone):
+                state["_networks"] = networks
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state of a pickled estimator; one of before there was the parameter ignored colour profiles."""
         super().__setstate__({"ignore_profiles": True} | state)
+        self._unpack_networks()
+
+    def _unpack_networks(self, name: str | None = None) -> None:
+        """Let `register_backbone` have been called here, too; of several pickles that name is that of this one."""
+        if hasattr(self, "_networks"):
+            from cnncodes.networks.portable import unpack_networks
+
+            unpack_networks(self._networks, name)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -11,7 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cnncodes.codes.views import averaged
-from cnncodes.errors import ImagesError, SettingError
+from cnncodes.errors import ImagesError, MismatchError, SettingError
 from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.images.image_set import Images, ImageSet
 from cnncodes.images.loading import load_images
@@ -164,6 +164,8 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         ------
         ImagesError
             An image cannot be read: a row cannot be left out here.
+        MismatchError
+            The backbone has other weights now than in `fit`.
         """
         check_is_fitted(self)
         return averaged(self._codes(X))
@@ -175,7 +177,13 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             return self._cached(images)
         from cnncodes.extraction.in_memory import in_memory
 
-        computed = in_memory(images, self._network(), workers=self.workers)
+        network = self._network()
+        if (sha256 := network.backbone.weights_sha256) != self.provenance_.weights_sha256:
+            raise MismatchError(
+                f"the weights of {self.backbone} are other ones now than in fit: their SHA-256 is {sha256[:16]}…, it "
+                f"was {self.provenance_.weights_sha256[:16]}…; give the former ones, or fit again"
+            )
+        computed = in_memory(images, network, workers=self.workers)
         for row, reason in computed.failures.items():
             raise ImagesError(f"{images.ids[row]}: {reason}; leave this image out")
         return np.concatenate([computed.codes[name] for name in self._layers()], axis=-1)
@@ -210,6 +218,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
     def _settings(self, layers: tuple[str, ...] | None) -> Settings:
         from cnncodes.extraction.settings import Settings
 
+        self._unpack_networks(self.backbone)
         return Settings(
             backbone=self.backbone,
             weights=None if self.weights is None else str(self.weights),
