@@ -14,7 +14,6 @@ from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError, MismatchError, SettingError
 from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.images.image_set import Images, ImageSet
-from cnncodes.images.loading import load_images
 from cnncodes.vocabulary import AUTO, NO_VIEWS, as_names
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         image once.
     ignore_profiles : bool, default=False
         Let the numbers of images count as sRGB, whatever colour profile is embedded; otherwise convert them to sRGB.
+    exact_decode : bool, default=False
+        Decode JPEG at full size and resize with Pillow: bit for bit the pixels of the weights' own transform.
 
     Attributes
     ----------
@@ -98,6 +99,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         workers: int | None = None,
         cache: str | Path | None = None,
         ignore_profiles: bool = False,
+        exact_decode: bool = False,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -112,6 +114,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         self.workers = workers
         self.cache = cache
         self.ignore_profiles = ignore_profiles
+        self.exact_decode = exact_decode
 
     def fit(self, X: Images, y: object = None) -> CNNCodes:
         """Find out the code length; nothing is learned from the images.
@@ -119,7 +122,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
         y : ignored
             Here for scikit-learn's tools only.
 
@@ -129,7 +132,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             The transformer itself.
         """
         self._validate_params()
-        images = load_images(X)
+        images = self._load_images(X)
         if self.cache is not None:
             from cnncodes.codes.file import CodesFile
 
@@ -153,7 +156,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
 
         Returns
         -------
@@ -172,7 +175,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
 
     def _codes(self, X: Images) -> np.ndarray:
         """Return the codes of images, shape (n, n_features_out_) or (n, n_views, n_features_out_)."""
-        images = load_images(X)
+        images = self._load_images(X)
         if self.cache is not None:
             return self._cached(images)
         from cnncodes.extraction.in_memory import in_memory
@@ -231,6 +234,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             device=None if self.device == AUTO else self.device,
             batch_size=self.batch_size,
             ignore_profiles=self.ignore_profiles,
+            exact_decode=self.exact_decode,
         )
 
     def _cached(self, images: ImageSet) -> np.ndarray:

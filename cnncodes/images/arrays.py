@@ -41,10 +41,15 @@ def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
     """
     if hasattr(source, "getexif"):
         source = [source]
-    if hasattr(source, "to_numpy"):  # a pandas column
+    if hasattr(source, "to_numpy"):  # a pandas column, or a frame
         source = source.to_numpy()
-    if isinstance(source, np.ndarray) and source.dtype.kind not in "OU":
-        _check_array(source, name)
+    if isinstance(source, np.ndarray):
+        if source.dtype.kind not in "OUT":
+            _check_array(source, name)
+        elif source.ndim == 2:
+            if source.shape[1] != 1:
+                raise ImagesError(f"{name} is a table of shape {source.shape}; give the one column of the images")
+            source = source[:, 0]
     try:
         sources = list(source)
     except TypeError as error:

@@ -85,7 +85,7 @@ LEFT_OUT = {  # reason: checks, by the end of their names
         "class_weight_balanced_classifiers class_weight_balanced_linear_classifier class_weight_classifiers "
         "classifiers_regression_target"
     ),
-    "is of sample weights, which these estimators do not take": (
+    "is of sample weights, which the classifier takes as in test_weights_are_those_of_scikit_learn": (
         "classifiers_one_label_sample_weights sample_weight_equivalence_on_dense_data "
         "sample_weight_equivalence_on_sparse_data sample_weights_list sample_weights_not_an_array "
         "sample_weights_not_overwritten sample_weights_pandas_series sample_weights_shape"

@@ -413,6 +413,6 @@ def test_unknown_names_are_refused_with_the_nearest(small_sample: Path, tmp_path
         extract(small_sample, out, layers=["layer33"])
     with pytest.raises(SettingError, match="avg"):
         extract(small_sample, out, pooling="avgg")
-    with pytest.raises(DeviceError, match=r"cuda:77.*--device auto"):
+    with pytest.raises(DeviceError, match=r"cuda:77.*device='auto'"):
         extract(small_sample, out, device="cuda:77")
     assert not out.exists()

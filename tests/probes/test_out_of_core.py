@@ -129,7 +129,7 @@ def test_too_few_steps_are_noted_with_what_to_do(digits, small_memory, monkeypat
     model = fit(digits, layers=LAYERS, C=0.01, memory_limit=small_memory)
     (note,) = (note for note in model.notes if "did not converge" in note)
     assert "within 1 steps" in note
-    assert "--scale shrunk" in note
+    assert "scaling 'shrunk'" in note
 
 
 def test_limit_that_holds_nothing_says_what_would(digits):
