@@ -124,7 +124,7 @@ def test_values_that_are_all_right_are_no_reason_for_a_note(digits):
 def test_codes_too_large_to_compute_with_are_an_error_that_says_what_to_do(clf):
     X, y = noisy(60)
     huge = (X * np.float32(1e35)).astype(np.float32)
-    with pytest.raises(ProbeError, match="scale=.shrunk"), np.errstate(all="ignore"):
+    with pytest.raises(ProbeError, match=r"scale=.shrunk"), np.errstate(all="ignore"):
         search_C(huge, y, clf=clf, scale="none", Cs=[1.0])
 
 
