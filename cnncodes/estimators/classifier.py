@@ -15,10 +15,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from cnncodes.errors import SettingError
 from cnncodes.estimators.folding import Splitter, folding_of
 from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.estimators.transformer import CNNCodes
+from cnncodes.estimators.weights import image_weights
 from cnncodes.images.image_set import Images
 from cnncodes.images.labels import check_labels, remarks_on
 from cnncodes.probes.decision_values import softmax, winner
@@ -171,8 +171,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         y : array-like, shape (n,)
             Label of each image: text, or integers.
         sample_weight : array-like, shape (n,), optional
-            Weight of each image in the fits, as the classifiers of scikit-learn take it. The scaling and the choice of
-            C count all images alike.
+            Weight of each image in the fits, as the classifiers of scikit-learn take it; an image whose weight is not
+            positive is left out. The scaling and the choice of C count the others alike.
         groups : array-like, shape (n,), optional
             Groups of images that stay on one side of each fold.
 
@@ -195,8 +195,10 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         check_labels(y, len(images))
         labels: np.ndarray = column_or_1d(y, warn=True)
         check_classification_targets(labels)
-        weights = None if sample_weight is None else _weights(sample_weight, len(images))
-        folding = folding_of(self.cv, self.random_state, labels, groups)
+        weights = image_weights(sample_weight, len(images))
+        rows = np.flatnonzero(weights > 0)
+        folding = folding_of(self.cv, self.random_state, labels, groups, rows)
+        images, labels = images.take(rows.tolist()), labels[rows]
         shared = CNNCodes().get_params()
         self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
         codes = self.codes_.fit(images)._codes(images)
@@ -207,7 +209,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
             C=self.C,
             scale=scaling_of(self.scale, self.codes_._widths),
             class_weight=self.class_weight,
-            sample_weight=weights,
+            sample_weight=None if sample_weight is None else weights[rows],
             **folding,
         )
         for note in [*remarks_on(map(str, labels)), *search.notes]:
@@ -293,10 +295,3 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
     def _decide(self, X: Images) -> np.ndarray:
         check_is_fitted(self)
         return decide(self.probe_, self.codes_._codes(X))
-
-
-def _weights(sample_weight: ArrayLike, n: int) -> np.ndarray:
-    weights = np.asarray(sample_weight, dtype=float)
-    if weights.shape not in ((), (n,)) or not np.isfinite(weights).all():
-        raise SettingError(f"sample_weight has the shape {weights.shape}; expected {n} finite numbers, one an image")
-    return np.broadcast_to(weights, n).copy()

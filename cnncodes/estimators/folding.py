@@ -24,7 +24,11 @@ MAX_SEED = 2**31 - 1  # of those that are drawn from a random state
 
 
 def folding_of(
-    cv: Splitter, random_state: int | np.random.RandomState | None, labels: np.ndarray, groups: ArrayLike | None
+    cv: Splitter,
+    random_state: int | np.random.RandomState | None,
+    labels: np.ndarray,
+    groups: ArrayLike | None = None,
+    rows: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Return what `cnncodes.probes.search.fit_probe` takes to deal images into folds.
 
@@ -37,6 +41,9 @@ def folding_of(
     labels : ndarray, shape (n,)
     groups : array-like, shape (n,), optional
         Groups of images that stay on one side.
+    rows : ndarray of int, optional
+        Ascending rows of the images that are used: the folds are of these alone, and number them from 0. By default all
+        images are used.
 
     Raises
     ------
@@ -45,26 +52,29 @@ def folding_of(
     FoldsError
         A fold has no image of a class to learn from.
     """
+    rows = np.arange(len(labels)) if rows is None else rows
     if cv is not None and not isinstance(cv, Integral):
-        return {"folds": _folds(check_cv(cv), labels, groups)}
+        return {"folds": _folds(check_cv(cv), labels, groups, rows)}
     if isinstance(random_state, Integral):
         seed = int(random_state)
     else:
         seed = int(check_random_state(random_state).randint(MAX_SEED))
     names = None if groups is None else Labels.read(groups, len(labels), "groups").texts()
-    return {"cv": N_FOLDS if cv is None else int(cv), "seed": seed, "groups": names and np.array(names)}
+    return {"cv": N_FOLDS if cv is None else int(cv), "seed": seed, "groups": names and np.array(names)[rows]}
 
 
-def _folds(splitter: BaseCrossValidator, labels: np.ndarray, groups: ArrayLike | None) -> Folds:
-    rows = np.arange(len(labels))
-    folds = [(rows[train], rows[test]) for train, test in splitter.split(rows, labels, groups)]
-    held_out = np.bincount(np.concatenate([rows[:0], *(test for _, test in folds)]), minlength=len(rows))
+def _folds(splitter: BaseCrossValidator, labels: np.ndarray, groups: ArrayLike | None, rows: np.ndarray) -> Folds:
+    every = np.arange(len(labels))
+    splits = [(every[train], every[test]) for train, test in splitter.split(every, labels, groups)]
+    held_out = np.bincount(np.concatenate([every[:0], *(test for _, test in splits)]), minlength=len(every))[rows]
     if (held_out != 1).any():
         row = int(np.argmax(held_out != 1))
         raise SettingError(
-            f"cv holds image {row} (counted from 0) out {held_out[row]} times, and each must be held out once, as by "
-            "KFold, StratifiedKFold or GroupKFold: C is chosen by the answers to all images"
+            f"cv holds image {rows[row]} (counted from 0) out {held_out[row]} times, and each must be held out once, as "
+            "by KFold, StratifiedKFold or GroupKFold: C is chosen by the answers to all images"
         )
+    folds = [(_places(train, rows), _places(test, rows)) for train, test in splits]
+    labels = labels[rows]
     for train, test in folds:
         if len(np.intersect1d(train, test)):
             raise SettingError("cv has a fold that learns from images that it holds out")
@@ -73,4 +83,9 @@ def _folds(splitter: BaseCrossValidator, labels: np.ndarray, groups: ArrayLike |
                 f"a fold of cv has no image of {min(missing)!r} to learn from; deal by class, as StratifiedKFold does, "
                 "or have several groups of each class"
             )
-    return folds
+    return [fold for fold in folds if len(fold[1])]
+
+
+def _places(split: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return where the rows of a split stand among those that are used."""
+    return np.searchsorted(rows, split[np.isin(split, rows)])

@@ -73,6 +73,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, rows: int | slice) -> Any:
+        """Return the image of a row, or a list of them: so scikit-learn takes a set apart into folds."""
+        return self.sources[rows]
+
     @property
     def classes(self) -> list[str]:
         """The distinct labels, sorted."""

@@ -11,7 +11,14 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+)
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
@@ -110,20 +117,40 @@ def test_weights_are_those_of_scikit_learn(data: tuple, clf: str, reference: typ
     settings = {"tol": 1e-9, "max_iter": 100_000} | ({"dual": True} if clf == "svm" else {})
     expected = reference(C=0.05, **settings).fit(rows, y, sample_weight=weight)
     np.testing.assert_allclose(classifier.decision_function(paths), expected.decision_function(rows), atol=1e-3)
-    folds, _ = make_folds(y, cv=2, seed=0)
-    right = np.zeros(len(y), bool)
-    for train, test in folds:
-        scaler = StandardScaler().fit(classifier.codes_.transform(paths)[train])
-        inside, outside = (scaler.transform(classifier.codes_.transform(paths)[one]) for one in (train, test))
-        right[test] = reference(C=0.05, **settings).fit(inside, y[train], weight[train]).predict(outside) == y[test]
-    assert classifier.cv_accuracy_ == right.mean()
+    used = np.flatnonzero(weight)
+    assert 15 < len(used) < 30
+    codes, right = classifier.codes_.transform(paths), []
+    for places in make_folds(y[used], cv=2, seed=0)[0]:
+        train, test = (used[place] for place in places)
+        scaler = StandardScaler().fit(codes[train])
+        fitted = reference(C=0.05, **settings).fit(scaler.transform(codes[train]), y[train], weight[train])
+        right += (fitted.predict(scaler.transform(codes[test])) == y[test]).tolist()
+    assert classifier.cv_accuracy_ == np.mean(right)
+    without = CNNCodesClassifier(clf=clf, C=0.05, scale="standard", cv=2, **SMALL)
+    without.fit([paths[row] for row in used], y[used], weight[used])
+    np.testing.assert_array_equal(without.decision_function(paths), classifier.decision_function(paths))
     alike = CNNCodesClassifier(clf=clf, C=0.05, cv=2, **SMALL)
     plain = alike.fit(paths, y).decision_function(paths)
     np.testing.assert_allclose(alike.fit(paths, y, np.ones(30)).decision_function(paths), plain, atol=1e-6)
     assert classifier.score(paths, y, weight) == np.average(classifier.predict(paths) == y, weights=weight)
-    for wrong in (weight[:-1], np.full(len(y), np.nan), np.ones((30, 1))):
-        with pytest.raises(SettingError, match="expected 30 finite numbers"):
-            classifier.fit(paths, y, wrong)
+
+
+def test_a_class_without_a_weight_is_no_class(data: tuple) -> None:
+    paths, y = data
+    weight = (y != "Bag").astype(float)
+    for cv in (2, StratifiedKFold(2), list(StratifiedKFold(2).split(y, y))):
+        classifier = CNNCodesClassifier(C=0.1, cv=cv, **SMALL).fit(paths, y, weight)
+        assert classifier.classes_.tolist() == ["Sandal", "Trouser"]
+        assert np.mean(classifier.predict(paths)[y != "Bag"] == y[y != "Bag"]) > 0.8
+    with pytest.raises(SettingError, match="positive for no image"):
+        classifier.set_params(cv=2).fit(paths, y, -weight)
+
+
+def test_a_set_of_images_is_taken_apart_into_folds(data: tuple) -> None:
+    paths, y = data
+    classifier = CNNCodesClassifier(C=0.1, cv=2, **SMALL)
+    expected = cross_val_score(classifier, paths, y, cv=2)
+    np.testing.assert_array_equal(cross_val_score(classifier, load_images(paths), y, cv=2), expected)
 
 
 def test_a_search_over_the_layers_with_groups_outside(data: tuple, tmp_path: Path) -> None:

@@ -29,6 +29,16 @@ def test_folds_are_those_of_the_splitter_or_of_its_splits(splitter: Any) -> None
             np.testing.assert_array_equal(fold[1], splits[1])
 
 
+def test_folds_of_some_images_number_these() -> None:
+    rows = np.array([0, 1, 3, 4, 5, 6, 7, 8, 10, 11])
+    for (train, test), (inside, outside) in zip(
+        KFold(3).split(Y), folding_of(KFold(3), 0, Y, rows=rows)["folds"], strict=True
+    ):
+        assert rows[inside].tolist() == [row for row in train if row in rows]
+        assert rows[outside].tolist() == [row for row in test if row in rows]
+    assert folding_of(3, 0, Y, np.arange(12), rows)["groups"].tolist() == list(map(str, rows))
+
+
 def test_a_number_is_passed_on_with_a_seed() -> None:
     assert folding_of(3, 7, Y, None) == {"cv": 3, "seed": 7, "groups": None}
     assert folding_of(None, 7, Y, None)["cv"] == 5

@@ -150,13 +150,20 @@ def test_a_column_of_paths_may_come_in_many_ways(data: tuple) -> None:
     expected = transformer.transform(paths)
     frame = pd.DataFrame({"path": paths, "size": range(4)}, index=list("wxyz"))
     columns = [frame["path"], frame[["path"]], frame[["path"]].to_numpy(), np.array(paths)[:, None]]
-    columns += [frame["path"].astype("category"), frame[["path"]].astype("string"), frame["path"].map(Path).to_frame()]
+    columns += [
+        [[path] for path in paths],
+        frame["path"].astype("category"),
+        frame[["path"]].astype("string"),
+        frame["path"].map(Path).to_frame(),
+    ]
     pictures = np.empty((4, 1), object)
     pictures[:, 0] = [np.array(Image.open(path)) for path in paths]
     for column in [*columns, pictures, pd.DataFrame(pictures)]:
         np.testing.assert_array_equal(transformer.transform(column), expected)
     with pytest.raises(ImagesError, match=r"table of shape \(4, 2\); give the one column of the images"):
         transformer.transform(frame)
+    with pytest.raises(ImagesError, match="empty: no images were given"):
+        transformer.transform(pd.DataFrame({"path": []}))
 
 
 @pytest.mark.parametrize("columns", ["path", ["path"]])
