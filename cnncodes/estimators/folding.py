@@ -70,8 +70,8 @@ def _folds(splitter: BaseCrossValidator, labels: np.ndarray, groups: ArrayLike |
     if (held_out != 1).any():
         row = int(np.argmax(held_out != 1))
         raise SettingError(
-            f"cv holds image {rows[row]} (counted from 0) out {held_out[row]} times, and each must be held out once, as "
-            "by KFold, StratifiedKFold or GroupKFold: C is chosen by the answers to all images"
+            f"cv holds image {rows[row]} (counted from 0) out {held_out[row]} times, and each must be held out once, "
+            "as by KFold, StratifiedKFold or GroupKFold: C is chosen by the answers to all images"
         )
     folds = [(_places(train, rows), _places(test, rows)) for train, test in splits]
     labels = labels[rows]
