@@ -182,7 +182,7 @@ def test_fit_that_does_not_converge_becomes_a_note_that_says_what_to_do(clf, mon
     assert "of 15 fits did not converge within 1 steps" in note
     assert "chosen C is" in note
     assert "scaling 'shrunk'" in note
-    assert "-C" in note
+    assert "a smaller C" in note
 
 
 def test_convergence_note_counts_the_fits_and_names_their_C():
