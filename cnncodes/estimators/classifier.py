@@ -275,7 +275,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         ndarray, shape (n,)
             Labels, of the type that `fit` was given.
         """
-        return self.classes_[winner(self._decide(X))]
+        best = winner(self._decide(X))
+        return self.classes_[best]
 
     def predict_proba(self, X: Images) -> np.ndarray:
         """Return the probabilities of the classes.

@@ -52,6 +52,7 @@ class ImageEstimator(BaseEstimator):
         if "cnncodes.networks.registry" in sys.modules:  # or else nothing is registered, and torch need not be imported
             from cnncodes.networks.portable import pack_networks
 
+            self._unpack_networks()  # another pickle may have brought another network of the same name since
             if networks := state.get("_networks", {}) | pack_networks(self.backbone):
                 state["_networks"] = networks
         return state

@@ -26,6 +26,7 @@ from torch import nn
 
 from cnncodes import CNNCodes, CNNCodesClassifier, register_backbone
 from cnncodes.errors import MismatchError
+from cnncodes.networks.registry import registered_networks
 
 # scikit-learn's checks that need no numeric X; test_every_check_of_scikit_learn_is_accounted_for lists the rest.
 RUN = [
@@ -243,3 +244,21 @@ def test_other_weights_than_those_of_fit_are_refused(data: tuple) -> None:
     register_lambda("changes", seed=1)
     with pytest.raises(MismatchError, match=r"the weights of changes are other ones now than in fit"):
         pickle.loads(content).transform(data[0][:2])
+
+
+def test_each_estimator_keeps_the_network_that_it_came_with(data: tuple) -> None:
+    """Two of the same name meet in a process, and go on to another one."""
+    paths = data[0][:2]
+    contents, codes = [], []
+    for seed in (0, 1):
+        register_lambda("namesake", seed)
+        transformer = CNNCodes("namesake").fit(paths)
+        contents.append(pickle.dumps(transformer))
+        codes.append(transformer.transform(paths))
+    assert np.abs(codes[0] - codes[1]).max() > 0.01
+    del registered_networks["namesake"]
+    loaded = [pickle.loads(content) for content in contents]
+    for i in (0, 1, 0):
+        np.testing.assert_array_equal(loaded[i].transform(paths), codes[i])
+    for i in (1, 0, 1):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(loaded[i])).transform(paths), codes[i])
