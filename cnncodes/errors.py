@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 __all__ = [
     "BackboneError",
@@ -24,7 +26,9 @@ __all__ = [
     "ShapeError",
     "WeightsError",
     "first_line",
+    "named_by",
     "nearest",
+    "parameter",
 ]
 
 
@@ -80,7 +84,8 @@ class RangeError(ProbeError, ValueError):
     """Codes, or C, are too large to compute with; a ValueError for users of the solvers, as scikit-learn raises."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or "the rows are too large for products, or C is: scale them (--scale shrunk)")
+        advice = f"scale them ({parameter('scale', 'shrunk')})"
+        super().__init__(message or f"the rows are too large for products, or C is: {advice}")
 
 
 class SettingError(CnnCodesError, ValueError):
@@ -109,6 +114,46 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+
+
+def parameter(name: str, value: Any = ..., *, of: str | None = None) -> str:
+    """Return how the user sets a parameter: an argument of Python, or the option where a command runs.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter in Python; of an option, the name under which the command gets it.
+    value : optional
+        Value to set; text in capitals stands for a value that the user knows.
+    of : str, optional
+        The function, and the command, that has the parameter, if that may be another one than the user has called.
+
+    Examples
+    --------
+    >>> parameter("precision", "fp32"), parameter("weights", "FILE"), parameter("thumbnails", True, of="extract")
+    ("precision='fp32'", 'weights=FILE', 'extract(…, thumbnails=True)')
+    """
+    return _naming(name, value, of)
+
+
+@contextmanager
+def named_by(naming: Callable[[str, Any, str | None], str]) -> Iterator[None]:
+    """Let `parameter` name what the user sets by another function, in all threads of the process."""
+    global _naming
+    former, _naming = _naming, naming
+    try:
+        yield
+    finally:
+        _naming = former
+
+
+def _as_argument(name: str, value: Any, of: str | None) -> str:
+    if value is not ...:
+        name += f"={value if isinstance(value, str) and value.isupper() else repr(value)}"
+    return name if of is None else f"{of}(…, {name})"
+
+
+_naming: Callable[[str, Any, str | None], str] = _as_argument
 
 
 def first_line(error: BaseException) -> str:

@@ -46,5 +46,5 @@ def test_the_first_line_of_an_error_is_never_empty(error: Exception, line: str) 
 
 def test_a_device_that_fails_without_a_word_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.empty", Mock(side_effect=AssertionError()))
-    with pytest.raises(DeviceError, match=r"device 'cuda:9' cannot be used here \(AssertionError\); try --device auto"):
+    with pytest.raises(DeviceError, match=r"device 'cuda:9' cannot be used here \(AssertionError\); try device='auto'"):
         resolve_device("cuda:9")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cnncodes.cli.options import CODES, command, option_force, option_json
+from cnncodes.cli.options import CODES, command, option_force, option_json, option_outside
 from cnncodes.cli.output import (
     input_files,
     open_output,
@@ -38,6 +38,7 @@ FINDINGS = "a table of findings"
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @click.option("-o", "--out", help="CSV file to write, a row for each finding.")
+@option_outside
 @option_force
 @option_json
 def audit(codes: str, images: str | None, out: str | None, force: bool, as_json: bool, **options: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnncodes.cli.options import CODES, command, option_force, option_json
+from cnncodes.cli.options import CODES, command, option_force, option_json, option_outside
 from cnncodes.cli.output import input_files, open_output, print_json, print_line, print_notes, progress_bar
 from cnncodes.system.imports import import_sklearn
 from cnncodes.vocabulary import MAX_SEED
@@ -28,6 +28,7 @@ from cnncodes.vocabulary import MAX_SEED
 @click.option("--points", type=click.IntRange(1), default=2000, help="Largest number of images on the map.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")
+@option_outside
 @option_force
 @option_json
 def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from cnncodes.cli.options import CODES, command, option_device, option_force, option_json, option_weights
+from cnncodes.cli.options import (
+    CODES,
+    command,
+    option_device,
+    option_force,
+    option_json,
+    option_outside,
+    option_weights,
+)
 from cnncodes.cli.output import input_files, print_json, print_message, print_table, working
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
@@ -25,6 +33,7 @@ from cnncodes.system.optional import require
 @click.option("--layer", default="penultimate", help="Layer whose codes are compared.")
 @click.option("--html", metavar="FILE", help="Also write a page with the pictures.")
 @click.option("--images", metavar="IMAGES", help="What the codes file was made from, for larger pictures.")
+@option_outside
 @option_force
 @option_weights
 @option_device
@@ -34,6 +43,7 @@ def similar(
     codes: str,
     html: str | None,
     images: str | None,
+    allow_outside: bool,
     force: bool,
     as_json: bool,
     layer: str,
@@ -56,10 +66,10 @@ def similar(
             if not images and not file.has_thumbnails:
                 raise click.UsageError(f"--html needs --images: {codes} keeps no small pictures")
     with working("loading the network, and comparing"):
-        neighbours = run(query, codes, layer=layer, **options)
+        neighbours = run(query, codes, allow_outside=allow_outside, layer=layer, **options)
     if html:
         with working("drawing the pictures"), CodesFile.open(codes) as file:
-            page = montage(query, neighbours, images or file)
+            page = montage(query, neighbours, images or file, allow_outside=allow_outside)
         with writing_text(Path(html)) as stream:
             stream.write(page)
         print_message(f"{html}: {len(neighbours)} pictures")

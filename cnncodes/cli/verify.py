@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from cnncodes.cli.options import CODES, EXIT_ERROR, command, option_device, option_json, option_workers
+from cnncodes.cli.options import (
+    CODES,
+    EXIT_ERROR,
+    command,
+    option_device,
+    option_json,
+    option_outside,
+    option_workers,
+)
 from cnncodes.cli.output import print_json, print_line, print_notes, progress_bar
 
 
@@ -16,6 +24,7 @@ from cnncodes.cli.output import print_json, print_line, print_notes, progress_ba
 @click.option(
     "--sample", type=click.IntRange(1), default=64, help="Number of images in IMAGES that are computed again."
 )
+@option_outside
 @option_device
 @option_workers
 @option_json

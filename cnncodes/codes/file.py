@@ -20,7 +20,7 @@ from cnncodes.codes.columns import StoredArray, slice_of
 from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, THUMBNAILS, ImageTable, open_columns
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.codes.thumbnails import blank, matching, present
-from cnncodes.errors import CodesFileError, nearest
+from cnncodes.errors import CodesFileError, nearest, parameter
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import as_names
 
@@ -423,7 +423,7 @@ class CodesFile:
             hint = nearest(layer, self.layers)
             raise CodesFileError(
                 f"{self.path}: no layer {layer!r}.{hint} It holds {', '.join(self.layers)}; "
-                f"to add one: `cnncodes extract … --layer {layer}`"
+                f"to add one: {parameter('layers', [layer], of='extract')}"
             )
         return self._columns[f"codes/{layer}"]
 

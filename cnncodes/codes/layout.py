@@ -17,7 +17,7 @@ from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.columns import Columns, Place
 from cnncodes.codes.provenance import Provenance, to_json
 from cnncodes.codes.thumbnails import THUMBNAIL
-from cnncodes.errors import CodesFileError, MismatchError
+from cnncodes.errors import CodesFileError, MismatchError, parameter
 
 __all__ = [
     "ImageTable",
@@ -101,7 +101,8 @@ def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, li
     if not path.is_file():
         if path.is_dir():
             raise CodesFileError(f"{path}: is a folder, not a codes file; name a file in it")
-        raise CodesFileError(f"{path}: no such codes file; make one with `cnncodes extract IMAGES -o {path.name}`")
+        make = parameter("out", path.name, of="extract")
+        raise CodesFileError(f"{path}: no such codes file; make one with {make}")
     try:
         columns = Columns(path, writable=writable)
     except OSError as error:

@@ -21,7 +21,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, THUMBNAILS, ImageTable, allocate, lay_out
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.thumbnails import blank, seal
-from cnncodes.errors import CodesFileError, CodesRangeError, first_line
+from cnncodes.errors import CodesFileError, CodesRangeError, first_line, parameter
 from cnncodes.system.files import replacing
 from cnncodes.system.locks import writer_lock
 
@@ -131,7 +131,8 @@ class CodesWriter(CodesFile):
         for name, block in codes.items():
             limit = np.finfo(self._codes_of(name).place.dtype).max
             if limit < np.finfo(block.dtype).max and np.abs(block).max(initial=0) > limit:
-                raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use --dtype float32")
+                wider = parameter("dtype", "float32", of="extract")
+                raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use {wider}")
         self._put(rows, OK, codes, sha256, [b""] * len(rows))
 
     def write_thumbnails(self, rows: np.ndarray, thumbnails: np.ndarray, sha256: np.ndarray) -> None:

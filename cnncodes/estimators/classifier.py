@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +15,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from cnncodes.estimators.folding import Splitter, folding_of
 from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.estimators.transformer import CNNCodes
+from cnncodes.estimators.weights import image_weights
 from cnncodes.images.image_set import Images
 from cnncodes.images.labels import check_labels, remarks_on
-from cnncodes.images.loading import load_images
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.probe import decide
 from cnncodes.probes.scaling import scaling_of
@@ -49,10 +50,11 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Scaling of the codes, as for `fit`.
     class_weight : {"balanced"} or dict, optional
         Weight of each class; ``"balanced"`` weighs rare classes more. By default all images weigh the same.
-    cv : int, default=5
-        Folds of the cross-validation.
-    random_state : int, default=0
-        Seed of the shuffle into folds; the same seed gives the same score.
+    cv : int, splitter or iterable, default=5
+        Number of folds of the cross-validation; or a splitter of scikit-learn, or pairs of row numbers to fit to and to
+        hold out, which hold each image out once.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the shuffle into folds, where `cv` is a number; the same seed gives the same score.
     weights : str or Path, optional
         As for `CNNCodes`, like the parameters that follow.
     pooling : {"avg", "max", "gem", "grid2", "flatten"}, default="avg"
@@ -75,6 +77,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         A codes file. Codes that it holds are not computed again.
     ignore_profiles : bool, default=False
         Whether embedded colour profiles are ignored, or colours converted to sRGB.
+    exact_decode : bool, default=False
+        Whether JPEG is decoded at full size and resized with Pillow, as by the weights' own transform.
 
     Attributes
     ----------
@@ -106,8 +110,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         "C": [StrOptions({AUTO}), Interval(Real, 0, None, closed="neither")],
         "scale": [StrOptions(set(SCALINGS))],
         "class_weight": [StrOptions({"balanced"}), dict, None],
-        "cv": [Interval(Integral, 2, None, closed="left")],
-        "random_state": [Integral],
+        "cv": ["cv_object"],
+        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -119,8 +123,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         C: float | str = AUTO,
         scale: str = DEFAULT_SCALING,
         class_weight: str | dict[str, float] | dict[int, float] | None = None,
-        cv: int = 5,
-        random_state: int = 0,
+        cv: Splitter = 5,
+        random_state: int | np.random.RandomState | None = 0,
         weights: str | Path | None = None,
         pooling: str = "avg",
         image_size: int | None = None,
@@ -132,6 +136,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         workers: int | None = None,
         cache: str | Path | None = None,
         ignore_profiles: bool = False,
+        exact_decode: bool = False,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -152,16 +157,24 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         self.workers = workers
         self.cache = cache
         self.ignore_profiles = ignore_profiles
+        self.exact_decode = exact_decode
 
-    def fit(self, X: Images, y: ArrayLike) -> CNNCodesClassifier:
+    def fit(
+        self, X: Images, y: ArrayLike, sample_weight: ArrayLike | None = None, *, groups: ArrayLike | None = None
+    ) -> CNNCodesClassifier:
         """Compute codes, choose C, fit the probe.
 
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
         y : array-like, shape (n,)
             Label of each image: text, or integers.
+        sample_weight : array-like, shape (n,), optional
+            Weight of each image in the fits, as the classifiers of scikit-learn take it; an image whose weight is not
+            positive is left out. The scaling and the choice of C count the others alike.
+        groups : array-like, shape (n,), optional
+            Groups of images that stay on one side of each fold.
 
         Returns
         -------
@@ -174,12 +187,18 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
             An image cannot be read.
         LabelsError
             An image has no label, or labels are of several types or of another number. It is a `ValueError`.
+        SettingError, FoldsError
+            `cv` does not suit the images, or `sample_weight` is not one finite number for each.
         """
         self._validate_params()
-        images = load_images(X)
+        images = self._load_images(X)
         check_labels(y, len(images))
         labels: np.ndarray = column_or_1d(y, warn=True)
         check_classification_targets(labels)
+        weights = image_weights(sample_weight, len(images))
+        rows = np.flatnonzero(weights > 0)
+        folding = folding_of(self.cv, self.random_state, labels, groups, rows)
+        images, labels = images.take(rows.tolist()), labels[rows]
         shared = CNNCodes().get_params()
         self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
         codes = self.codes_.fit(images)._codes(images)
@@ -190,8 +209,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
             C=self.C,
             scale=scaling_of(self.scale, self.codes_._widths),
             class_weight=self.class_weight,
-            cv=self.cv,
-            seed=self.random_state,
+            sample_weight=None if sample_weight is None else weights[rows],
+            **folding,
         )
         for note in [*remarks_on(map(str, labels)), *search.notes]:
             logger.warning("%s", note)
@@ -207,7 +226,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
         y : array-like, shape (n,)
             Label of each image: text, or integers.
         sample_weight : array-like, shape (n,), optional
@@ -223,7 +242,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         LabelsError
             As for `fit`.
         """
-        images = load_images(X)
+        images = self._load_images(X)
         check_labels(y, len(images))
         return super().score(images, y, sample_weight)
 
@@ -233,7 +252,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
 
         Returns
         -------
@@ -249,7 +268,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
 
         Returns
         -------
@@ -265,15 +284,14 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
 
         Returns
         -------
         ndarray of float64, shape (n, n_classes)
             Columns are in the order of `classes_`.
         """
-        decision = self._decide(X)
-        return softmax(decision, self.temperature_)
+        return softmax(self._decide(X), self.temperature_)
 
     def _decide(self, X: Images) -> np.ndarray:
         check_is_fitted(self)

@@ -11,10 +11,9 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cnncodes.codes.views import averaged
-from cnncodes.errors import ImagesError, SettingError
+from cnncodes.errors import ImagesError, MismatchError, SettingError
 from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.images.image_set import Images, ImageSet
-from cnncodes.images.loading import load_images
 from cnncodes.vocabulary import AUTO, NO_VIEWS, as_names
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         image once.
     ignore_profiles : bool, default=False
         Let the numbers of images count as sRGB, whatever colour profile is embedded; otherwise convert them to sRGB.
+    exact_decode : bool, default=False
+        Decode JPEG at full size and resize with Pillow: bit for bit the pixels of the weights' own transform.
 
     Attributes
     ----------
@@ -98,6 +99,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         workers: int | None = None,
         cache: str | Path | None = None,
         ignore_profiles: bool = False,
+        exact_decode: bool = False,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -112,6 +114,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         self.workers = workers
         self.cache = cache
         self.ignore_profiles = ignore_profiles
+        self.exact_decode = exact_decode
 
     def fit(self, X: Images, y: object = None) -> CNNCodes:
         """Find out the code length; nothing is learned from the images.
@@ -119,7 +122,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
         y : ignored
             Here for scikit-learn's tools only.
 
@@ -129,7 +132,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             The transformer itself.
         """
         self._validate_params()
-        images = load_images(X)
+        images = self._load_images(X)
         if self.cache is not None:
             from cnncodes.codes.file import CodesFile
 
@@ -153,7 +156,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         Parameters
         ----------
         X : sequence of paths, PIL images or arrays, or ndarray of uint8
-            Images, also as a pandas column of paths or an `ImageSet`; an array has the shape (n, H, W, 3) or (n, H, W).
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
 
         Returns
         -------
@@ -164,18 +167,26 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         ------
         ImagesError
             An image cannot be read: a row cannot be left out here.
+        MismatchError
+            The backbone has other weights now than in `fit`.
         """
         check_is_fitted(self)
         return averaged(self._codes(X))
 
     def _codes(self, X: Images) -> np.ndarray:
         """Return the codes of images, shape (n, n_features_out_) or (n, n_views, n_features_out_)."""
-        images = load_images(X)
+        images = self._load_images(X)
         if self.cache is not None:
             return self._cached(images)
         from cnncodes.extraction.in_memory import in_memory
 
-        computed = in_memory(images, self._network(), workers=self.workers)
+        network = self._network()
+        if (sha256 := network.backbone.weights_sha256) != self.provenance_.weights_sha256:
+            raise MismatchError(
+                f"the weights of {self.backbone} are other ones now than in fit: their SHA-256 is {sha256[:16]}…, it "
+                f"was {self.provenance_.weights_sha256[:16]}…; give the former ones, or fit again"
+            )
+        computed = in_memory(images, network, workers=self.workers)
         for row, reason in computed.failures.items():
             raise ImagesError(f"{images.ids[row]}: {reason}; leave this image out")
         return np.concatenate([computed.codes[name] for name in self._layers()], axis=-1)
@@ -210,6 +221,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
     def _settings(self, layers: tuple[str, ...] | None) -> Settings:
         from cnncodes.extraction.settings import Settings
 
+        self._unpack_networks(self.backbone)
         return Settings(
             backbone=self.backbone,
             weights=None if self.weights is None else str(self.weights),
@@ -222,6 +234,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             device=None if self.device == AUTO else self.device,
             batch_size=self.batch_size,
             ignore_profiles=self.ignore_profiles,
+            exact_decode=self.exact_decode,
         )
 
     def _cached(self, images: ImageSet) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import CodesFileError, CodesRangeError
+from cnncodes.errors import CodesFileError, CodesRangeError, parameter
 from cnncodes.extraction.fill import fill, fill_thumbnails
 from cnncodes.extraction.prepare import prepare, widen
 from cnncodes.extraction.reuse import Reuse, image_table, match_rows
@@ -74,6 +74,7 @@ def extract(
     out: str | os.PathLike[str] = "codes.h5",
     *,
     labels: Sequence[str] | None = None,
+    allow_outside: bool = False,
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     layers: str | Sequence[str] | None = None,
@@ -115,6 +116,8 @@ def extract(
         The codes file to write or to continue.
     labels : sequence of str, optional
         Label of each image, for images given as a sequence or array.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     backbone : str, optional
         A classification network of torchvision, ``timm:NAME``, or one given to `register_backbone`; by default
         ``"mobilenet_v2"``.
@@ -208,7 +211,7 @@ def extract(
         compile=compile,
         allow_partial=allow_partial,
     )
-    image_set = load_images(images, labels=labels)
+    image_set = load_images(images, labels=labels, allow_outside=allow_outside)
     task = _Task(Path(out), image_set, settings, shard=shard, prune=prune, add=add, thumbnails=thumbnails)
     options: dict[str, Any] = {
         "workers": workers,
@@ -277,7 +280,9 @@ class _Task:
     def _plan(self, images: ImageSet, shard: ShardProvenance | None) -> tuple[Provenance | None, Reuse]:
         """Return the provenance of the file that is continued, or None, and how the images match its rows."""
         if self.prune and self.add:
-            raise CodesFileError(f"{self.out}: --prune and --add exclude each other")
+            raise CodesFileError(
+                f"{self.out}: {parameter('prune', True)} and {parameter('add', True)} exclude each other"
+            )
         old = provenance_of(self.out)
         if old is None:
             return None, Reuse(images, image_table(images))

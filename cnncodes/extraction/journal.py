@@ -113,4 +113,4 @@ def _try_apart(data: bytes, seconds: float) -> None:
 
 def too_slow(seconds: float) -> str:
     """Return the reason that is recorded for an image whose decoder takes too long."""
-    return f"it was not decoded within {seconds:g} seconds; give it more with --image-timeout and --retry-failed"
+    return f"it was not decoded within {seconds:g} seconds; give it more by image_timeout and retry_failed of extract"

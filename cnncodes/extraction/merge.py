@@ -14,7 +14,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import CodesFileError, MismatchError
+from cnncodes.errors import CodesFileError, MismatchError, parameter
 from cnncodes.extraction.prepare import copy_failures, copy_rows
 from cnncodes.extraction.reuse import by_folder
 from cnncodes.extraction.shards import joined_table
@@ -88,14 +88,16 @@ def _in_order(files: list[CodesFile]) -> list[CodesFile]:
             raise CodesFileError(f"{file.path} and {twin.path} are both part {part} of {of}")
     if missing := [str(part) for part in range(1, of + 1) if part not in by_part]:
         raise CodesFileError(
-            f"of {of} parts, {', '.join(missing)} is missing; extract it with --shard {missing[0]}/{of}"
+            f"of {of} parts, {', '.join(missing)} is missing; extract it with "
+            f"{parameter('shard', (int(missing[0]), of), of='extract')}"
         )
     return [by_part[part] for part in range(1, of + 1)]
 
 
 def _shard(file: CodesFile) -> ShardProvenance:
     if file.provenance.shard is None:
-        raise CodesFileError(f"{file.path}: no part of anything; make parts with `cnncodes extract … --shard i/n`")
+        make = parameter("shard", "I/N", of="extract")
+        raise CodesFileError(f"{file.path}: no part of anything; make parts with {make}")
     return file.provenance.shard
 
 
@@ -109,11 +111,11 @@ def _refuse_unfinished(file: CodesFile) -> None:
 def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -> None:
     """Refuse to replace a file that is no codes file, is a part itself, or has codes that the parts lack."""
     if any(target.samefile(file.path) for file in files):
-        raise CodesFileError(f"{target}: is one of the parts; choose another place with -o")
+        raise CodesFileError(f"{target}: is one of the parts; choose another place with {parameter('out')}")
     try:
         old = CodesFile.open(target)
     except CodesFileError as error:
-        raise CodesFileError(f"{error}; it stays as it is: choose another place with -o") from error
+        raise CodesFileError(f"{error}; it stays as it is: choose another place with {parameter('out')}") from error
     with old:
         merged: set[tuple[str, bytes]] = set()
         if not old.provenance.differences(provenance, every=True):
@@ -124,5 +126,5 @@ def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -
     if lost:
         raise CodesFileError(
             f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "
-            "another place with -o, or delete it"
+            f"another place with {parameter('out')}, or delete it"
         )

@@ -11,7 +11,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.codes.thumbnails import present
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import CodesFileError
+from cnncodes.errors import CodesFileError, parameter
 from cnncodes.extraction.reuse import Reuse, file_stamp
 
 __all__ = ["copy_failures", "copy_rows", "prepare", "widen"]
@@ -52,8 +52,8 @@ def prepare(
     refuse_mismatch(out, old, provenance)
     if plan.kept and (extra := [name for name in provenance.layers if name not in old.layers]):
         raise CodesFileError(
-            f"{out}: {plan.kept} of its rows are of other images, which would lack {', '.join(extra)}; --add takes the "
-            "layers of the file, and a layer is added with all its images given"
+            f"{out}: {plan.kept} of its rows are of other images, which would lack {', '.join(extra)}; "
+            f"{parameter('add', True)} takes the layers of the file, and a layer is added with all its images given"
         )
     with CodesFile.open(out) as file:
         wanted = file.has_thumbnails if thumbnails is None else thumbnails

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
-from cnncodes.errors import CodesFileError, DecodeError
+from cnncodes.errors import CodesFileError, DecodeError, parameter
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
 
@@ -106,9 +106,9 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
         if changed:
             names = _counted(old_rows.names(changed))
             raise CodesFileError(
-                f"{out}: with --add {names} would stand for two images, as names count from "
+                f"{out}: with {parameter('add', True)} {names} would stand for two images, as names count from "
                 "the folder that is given. Rename what is new, give one folder that holds both, or choose another "
-                "file with -o"
+                f"file with {parameter('out')}"
             )
         plan = _with_kept(images, table, old_rows, twins)
     else:
@@ -117,8 +117,9 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
         lost = f"of images that are not among those given: {by_folder(old_rows.names(gone))}"
         if gone and not prune:
             raise CodesFileError(
-                f"{out}: {_rows(len(gone))} with codes would go, {lost}. Choose another file with -o; or keep both "
-                "with --add, or drop what is gone with --prune"
+                f"{out}: {_rows(len(gone))} with codes would go, {lost}. Choose another file with "
+                f"{parameter('out')}; or keep both with {parameter('add', True)}, or drop what is gone with "
+                f"{parameter('prune', True)}"
             )
         plan = Reuse(images, table, twins)
         plan.same_set = bool(twins) or (not old_rows.done and not set(table.ids).isdisjoint(old_rows.table.ids))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
+from cnncodes.errors import parameter
 from cnncodes.networks.backbone import Backbone, default_settings, load_backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network
@@ -149,22 +150,22 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
     old = settings_of(provenance)
     weights, _ = default_settings(provenance.backbone)
     _, preprocessing = default_settings(provenance.backbone, provenance.weights)
-    options = {  # field: option, default
-        "backbone": ("--backbone {}", DEFAULT_BACKBONE),
-        "weights": ("--weights {}", weights),
-        "layers": ("--layer {}", tuple(network.backbone.default_layers)),
-        "pooling": ("--pool {}", DEFAULT_POOLING),
-        "image_size": ("--image-size {}", preprocessing.image_size),
-        "resize": ("--resize {}", preprocessing.mode),
-        "views": ("--views {}", preprocessing.views),
-        "exact_decode": ("--exact-decode", False),
-        "ignore_profiles": ("--ignore-profiles", False),
+    defaults = {
+        "backbone": DEFAULT_BACKBONE,
+        "weights": weights,
+        "layers": tuple(network.backbone.default_layers),
+        "pooling": DEFAULT_POOLING,
+        "image_size": preprocessing.image_size,
+        "resize": preprocessing.mode,
+        "views": preprocessing.views,
+        "exact_decode": False,
+        "ignore_profiles": False,
     }
-    words = []
-    for name, (option, default) in options.items():
-        value = getattr(old, name)
-        if getattr(settings, name) is None and value != default:
-            words += [option.format(one) for one in (value if isinstance(value, tuple) else (value,))]
+    words = [
+        parameter(name, getattr(old, name))
+        for name, default in defaults.items()
+        if getattr(settings, name) is None and getattr(old, name) != default
+    ]
     return [f"as {out} was made: {' '.join(words)}"] if words else []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.codes.provenance_parts import ShardProvenance
-from cnncodes.errors import CodesFileError, SettingError
+from cnncodes.errors import CodesFileError, SettingError, parameter
 from cnncodes.images.image_set import ImageSet
 
 __all__ = ["joined_table", "refuse_other_part", "shard_of"]
@@ -45,7 +45,8 @@ def refuse_other_part(out: Path, old: Provenance, shard: ShardProvenance | None,
     refuse_mismatch(out, old, old.with_shard(shard))
     if shard is not None and add:
         raise CodesFileError(
-            f"{out}: a part of a sharded extraction holds that part alone; merge the parts, then --add"
+            f"{out}: a part of a sharded extraction holds that part alone; merge the parts, then extract with "
+            f"{parameter('add', True)}"
         )
 
 

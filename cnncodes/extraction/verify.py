@@ -11,7 +11,7 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
 from cnncodes.extraction.in_memory import Computed, compute_codes
-from cnncodes.images.image_set import Images
+from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import load_images
 from cnncodes.system.progress import Progress
 
@@ -68,6 +68,7 @@ def verify(
     path: str | os.PathLike[str],
     images: Images | None = None,
     *,
+    allow_outside: bool = False,
     sample: int = 64,
     seed: int = 0,
     device: str = "auto",
@@ -82,6 +83,8 @@ def verify(
         The codes file.
     images : path, sequence, ndarray or ImageSet, optional
         The images that the file was made from, or some of them.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     sample : int, default=64
         Rows that are computed again, chosen at random among those of `images`.
     seed : int, default=0
@@ -117,12 +120,14 @@ def verify(
         verification = Verification(file.n, file.counts["pending"], file.ids[damaged].tolist())
         if images is None:
             return verification
-        image_set = load_images(images)
+        image_set = load_images(images, allow_outside=allow_outside)
         row_of = image_set.row_of
         done = np.setdiff1d(file.rows(labelled=False), damaged)
         given = np.array([name in row_of for name in file.ids[done].tolist()], bool)
         if len(done) and not given.any():
-            raise ImagesError(f"{images}: holds none of the images of {path}; give the folder that it was made from")
+            raise ImagesError(
+                f"{name_of(images)}: holds none of the images of {path}; give the folder that it was made from"
+            )
         verification.absent = file.ids[done[~given]].tolist()
         rows = np.sort(np.random.default_rng(seed).permutation(done[given])[:sample])
         sampled = image_set.take([row_of[name] for name in file.ids[rows].tolist()])

@@ -29,7 +29,7 @@ __all__ = ["IMAGE_TIMEOUT", "Batch", "read_source", "run_batches"]
 IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is accepted takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
 CLOSING_SECONDS = 1.0  # that workers get to end their batches when no more batches are needed
-NOT_FINITE = "its codes are not finite numbers; extract with --precision fp32, or with other weights"
+NOT_FINITE = "its codes are not finite numbers; extract in the precision fp32, or with other weights"
 NO_DIGEST = np.zeros(32, np.uint8)
 
 

@@ -41,12 +41,19 @@ def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
     """
     if hasattr(source, "getexif"):
         source = [source]
-    if hasattr(source, "to_numpy"):  # a pandas column
+    if hasattr(source, "to_numpy"):  # a pandas column, or a frame
         source = source.to_numpy()
-    if isinstance(source, np.ndarray) and source.dtype.kind not in "OU":
-        _check_array(source, name)
+    if isinstance(source, np.ndarray):
+        if source.dtype.kind not in "OUT" and (not source.ndim or len(source)):
+            _check_array(source, name)
+        elif source.ndim == 2:
+            if source.shape[1] != 1:
+                raise ImagesError(f"{name} is a table of shape {source.shape}; give the one column of the images")
+            source = source[:, 0]
     try:
         sources = list(source)
+        if all(isinstance(item, (list, tuple)) and len(item) == 1 for item in sources):  # a column, row by row
+            sources = [item[0] for item in sources]
     except TypeError as error:
         raise ImagesError(
             f"images are given as a {type(source).__name__}; {EXPECTED}, or a sequence of them"

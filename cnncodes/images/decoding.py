@@ -191,7 +191,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if (n := width * height) > max_pixels:
         raise DecodeError(
             f"{width} × {height} are {n:,} pixels, more than the limit of {max_pixels:,}; make it smaller, "
-            "or raise --max-pixels"
+            "or raise max_pixels of extract"
         )
     if max(width, height) > MAX_SIDE:
         raise DecodeError(f"{width} × {height} pixels: a side is longer than the limit of {MAX_SIDE:,}; cut it")

@@ -17,7 +17,7 @@ from cnncodes.images.labels import Labels
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["EXPECTED", "ImageSet", "ImageSource", "Images"]
+__all__ = ["EXPECTED", "ImageSet", "ImageSource", "Images", "name_of"]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"  # an array is uint8, (H, W) or (H, W, 3)
 Images: TypeAlias = "ImageSource | Sequence[ImageSource] | ImageSet"  # whatever `load_images` takes
@@ -72,6 +72,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __getitem__(self, rows: int | slice) -> Any:
+        """Return the image of a row, or a list of them: so scikit-learn takes a set apart into folds."""
+        return self.sources[rows]
 
     @property
     def classes(self) -> list[str]:
@@ -136,3 +140,16 @@ class ImageSet:
             raise DecodeError(reason_of(error)) from error
         except MemoryError as error:
             raise DecodeError("not enough memory to read the file") from error
+
+
+def name_of(source: Any) -> str:
+    """Return what an error calls a source of images: its path, or that of its folder, where there is one.
+
+    Examples
+    --------
+    >>> name_of("photos/"), name_of([np.zeros((8, 8), np.uint8)])
+    ('photos/', 'the images given')
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        source = getattr(source, "root", None) or getattr(source, "path", None) or "the images given"
+    return str(source)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cnncodes.display import without_csv_mark
-from cnncodes.errors import ImagesError, nearest
+from cnncodes.errors import ImagesError, nearest, parameter
 from cnncodes.images.files import MAX_EXAMPLES, as_text, failures_of, reason_of, some_names
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.labels import remarks_on
@@ -134,7 +134,7 @@ def _resolve(
             path,
             outside,
             "outside of the folder of the table",
-            "move the table up, or allow it: --allow-outside, in Python allow_outside=True",
+            f"move the table up, or allow it: {parameter('allow_outside', True, of='load_images')}",
         )
     slash = " (write / and not \\)" if any("\\" in name for _, name in missing) else ""
     _refuse(path, missing, "no such file", f"paths are relative to the folder of the table{slash}")

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from cnncodes.display import html_table
+from cnncodes.errors import parameter
 from cnncodes.images.image_set import Images
+from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.insight.duplicate_pairs import DuplicatePair
 from cnncodes.insight.finding import FIELDS, Examined, Finding
 from cnncodes.insight.outliers import Outlier
@@ -137,6 +139,7 @@ def audit(
     codes: Codes = CODES_FILE,
     images: Images | None = None,
     *,
+    allow_outside: bool = False,
     layers: str | Sequence[str] = ("penultimate",),
     clf: str = "svm",
     cv: int = 5,
@@ -153,6 +156,8 @@ def audit(
     images : path, sequence, ndarray or ImageSet, optional
         The images that the file was made from. They are read if it keeps no small pictures, so that more of the
         near-duplicates are found.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     layers : str or sequence of str, default=("penultimate",)
         Layers whose codes say what a label should be, and what is far from all others; several are concatenated.
     clf, cv, seed, n_jobs
@@ -177,12 +182,13 @@ def audit(
     >>> audited.to_frame().to_csv("audit.csv")  # doctest: +SKIP
     """
     with TrainingData.open(codes) as data:
-        return _audit(data, images, layers, progress, clf=clf, cv=cv, seed=seed, n_jobs=n_jobs)
+        image_set = None if images is None else load_images(images, allow_outside=allow_outside)
+        return _audit(data, image_set, layers, progress, clf=clf, cv=cv, seed=seed, n_jobs=n_jobs)
 
 
 def _audit(
     data: TrainingData,
-    images: Any,
+    images: ImageSet | None,
     layers: str | Sequence[str],
     progress: Progress | None,
     **options: Any,
@@ -217,6 +223,6 @@ def _notes(data: TrainingData, rows: np.ndarray, result: Audit) -> list[str]:
         most, fewest = next(iter(result.classes)), next(reversed(result.classes))
         notes.append(
             f"imbalance: {result.classes[most]} images of {most!r}, {result.classes[fewest]} of {fewest!r}; "
-            "look at the balanced accuracy, and try --class-weight balanced"
+            f"look at the balanced accuracy, and try {parameter('class_weight', 'balanced', of='fit')}"
         )
     return notes

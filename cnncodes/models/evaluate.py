@@ -12,8 +12,8 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import is_hdf5
 from cnncodes.codes.views import averaged
-from cnncodes.errors import ProbeError
-from cnncodes.images.image_set import Images
+from cnncodes.errors import ProbeError, parameter
+from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
@@ -90,7 +90,9 @@ def evaluate(
     predicted, y, notes, neighbour = answers.predicted, answers.y, answers.notes, answers.neighbour
     groups = answers.groups
     if not len(y):
-        raise ProbeError(f"{data}: there are no labelled images to evaluate on; put them into one folder a class")
+        raise ProbeError(
+            f"{name_of(data)}: there are no labelled images to evaluate on; put them into one folder a class"
+        )
     seen = fitted.was_trained_on(answers.digests)
     unseen, kin, left_out = leave_out_seen(seen, answers.groups)
     if seen.all():
@@ -101,8 +103,8 @@ def evaluate(
         predicted, y, groups = predicted[unseen], y[unseen], groups[unseen]
         if not len(y):
             raise ProbeError(
-                f"{data}: the model was fitted on {seen.sum()} of these images, and the other {kin.sum()} are of their "
-                "groups, so that nothing is left to evaluate on; take images of other groups"
+                f"{name_of(data)}: the model was fitted on {seen.sum()} of these images, and the other "
+                f"{kin.sum()} are of their groups, so that nothing is left to evaluate on; take images of other groups"
             )
     if unknown := sorted(set(y) - set(fitted.classes)):
         notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
@@ -159,8 +161,8 @@ def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Answers:
                 others = f", and the {len(grouped)} others are of groups that have training images" * bool(len(grouped))
                 raise ProbeError(
                     f"{file.path}: all {len(training.held_out)} held-out images are near-duplicates of training "
-                    f"images{others}, so that nothing is left to evaluate on; --no-guard scores near-duplicates "
-                    "nevertheless"
+                    f"images{others}, so that nothing is left to evaluate on; "
+                    f"{parameter('guard', False)} scores near-duplicates nevertheless"
                 )
             neighbour = nearest_training_accuracy(file, model, training.train, rows)
         y, digests, groups = file.labels[rows], file.sha256[rows], file.groups[rows]

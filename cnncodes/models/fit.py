@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
 from cnncodes.display import percent, would_look
-from cnncodes.errors import FoldsError, SettingError
+from cnncodes.errors import FoldsError, SettingError, parameter
 from cnncodes.models.evaluate import predict_rows
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.model_file import digests_of
@@ -176,7 +176,8 @@ def _fit_data(
     except FoldsError as error:
         if guarded is None or not guarded.duplicated.any():
             raise
-        raise FoldsError(f"{error} (near-duplicates count as one group; --no-guard takes each by itself)") from error
+        advice = f"{parameter('guard', False)} takes each by itself"
+        raise FoldsError(f"{error} (near-duplicates count as one group; {advice})") from error
     y, groups = every[kept], groups[kept]
     searched, folding = options["C"] == "auto", {"scale": scale, "cv": options["cv"], "seed": options["seed"]}
     scores = Scores(

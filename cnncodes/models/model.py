@@ -17,7 +17,7 @@ import numpy as np
 from cnncodes.codes.checks import cut
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
-from cnncodes.errors import MismatchError, SettingError, ShapeError
+from cnncodes.errors import MismatchError, SettingError, ShapeError, parameter
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.model_file import (
@@ -366,7 +366,7 @@ class ProbeModel:
         if differences:
             advice = "Use codes that were made like those that the model was fitted on"
             if there["preprocessing.ignore_profiles"] != (ignored := ours["preprocessing.ignore_profiles"]):
-                option = f"{'with' if ignored else 'without'} --ignore-profiles"
+                option = f"{'with' if ignored else 'without'} {parameter('ignore_profiles', True, of='extract')}"
                 advice += f": extract to a new file {option}, or fit the model again on codes like these"
             raise MismatchError(f"{name} does not fit the model: {cut('; '.join(differences))}. {advice}")
 

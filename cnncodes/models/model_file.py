@@ -111,7 +111,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         There is no such file, or it is not exactly a model file.
     """
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file; make one with `cnncodes fit -o {path.name}`")
+        raise ModelFileError(f"{path}: no such model file; `cnncodes fit` makes one")
     try:
         with path.open("rb"):  # or its error would be that there is no such file, whatever the reason
             pass

@@ -16,6 +16,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.thumbnails import THUMBNAIL, present
 from cnncodes.codes.views import averaged
 from cnncodes.errors import ImagesError
+from cnncodes.images.image_set import name_of
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.neighbours.copies import find_copies, near_by_codes, pairs_of
 from cnncodes.neighbours.nearest import BLOCK_DISTANCES, nearest_rows, whitened
@@ -32,7 +33,7 @@ PRODUCTS_PER_SECOND = 4e10  # comparing the codes of 16,000 images, 1,280 featur
 MIN_SECONDS_TO_TELL = 10.0  # a search that is expected to take less is not announced
 NO_THUMBNAILS = (
     "near-duplicates are looked for by their codes alone, which finds fewer: the codes file keeps no small pictures; "
-    "`cnncodes extract IMAGES --thumbnails` adds them"
+    "extracting the same images with thumbnails adds them"
 )
 
 logger = logging.getLogger(__name__)
@@ -201,7 +202,7 @@ def _located(file: CodesFile, rows: np.ndarray, images: Any) -> tuple[ImageSet, 
     absent = np.array([name not in row_of for name in names])
     if absent.all():
         raise ImagesError(
-            f"{images}: {len(names)} of the {len(rows)} images of {file.path} are not there, the first is "
+            f"{name_of(images)}: {len(names)} of the {len(rows)} images of {file.path} are not there, the first is "
             f"{names[0]!r}; give the folder or table that it was made from"
         )
     sources = [given.sources[row_of[name]] if name in row_of else Path() for name in names]

@@ -12,7 +12,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
 from cnncodes.errors import CodesFileError, ImagesError
 from cnncodes.extraction.in_memory import compute_codes
-from cnncodes.images.image_set import ImageSource
+from cnncodes.images.image_set import ImageSource, name_of
 from cnncodes.images.loading import load_images
 from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.vocabulary import CODES_FILE, PENULTIMATE
@@ -47,6 +47,7 @@ def similar(
     query: ImageSource,
     codes: str | os.PathLike[str] | CodesFile = CODES_FILE,
     *,
+    allow_outside: bool = False,
     k: int = 9,
     layer: str = PENULTIMATE,
     weights: str | os.PathLike[str] | None = None,
@@ -63,6 +64,8 @@ def similar(
         One image.
     codes : path or CodesFile, default="codes.h5"
         Codes file. One that is opened already keeps the network ready for the next query.
+    allow_outside : bool, default=False
+        Let a manifest that names the query name a file outside its folder.
     k : int, default=9
         Number of images to find; all of them where the file has fewer.
     layer : str, default="penultimate"
@@ -88,9 +91,10 @@ def similar(
     --------
     >>> similar("query.jpg", "codes.h5", k=3)[0].path  # doctest: +SKIP
     """
-    images = load_images(query if isinstance(query, (str, os.PathLike)) else [query], labelled=False)
+    source = query if isinstance(query, (str, os.PathLike)) else [query]
+    images = load_images(source, labelled=False, allow_outside=allow_outside)
     if len(images) != 1:
-        raise ImagesError(f"{query}: holds {len(images)} images; give one")
+        raise ImagesError(f"{name_of(query)}: holds {len(images)} images; give one")
     owner = codes if isinstance(codes, CodesFile) else None
     with contextlib.nullcontext(codes) if isinstance(codes, CodesFile) else CodesFile.open(codes) as file:
         file.n_features(layer)  # refuses what is not there before the network is loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnncodes.errors import WeightsError, first_line
+from cnncodes.errors import WeightsError, first_line, parameter
 
-__all__ = ["KeyRules", "digest_of", "fit_state", "read_state"]
+__all__ = ["KeyRules", "digest_of", "fit_state", "read_published", "read_state"]
 
 State = dict[str, torch.Tensor]
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "ema")  # where a checkpoint keeps the parameters
-PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.")  # what wrapping a network puts before its keys
-PREFIX_DEPTH = 3
+WRAPPERS = ("state_dict", "model")  # where published files keep the parameters, if they hold anything beside
+PREFIX_DEPTH = 8  # modules and dicts around a network; a bound, as a file may hold keys of any length
+# Modules that wrap a part of a network without being a part themselves
+TRANSPARENT = re.compile(r"(?<=\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+RIVAL_SHARE = 0.5  # of the tensors that fit: from so many on, another prefix may hold a network, too
 NOT_NEEDED = ("num_batches_tracked",)  # counters that an eval-mode network does not read
 NAMED_KEYS = 5  # how many keys an error names before it counts
 
@@ -56,15 +58,34 @@ def digest_of(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_state(path: str | os.PathLike[str]) -> State:
     """Read the tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file; nothing in the file is ever executed.
+
+    Dicts within dicts become one: the tensor ``weight`` in the dict ``model`` is ``model.weight``. What has a number
+    for a key is left out: it belongs to an optimizer.
 
     Raises
     ------
     WeightsError
         No such file, not a file of weights, or one that needs arbitrary Python objects.
     """
-    path = Path(path)
+    content = _read(Path(path))
+    tensors = dict(_tensors(content, "", set()))
+    if not tensors:
+        raise WeightsError(f"{path}: holds no parameters by name (a {type(content).__name__}); expected a state dict")
+    return tensors
+
+
+def read_published(path: str | os.PathLike[str]) -> State:
+    """Read a published file as the library that loads it expects it; what is raised is as for `read_state`."""
+    content = _read(Path(path))
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    return content
+
+
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights")
     try:
@@ -72,7 +93,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many kinds on damaged files
         if re.search(r"\bunsupported (global|class)\b", str(error), re.IGNORECASE):
             raise WeightsError(
@@ -81,23 +102,18 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
             ) from error
         reason = "not a file of PyTorch" if "weights_only" in str(error) else first_line(error)
         raise WeightsError(f"{path}: cannot be read as weights ({reason})") from error
-    return _unwrap(content, path)
 
 
-def _unwrap(content: Any, path: Path) -> State:
-    while isinstance(content, Mapping):
-        wrapped = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-        if len(wrapped) > 1:
-            raise WeightsError(
-                f"{path}: ambiguous, it holds parameters as {_named(wrapped)}; save the wanted one alone"
-            )
-        if not wrapped:
-            break
-        content = content[wrapped[0]]
-    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
-        raise WeightsError(f"{path}: holds no parameters by name (a {type(content).__name__}); expected a state dict")
-    return tensors
+def _tensors(content: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    if not isinstance(content, Mapping) or id(content) in seen:  # a dict may hold itself
+        return
+    seen.add(id(content))
+    for key, value in content.items():
+        if not isinstance(key, str):
+            continue
+        if isinstance(value, torch.Tensor):
+            yield prefix + key, value
+        yield from _tensors(value, f"{prefix}{key}.", seen)
 
 
 def fit_state(
@@ -109,7 +125,8 @@ def fit_state(
     ----------
     network : Module
     state : dict of str to Tensor
-        As `read_state` gives it; prefixes such as ``module.`` are stripped.
+        As `read_state` gives it. Whatever wrapped the network has put a prefix before its keys, such as ``module.`` or
+        ``state_dict.teacher.``; the prefix is that below which the most tensors fit.
     head : str
         Module path of the classification head: it may differ or be absent.
     rules : KeyRules
@@ -127,11 +144,18 @@ def fit_state(
     Raises
     ------
     WeightsError
-        A parameter outside the head is missing or has another shape, or it is ambiguous which tensors are meant.
+        A parameter outside the head is missing or has another shape, no parameter outside the head fits, or it is
+        ambiguous which tensors are meant.
     """
     own = network.state_dict()
-    keys = _match_keys(state, own, rules, source)
+    body = {key for key in own if not key.startswith(f"{head}.") and not key.endswith(NOT_NEEDED)}
+    keys, rivals = _match_keys(state, own, body, rules, source)
     faults = _faults(own, {key: state[old] for key, old in keys.items()})
+    if body and faults.keys() >= body:
+        raise WeightsError(
+            f"{source}: no tensor of it fits the network: it holds {_named(_shaped(state))}; expected "
+            f"{_named(_shaped({key: own[key] for key in own if key in body}))}; another backbone?"
+        )
     unexpected = [old for new, old in keys.items() if new not in own and not new.startswith(rules.ignored)]
     unexpected += sorted(state.keys() - set(keys.values()))
     headless = {key: faults[key] for key in faults if key.startswith(f"{head}.")}
@@ -139,15 +163,17 @@ def fit_state(
     misfit = f"{source}: does not fit the network: {_named(lacking)}"
     if lacking and not allow_partial:
         hint = f"; not used: {_named(unexpected)}" if unexpected else ""
-        raise WeightsError(f"{misfit}{hint}; another backbone? (--allow-partial leaves these random)")
+        allow = parameter("allow_partial", True, of="extract")
+        raise WeightsError(f"{misfit}{hint}; another backbone? ({allow} leaves these random)")
     with torch.no_grad():
         for key in own.keys() & keys.keys() - faults.keys():
             own[key].copy_(state[keys[key]])
     broken = [key for key, tensor in own.items() if not torch.isfinite(tensor).all()]
     notes = {
+        f"{source}: {rivals}": rivals,
         f"{source}: no head for this network ({_named(headless.values())}); codes need none": headless,
         f"{source}: not used: {_named(unexpected)}": unexpected,
-        f"{misfit}; left random": lacking,
+        f"{misfit}; left random, {len(lacking)} of {len(body)} tensors outside the head": lacking,
         f"{source}: holds values that are not finite: {_named(broken)}": broken,
     }
     return [note for note, cause in notes.items() if cause], not headless
@@ -165,26 +191,71 @@ def _faults(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) 
     return faults
 
 
-def _match_keys(state: State, own: Mapping[str, Any], rules: KeyRules, source: str) -> dict[str, str]:
-    """Map keys of the network to keys of the file, by the prefixes that make the most of them match."""
-    candidates = _stripped({key: key for key in state}, PREFIX_DEPTH)
-    renamed = [{rules.rename(new): old for new, old in candidate.items()} for candidate in candidates]
-    scores = [len(own.keys() & candidate.keys()) for candidate in renamed]
-    best = [candidate for candidate, score in zip(renamed, scores, strict=True) if score == max(scores)]
-    sets = {frozenset(old for new, old in candidate.items() if new in own) for candidate in best}
-    if len(sets) > 1:
-        examples = [min(old for old in used) for used in sets]
-        raise WeightsError(f"{source}: ambiguous, it holds the network more than once: {_named(sorted(examples))}")
-    return best[0]
+def _shaped(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    return [f"{key} {tuple(tensor.shape)}" for key, tensor in tensors.items()]
 
 
-def _stripped(keys: dict[str, str], depth: int) -> list[dict[str, str]]:
-    candidates = [keys]
-    for prefix in PREFIXES:
-        inner = {new.removeprefix(prefix): old for new, old in keys.items() if new.startswith(prefix)}
-        if inner and depth:
-            candidates += _stripped(inner, depth - 1)
-    return candidates
+@dataclass(frozen=True)
+class _Candidate:
+    """What stands below one prefix: keys of the file by what the network would call them, and those that fit."""
+
+    prefix: str
+    keys: dict[str, str]
+    fitting: frozenset[str]  # keys of the network outside its head
+    n_known: int  # keys that the network has, with whatever shape
+
+    def __str__(self) -> str:
+        what = f"{self.prefix}*" if self.prefix else "what has no prefix"
+        return f"{what} ({len(self.fitting)} tensors fit)"
+
+    def same_tensors(self, other: _Candidate, state: State) -> bool:
+        return self.fitting == other.fitting and all(
+            self.keys[key] == other.keys[key] or torch.equal(state[self.keys[key]], state[other.keys[key]])
+            for key in self.fitting
+        )
+
+
+def _match_keys(
+    state: State, own: Mapping[str, torch.Tensor], body: Set[str], rules: KeyRules, source: str
+) -> tuple[dict[str, str], str]:
+    """Map keys of the network to keys of the file, and say which other networks the file holds."""
+    candidates = []
+    for prefix, inner in _by_prefix(state).items():
+        keys: dict[str, str] = {}
+        for key in inner:
+            new = rules.rename(key)
+            if new not in own:
+                new = TRANSPARENT.sub("", new)
+            if new not in keys or new == key:
+                keys[new] = prefix + key
+        known = own.keys() & keys.keys()
+        fitting = frozenset(key for key in known & body if state[keys[key]].shape == own[key].shape)
+        candidates.append(_Candidate(prefix, keys, fitting, len(known)))
+    best = max(candidates, key=lambda one: (len(one.fitting), one.n_known, -len(one.prefix)))
+    others = [
+        one
+        for one in candidates
+        if one.fitting
+        and len(one.fitting) >= RIVAL_SHARE * len(best.fitting)
+        and not {one.keys[key] for key in one.fitting} & {best.keys[key] for key in best.fitting}
+        and not one.same_tensors(best, state)
+    ]
+    if any(len(one.fitting) == len(best.fitting) for one in others):
+        raise WeightsError(
+            f"{source}: ambiguous, it holds the network more than once: {_named(map(str, [best, *others]))}; save the "
+            "tensors of the wanted one in a file of their own"
+        )
+    return best.keys, f"taken is {best}, not {_named(map(str, others))}" if others else ""
+
+
+def _by_prefix(state: State) -> dict[str, list[str]]:
+    """Return what follows each prefix of the keys, up to a dot."""
+    inner: dict[str, list[str]] = {"": list(state)}
+    for key in state:
+        parts = key.split(".", PREFIX_DEPTH)
+        for depth in range(1, len(parts)):
+            inner.setdefault(".".join(parts[:depth]) + ".", []).append(".".join(parts[depth:]))
+    return inner
 
 
 def _named(keys: Iterable[str]) -> str:

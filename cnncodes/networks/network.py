@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cnncodes.errors import BackboneError, WeightsError, nearest
-from cnncodes.networks.checkpoint import fit_state, read_state
+from cnncodes.errors import BackboneError, WeightsError, nearest, parameter
+from cnncodes.networks.checkpoint import fit_state, read_published, read_state
 from cnncodes.networks.facts import Facts
 from cnncodes.networks.weights import WeightsEntry, file_digest, locate
 
@@ -121,7 +121,8 @@ class Network:
         if not path.is_file():
             raise WeightsError(
                 f"{self.name} has no weights {name!r}, and there is no such file.{nearest(name, self.weights)} "
-                f"There are {', '.join(self.weights)}; a file that has moved is named with --weights"
+                f"There are {', '.join(self.weights)}; a file that has moved is named with "
+                f"{parameter('weights', 'FILE')}"
             )
         sha256 = file_digest(path)
         for entry in self.weights.values():  # a copy of a published file counts as that file, wherever it lies
@@ -155,7 +156,7 @@ class Network:
             if choice.path is None:
                 return self.build(choice.entry), [], True
             if choice.published and self.loads_itself:
-                return self.build(choice.entry, read_state(choice.path)), [], True
+                return self.build(choice.entry, read_published(choice.path)), [], True
             module = self.build(choice.entry)
             notes, head_loaded = fit_state(
                 module,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cnncodes.errors import MismatchError, SettingError
+from cnncodes.errors import MismatchError, SettingError, parameter
 from cnncodes.vocabulary import NO_VIEWS, RESIZE_MODES, VIEWS, middle_axis
 
 __all__ = ["Preprocessing"]
@@ -97,7 +97,7 @@ class Preprocessing:
         if self.views == "10crop" and self.resize <= self.image_size:
             raise SettingError(
                 f"an image resized to {self.resize} pixels has no ten views of {self.image_size} pixels to cut out; "
-                "use --views flip"
+                f"use {parameter('views', 'flip')}"
             )
 
     def to_dict(self) -> dict[str, Any]:

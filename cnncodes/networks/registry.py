@@ -19,9 +19,17 @@ from cnncodes.networks.timm_zoo import TIMM, timm_names, timm_network
 from cnncodes.networks.torchvision_zoo import torchvision_names, torchvision_network
 from cnncodes.networks.weights import WeightsEntry
 
-__all__ = ["BackboneInfo", "find_network", "list_backbones", "register_backbone"]
+__all__ = [
+    "BackboneInfo",
+    "arrived_networks",
+    "find_network",
+    "list_backbones",
+    "register_backbone",
+    "registered_networks",
+]
 
-_user_networks: dict[str, Network] = {}
+registered_networks: dict[str, Network] = {}  # the user's own, in this process
+arrived_networks: dict[str, Network] = {}  # those of other processes, which came with a pickle
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,17 @@ def find_network(name: str) -> Network:
     BackboneError
         There is none; the message names the nearest ones.
     """
-    if name in _user_networks:
-        return _user_networks[name]
+    if own := registered_networks.get(name) or arrived_networks.get(name):
+        return own
     if name.startswith(TIMM):
         return timm_network(name)
     if name in torchvision_names():
         return torchvision_network(name)
-    close = nearest(name, [*_user_networks, *torchvision_names()])
-    raise BackboneError(f"no backbone {name!r}.{close} `cnncodes backbones` lists them; those of timm are {TIMM}NAME")
+    close = nearest(name, [*registered_networks, *arrived_networks, *torchvision_names()])
+    raise BackboneError(
+        f"no backbone {name!r}.{close} `cnncodes backbones` lists them; those of timm are {TIMM}NAME, and a network of "
+        "your own is registered in each process that uses it: register_backbone"
+    )
 
 
 def register_backbone(
@@ -83,6 +94,8 @@ def register_backbone(
     overwrite: bool = False,
 ) -> None:
     """Give a network of your own a name, for this process.
+
+    An estimator that is pickled takes the network along to other processes, if the builder can be pickled.
 
     Parameters
     ----------
@@ -122,7 +135,7 @@ def register_backbone(
     """
     if name.startswith(TIMM):
         raise BackboneError(f"{name!r}: names that begin with {TIMM} belong to timm; choose another")
-    if not overwrite and (name in _user_networks or name in torchvision_names()):
+    if not overwrite and (name in registered_networks or name in torchvision_names()):
         raise BackboneError(f"there is a backbone {name!r} already; choose another name, or pass overwrite=True")
     entry = WeightsEntry(
         name=BUILT_IN if weights is None else os.fspath(weights),
@@ -131,7 +144,7 @@ def register_backbone(
         licence=licence,
         categories=None if categories is None else tuple(categories),
     )
-    _user_networks[name] = Network(
+    registered_networks[name] = Network(
         name=name,
         library=USER,
         build=lambda entry: builder(),
@@ -169,9 +182,7 @@ def list_backbones(pattern: str | None = None) -> list[BackboneInfo]:
     if wanted.startswith(TIMM):
         networks = map(timm_network, timm_names())
     else:
-        networks = map(
-            find_network, [*torchvision_names(), *(name for name in _user_networks if name not in torchvision_names())]
-        )
+        networks = map(find_network, dict.fromkeys([*torchvision_names(), *registered_networks, *arrived_networks]))
     return [_row(network) for network in networks if wanted in network.name or fnmatch(network.name, wanted)]
 
 

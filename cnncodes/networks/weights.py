@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from cnncodes.errors import WeightsError, first_line
+from cnncodes.errors import WeightsError, first_line, parameter
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.system.optional import require
 from cnncodes.system.shipped import EMBEDDED_WEIGHTS, shipped_path
@@ -99,7 +99,9 @@ def locate(entry: WeightsEntry) -> tuple[Path, str]:
             raise WeightsError(f"{path}: no such file of weights")
         return path, file_digest(path)
     if entry.url is None or entry.filename is None:
-        raise WeightsError(f"no file is published for the weights {entry.name}; give one with --weights FILE")
+        raise WeightsError(
+            f"no file is published for the weights {entry.name}; give one with {parameter('weights', 'FILE')}"
+        )
     shipped, expected = EMBEDDED.get(entry.filename, (None, entry.digest_prefix))
     path = shipped_path(shipped) if shipped else _hub_folder() / entry.filename
     if not path.exists():
@@ -125,7 +127,7 @@ def _fetch(url: str, path: Path, expected: str) -> None:
     except (OSError, RuntimeError) as error:  # a RuntimeError: the hash of what came is wrong
         raise WeightsError(
             f"cannot fetch {url} ({error}); get {path.name} by other means and put it into {path.parent}, "
-            "or give the file with --weights FILE"
+            f"or give the file with {parameter('weights', 'FILE')}"
         ) from error
 
 
@@ -149,5 +151,5 @@ def _from_hub(repository: str) -> Path:
     except Exception as error:  # which exceptions the client raises depends on its version
         raise WeightsError(
             f"cannot fetch {filename} of https://huggingface.co/{repository} ({first_line(error)}); "
-            f"get it by other means and give the file with --weights FILE"
+            f"get it by other means and give the file with {parameter('weights', 'FILE')}"
         ) from error

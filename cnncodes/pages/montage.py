@@ -21,7 +21,7 @@ TEMPLATE = "similar.html.j2"
 PICTURE_SIDE = 224  # pixels
 
 
-def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
+def montage(query: Any, neighbours: Sequence[Neighbour], images: Any, *, allow_outside: bool = False) -> str:
     """Return a page with the pictures of a query and of the images that are most like it.
 
     Parameters
@@ -32,6 +32,8 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
         The images that it returned.
     images : path, sequence, ndarray, ImageSet or CodesFile
         The images that the codes file was made from; or the open file itself, for the small pictures that it keeps.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
 
     Returns
     -------
@@ -51,9 +53,12 @@ def montage(query: Any, neighbours: Sequence[Neighbour], images: Any) -> str:
     """
     require("jinja2", "a page")
     is_path = isinstance(query, (str, os.PathLike))
-    query_set = load_images(query if is_path else [query], labelled=False)
+    query_set = load_images(query if is_path else [query], labelled=False, allow_outside=allow_outside)
     ids = [neighbour.path for neighbour in neighbours]
-    image_set = stored_images(images, ids, PICTURE_SIDE) if isinstance(images, CodesFile) else load_images(images)
+    if isinstance(images, CodesFile):
+        image_set = stored_images(images, ids, PICTURE_SIDE)
+    else:
+        image_set = load_images(images, allow_outside=allow_outside)
     return render_page(
         TEMPLATE,
         name=query_set.ids[0] if is_path else "an image",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
+from cnncodes.errors import parameter
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
@@ -96,6 +97,7 @@ def report(
     *,
     model: str | os.PathLike[str] | ProbeModel | None = None,
     images: Images | None = None,
+    allow_outside: bool = False,
     advice: Advice | bool | None = None,
     audit: auditing.Audit | bool | None = None,
     points: int = 2000,
@@ -113,6 +115,8 @@ def report(
         layer.
     images : path, sequence, ndarray or ImageSet, optional
         The images that the codes file was made from. Without them the page has the small pictures that the file keeps.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     advice : Advice or bool, optional
         What `advise` returned, with the comparison of the layers and the learning curve; ``True`` calls it. By default
         it is called for at most 5,000 images.
@@ -145,7 +149,7 @@ def report(
     for library in ("jinja2", "matplotlib"):  # before anything that takes long
         require(library, "a report")
     options = _options(advice, audit, points, seed, images)
-    image_set = None if images is None else load_images(images)
+    image_set = None if images is None else load_images(images, allow_outside=allow_outside)
     with TrainingData.open(codes) as training:
         file = training.file
         advice, audit, notes = _choose_parts(file, advice, audit)
@@ -217,7 +221,8 @@ def _choose_parts(
     notes = []
     if not is_small and None in (advice, audit):
         notes.append(
-            f"more than {MAX_IMAGES_TO_EXAMINE:,} images: advice and an audit are made only with --advice, --audit"
+            f"more than {MAX_IMAGES_TO_EXAMINE:,} images: advice and an audit are made only with "
+            f"{parameter('advice', True)}, {parameter('audit', True)}"
         )
     return is_small if advice is None else advice, is_small if audit is None else audit, notes
 

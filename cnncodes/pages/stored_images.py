@@ -7,7 +7,7 @@ from PIL import Image
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.thumbnails import present, to_rgb
-from cnncodes.errors import ImagesError
+from cnncodes.errors import ImagesError, parameter
 from cnncodes.images.image_set import ImageSet
 
 __all__ = ["stored_images"]
@@ -31,7 +31,8 @@ def stored_images(file: CodesFile, ids: list[str], side: int) -> ImageSet:
     """
     if not file.has_thumbnails:
         raise ImagesError(
-            f"{file.path}: keeps no small pictures; give the images, or add them with `cnncodes extract … --thumbnails`"
+            f"{file.path}: keeps no small pictures; give the images, or add them with "
+            f"{parameter('thumbnails', True, of='extract')}"
         )
     row_of = {name: row for row, name in enumerate(file.ids.tolist())}
     records = file.thumbnails(np.array([row_of[name] for name in ids], np.int64))

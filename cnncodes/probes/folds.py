@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from cnncodes.errors import FoldsError, SettingError
+from cnncodes.errors import FoldsError, SettingError, parameter
 from cnncodes.vocabulary import MAX_SEED
 
 __all__ = ["Folds", "make_folds"]
@@ -78,7 +78,8 @@ def make_folds(
     for train, _ in folds:
         if missing := counts.keys() - set(y[train].tolist()):
             raise FoldsError(
-                f"a fold has no image of {sorted(missing)[0]!r} to learn from: its groups are too few; use --cv 2"
+                f"a fold has no image of {sorted(missing)[0]!r} to learn from: its groups are too few; "
+                f"use {parameter('cv', 2)}"
             )
     return folds, notes
 

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import as_rows, repeated
-from cnncodes.errors import ProbeError
+from cnncodes.errors import ProbeError, parameter
 from cnncodes.probes.probe import LOSSES, make_probe, set_fitted
 from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.probes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
@@ -100,8 +100,8 @@ def sample_that_fits(
     if least_bytes > limit:
         raise ProbeError(
             f"{file.path}: the memory is limited to {limit / 1e6:.0f} MB, but {least_bytes / 1e6:.0f} MB are needed to "
-            f"choose C on {m} images, and to fit to all a block at a time; raise --memory-limit, name fewer or shorter "
-            "layers, or lower --jobs"
+            f"choose C on {m} images, and to fit to all a block at a time; raise {parameter('memory_limit')}, "
+            f"name fewer or shorter layers, or lower {parameter('n_jobs')}"
         )
     return m, most_jobs(m)
 

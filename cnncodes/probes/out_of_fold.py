@@ -205,7 +205,9 @@ class FoldByFold:
         max_iter: int,
         tol: float,
         n_jobs: int | None,
+        sample_weight: np.ndarray | None = None,
     ) -> None:
+        self.sample_weight = sample_weight
         self.X, self.y, self.folds, self.n_jobs, self.first_folds = X, y, folds, n_jobs, len(folds)
         self.clf, self.scale, self.class_weight, self.max_iter, self.tol = clf, scale, class_weight, max_iter, tol
 
@@ -213,8 +215,9 @@ class FoldByFold:
         """Return decision values and what converged; see `OutOfFold`. They are always as exact as `tol`."""
         options = {"loss": LOSSES[self.clf], "class_weight": self.class_weight, "max_iter": self.max_iter}
         tasks = (
-            delayed(_fold_path)(self.X, self.y, train, test, Cs, self.scale, tol=self.tol, **options)
+            delayed(_fold_path)(self.X, self.y, train, test, Cs, self.scale, weight, tol=self.tol, **options)
             for train, test in self.folds
+            for weight in [None if self.sample_weight is None else self.sample_weight[train]]
         )
         results = Parallel(n_jobs=self.n_jobs)(tasks)
         decision = np.empty((len(Cs), len(self.y), results[0].decision.shape[2]))
@@ -243,9 +246,11 @@ def _fold_path(
     test: np.ndarray,
     Cs: Sequence[float],
     scale: Scaling,
+    weight: np.ndarray | None,
     **options: Any,
 ) -> _FoldPath:
-    """Fit a probe for each C to the images `train`, and apply it to the images `test`."""
+    """Fit a probe for each C to the images `train` with their weights, and apply it to the images `test`."""
     inside, outside = _scaled(X, train, test, scale)
-    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, **options)
+    weight = None if weight is None else repeated(weight, X)
+    path = fit_path(inside, repeated(y[train], X), Cs, warn=False, sample_weight=weight, **options)
     return _FoldPath(summed(path.decision_function(outside), X), path.converged)

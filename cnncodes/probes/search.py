@@ -12,7 +12,7 @@ from joblib import cpu_count, effective_n_jobs
 from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.views import as_rows, repeated
-from cnncodes.errors import ProbeError, SettingError
+from cnncodes.errors import ProbeError, SettingError, parameter
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.choice import edge_notes
 from cnncodes.probes.coarse_to_fine import Trials
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 C_GRID = np.logspace(-6, 5, 45)  # Kornblith, Shlens, Le 2019: the best C of one network spans five orders of magnitude
-CONVERGE = f"scale the codes (--scale {DEFAULT_SCALING}), or give a smaller -C"
+CONVERGE = f"take the scaling {DEFAULT_SCALING!r}, or a smaller C"
 PARALLEL = 45_000_000  # entries of the codes, times values of C, from which more processes make up for their start
 # Tolerance of the solvers in a search, and where there is much work: benchmarks/README.md has what the latter saves.
 SEARCH_TOL = {"svm": (1e-4, 1e-4), "logreg": (1e-4, 1e-2)}
@@ -101,6 +101,7 @@ def search_C(
     n_jobs: int | str | None = None,
     memory_limit: int | None = None,
     progress: Progress | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> Search:
     """Cross-validate a probe for values of C, from coarse to fine, and choose one.
 
@@ -133,6 +134,8 @@ def search_C(
         less where the faster one does not fit in.
     progress : callable, optional
         Called with (tried, n_Cs, 0) whenever values of C were tried, and with (n_Cs, n_Cs, 0) when no more will be.
+    sample_weight : ndarray, shape (n_samples,), optional
+        Weight of each image in the objective of the fits. In the scaling and in the choice of C all count alike.
 
     Returns
     -------
@@ -155,10 +158,11 @@ def search_C(
     options: dict[str, Any] = {"clf": clf, "scale": scale, "class_weight": class_weight, "max_iter": MAX_ITER}
     out_of_fold: OutOfFold
     options["n_jobs"] = jobs_that_pay(X.size * len(Cs), len(folds)) if n_jobs == AUTO else n_jobs
-    if side_by_side_pays(X, y, folds, memory_limit):
+    if sample_weight is None and side_by_side_pays(X, y, folds, memory_limit):
         out_of_fold = FoldsSideBySide(X, y, folds, largest_C=float(max(Cs[-1], C_GRID[-1])), shared=shared, **options)
     else:
-        out_of_fold = FoldByFold(X, y, folds, tol=search_tol(clf, X.size * len(Cs)), **options)
+        options |= {"tol": search_tol(clf, X.size * len(Cs)), "sample_weight": sample_weight}
+        out_of_fold = FoldByFold(X, y, folds, **options)
     trials = Trials(out_of_fold, Cs, y, folds, progress)
     best = trials.search(one_se=one_se, exact=exact)
     decision = trials.decision(best, exact=exact)
@@ -186,7 +190,7 @@ def not_finite(bad: int, n: int) -> ProbeError:
     """Return the error for codes of `bad` of n images that are not finite."""
     return ProbeError(
         f"the codes of {bad} of {n} images are not finite; "
-        "extract them again with --precision fp32, or with other weights"
+        f"compute them again with {parameter('precision', 'fp32', of='extract')}, or with other weights"
     )
 
 
@@ -198,18 +202,19 @@ def fit_probe(
     C: float | str = "auto",
     scale: Scaling = DEFAULT_SCALING,
     class_weight: Any = None,
+    sample_weight: np.ndarray | None = None,
     **search_options: Any,
 ) -> tuple[Pipeline, Search]:
     """Choose C by cross-validation, unless it is given, and fit the probe on all rows.
 
     Parameters
     ----------
-    X, y, clf, scale, class_weight
+    X, y, clf, scale, class_weight, sample_weight
         As for `search_C`.
     C : float or "auto"
         ``"auto"`` searches `C_GRID`; a number is cross-validated alone.
     **search_options
-        ``groups``, ``cv``, ``seed``, ``one_se``, ``n_jobs`` and ``progress`` of `search_C`.
+        ``groups``, ``folds``, ``cv``, ``seed``, ``one_se``, ``n_jobs`` and ``progress`` of `search_C`.
 
     Returns
     -------
@@ -218,8 +223,9 @@ def fit_probe(
     search : Search
         With the notes of both steps.
     """
-    search = search_C(X, y, clf=clf, Cs=grid_of(C), scale=scale, class_weight=class_weight, **search_options)
-    return fit_chosen(X, y, search, clf=clf, scale=scale, class_weight=class_weight), search
+    options: dict[str, Any] = {"clf": clf, "scale": scale, "class_weight": class_weight, "sample_weight": sample_weight}
+    search = search_C(X, y, Cs=grid_of(C), **options, **search_options)
+    return fit_chosen(X, y, search, **options), search
 
 
 def fit_chosen(
@@ -230,12 +236,13 @@ def fit_chosen(
     clf: str = "svm",
     scale: Scaling = DEFAULT_SCALING,
     class_weight: Any = None,
+    sample_weight: np.ndarray | None = None,
 ) -> Pipeline:
     """Fit the probe to all rows with the C that a search chose; what there is to say is added to the search's notes.
 
     Parameters
     ----------
-    X, y, clf, scale, class_weight
+    X, y, clf, scale, class_weight, sample_weight
         As for `search_C`.
     search : Search
 
@@ -250,6 +257,7 @@ def fit_chosen(
     with few_threads(X, SMALL_FIT):
         # Not by the classifier's own `fit`, which warns: to catch a warning changes the filters of all threads
         rows = scaler.fit_transform(as_rows(X))
+        options["sample_weight"] = None if sample_weight is None else repeated(sample_weight, X)
         path = fit_path(rows, repeated(y, X), [search.C], warn=False, tol=classifier.tol, **options)
     set_fitted(classifier, path)
     if not path.converged[0]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cnncodes.errors import DeviceError, first_line
+from cnncodes.errors import DeviceError, first_line, parameter
 
 __all__ = ["devices_of", "resolve_device"]
 
@@ -32,7 +32,9 @@ def resolve_device(device: str) -> torch.device:
         torch.empty(1, device=device)
         return torch.device(device)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"device {device!r} cannot be used here ({first_line(error)}); try --device auto") from error
+        raise DeviceError(
+            f"device {device!r} cannot be used here ({first_line(error)}); try {parameter('device', 'auto')}"
+        ) from error
 
 
 def devices_of(device: torch.device) -> list[torch.device]:

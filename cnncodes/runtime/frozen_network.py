@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnncodes.errors import DeviceError, first_line
+from cnncodes.errors import DeviceError, first_line, parameter
 from cnncodes.runtime.compilation import compile_forward
 from cnncodes.runtime.forward import Forward, fold
 from cnncodes.runtime.fusion import can_be_fused, fused
@@ -275,7 +275,8 @@ def too_little_memory(device: torch.device, backbone: Backbone) -> DeviceError:
     """Return the error for a device whose memory does not hold one image."""
     return DeviceError(
         f"{device}: its memory does not hold one image of {backbone.preprocessing.image_size} pixels "
-        "a side on its way through the network; free it, or try a smaller --image-size, or --device cpu"
+        f"a side on its way through the network; free it, or try a smaller {parameter('image_size')}, or "
+        f"{parameter('device', 'cpu')}"
     )
 
 

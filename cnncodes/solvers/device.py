@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from cnncodes.errors import DeviceError
+from cnncodes.errors import DeviceError, parameter
 from cnncodes.solvers.matrix import Matrix, Rows
 
 __all__ = ["computing_on", "on_cpu", "rows_of"]
@@ -42,7 +42,8 @@ def computing_on(device: str | None) -> Iterator[None]:
     except RuntimeError as error:  # by name: torch need not be imported for its class
         if type(error).__name__ != "OutOfMemoryError":
             raise
-        raise DeviceError(f"the memory of {device} is too small for this fit; leave --device out") from error
+        advice = f"leave {parameter('device')} out"
+        raise DeviceError(f"the memory of {device} is too small for this fit; {advice}") from error
     finally:
         _device.reset(token)
 

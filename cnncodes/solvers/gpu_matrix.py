@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnncodes.errors import DeviceError, first_line
+from cnncodes.errors import DeviceError, first_line, parameter
 from cnncodes.solvers.matrix import Array, Matrix, Rows, Visit
 
 __all__ = ["DeviceRows"]
@@ -38,7 +38,7 @@ class DeviceRows(Rows):
             self.resident = torch.tensor(X, device=self.device) if isinstance(X, np.ndarray) else None
         except (RuntimeError, TypeError, AssertionError) as error:
             raise DeviceError(
-                f"device {device!r} cannot be used to fit ({first_line(error)}); leave --device out"
+                f"device {device!r} cannot be used to fit ({first_line(error)}); leave {parameter('device')} out"
             ) from error
 
     @property

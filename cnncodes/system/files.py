@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from cnncodes.errors import CnnCodesError, first_line
+from cnncodes.errors import CnnCodesError, first_line, parameter
 from cnncodes.system.interrupt import unfinished
 from cnncodes.system.locks import folder_lock, held, lock_new, remove_abandoned, writer_lock
 
@@ -80,7 +80,7 @@ def refuse_foreign(
     if not overwrite:
         raise CnnCodesError(
             f"{target}: is there and not {kind} that cnncodes wrote, so it stays as it is; choose another name, or "
-            "overwrite it with --force"
+            f"overwrite it with {parameter('overwrite', True)}"
         )
 
 

@@ -67,7 +67,7 @@ def test_mutated_data_never_reads_as_good(path: Path) -> None:
 
 
 def test_no_layer_names_the_nearest(path: Path) -> None:
-    with CodesFile.open(path) as file, pytest.raises(CodesFileError, match=r"'layer5'.*Did you mean.*--layer layer5"):
+    with CodesFile.open(path) as file, pytest.raises(CodesFileError, match=r"'layer5'.*Did you mean.*layers=.'layer5'"):
         file.codes("layer5")
 
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from icc_profiles import DISPLAY_P3
 from PIL import Image
 from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_checks
+from tiny_network import PLAIN
+from torch import nn
 
-from cnncodes import CNNCodes, CNNCodesClassifier
+from cnncodes import CNNCodes, CNNCodesClassifier, register_backbone
+from cnncodes.errors import MismatchError
+from cnncodes.networks.registry import registered_networks
 
 # scikit-learn's checks that need no numeric X; test_every_check_of_scikit_learn_is_accounted_for lists the rest.
 RUN = [
@@ -75,7 +86,7 @@ LEFT_OUT = {  # reason: checks, by the end of their names
         "class_weight_balanced_classifiers class_weight_balanced_linear_classifier class_weight_classifiers "
         "classifiers_regression_target"
     ),
-    "is of sample weights, which these estimators do not take": (
+    "is of sample weights, which the classifier takes as in test_weights_are_those_of_scikit_learn": (
         "classifiers_one_label_sample_weights sample_weight_equivalence_on_dense_data "
         "sample_weight_equivalence_on_sparse_data sample_weights_list sample_weights_not_an_array "
         "sample_weights_not_overwritten sample_weights_pandas_series sample_weights_shape"
@@ -167,3 +178,87 @@ def test_fit_adds_only_attributes_that_end_in_an_underscore(data: tuple, estimat
         assert estimator.get_params() == before
         new = vars(estimator).keys() - before.keys()
         assert all(name.endswith("_") or name.startswith("_") for name in new)
+
+
+def register_lambda(name: str, seed: int = 0) -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+
+    register_backbone(name, lambda: build(), preprocessing=PLAIN, overwrite=True)
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_goes_to_other_processes(data: tuple) -> None:
+    """A search may also set its name in the other process."""
+    paths, y = data
+    register_lambda("travels")
+    classifier = CNNCodesClassifier("travels", C=0.1, cv=2)
+    expected = cross_val_score(classifier, paths, y, cv=2, error_score="raise")
+    np.testing.assert_array_equal(cross_val_score(classifier, paths, y, cv=2, n_jobs=2, error_score="raise"), expected)
+    pipe = make_pipeline(CNNCodes("squeezenet1_1", weights="random"), LinearSVC())
+    grid = {"cnncodes__backbone": ["travels"], "cnncodes__weights": [None]}
+    search = GridSearchCV(pipe, grid, cv=2, n_jobs=2, error_score="raise").fit(paths, y)
+    assert search.best_params_["cnncodes__backbone"] == "travels"
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_is_known_where_its_estimator_is_loaded(tmp_path: Path, data: tuple) -> None:
+    """It is defined in a script, of which a new process knows nothing."""
+    making = """
+        import joblib, pickle, sys, torch
+        from cnncodes import CNNCodes, Preprocessing, register_backbone
+        class Net(torch.nn.Sequential):
+            pass
+        def build():
+            torch.manual_seed(7)
+            return Net(torch.nn.Conv2d(3, 8, 4, stride=4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+                       torch.nn.Linear(8, 2))
+        plain = Preprocessing(32, 32, "bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        register_backbone("script", build, preprocessing=plain)
+        fitted = CNNCodes("script").fit(sys.argv[2:])
+        pickle.dump(fitted, open(sys.argv[1] + ".pickle", "wb"))
+        joblib.dump(fitted, sys.argv[1] + ".joblib")
+        print(fitted.transform(sys.argv[2:]).tolist())
+    """
+    using = """
+        import joblib, pickle, sys
+        codes = joblib.load(sys.argv[1] + ".joblib").transform(sys.argv[2:])
+        assert (pickle.load(open(sys.argv[1] + ".pickle", "rb")).transform(sys.argv[2:]) == codes).all()
+        print(codes.tolist())
+    """
+    words = [str(tmp_path / "fitted"), *data[0][:3]]
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), *words], check=True, capture_output=True, text=True
+        )
+        for script in (making, using)
+    ]
+    assert outputs[0].stdout == outputs[1].stdout != ""
+
+
+def test_other_weights_than_those_of_fit_are_refused(data: tuple) -> None:
+    register_lambda("changes")
+    transformer = CNNCodes("changes").fit(data[0][:2])
+    content = pickle.dumps(transformer)
+    register_lambda("changes", seed=1)
+    with pytest.raises(MismatchError, match=r"the weights of changes are other ones now than in fit"):
+        pickle.loads(content).transform(data[0][:2])
+
+
+def test_each_estimator_keeps_the_network_that_it_came_with(data: tuple) -> None:
+    """Two of the same name meet in a process, and go on to another one."""
+    paths = data[0][:2]
+    contents, codes = [], []
+    for seed in (0, 1):
+        register_lambda("namesake", seed)
+        transformer = CNNCodes("namesake").fit(paths)
+        contents.append(pickle.dumps(transformer))
+        codes.append(transformer.transform(paths))
+    assert np.abs(codes[0] - codes[1]).max() > 0.01
+    del registered_networks["namesake"]
+    loaded = [pickle.loads(content) for content in contents]
+    for i in (0, 1, 0):
+        np.testing.assert_array_equal(loaded[i].transform(paths), codes[i])
+    for i in (1, 0, 1):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(loaded[i])).transform(paths), codes[i])

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import cnncodes.extraction.fill
-from cnncodes import CNNCodes, load_codes
+from cnncodes import CNNCodes, CNNCodesClassifier, extract, load_codes
 from cnncodes.errors import CodesFileError, ImagesError, MismatchError
 
 
@@ -135,3 +139,87 @@ def test_wrong_parameters_are_refused_by_fit(parameters: dict[str, Any], data: t
     transformer = CNNCodes(**parameters)
     with pytest.raises(ValueError, match=next(iter(parameters))):
         transformer.fit(data[0][:2])
+
+
+SMALL: dict[str, Any] = {"layer": "layer1", "image_size": 32}
+
+
+def test_a_column_of_paths_may_come_in_many_ways(data: tuple) -> None:
+    paths = data[0][:4]
+    transformer = CNNCodes(**SMALL).fit(paths)
+    expected = transformer.transform(paths)
+    frame = pd.DataFrame({"path": paths, "size": range(4)}, index=list("wxyz"))
+    columns = [frame["path"], frame[["path"]], frame[["path"]].to_numpy(), np.array(paths)[:, None]]
+    columns += [
+        [[path] for path in paths],
+        frame["path"].astype("category"),
+        frame[["path"]].astype("string"),
+        frame["path"].map(Path).to_frame(),
+    ]
+    pictures = np.empty((4, 1), object)
+    pictures[:, 0] = [np.array(Image.open(path)) for path in paths]
+    for column in [*columns, pictures, pd.DataFrame(pictures)]:
+        np.testing.assert_array_equal(transformer.transform(column), expected)
+    with pytest.raises(ImagesError, match=r"table of shape \(4, 2\); give the one column of the images"):
+        transformer.transform(frame)
+    with pytest.raises(ImagesError, match="empty: no images were given"):
+        transformer.transform(pd.DataFrame({"path": []}))
+
+
+@pytest.mark.parametrize("columns", ["path", ["path"]])
+def test_a_column_transformer_takes_the_paths_of_a_frame(data: tuple, columns: str | list[str]) -> None:
+    paths, y = data
+    frame = pd.DataFrame({"path": paths, "size": np.arange(30.0)}, index=[f"row{i}" for i in range(30)])
+    both = ColumnTransformer([("codes", CNNCodes(**SMALL), columns)], remainder="passthrough")
+    rows = both.set_output(transform="pandas").fit_transform(frame)
+    assert rows.index.tolist() == frame.index.tolist()
+    assert rows.columns.tolist() == [f"codes__layer1_{i}" for i in range(24)] + ["remainder__size"]
+    assert rows.columns.tolist() == both.get_feature_names_out().tolist()
+    np.testing.assert_array_equal(rows.to_numpy()[:, :24], CNNCodes(**SMALL).fit_transform(paths))
+    assert make_pipeline(both, LinearSVC(C=0.01)).fit(frame, y).score(frame, y) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda paths: (path for path in paths), "X is a generator, which can be read only once; give a list"),
+        (iter, "X is a list_iterator, which can be read only once"),
+        (lambda paths: map(Path, paths), "X is a map, which can be read only once"),
+        (set, "X is a set, which has no order of images"),
+        (dict.fromkeys, "X is a dict, which has no order of images"),
+    ],
+)
+def test_what_cannot_be_read_again_in_the_same_order_is_refused_before_it_is_used_up(
+    data: tuple, make: Callable[[list[str]], Any], words: str
+) -> None:
+    paths, y = data
+    fitted = CNNCodesClassifier(C=0.1, cv=2, **SMALL).fit(paths, y)
+    strange = make(paths)
+    for call in (
+        lambda: CNNCodes(**SMALL).fit(strange),
+        lambda: CNNCodes(**SMALL).fit_transform(strange),
+        lambda: fitted.codes_.transform(strange),
+        lambda: fitted.fit(strange, y),
+        lambda: fitted.predict(strange),
+        lambda: fitted.score(strange, y),
+    ):
+        with pytest.raises(ImagesError, match=words):
+            call()
+    assert len(list(strange)) == 30
+
+
+def test_a_cache_with_exactly_decoded_images_is_used(small_sample: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    photo = [tmp_path / "photo.jpg"]
+    extract(photo, tmp_path / "codes.h5", layers="layer1", image_size=32, exact_decode=True)
+    exact = CNNCodes(exact_decode=True, **SMALL)
+    expected = exact.fit_transform(photo)
+    np.testing.assert_array_equal(
+        CNNCodes(cache=tmp_path / "codes.h5", exact_decode=True, **SMALL).fit_transform(photo), expected
+    )
+    assert np.abs(CNNCodes(**SMALL).fit_transform(photo) - expected).max() > 1e-3
+    with pytest.raises(MismatchError, match="exact"):
+        CNNCodes(cache=tmp_path / "codes.h5", **SMALL).fit(photo)
+    older = CNNCodes(**SMALL)
+    del older.exact_decode
+    assert pickle.loads(pickle.dumps(older)).exact_decode is False

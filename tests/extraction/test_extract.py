@@ -128,7 +128,7 @@ def test_codes_without_colour_profiles_are_continued_but_never_mixed_with_others
         assert "ignore_profiles" not in file.provenance.preprocessing.to_dict()  # as before there was the option
         assert file.provenance.preprocessing.ignore_profiles
     continued = extract(p3_photos, old, layers="layer4")
-    assert f"as {old} was made: --image-size 64 --ignore-profiles" in " ".join(continued.notes)
+    assert f"as {old} was made: image_size=64 ignore_profiles=True" in " ".join(continued.notes)
     assert np.array_equal(load_codes(old, "penultimate"), before)
     with pytest.raises(MismatchError, match="ignore_profiles is True, asked False"):
         extract(p3_photos, old, ignore_profiles=False)
@@ -413,6 +413,6 @@ def test_unknown_names_are_refused_with_the_nearest(small_sample: Path, tmp_path
         extract(small_sample, out, layers=["layer33"])
     with pytest.raises(SettingError, match="avg"):
         extract(small_sample, out, pooling="avgg")
-    with pytest.raises(DeviceError, match=r"cuda:77.*--device auto"):
+    with pytest.raises(DeviceError, match=r"cuda:77.*device='auto'"):
         extract(small_sample, out, device="cuda:77")
     assert not out.exists()

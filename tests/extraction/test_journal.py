@@ -42,7 +42,7 @@ def test_without_a_codes_file_nothing_is_kept(tmp_path: Path) -> None:
             "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
             "its decoder crashes .signal 11.: the file is damaged",
         ),
-        ("import time; time.sleep(60)", "it was not decoded within 0.5 seconds; give it more with --image-timeout"),
+        ("import time; time.sleep(60)", "it was not decoded within 0.5 seconds; give it more by image_timeout"),
     ],
 )
 def test_a_suspect_that_fails_alone_is_an_error(

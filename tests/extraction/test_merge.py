@@ -86,7 +86,7 @@ def test_two_parts_of_two_merge_as_well(images: Path, tmp_path: Path) -> None:
 
 def test_what_does_not_belong_together_is_refused(images: Path, parts: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "merged.h5"
-    with pytest.raises(CodesFileError, match=r"of 3 parts, 2 is missing; extract it with --shard 2/3"):
+    with pytest.raises(CodesFileError, match=r"of 3 parts, 2 is missing; extract it with extract\(…, shard=\(2, 3\)\)"):
         merge([parts[0], parts[2]], out)
     twin = shutil.copy(parts[0], tmp_path / "twin.h5")
     with pytest.raises(CodesFileError, match=r"are both part 1 of 3"):

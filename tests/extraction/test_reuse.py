@@ -195,7 +195,7 @@ def test_rows_without_codes_may_go(photos: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.h5"
     CodesWriter.create(empty, image_table(load_images(photos)), provenance)  # killed before its first row
     resumed = extract(photos, empty)
-    assert any("--image-size 64" in note for note in resumed.notes)
+    assert any("image_size=64" in note for note in resumed.notes)
     assert columns(empty) == columns(out)
 
 

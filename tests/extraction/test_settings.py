@@ -106,7 +106,7 @@ def test_a_note_names_what_was_taken_from_the_file(provenance: Provenance) -> No
         preprocessing=replace(provenance.preprocessing, mode="squash", exact=True),
     )
     assert inherited(path, Settings(pooling="gem"), squashed, network) == [
-        "as codes.h5 was made: --layer layer1 --resize squash --exact-decode"
+        "as codes.h5 was made: layers=('layer1',) resize='squash' exact_decode=True"
     ]
 
 

@@ -72,5 +72,5 @@ def test_a_part_stays_that_part() -> None:
         refuse_other_part(path, part, None, add=False)
     with pytest.raises(MismatchError, match="shard is None, asked"):
         refuse_other_part(path, PROVENANCE, SHARD, add=False)
-    with pytest.raises(CodesFileError, match="holds that part alone; merge the parts, then --add"):
+    with pytest.raises(CodesFileError, match="holds that part alone; merge the parts, then extract with add=True"):
         refuse_other_part(path, part, SHARD, add=True)

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,11 +130,34 @@ def test_a_file_of_ones_own_gives_the_same_codes_whatever_its_head(mobilenet: Ba
     assert all(torch.equal(maps[layer], expected[layer]) for layer in expected)
 
 
+@pytest.mark.parametrize("wrapper", ["student", "net.encoder", "state_dict.model_ema.module", "a.teacher.backbone"])
+def test_wrapped_weights_give_the_very_codes(mobilenet: Backbone, tmp_path: Path, wrapper: str) -> None:
+    state: dict[str, Any] = dict(mobilenet.module.state_dict())
+    top, _, prefix = wrapper.rpartition(".")
+    state = {f"{prefix}.{key}": value for key, value in state.items() if not key.startswith("classifier")}
+    for name in reversed(top.split(".")):
+        state = {name or "x": state, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}}
+    torch.save(state, tmp_path / "wrapped.pth")
+    backbone = load_backbone("mobilenet_v2", tmp_path / "wrapped.pth", allow_partial=True)
+    assert [note.partition(" (")[0] for note in backbone.notes] == ["wrapped.pth: no head for this network"]
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = mobilenet.extractor(["layer2", "penultimate"])(x)
+        maps = backbone.extractor(["layer2", "penultimate"])(x)
+    assert all(torch.equal(maps[layer], expected[layer]) for layer in expected)
+
+
+def test_weights_of_another_network_are_refused_even_if_some_may_be_missing(tmp_path: Path) -> None:
+    torch.save({"net": load_backbone("squeezenet1_1", "random").module.state_dict()}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other\.pth: no tensor of it fits .* net\.features\.0\.weight \(64, 3, 3"):
+        load_backbone("mobilenet_v2", tmp_path / "other.pth", allow_partial=True)
+
+
 def test_a_file_that_lacks_parameters_needs_permission_and_is_noted(mobilenet: Backbone, tmp_path: Path) -> None:
     state = dict(mobilenet.module.state_dict())
     del state["features.3.conv.2.weight"]
     torch.save({"state_dict": state}, tmp_path / "part.pth")
-    with pytest.raises(WeightsError, match=r"part\.pth: .*features\.3\.conv\.2\.weight is missing.*--allow-partial"):
+    with pytest.raises(WeightsError, match=r"part\.pth: .*features\.3\.conv\.2\.weight is missing.*allow_partial=True"):
         load_backbone("mobilenet_v2", tmp_path / "part.pth")
     backbone = load_backbone("mobilenet_v2", tmp_path / "part.pth", allow_partial=True)
     assert backbone.describe()["allow_partial"] is True

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cnncodes.errors import WeightsError
-from cnncodes.networks.checkpoint import KeyRules, digest_of, fit_state, read_state
+from cnncodes.networks.checkpoint import KeyRules, digest_of, fit_state, read_published, read_state
 
 
 def network(classes: int = 3) -> nn.Module:
@@ -57,18 +57,25 @@ def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
     assert all(torch.equal(tensors[key], state[key]) for key in state)
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "ema"])
-def test_wrappers_are_opened(tmp_path: Path, wrapper: str) -> None:
+def test_dicts_in_dicts_become_one_and_an_optimizer_is_left_out(tmp_path: Path) -> None:
     state = state_of(network())
-    torch.save({wrapper: state, "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "w.pth")
-    assert read_state(tmp_path / "w.pth").keys() == state.keys()
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+    content: dict[str, Any] = {"checkpoint": {"ema": state}, "epoch": 3, "optimizer": optimizer}
+    content["itself"] = content
+    torch.save(content, tmp_path / "w.pth")
+    tensors = read_state(tmp_path / "w.pth")
+    assert tensors.keys() == {f"checkpoint.ema.{key}" for key in state}
+    assert torch.equal(tensors["checkpoint.ema.conv.weight"], state["conv.weight"])
 
 
-def test_two_wrappers_are_ambiguous(tmp_path: Path) -> None:
-    state = state_of(network())
-    torch.save({"model": state, "ema": state}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"w\.pth: ambiguous, it holds parameters as model, ema"):
-        read_state(tmp_path / "w.pth")
+@pytest.mark.parametrize("wrapper", [[], ["state_dict"], ["model"]])
+def test_a_published_file_is_opened_for_its_library(tmp_path: Path, wrapper: list[str]) -> None:
+    state: dict[str, Any] = state_of(network())
+    content = state
+    for name in wrapper:
+        content = {name: content, "epoch": 3}
+    torch.save(content, tmp_path / "w.pth")
+    assert read_published(tmp_path / "w.pth").keys() == state.keys()
 
 
 @pytest.mark.parametrize("content", [Anything(), {"state_dict": {}, "args": Anything()}, network()])
@@ -102,15 +109,26 @@ def test_no_file_and_no_tensors_are_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "model.", "backbone.", "_orig_mod.", "module._orig_mod.", "model.backbone."]
+    "prefix",
+    ["", "module.", "_orig_mod.", "net.", "teacher.", "encoder.", "model_ema.module.", "0.1.", "head.", "conv.", "bn."]
+    + ["state_dict.model.backbone.", "a.b.c.d.e.f.g.h."],
 )
-def test_prefixes_are_stripped(prefix: str) -> None:
+def test_whatever_wraps_the_network_is_stripped(prefix: str) -> None:
     module = network()
     state = state_of(module)
-    notes, head = fit(module, {prefix + key: value for key, value in state.items()})
+    notes, head = fit(module, {prefix + key: value for key, value in state.items()} | {"loss": torch.zeros(1)})
     assert same(module, state)
-    assert notes == []
+    assert notes == ["f.pth: not used: loss"]
     assert head
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_fsdp_wrapped_module._checkpoint_wrapped_module."])
+def test_what_wraps_a_part_of_the_network_is_stripped(wrapper: str) -> None:
+    module = network()
+    state = state_of(module)
+    wrapped = {f"net.{key.replace('.', f'.{wrapper}', 1)}": value for key, value in state.items()}
+    assert fit(module, wrapped) == ([], True)
+    assert same(module, state)
 
 
 def test_a_prefix_that_the_network_has_itself_stays() -> None:
@@ -129,12 +147,62 @@ def test_a_part_outside_the_prefix_is_reported_as_not_used() -> None:
     assert notes == ["f.pth: not used: projector.weight"]
 
 
-def test_two_copies_of_the_network_are_ambiguous() -> None:
+@pytest.mark.parametrize(("first", "second"), [("student.", "teacher."), ("", "teacher."), ("a.b.", "a.c.")])
+def test_two_copies_of_the_network_are_ambiguous_unless_they_are_the_same(first: str, second: str) -> None:
     module = network()
-    student = {f"model.{key}": value for key, value in state_of(module).items()}
-    teacher = {f"module.{key}": value for key, value in state_of(module).items()}
-    with pytest.raises(WeightsError, match=r"ambiguous, it holds the network more than once: model\.b.*, module\.b"):
-        fit(module, student | teacher)
+    before = state_of(module)
+    fit(module, before)
+    student = {first + key: value for key, value in state_of(module).items()}
+    teacher = {second + key: value for key, value in state_of(module).items() if not key.startswith("head")}
+    names = f"{first}*" if first else "what has no prefix"
+    for allow_partial in (False, True):
+        with pytest.raises(WeightsError, match="ambiguous, it holds the network more than once") as caught:
+            fit(module, student | teacher, allow_partial=allow_partial)
+        assert f": {names} (8 tensors fit), {second}* (" in str(caught.value)
+    assert same(module, before)
+    copy = {second + key: value.clone() for key, value in before.items()}
+    fit(module, {first + key: value for key, value in before.items()} | copy)
+    assert same(module, before)
+
+
+def test_of_two_networks_the_one_that_fits_best_is_taken_and_a_note_says_so() -> None:
+    module = network()
+    state = state_of(module)
+    other = {f"student.{key}": torch.zeros_like(value) for key, value in state.items() if "conv" not in key}
+    notes, _ = fit(module, {f"teacher.{key}": value for key, value in state.items()} | other)
+    assert same(module, state)
+    assert notes[0] == "f.pth: taken is teacher.* (8 tensors fit), not student.* (6 tensors fit)"
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"model.encoder.weight": torch.zeros(4, 3, 3, 3)},
+        {"head.weight": torch.zeros(3, 4), "head.bias": torch.zeros(3)},
+        {"bn.num_batches_tracked": torch.tensor(1)},
+        {"conv.weight": torch.zeros(4, 3, 5, 5), "net.bn.weight": torch.zeros(5)},
+    ],
+)
+def test_a_file_of_which_nothing_outside_the_head_fits_is_refused(
+    state: dict[str, torch.Tensor], allow_partial: bool
+) -> None:
+    module = network()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        fit(module, state, allow_partial=allow_partial)
+    key, tensor = next(iter(state.items()))
+    assert str(caught.value).startswith(
+        f"f.pth: no tensor of it fits the network: it holds {key} {tuple(tensor.shape)}"
+    )
+    assert "; expected conv.weight (4, 3, 3, 3), conv.bias (4,), " in str(caught.value)
+    assert same(module, before)
+
+
+def test_a_network_that_is_nothing_but_its_head_may_lack_it() -> None:
+    notes, head = fit(nn.ModuleDict({"head": nn.Linear(2, 2)}), {"x": torch.zeros(1)})
+    assert not head
+    assert len(notes) == 2
 
 
 def test_another_head_and_no_head_are_fine() -> None:
@@ -165,7 +233,7 @@ def test_missing_misshaped_and_unexpected_keys_are_named() -> None:
         fit(module, state)
     assert str(caught.value) == (
         "f.pth: does not fit the network: conv.weight is (4, 3, 5, 5), expected (4, 3, 3, 3), bn.weight is missing; "
-        "not used: extra.weight; another backbone? (--allow-partial leaves these random)"
+        "not used: extra.weight; another backbone? (extract(…, allow_partial=True) leaves these random)"
     )
     assert same(module, before)  # refused files change nothing
 
@@ -173,12 +241,12 @@ def test_missing_misshaped_and_unexpected_keys_are_named() -> None:
     assert same(module, state, "conv.weight", "bn.weight")
     assert torch.equal(module.state_dict()["conv.weight"], before["conv.weight"])
     assert notes[0] == "f.pth: not used: extra.weight"
-    assert notes[1].endswith("bn.weight is missing; left random")
+    assert notes[1].endswith("bn.weight is missing; left random, 2 of 8 tensors outside the head")
 
 
 def test_many_keys_are_counted() -> None:
-    with pytest.raises(WeightsError, match=r"conv\.weight is missing, .* and 3 more; "):
-        fit(network(), {"head.bias": torch.zeros(3)})
+    with pytest.raises(WeightsError, match=r"conv\.weight is missing, .* and 2 more; "):
+        fit(network(), {"bn.bias": torch.zeros(4)})
 
 
 def test_batch_counters_may_be_absent() -> None:

@@ -59,4 +59,4 @@ def test_a_head_that_is_not_there_is_an_error() -> None:
         with pytest.raises(BackboneError, match=r"headless: the head 'nothing' is no module .*head=PATH"):
             load_backbone("headless")
     finally:
-        zoo._user_networks.pop("headless")
+        zoo.registered_networks.pop("headless")

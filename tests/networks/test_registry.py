@@ -81,7 +81,7 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     finally:
         from cnncodes.networks import registry as zoo
 
-        zoo._user_networks.pop("tiny_own", None)
+        zoo.registered_networks.pop("tiny_own", None)
 
 
 def test_names_that_are_taken_are_refused() -> None:

@@ -66,7 +66,7 @@ def test_without_internet_the_error_says_which_file_to_put_where(tmp_path: Path,
     entry = WeightsEntry("V1", PLAIN, url=(tmp_path / "nowhere" / "net-0123abcd.pth").as_uri())
     with pytest.raises(WeightsError) as caught:
         locate(entry)
-    for part in ("nowhere/net-0123abcd.pth", f"put it into {cache}", "--weights FILE"):
+    for part in ("nowhere/net-0123abcd.pth", f"put it into {cache}", "weights=FILE"):
         assert part in str(caught.value)
 
 
@@ -122,7 +122,7 @@ def test_the_hub_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     entry = WeightsEntry("tag", PLAIN, hub="timm/no_such_network")
-    with pytest.raises(WeightsError, match=r"huggingface\.co/timm/no_such_network .*no route.*--weights FILE"):
+    with pytest.raises(WeightsError, match=r"huggingface\.co/timm/no_such_network .*no route.*weights=FILE"):
         locate(entry)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):

@@ -148,7 +148,7 @@ def test_where_only_copies_are_held_out_no_score_is_left_and_fit_says_so(only_co
 
 def test_where_only_copies_are_held_out_nothing_is_evaluated(only_copies: Path) -> None:
     model = fit(only_copies, C=0.01)
-    with pytest.raises(ProbeError, match=r"all 20 held-out images are near-duplicates.*--no-guard"):
+    with pytest.raises(ProbeError, match=r"all 20 held-out images are near-duplicates.*guard=False"):
         evaluate(only_copies, model)
     assert len(evaluate(only_copies, model, guard=False).y) == 20
 
@@ -184,7 +184,7 @@ def test_a_class_that_is_one_image_twice_says_how_to_go_on(tmp_path: Path) -> No
     X = np.random.default_rng(0).normal(size=(N, N_FEATURES))
     X[1] = X[0] + 0.01
     path = write_codes(tmp_path / "codes.h5", X, ["rare"] * 2 + ["heads", "tails"] * (N // 2 - 1))
-    with pytest.raises(ProbeError, match=r"'rare' has one group only.*near-duplicates count as one group; --no-guard"):
+    with pytest.raises(ProbeError, match=r"'rare' has one group only.*near-duplicates count as one group; guard=False"):
         fit(path, C=0.01)
     assert fit(path, C=0.01, guard=False).scores["n"] == N
 

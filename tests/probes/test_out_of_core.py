@@ -129,11 +129,11 @@ def test_too_few_steps_are_noted_with_what_to_do(digits, small_memory, monkeypat
     model = fit(digits, layers=LAYERS, C=0.01, memory_limit=small_memory)
     (note,) = (note for note in model.notes if "did not converge" in note)
     assert "within 1 steps" in note
-    assert "--scale shrunk" in note
+    assert "scaling 'shrunk'" in note
 
 
 def test_limit_that_holds_nothing_says_what_would(digits):
-    with pytest.raises(ProbeError, match=r"limited to 1 MB, but \d+ MB are needed .* raise --memory-limit"):
+    with pytest.raises(ProbeError, match=r"limited to 1 MB, but \d+ MB are needed .* raise memory_limit"):
         fit(digits, memory_limit=1_000_000)
 
 

@@ -18,7 +18,7 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_device_that_is_not_there_is_an_error() -> None:
     for name in ("cuda:99", "no such device"):
-        with pytest.raises(DeviceError, match=rf"device '{name}' cannot be used here \(.*try --device auto"):
+        with pytest.raises(DeviceError, match=rf"device '{name}' cannot be used here \(.*try device='auto'"):
             resolve_device(name)
 
 

@@ -255,7 +255,7 @@ def test_codes_that_are_not_finite_are_a_recorded_failure(
     done = extract(small_sample, tmp_path / "codes.h5", layers=["layer1"], batch_size=16, workers=1)
     assert (done.ok, done.failed) == (42, 3)
     assert set(done.failures) == {load_images(small_sample).ids[row] for row in (0, 16, 32)}
-    assert "not finite numbers; extract with --precision fp32" in next(iter(done.failures.values()))
+    assert "not finite numbers; extract in the precision fp32" in next(iter(done.failures.values()))
 
 
 def test_a_provenance_that_lacks_a_setting_is_refused(sample_codes: Path, small_sample: Path) -> None:

@@ -10,6 +10,7 @@ from typing import assert_type
 
 import numpy as np
 from PIL import Image
+from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 import cnncodes
@@ -153,6 +154,9 @@ def estimators() -> None:
     classifier = CNNCodesClassifier(layer="layer3", C=0.1, class_weight={"rose": 2.0})
     labels = ["rose", "tulip"]
     assert_type(classifier.fit(found.sources, labels), CNNCodesClassifier)
+    assert_type(classifier.fit(found, labels, sample_weight=[1.0, 2.0], groups=["a", "b"]), CNNCodesClassifier)
+    CNNCodesClassifier(cv=StratifiedKFold(3), random_state=np.random.RandomState(0), exact_decode=True)
+    CNNCodesClassifier(cv=[([0, 1], [2]), ([2], [0, 1])], random_state=None)
     assert_type(classifier.fit(np.zeros((2, 28, 28), np.uint8), np.arange(2)), CNNCodesClassifier)
     assert_type(classifier.predict(found), np.ndarray)
     assert_type(classifier.predict_proba(found.sources), np.ndarray)
