@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnncodes.display import shortened
 from cnncodes.images.formats import reads_heic
 
 __all__ = [
@@ -90,8 +91,8 @@ def as_text(name: str) -> str:
 
 
 def some_names(names: Sequence[str]) -> str:
-    """Return the first few names on one line, and how many more there are."""
-    shown = ", ".join(as_text(name) for name in names[:MAX_EXAMPLES])
+    """Return the first few names on one line, long ones shortened, and how many more there are."""
+    shown = ", ".join(shortened(as_text(name)) for name in names[:MAX_EXAMPLES])
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
     return line + (f" and {n} more" if (n := len(names) - MAX_EXAMPLES) > 0 else "")
 

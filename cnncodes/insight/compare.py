@@ -15,6 +15,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
+from cnncodes.images.names import composed
 from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.probes.calibration import log_losses
 from cnncodes.probes.intervals import paired_interval
@@ -162,7 +163,7 @@ def _shared(every: list[TrainingData], *, guard: bool) -> tuple[np.ndarray, np.n
         notes += [note for note in data.split.notes if note not in notes]
         if data is first and guard:
             notes += data.guard().search_notes
-        ids, first_ids = (one.file.ids[one.train].tolist() for one in (data, first))
+        ids, first_ids = ([composed(name) for name in one.file.ids[one.train].tolist()] for one in (data, first))
         if ids != first_ids or data.labels.tolist() != first.labels.tolist():
             raise MismatchError(
                 f"{data.file.path} and {first.file.path} hold other images or labels, so their scores cannot be "

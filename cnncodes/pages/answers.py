@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.images.names import composed, composed_names
 from cnncodes.models.evaluate import nearest_training_accuracy
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
@@ -98,7 +99,7 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
         notes += left_out
     held_out = bool(unseen.any())
     if held_out:
-        rows, folds, classes = rows[unseen], None, np.array(model.classes)
+        rows, folds, classes = rows[unseen], None, composed_names(np.array(model.classes))
         groups = file.groups[rows]
         decision, temperature = model.decision_function(data.codes(model.layers, rows)), model.temperature
         neighbour_accuracy = nearest_training_accuracy(file, model, data.train, rows) if len(data.held_out) else None
@@ -122,7 +123,7 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
     result = EvaluationResult(
         y=y,
         predicted=classes[best],
-        classes=sorted({*model.classes, *y.tolist()}),
+        classes=sorted({*map(composed, model.classes), *y.tolist()}),
         baseline_accuracy=majority_accuracy(y),
         about={name: getattr(model, name) for name in ("clf", "layers", "C")},
         seconds=time.perf_counter() - started,
