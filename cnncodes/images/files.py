@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.display import shortened
+from cnncodes.errors import ImagesError
 from cnncodes.images.formats import reads_heic
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "image_suffixes",
     "numbered",
     "reason_of",
+    "refuse_entries",
     "some_names",
     "unreadable",
 ]
@@ -32,6 +34,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 MAX_BYTES = 2**31  # a file is read into memory whole
+PLURAL = {"line": "lines", "entry": "entries"}
 MAX_EXAMPLES = 3  # names that an error or a note lists
 
 
@@ -95,6 +98,29 @@ def some_names(names: Sequence[str]) -> str:
     shown = ", ".join(shortened(as_text(name)) for name in names[:MAX_EXAMPLES])
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
     return line + (f" and {n} more" if (n := len(names) - MAX_EXAMPLES) > 0 else "")
+
+
+def refuse_entries(
+    path: Path, entries: Sequence[tuple[int, str]], what: str, advice: str, *, unit: str = "line"
+) -> None:
+    """Raise one error that names the numbers of all entries of a file that have a fault, if there are any.
+
+    Parameters
+    ----------
+    path : Path
+    entries : sequence of (int, str)
+        Number of each, and what it holds.
+    what, advice : str
+        The fault, and what to do.
+    unit : {"line", "entry"}
+        What the entries are.
+    """
+    if not entries:
+        return
+    numbers = some_names([str(number) for number, _ in entries])
+    examples = some_names([text for _, text in entries[:MAX_EXAMPLES] if text])
+    where = f"{path}, {unit if len(entries) == 1 else PLURAL[unit]} {numbers}"
+    raise ImagesError(f"{where}: {what}{f': {examples}' if examples else ''}; {advice}")
 
 
 def _escape(match: re.Match[str]) -> str:
