@@ -21,7 +21,7 @@ from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, THUM
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest
-from cnncodes.images.names import composed_names
+from cnncodes.names import composed_names
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import as_names
 

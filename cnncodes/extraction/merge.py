@@ -18,7 +18,7 @@ from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.prepare import copy_failures, copy_rows
 from cnncodes.extraction.reuse import by_folder
 from cnncodes.extraction.shards import digests, joined_table
-from cnncodes.images.names import composed
+from cnncodes.names import composed
 
 __all__ = ["merge"]
 

@@ -15,7 +15,7 @@ from cnncodes.codes.layout import ImageTable
 from cnncodes.errors import CodesFileError, DecodeError
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
-from cnncodes.images.names import RowsByName
+from cnncodes.names import RowsByName
 
 __all__ = ["Reuse", "by_folder", "file_stamp", "image_table", "match_rows"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -14,10 +15,12 @@ from typing import Any
 from cnncodes.display import shortened
 from cnncodes.errors import ImagesError
 from cnncodes.images.formats import reads_heic
+from cnncodes.names import composed
 
 __all__ = [
     "HEIC_SUFFIXES",
     "IMAGE_SUFFIXES",
+    "as_on_disk",
     "as_text",
     "failures_of",
     "image_suffixes",
@@ -98,6 +101,34 @@ def some_names(names: Sequence[str]) -> str:
     shown = ", ".join(shortened(as_text(name)) for name in names[:MAX_EXAMPLES])
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
     return line + (f" and {n} more" if (n := len(names) - MAX_EXAMPLES) > 0 else "")
+
+
+def as_on_disk(path: str, listings: dict[str, dict[str, list[str]]] | None = None) -> str:
+    """Return a path as it is spelled on the disk: parts that are not there are looked for in their other forms.
+
+    Parameters
+    ----------
+    path : str
+    listings : dict, optional
+        Keeps what each folder holds, for a caller that asks for many paths.
+
+    Returns
+    -------
+    str
+        The path as it is given if it exists, or if nothing on the disk has this name.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    listings = {} if listings is None else listings
+    folder, name = os.path.split(path.rstrip(os.sep))
+    folder = as_on_disk(folder, listings)
+    if folder not in listings:
+        listings[folder] = {}
+        with contextlib.suppress(OSError):
+            for entry in os.listdir(folder or "."):
+                listings[folder].setdefault(composed(entry), []).append(entry)
+    entries = listings[folder].get(composed(name), [])
+    return os.path.join(folder, entries[0]) if len(entries) == 1 else path
 
 
 def refuse_entries(

@@ -13,7 +13,7 @@ from cnncodes.images.files import HEIC_SUFFIXES, as_text, image_suffixes, reason
 from cnncodes.images.formats import HEIC_ADVICE
 from cnncodes.images.image_set import EXPECTED, ImageSet
 from cnncodes.images.layouts import masks_in, read_layout
-from cnncodes.images.names import composed
+from cnncodes.names import composed
 
 __all__ = ["from_folder"]
 

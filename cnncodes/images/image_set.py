@@ -13,7 +13,7 @@ import numpy as np
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import Labels
-from cnncodes.images.names import RowsByName
+from cnncodes.names import RowsByName
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnncodes.display import shortened
 from cnncodes.errors import LabelsError
-from cnncodes.images.names import composed
+from cnncodes.names import composed
 
 __all__ = ["Labels", "check_labels", "remarks_on"]
 
@@ -148,7 +148,10 @@ def _values(labels: Any, n: int, where: str) -> list[Any]:
         array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
         if array.dtype.kind not in "iufbUSOT":
             raise LabelsError(f"{where}labels of {array.dtype}; expected integers or text")
-        shape, values = array.shape, array.tolist()
+        try:
+            shape, values = array.shape, array.tolist()
+        except SystemError as error:  # NumPy makes text of any number
+            raise LabelsError(f"{where}the labels are no text: some of it is no character") from error
     else:
         if isinstance(labels, (Set, Mapping)):
             what = type(labels).__name__

@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from cnncodes.display import without_csv_mark
-from cnncodes.images.files import as_text, failures_of, refuse_entries, some_names
+from cnncodes.images.files import as_on_disk, as_text, failures_of, refuse_entries, some_names
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.labels import remarks_on
-from cnncodes.images.names import as_on_disk
 from cnncodes.images.tables import COLUMNS, SEPARATORS, Table, read_table
 from cnncodes.vocabulary import SPLITS, split_of
 

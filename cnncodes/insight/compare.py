@@ -15,8 +15,8 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
-from cnncodes.images.names import composed
 from cnncodes.insight.comparison import Comparison, Row
+from cnncodes.names import composed
 from cnncodes.probes.calibration import log_losses
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.protocol import Codes, TrainingData

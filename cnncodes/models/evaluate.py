@@ -15,9 +15,9 @@ from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.images.names import composed, composed_names
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
+from cnncodes.names import composed, composed_names
 from cnncodes.probes.out_of_core import pieces
 from cnncodes.probes.protocol import TrainingData
 from cnncodes.probes.scores import spread

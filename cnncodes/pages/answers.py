@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.images.names import composed, composed_names
 from cnncodes.models.evaluate import nearest_training_accuracy
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
+from cnncodes.names import composed, composed_names
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Accuracies
 from cnncodes.probes.folds import Folds

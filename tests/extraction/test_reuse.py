@@ -24,7 +24,7 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.reuse import image_table
 from cnncodes.images.loading import load_images
-from cnncodes.images.names import composed
+from cnncodes.names import composed
 from cnncodes.runtime.frozen_network import FrozenNetwork
 
 SMALL = {"layers": ["layer1", "layer2"], "image_size": 64}

@@ -1,16 +1,14 @@
-"""Names whose letters have accents: Unicode writes them in two forms, and they are compared in one."""
+"""Names of files, classes and groups: Unicode writes accents in two forms, and names are compared in one."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-__all__ = ["RowsByName", "as_on_disk", "composed", "composed_names"]
+__all__ = ["RowsByName", "composed", "composed_names"]
 
 
 def composed(name: str) -> str:
@@ -63,31 +61,3 @@ class RowsByName(Mapping[str, int]):
 
     def __len__(self) -> int:
         return len(self._rows)
-
-
-def as_on_disk(path: str, listings: dict[str, dict[str, list[str]]] | None = None) -> str:
-    """Return a path as it is spelled on the disk: parts that are not there are looked for in their other forms.
-
-    Parameters
-    ----------
-    path : str
-    listings : dict, optional
-        Keeps what each folder holds, for a caller that asks for many paths.
-
-    Returns
-    -------
-    str
-        The path as it is given if it exists, or if nothing on the disk has this name.
-    """
-    if path.isascii() or os.path.lexists(path):
-        return path
-    listings = {} if listings is None else listings
-    folder, name = os.path.split(path.rstrip(os.sep))
-    folder = as_on_disk(folder, listings)
-    if folder not in listings:
-        listings[folder] = {}
-        with contextlib.suppress(OSError):
-            for entry in os.listdir(folder or "."):
-                listings[folder].setdefault(composed(entry), []).append(entry)
-    entries = listings[folder].get(composed(name), [])
-    return os.path.join(folder, entries[0]) if len(entries) == 1 else path
