@@ -103,32 +103,43 @@ def some_names(names: Sequence[str]) -> str:
     return line + (f" and {n} more" if (n := len(names) - MAX_EXAMPLES) > 0 else "")
 
 
-def as_on_disk(path: str, listings: dict[str, dict[str, list[str]]] | None = None) -> str:
+def as_on_disk(path: str, folder: str = "", listings: dict[str, dict[str, list[str]]] | None = None) -> str:
     """Return a path as it is spelled on the disk: parts that are not there are looked for in their other forms.
 
     Parameters
     ----------
     path : str
+    folder : str, default=""
+        What the path is relative to; by default the working folder.
     listings : dict, optional
         Keeps what each folder holds, for a caller that asks for many paths.
 
     Returns
     -------
     str
-        The path as it is given if it exists, or if nothing on the disk has this name.
+        The path as it is given if it exists, or if the disk has no such name, or several.
     """
-    if path.isascii() or os.path.lexists(path):
+    if path.isascii() or os.path.lexists(os.path.join(folder, path)):
         return path
-    listings = {} if listings is None else listings
-    folder, name = os.path.split(path.rstrip(os.sep))
-    folder = as_on_disk(folder, listings)
-    if folder not in listings:
-        listings[folder] = {}
-        with contextlib.suppress(OSError):
-            for entry in os.listdir(folder or "."):
-                listings[folder].setdefault(composed(entry), []).append(entry)
-    entries = listings[folder].get(composed(name), [])
-    return os.path.join(folder, entries[0]) if len(entries) == 1 else path
+    spellings = _spelled_alike(path.rstrip(os.sep), folder, {} if listings is None else listings)
+    return spellings[0] if len(spellings) == 1 else path
+
+
+def _spelled_alike(path: str, folder: str, listings: dict[str, dict[str, list[str]]]) -> list[str]:
+    """Return all paths on the disk that look as this one does."""
+    if path.isascii():
+        return [path]
+    above, name = os.path.split(path)
+    alike = []
+    for parent in _spelled_alike(above, folder, listings):
+        full = os.path.join(folder, parent)
+        if full not in listings:
+            listings[full] = {}
+            with contextlib.suppress(OSError):
+                for entry in os.listdir(full or "."):
+                    listings[full].setdefault(composed(entry), []).append(entry)
+        alike += [os.path.join(parent, entry) for entry in listings[full].get(composed(name), [])]
+    return alike
 
 
 def refuse_entries(

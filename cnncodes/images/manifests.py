@@ -93,7 +93,7 @@ def named_files(
     for number, given in zip(numbers, names, strict=True):
         name = next((name for name in _spellings(given) if _is_there(path.parent, name)), None)
         if name is None:
-            spellings = (_as_in(path.parent, name, listings) for name in _spellings(given))
+            spellings = (as_on_disk(name, os.fspath(path.parent), listings) for name in _spellings(given))
             name = next((name for name in spellings if _is_there(path.parent, name)), None)
         if name is None:
             missing.append((number, without_csv_mark(given.strip())))
@@ -134,12 +134,6 @@ def _spellings(name: str) -> Iterator[str]:
         yield (plain := unquote(urlsplit(plain).path))
     if "\\" in plain:
         yield plain.replace("\\", "/")
-
-
-def _as_in(folder: Path, name: str, listings: dict[str, dict[str, list[str]]]) -> str:
-    """Return a name in the form of Unicode in which the folder has it."""
-    full = as_on_disk(os.path.join(folder, name), listings)
-    return full if os.path.isabs(name) else full[len(os.path.join(folder, "")) :]
 
 
 def _is_there(folder: Path, name: str) -> bool:

@@ -185,6 +185,7 @@ def _fit_data(
         np.unique(every[kept], return_inverse=True)[1],
         _of_all(search.folds, scored.rows, len(kept)),
     )
+    n_duplicates = None if guarded is None else int(guarded.duplicated[kept].sum())
     if len(scored.rows) < len(kept):
         X, kept = X[scored.rows], kept[scored.rows]
     y, groups = every[kept], groups[kept]
@@ -215,7 +216,7 @@ def _fit_data(
     if guarded is not None:
         rest = {name: options[name] for name in options if name != "C"}
         figures, guard_notes = guarded.take(kept).measure(X, y, search, **rest)
-        model.scores = replace(model.scores, **figures)
+        model.scores = replace(model.scores, **{**figures, "n_duplicates": n_duplicates})
         model.notes += guard_notes
     if nested:
         of_search(n_Cs + 1, n_Cs, 0)

@@ -12,7 +12,7 @@ import numpy as np
 from cnncodes.models.evaluate import nearest_training_accuracy
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
-from cnncodes.names import composed, composed_names
+from cnncodes.names import composed_names
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Accuracies
 from cnncodes.probes.folds import Folds
@@ -123,7 +123,7 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
     result = EvaluationResult(
         y=y,
         predicted=classes[best],
-        classes=sorted({*map(composed, model.classes), *y.tolist()}),
+        classes=sorted({*classes.tolist(), *y.tolist()}),
         baseline_accuracy=majority_accuracy(y),
         about={name: getattr(model, name) for name in ("clf", "layers", "C")},
         seconds=time.perf_counter() - started,

@@ -121,5 +121,7 @@ def test_files_are_found_whatever_form_of_unicode_the_table_has(tmp_path: Path) 
     assert images.ids == [f"{NFD}/{NFD}.png", f"{NFC}2.png"]
     assert images.failures == {}
     assert images.labels == [NFC, NFC]
+    fill(tmp_path, f"{NFC}/in_the_other.png")
+    assert load_images(table(tmp_path, f"path,label\n{NFD}\\in_the_other.png,a\n")).ids == [f"{NFC}/in_the_other.png"]
     with pytest.raises(ImagesError, match="line 3: the same file again"):
         load_images(table(tmp_path, f"path,label\n{NFC}2.png,a\n{NFD}2.png,b\n"))

@@ -296,5 +296,6 @@ def test_classes_of_one_image_or_of_two_copies_are_no_dead_end(small_sample: Pat
     assert (comparison.recommended.n, comparison.recommended.classes) == (20, ["Bag", "Sandal"])
     assert audited.accuracy is not None
     assert made.figures["n"] == 20
+    assert "the right one of 2 classes for" in made.answer
     given = report(codes, model=model, advice=False, audit=False)
     assert (given.figures["n"], given.figures["accuracy"]) == (20, model.scores["cv_accuracy"])

@@ -186,7 +186,7 @@ def test_a_class_that_is_one_image_twice_is_learned_and_counts_in_no_score(tmp_p
     path = write_codes(tmp_path / "codes.h5", X, ["rare"] * 2 + ["heads", "tails"] * (N // 2 - 1))
     model = fit(path, C=0.01)
     assert model.classes == ["heads", "rare", "tails"]
-    assert (model.scores["n"], model.scores["n_cv"]) == (N, N - 2)
+    assert (model.scores["n"], model.scores["n_cv"], model.scores["n_duplicates"]) == (N, N - 2, 2)
     assert "the class 'rare' has near-duplicates only, which cannot be" in "".join(model.notes)
     unguarded = fit(path, C=0.01, guard=False)
     assert (unguarded.scores["n_cv"], [note for note in unguarded.notes if "'rare' has near" in note]) == (N, [])
