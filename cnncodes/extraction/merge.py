@@ -17,7 +17,7 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.prepare import copy_failures, copy_rows
 from cnncodes.extraction.reuse import by_folder
-from cnncodes.extraction.shards import digests, joined_table
+from cnncodes.extraction.shards import joined_table, table_digests
 from cnncodes.names import composed
 
 __all__ = ["merge"]
@@ -53,7 +53,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
         for file in files:
             _refuse_unfinished(file)
         table = joined_table([file.table for file in files])
-        if _shard(files[0]).images not in digests(table):
+        if _shard(files[0]).images not in table_digests(table):
             raise MismatchError(f"{target}: the parts do not add up to the images that they were taken from")
         provenance = files[0].provenance.with_shard(None)
         if any(file.dtype != files[0].dtype for file in files):  # float16 held the codes of some parts only

@@ -97,7 +97,7 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
     stamp = file_stamp(out)
     with CodesFile.open(out) as old:
         old_table = old.table
-        images = _with_left_out(images, old_table.ids)
+        images = images if prune else _with_left_out(images, old_table.ids)
         table = image_table(images)
         if old_table == table and all(isinstance(source, Path) for source in images.sources):
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}

@@ -13,7 +13,7 @@ from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.errors import CodesFileError, SettingError
 from cnncodes.images.image_set import ImageSet
 
-__all__ = ["digests", "joined_table", "refuse_other_part", "shard_of"]
+__all__ = ["joined_table", "refuse_other_part", "shard_of", "table_digests"]
 
 
 def shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, ShardProvenance]:
@@ -29,11 +29,11 @@ def shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, ShardP
         raise SettingError(f"there is no part {part} of {of}; parts are counted from 1")
     if of > len(images):
         raise SettingError(f"{len(images)} images do not make {of} parts; ask for fewer")
-    digest = digests(ImageTable(images.ids, images.labels, images.groups, images.splits))[0]
+    digest = table_digests(ImageTable(images.ids, images.labels, images.groups, images.splits))[0]
     return images.take(range(part - 1, len(images), of)), ShardProvenance(part=part, of=of, images=digest)
 
 
-def digests(table: ImageTable) -> tuple[str, str]:
+def table_digests(table: ImageTable) -> tuple[str, str]:
     """Return the digest of the images of all parts, whatever form of Unicode their names have.
 
     The second one is that of a Mac's names in files of before there was one digest for all forms.
