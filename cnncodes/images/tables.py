@@ -33,7 +33,7 @@ BYTE_ORDER_MARKS = {  # the longer ones first
     b"\xef\xbb\xbf": "utf-8-sig",
 }
 WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")  # how .xlsx and .ods files begin, and .xls
-SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # as Excel reads and writes it
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[^\S\r\n]*(?=[\r\n])', re.IGNORECASE)  # as Excel reads and writes it
 MAX_NAMES_TO_COMPARE = 1000  # with the name of a column that is missing
 
 Rows = list[tuple[int, list[str]]]  # the number of the first line of each row, and its cells
@@ -88,8 +88,7 @@ def read_table(path: Path, required: Iterable[str] = REQUIRED) -> Table:
         The file is no such table; the message says what to do.
     """
     text = _text(path)
-    first = text.partition("\n")[0].strip()
-    told = SEPARATOR_LINE.fullmatch(first)
+    told = SEPARATOR_LINE.match(text)
     rows = _rows(path, text, told[1] if told else _separator(path, text), skipped=int(told is not None))
     if not rows:
         raise ImagesError(f"{path}: it is empty; expected columns path,label[,group][,split]")
@@ -129,7 +128,7 @@ def _text(path: Path) -> str:
 
 
 def _separator(path: Path, text: str) -> str:
-    """Return the separator by which the header has a column for paths; that of the suffix where none has."""
+    """Return the separator by which the header has a column for paths; where none has, one that it holds."""
     usual = SEPARATORS[path.suffix.lower()]
     header = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
     for separator in (usual, *OTHER_SEPARATORS):
@@ -139,7 +138,7 @@ def _separator(path: Path, text: str) -> str:
             continue
         if any(_known(name) == "path" for name in names):
             return separator
-    return usual
+    return next((separator for separator in (usual, *OTHER_SEPARATORS) if separator in header), usual)
 
 
 def _known(name: str) -> str | None:
