@@ -22,10 +22,12 @@ __all__ = [
     "interval",
     "percent",
     "points",
+    "shortened",
     "without_csv_mark",
     "would_look",
 ]
 
+MAX_NAME = 100  # characters of a name in an error or a note
 JOINERS = "\u200c\u200d"  # without them some scripts and emojis are not what they are meant to be
 # What a spreadsheet computes: whatever begins with =; what begins with another sign, if it calls something
 FORMULA = re.compile(r"\s*(=.|[-+@].*[(|!])", re.DOTALL)
@@ -88,6 +90,17 @@ def would_look(otherwise: float, share: float) -> str:
     """
     text = percent(share)
     return f"look the same, {text}" if percent(otherwise) == text else f"look like {percent(otherwise)}, and not {text}"
+
+
+def shortened(text: str, most: int = MAX_NAME) -> str:
+    """Return text of at most `most` characters: of a longer one the beginning and the end.
+
+    Examples
+    --------
+    >>> shortened("photographs/of/cats/1.png", 15), shortened("1.png")
+    ('photogr…s/1.png', '1.png')
+    """
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - 1 - most // 2) :]}"
 
 
 def for_terminal(text: str) -> str:

@@ -5,6 +5,7 @@ The function or class behind a name is in the room that it belongs to, in a tabl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,10 +76,13 @@ VIEWS = {  # how many there are of an image; implemented in networks/preprocessi
     "10crop": 10,  # the corners and the centre, and the same of the mirror image (Krizhevsky, Sutskever, Hinton 2012)
 }
 SPLITS = {  # how folders and tables may call each
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "trainset"),
+    "val": ("val", "valid", "validation", "valset"),
+    "test": ("test", "testing", "testset"),
 }
+WORDS = re.compile("[a-z]+|[0-9]+|[^a-z0-9 _.-]")
+# What may stand before or behind the name of a split, as in test_set, seg_train or val2017
+BESIDE_SPLIT = re.compile(r"set|data|dataset|images?|imgs?|seg|split|(19|20)\d\d")
 
 
 def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -136,7 +140,8 @@ def split_of(name: str) -> str | None:
 
     Examples
     --------
-    >>> split_of("Validation"), split_of("roses")
-    ('val', None)
+    >>> split_of("Validation"), split_of("test_set"), split_of("roses")
+    ('val', 'test', None)
     """
-    return next((split for split, spellings in SPLITS.items() if name.lower() in spellings), None)
+    words = [word for word in WORDS.findall(name.lower()) if not BESIDE_SPLIT.fullmatch(word)]
+    return next((split for split, spellings in SPLITS.items() if len(words) == 1 and words[0] in spellings), None)

@@ -21,6 +21,7 @@ from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, THUM
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest, parameter
+from cnncodes.names import composed_names
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import as_names
 
@@ -129,12 +130,12 @@ class CodesFile:
     @cached_property
     def labels(self) -> np.ndarray:
         """Labels, shape (n,), str; an empty string where an image has none."""
-        return self._text("label")
+        return composed_names(self._text("label"))
 
     @cached_property
     def groups(self) -> np.ndarray:
         """Groups (images that belong together), shape (n,), str; an empty string where there is none."""
-        return self._text("group")
+        return composed_names(self._text("group"))
 
     @cached_property
     def splits(self) -> np.ndarray:

@@ -265,7 +265,7 @@ class _Task:
             counts, errors = file.counts, file.errors
             lengths = {name: file.n_features(name) for name in file.layers}
         notes = [
-            *images.notes,
+            *plan.images.notes,
             *plan.notes,
             *inherited(self.out, self.settings, old, network),
             *network.backbone.notes,

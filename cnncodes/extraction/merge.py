@@ -17,7 +17,8 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError, parameter
 from cnncodes.extraction.prepare import copy_failures, copy_rows
 from cnncodes.extraction.reuse import by_folder
-from cnncodes.extraction.shards import joined_table
+from cnncodes.extraction.shards import joined_table, table_digests
+from cnncodes.names import composed
 
 __all__ = ["merge"]
 
@@ -52,7 +53,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
         for file in files:
             _refuse_unfinished(file)
         table = joined_table([file.table for file in files])
-        if table.digest() != _shard(files[0]).images:
+        if _shard(files[0]).images not in table_digests(table):
             raise MismatchError(f"{target}: the parts do not add up to the images that they were taken from")
         provenance = files[0].provenance.with_shard(None)
         if any(file.dtype != files[0].dtype for file in files):  # float16 held the codes of some parts only
@@ -119,10 +120,11 @@ def _refuse_loss(target: Path, files: list[CodesFile], provenance: Provenance) -
     with old:
         merged: set[tuple[str, bytes]] = set()
         if not old.provenance.differences(provenance, every=True):
-            merged = {(name, one.tobytes()) for file in files for name, one in zip(file.ids, file.sha256, strict=True)}
+            rows = ((name, one) for file in files for name, one in zip(file.ids.tolist(), file.sha256, strict=True))
+            merged = {(composed(name), one.tobytes()) for name, one in rows}
         done = np.flatnonzero(old.good().any(axis=1) & ~old.failed)
         ids, digests = old.ids[done].tolist(), old.sha256[done]
-        lost = [name for name, one in zip(ids, digests, strict=True) if (name, one.tobytes()) not in merged]
+        lost = [name for name, one in zip(ids, digests, strict=True) if (composed(name), one.tobytes()) not in merged]
     if lost:
         raise CodesFileError(
             f"{target}: is there already, and {len(lost)} of its rows with codes would go: {by_folder(lost)}. Choose "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +15,7 @@ from cnncodes.codes.layout import ImageTable
 from cnncodes.errors import CodesFileError, DecodeError, parameter
 from cnncodes.extraction.workers import read_source
 from cnncodes.images.loading import ImageSet
+from cnncodes.names import RowsByName
 
 __all__ = ["Reuse", "by_folder", "file_stamp", "image_table", "match_rows"]
 
@@ -93,15 +94,19 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
     CodesFileError
         Rows that hold codes would be lost, and `prune` is False; or, with `add`, a name stands for two images.
     """
-    stamp, table = file_stamp(out), image_table(images)
+    stamp = file_stamp(out)
     with CodesFile.open(out) as old:
-        if old.table == table and all(isinstance(source, Path) for source in images.sources):
+        old_table = old.table
+        images = images if prune else _with_left_out(images, old_table.ids)
+        table = image_table(images)
+        if old_table == table and all(isinstance(source, Path) for source in images.sources):
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
             return Reuse(images, table, same, unchanged=True, stamp=stamp)
         digests = [digest.tobytes() for digest in old.sha256]
-        old_rows = _OldRows(old.table, digests, np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist())
+        old_rows = _OldRows(old_table, digests, np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist())
     twins, unread = _twins(images, table, old_rows)
-    gone, changed = _without_place(table, old_rows, twins, unread)
+    here = RowsByName(table.ids)
+    gone, changed = _without_place(here, old_rows, twins, unread)
     if add:
         if changed:
             names = _counted(old_rows.names(changed))
@@ -110,7 +115,7 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
                 "the folder that is given. Rename what is new, give one folder that holds both, or choose another "
                 f"file with {parameter('out')}"
             )
-        plan = _with_kept(images, table, old_rows, twins)
+        plan = _with_kept(images, table, here, old_rows, twins)
     else:
         if not twins:  # other images, though some have the same names
             gone, changed = sorted(gone + changed), []
@@ -122,19 +127,33 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
                 f"{parameter('prune', True)}"
             )
         plan = Reuse(images, table, twins)
-        plan.same_set = bool(twins) or (not old_rows.done and not set(table.ids).isdisjoint(old_rows.table.ids))
+        plan.same_set = bool(twins) or (not old_rows.done and any(name in here for name in old_rows.table.ids))
         plan.notes += [f"{_rows(len(gone))} with codes dropped, {lost}"] * bool(gone)
-        with_codes = {table.ids[row] for row in twins}
-        if new_bytes := [name for name in old_rows.names(changed) if name not in with_codes]:
+        if new_bytes := [name for name in old_rows.names(changed) if here[name] not in twins]:
             plan.notes.append(f"{_counted(new_bytes)} changed since the codes were computed: computed anew")
     plan.unchanged = plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
     plan.stamp = stamp
     return plan
 
 
+def _with_left_out(images: ImageSet, old_ids: Sequence[str]) -> ImageSet:
+    """Add files that are left out now, as masks, but have rows in an older codes file; they get no label."""
+    if not (names := [name for name in old_ids if name in images.left_out]):
+        return images
+    rows = sorted([*zip(images.ids, range(len(images)), strict=True), *((name, -1) for name in names)])
+    columns: dict[str, Any] = {
+        column: [values[row] if row >= 0 else "" for _, row in rows]
+        for column in ("labels", "groups", "splits")
+        if (values := getattr(images, column)) is not None
+    }
+    sources = [images.sources[row] if row >= 0 else images.left_out[name] for name, row in rows]
+    columns["notes"] = [*images.notes, f"of the masks, {len(names)} are in the codes file: they stay, without labels"]
+    return ImageSet([name for name, _ in rows], sources, root=images.root, failures=images.failures, **columns)
+
+
 def _twins(images: ImageSet, table: ImageTable, old_rows: _OldRows) -> tuple[dict[int, int], set[int]]:
     """Return the old row with the same bytes for each new row that has one, and the new rows that cannot be read."""
-    by_id = dict(zip(old_rows.names(old_rows.done), old_rows.done, strict=True))
+    by_id = RowsByName(old_rows.names(old_rows.done), old_rows.done)
     by_digest = {old_rows.digests[row]: row for row in old_rows.done}
     twins: dict[int, int] = {}
     unread = set()
@@ -154,13 +173,12 @@ def _twins(images: ImageSet, table: ImageTable, old_rows: _OldRows) -> tuple[dic
 
 
 def _without_place(
-    table: ImageTable, old_rows: _OldRows, twins: Mapping[int, int], unread: set[int]
+    here: RowsByName, old_rows: _OldRows, twins: Mapping[int, int], unread: set[int]
 ) -> tuple[list[int], list[int]]:
     """Return the old rows with codes whose images are gone, and those whose names stand for other bytes now.
 
     As many rows of the same bytes are taken to be renamed as there are new names with these bytes.
     """
-    here = {name: row for row, name in enumerate(table.ids)}
     new_places = Counter(old_rows.digests[twin] for twin in twins.values())
     gone, changed = [], []
     for row, name in zip(old_rows.done, old_rows.names(old_rows.done), strict=True):
@@ -179,21 +197,24 @@ def _without_place(
     return [row for row in gone if row not in set(renamed)], changed
 
 
-def _with_kept(images: ImageSet, table: ImageTable, old_rows: _OldRows, twins: Mapping[int, int]) -> Reuse:
+def _with_kept(
+    images: ImageSet, table: ImageTable, here: RowsByName, old_rows: _OldRows, twins: Mapping[int, int]
+) -> Reuse:
     """Put the old rows that hold codes first, in their order, and the new images behind them.
 
     Given images bring their labels, groups and splits; the other rows stay as they are.
     """
-    here = {name: row for row, name in enumerate(table.ids)}
-    done = set(old_rows.done)
+    done, placed = set(old_rows.done), set[int]()
     rows: list[tuple[int, int | None]] = []  # row of the old table or -1, and of the images if it is given
     for row, name in enumerate(old_rows.table.ids):
-        at = here.pop(name, None)
+        at = here.get(name)
+        if at is not None:
+            placed.add(at)
         if row in done:
             rows.append((row, at if at in twins else None))
         elif at is not None:
             rows.append((row, at))
-    rows += [(-1, at) for at in here.values()]
+    rows += [(-1, at) for at in range(len(table)) if at not in placed]
 
     def column(name: str) -> list[Any]:
         old, new = getattr(old_rows.table, name), getattr(table, name)

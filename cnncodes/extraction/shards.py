@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
@@ -12,7 +13,7 @@ from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.errors import CodesFileError, SettingError, parameter
 from cnncodes.images.image_set import ImageSet
 
-__all__ = ["joined_table", "refuse_other_part", "shard_of"]
+__all__ = ["joined_table", "refuse_other_part", "shard_of", "table_digests"]
 
 
 def shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, ShardProvenance]:
@@ -28,8 +29,22 @@ def shard_of(images: ImageSet, shard: tuple[int, int]) -> tuple[ImageSet, ShardP
         raise SettingError(f"there is no part {part} of {of}; parts are counted from 1")
     if of > len(images):
         raise SettingError(f"{len(images)} images do not make {of} parts; ask for fewer")
-    digest = ImageTable(images.ids, images.labels, images.groups, images.splits).digest()
+    digest = table_digests(ImageTable(images.ids, images.labels, images.groups, images.splits))[0]
     return images.take(range(part - 1, len(images), of)), ShardProvenance(part=part, of=of, images=digest)
+
+
+def table_digests(table: ImageTable) -> tuple[str, str]:
+    """Return the digest of the images of all parts, whatever form of Unicode their names have.
+
+    The second one is that of a Mac's names in files of before there was one digest for all forms.
+    """
+
+    def digest(form: Literal["NFC", "NFD"]) -> str:
+        columns = (table.ids, table.labels or [], table.groups or [], table.splits or [])
+        ids, labels, groups, splits = ([normalize(form, name) for name in column] for column in columns)
+        return ImageTable(ids, labels, groups, splits).digest()
+
+    return digest("NFC"), digest("NFD")
 
 
 def refuse_other_part(out: Path, old: Provenance, shard: ShardProvenance | None, *, add: bool) -> None:

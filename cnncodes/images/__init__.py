@@ -1,7 +1,7 @@
 """Images and what is known about them: found, labelled, decoded to RGB pixels.
 
 `loading` takes whatever a user gives and asks `folders`, `manifests` or `arrays`, which find `files` and read `labels`;
-all of them return one `image_set`. Its files are turned into pixels by `decoding`, which asks `formats` what opens a
-file, `number_format` what its numbers mean, and `colours` for colours, converted by `profiles`; `libtiff` is kept
-quiet meanwhile. `sheet` draws many small ones.
+all of them return one `image_set`. `layouts` says what folders mean, `tables` what spreadsheets wrote. The files of a
+set are turned into pixels by `decoding`, which asks `formats` what opens a file, `number_format` what its numbers mean,
+and `colours` for colours, converted by `profiles`; `libtiff` is kept quiet meanwhile. `sheet` draws many small ones.
 """

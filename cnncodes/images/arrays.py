@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cnncodes.errors import ImagesError
-from cnncodes.images.files import as_text, failures_of, numbered
+from cnncodes.errors import ImagesError, first_line
+from cnncodes.images.files import as_text, failures_of, numbered, some_names
 from cnncodes.images.image_set import EXPECTED, ImageSet
 from cnncodes.images.labels import Labels, remarks_on
+from cnncodes.images.manifests import named_files
+from cnncodes.system.memory import memory_left
 
 __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
 
 ARRAYS = (".npy", ".npz")
 IMAGE_KEYS, LABEL_KEYS = ("images", "x"), ("labels", "y")
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # by version
 FIRST_BYTES = (b"\x93", b"P", b"\x80")  # of .npy, of .npz, of a pickle
 
 
@@ -102,34 +107,79 @@ def _check_one(item: Any, name: str) -> None:
         raise ImagesError(f"{name} is an array of {item.dtype} {item.shape}; expected uint8 (H, W, 3) or (H, W)")
 
 
-def from_numpy(path: Path, labels: Any) -> ImageSet:
+def from_numpy(path: Path, labels: Any, allow_outside: bool) -> ImageSet:
     """Return the images of a ``.npy`` or ``.npz`` file; `labels` take the place of those in the file.
+
+    An array of text names files, as a table does.
+
+    Parameters
+    ----------
+    path : Path
+    labels : array-like, shape (n,), or None
+    allow_outside : bool
+        As for `load_images`.
 
     Raises
     ------
     ImagesError
-        The file cannot be read, holds other arrays, or Python objects, which are never loaded.
+        The file cannot be read, holds other arrays, or Python objects, which are never loaded; or memory does not hold
+        what it holds; or it names files that are not there, or lie outside of its folder.
     """
     try:
         if path.suffix.lower() == ".npy":
-            return from_sequence(np.load(path, mmap_mode="r", allow_pickle=False), labels, str(path))
-        with np.load(path, allow_pickle=False) as arrays:
-            keys = {key.lower(): key for key in arrays.files}
-            images, texts = (
-                [arrays[keys[key]] for key in wanted if key in keys] for wanted in (IMAGE_KEYS, LABEL_KEYS)
-            )
+            images, own_labels = np.load(path, mmap_mode="r", allow_pickle=False), None
+        else:
+            images, own_labels = _unpacked(path)
+        names = images.ravel().tolist() if images.dtype.kind == "U" else None
     except ImagesError:
         raise
     except Exception as error:  # numpy, zip and zlib each raise errors of their own
         pickled = any(word in str(error) for word in ("Object arrays", "Python objects", "pickle"))
-        what = "holds Python objects, which are never loaded" if pickled else f"cannot be read ({error})"
-        with path.open("rb") as file:
-            if pickled and file.read(1) not in FIRST_BYTES:  # numpy takes whatever it does not know for a pickle
+        what = "holds Python objects, which are never loaded" if pickled else f"cannot be read ({first_line(error)})"
+        with path.open("rb") as file:  # numpy takes whatever it does not know for a pickle
+            if (pickled or isinstance(error, zipfile.BadZipFile)) and file.read(1) not in FIRST_BYTES:
                 what = "is no file of NumPy"
         raise ImagesError(f"{path}: {what}; save a uint8 array with numpy.save or numpy.savez") from error
-    if len(images) != 1 or len(texts) > 1:
-        raise ImagesError(
-            f"{path}: holds {', '.join(sorted(keys.values())) or 'nothing'}; expected one array 'images' (or 'x') and, "
-            "for labels, one 'labels' (or 'y')"
-        )
-    return from_sequence(images[0], labels if labels is not None else next(iter(texts), None), str(path))
+    labels = own_labels if labels is None else labels
+    if names is None:
+        return from_sequence(images, labels, str(path))
+    if images.shape[:1] != (len(names),):
+        raise ImagesError(f"{path} holds names of shape {images.shape}; expected one path an image")
+    ids, paths = named_files(path, names, range(1, len(names) + 1), allow_outside, unit="entry")
+    labelled = from_sequence(paths, labels, str(path))
+    return ImageSet(
+        ids, paths, labelled.labels, root=path.parent, failures=failures_of(ids, paths), notes=labelled.notes
+    )
+
+
+def _unpacked(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the images and the labels of a ``.npz`` file, unless memory does not hold what the file declares."""
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.namelist() if member.lower().endswith(".npy")]
+        wanted = [[member for member in members if member[:-4].lower() in keys] for keys in (IMAGE_KEYS, LABEL_KEYS)]
+        if len(wanted[0]) != 1 or len(wanted[1]) > 1:
+            held = [name.removesuffix(".npy") for name in sorted(archive.namelist())]
+            raise ImagesError(
+                f"{path}: holds {some_names(held) or 'nothing'}; expected one array 'images' (or 'x') and, for labels, "
+                "one 'labels' (or 'y')"
+            )
+        both = [*wanted[0], *wanted[1]]
+        needed, free = sum(_declared_bytes(archive, member) for member in both), memory_left()
+        if needed > free:
+            raise ImagesError(
+                f"{path}: its arrays take {needed / 1e9:,.1f} GB, and {free / 1e9:.1f} GB of memory are free; save the "
+                "images by numpy.save as .npy, which is not read into memory whole"
+            )
+        arrays = []
+        for member in both:
+            with archive.open(member) as stream:
+                arrays.append(np.lib.format.read_array(stream, allow_pickle=False))
+    return arrays[0], arrays[1] if len(arrays) > 1 else None
+
+
+def _declared_bytes(archive: zipfile.ZipFile, member: str) -> int:
+    """Return the bytes of an array, as its header says."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        shape, _, dtype = HEADERS[version](stream)
+    return math.prod(shape) * dtype.itemsize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -11,16 +12,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnncodes.display import shortened
+from cnncodes.errors import ImagesError
 from cnncodes.images.formats import reads_heic
+from cnncodes.names import composed
 
 __all__ = [
     "HEIC_SUFFIXES",
     "IMAGE_SUFFIXES",
+    "as_on_disk",
     "as_text",
     "failures_of",
     "image_suffixes",
     "numbered",
     "reason_of",
+    "refuse_entries",
     "some_names",
     "unreadable",
 ]
@@ -31,6 +37,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 MAX_BYTES = 2**31  # a file is read into memory whole
+PLURAL = {"line": "lines", "entry": "entries"}
 MAX_EXAMPLES = 3  # names that an error or a note lists
 
 
@@ -90,10 +97,72 @@ def as_text(name: str) -> str:
 
 
 def some_names(names: Sequence[str]) -> str:
-    """Return the first few names on one line, and how many more there are."""
-    shown = ", ".join(as_text(name) for name in names[:MAX_EXAMPLES])
+    """Return the first few names on one line, long ones shortened, and how many more there are."""
+    shown = ", ".join(shortened(as_text(name)) for name in names[:MAX_EXAMPLES])
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)
     return line + (f" and {n} more" if (n := len(names) - MAX_EXAMPLES) > 0 else "")
+
+
+def as_on_disk(path: str, folder: str = "", listings: dict[str, dict[str, list[str]]] | None = None) -> str:
+    """Return a path as it is spelled on the disk: parts that are not there are looked for in their other forms.
+
+    Parameters
+    ----------
+    path : str
+    folder : str, default=""
+        What the path is relative to; by default the working folder.
+    listings : dict, optional
+        Keeps what each folder holds, for a caller that asks for many paths.
+
+    Returns
+    -------
+    str
+        The path as it is given if it exists, or if the disk has no such name, or several.
+    """
+    if path.isascii() or os.path.lexists(os.path.join(folder, path)):
+        return path
+    spellings = _spelled_alike(path.rstrip(os.sep), folder, {} if listings is None else listings)
+    return spellings[0] if len(spellings) == 1 else path
+
+
+def _spelled_alike(path: str, folder: str, listings: dict[str, dict[str, list[str]]]) -> list[str]:
+    """Return all paths on the disk that look as this one does."""
+    if path.isascii():
+        return [path]
+    above, name = os.path.split(path)
+    alike = []
+    for parent in _spelled_alike(above, folder, listings):
+        full = os.path.join(folder, parent)
+        if full not in listings:
+            listings[full] = {}
+            with contextlib.suppress(OSError):
+                for entry in os.listdir(full or "."):
+                    listings[full].setdefault(composed(entry), []).append(entry)
+        alike += [os.path.join(parent, entry) for entry in listings[full].get(composed(name), [])]
+    return alike
+
+
+def refuse_entries(
+    path: Path, entries: Sequence[tuple[int, str]], what: str, advice: str, *, unit: str = "line"
+) -> None:
+    """Raise one error that names the numbers of all entries of a file that have a fault, if there are any.
+
+    Parameters
+    ----------
+    path : Path
+    entries : sequence of (int, str)
+        Number of each, and what it holds.
+    what, advice : str
+        The fault, and what to do.
+    unit : {"line", "entry"}
+        What the entries are.
+    """
+    if not entries:
+        return
+    numbers = some_names([str(number) for number, _ in entries])
+    examples = some_names([text for _, text in entries[:MAX_EXAMPLES] if text])
+    where = f"{path}, {unit if len(entries) == 1 else PLURAL[unit]} {numbers}"
+    raise ImagesError(f"{where}: {what}{f': {examples}' if examples else ''}; {advice}")
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import HEIC_SUFFIXES, as_text, image_suffixes, reason_of, some_names, unreadable
 from cnncodes.images.formats import HEIC_ADVICE
 from cnncodes.images.image_set import EXPECTED, ImageSet
-from cnncodes.vocabulary import split_of
+from cnncodes.images.layouts import masks_in, read_layout
+from cnncodes.names import composed
 
 __all__ = ["from_folder"]
 
@@ -31,55 +32,25 @@ def from_folder(root: Path, labelled: bool) -> ImageSet:
     if not walk.files:
         what = "; ".join(walk.notes())
         raise ImagesError(f"{root}: there are no images in it{f' ({what})' if what else ''}; {EXPECTED}")
-    names = sorted(walk.files)
+    masks = masks_in(list(walk.files)) if labelled else {}
+    names = sorted(walk.files.keys() - masks.keys(), key=lambda name: (composed(name), name))
     images = ImageSet(
         ids=[as_text(name) for name in names],
         sources=[Path(walk.files[name]) for name in names],
         root=root,
         failures={as_text(name): walk.failures[name] for name in names if name in walk.failures},
         notes=walk.notes(),
+        left_out={as_text(name): Path(walk.files[name]) for name in masks},
     )
+    if masks:
+        images.notes.append(f"masks left out: {len(masks)}, in {some_names(sorted(set(masks.values())))}")
     if labelled:
         # An unreadable folder stands for the images in it.
-        _label_by_folders(images, [(f"{name}/?" if name in walk.locked else name).split("/") for name in names])
+        places = [composed(f"{name}/?" if name in walk.locked else name) for name in names]
+        layout = read_layout(root, [place.split("/") for place in places])
+        images.labels, images.splits = layout.labels, layout.splits
+        images.notes += layout.notes
     return images
-
-
-def _label_by_folders(images: ImageSet, parts: Sequence[Sequence[str]]) -> None:
-    """Set labels and splits from the folders that the images lie in."""
-    root = images.root
-    loose = [part[0] for part in parts if len(part) == 1]
-    if len(loose) == len(parts):
-        images.notes.append("there are no class folders: the images have no labels")
-        return
-    if loose:
-        raise ImagesError(
-            f"{root}: {len(loose)} images lie beside the folders ({some_names(loose)}), so the folders are not clear "
-            "as classes; move these images into a class folder, or elsewhere"
-        )
-    tops = sorted({part[0] for part in parts})
-    splits = {top: split for top in tops if (split := split_of(top)) is not None}
-    others = [top for top in tops if top not in splits]
-    if len(set(splits.values())) > 1 and others:
-        raise ImagesError(
-            f"{root}: {', '.join(splits)} look like splits, but {some_names(others)} lies beside them; move it "
-            "elsewhere, or rename the splits if they are classes"
-        )
-    if splits and not others:
-        if shallow := [part for part in parts if len(part) == 2]:
-            raise ImagesError(
-                f"{root}: {some_names(['/'.join(shallow[0])])} lies in a split, but in no class folder; expected e.g. "
-                f"{shallow[0][0]}/CLASS/{some_names([shallow[0][1]])}"
-            )
-        images.splits = [splits[part[0]] for part in parts]
-        images.labels = [as_text(part[1]) for part in parts]
-        trained = {part[1] for part in parts if splits[part[0]] == "train"}
-        if trained and (new := sorted({part[1] for part in parts} - trained)):
-            images.notes.append(f"classes without images in train: {some_names(new)}")
-        return
-    if splits:
-        images.notes.append(f"{', '.join(splits)} is taken as a class, because {some_names(others)} is one")
-    images.labels = [as_text(part[0]) for part in parts]
 
 
 class _Walk:
@@ -95,6 +66,7 @@ class _Walk:
         self._again: list[str] = []
         self._broken: list[str] = []
         self._hidden = 0
+        self._hidden_folders: list[str] = []
         self._seen: set[tuple[int, int]] = set()
         links = self._enter("", os.fspath(root))
         while links:
@@ -135,6 +107,8 @@ class _Walk:
         is_image = suffix in self._suffixes
         if entry.name.startswith(".") or entry.name.lower() in IGNORED:
             self._hidden += is_image
+            if entry.is_dir(follow_symlinks=False):
+                self._hidden_folders.append(name)
             return False
         try:
             mode = entry.stat().st_mode
@@ -156,12 +130,15 @@ class _Walk:
     def notes(self) -> list[str]:
         """Return what was left out, a line for each kind."""
         with_images = {folder for name in self.files for folder in _above(name)}
+        forms = Counter(composed(folder) for folder in self._folders)
         empty = [folder for folder in self._folders - with_images if not ({*_above(folder)} - {""} - with_images)]
         notes = [f"{some_names([name])}: {self.failures[name]}" for name in sorted(self.locked)]
         for what, names in (
             ("folders without images", [name for name in empty if name]),
             ("links to a folder that is read already, not followed", self._again),
             ("links that lead nowhere", self._broken),
+            ("folders that one name in two forms of Unicode has are one", [name for name, n in forms.items() if n > 1]),
+            ("folders skipped, hidden or of a system", self._hidden_folders),
         ):
             if names:
                 notes.append(f"{what}: {some_names(sorted(names))}")

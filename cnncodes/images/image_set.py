@@ -13,6 +13,7 @@ import numpy as np
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import Labels
+from cnncodes.names import RowsByName
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,6 +49,8 @@ class ImageSet:
         Reason by id, for what is known to be unreadable already. They are images like the others.
     notes : list of str
         Remarks for the user on what was left out or is odd.
+    left_out : dict of str to Path
+        Files by id that are no images of their own, as masks. An older codes file may hold them.
 
     Examples
     --------
@@ -64,6 +67,7 @@ class ImageSet:
     root: Path | None = None
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    left_out: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("labels", "groups", "splits"):
@@ -83,9 +87,9 @@ class ImageSet:
         return sorted(set(self.labels or []) - {""})
 
     @property
-    def row_of(self) -> dict[str, int]:
-        """The row of each id."""
-        return {name: row for row, name in enumerate(self.ids)}
+    def row_of(self) -> RowsByName:
+        """The row of each id, whatever form of Unicode its accents have."""
+        return RowsByName(self.ids)
 
     def take(self, rows: Sequence[int]) -> ImageSet:
         """Return some of the images, with what is known about them.

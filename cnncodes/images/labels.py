@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.display import shortened
 from cnncodes.errors import LabelsError
+from cnncodes.names import composed
 
 __all__ = ["Labels", "check_labels", "remarks_on"]
 
@@ -85,7 +87,7 @@ class Labels:
         """Return the labels as they are stored, with an empty string where an image has none; None where none has.
 
         Integers are written without a fraction, whether they come as 1 or as 1.0: pandas has the latter where a label
-        is missing.
+        is missing. Accents are joined with their letters, so that no two labels look the same.
 
         Raises
         ------
@@ -146,7 +148,10 @@ def _values(labels: Any, n: int, where: str) -> list[Any]:
         array = labels if isinstance(labels, np.ndarray) else np.asarray(labels)
         if array.dtype.kind not in "iufbUSOT":
             raise LabelsError(f"{where}labels of {array.dtype}; expected integers or text")
-        shape, values = array.shape, array.tolist()
+        try:
+            shape, values = array.shape, array.tolist()
+        except SystemError as error:  # NumPy makes text of any number
+            raise LabelsError(f"{where}the labels are no text: some of it is no character") from error
     else:
         if isinstance(labels, (Set, Mapping)):
             what = type(labels).__name__
@@ -198,7 +203,9 @@ def _check_kinds(values: Sequence[Any], where: str) -> None:
             raise LabelsError(f"{where}the label of image {at} is {value!r}; expected integers or text")
         first.setdefault(kind, at)
     if len(first) > 1:
-        kinds = " and ".join(f"{kind} (image {at}: {values[at]!r})" for kind, at in list(first.items())[:2])
+        kinds = " and ".join(
+            f"{kind} (image {at}: {shortened(repr(values[at]))})" for kind, at in list(first.items())[:2]
+        )
         raise LabelsError(f"{where}labels are of several types, {kinds}; make all of them text, or integers")
 
 
@@ -208,7 +215,7 @@ def _text(value: Any, at: int, name: str) -> str:
         text = value.decode() if isinstance(value, bytes) else str(int(value) if isinstance(value, float) else value)
         text.encode()
     except UnicodeError as error:
-        raise LabelsError(f"{name}: the label of image {at} is no UTF-8 text, {value!r}") from error
+        raise LabelsError(f"{name}: the label of image {at} is no UTF-8 text, {shortened(repr(value))}") from error
     if "\0" in text:
-        raise LabelsError(f"{name}: the label of image {at} has a zero byte, {value!r}")
-    return text
+        raise LabelsError(f"{name}: the label of image {at} has a zero byte, {shortened(repr(value))}")
+    return composed(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.arrays import ARRAYS, from_numpy, from_sequence
-from cnncodes.images.files import HEIC_SUFFIXES, IMAGE_SUFFIXES, as_text, failures_of
+from cnncodes.images.files import HEIC_SUFFIXES, IMAGE_SUFFIXES, as_on_disk, as_text, failures_of
 from cnncodes.images.folders import from_folder
 from cnncodes.images.image_set import EXPECTED, Images, ImageSet
 from cnncodes.images.manifests import MANIFESTS, from_manifest
@@ -26,8 +26,8 @@ def load_images(
     source : path, sequence, PIL.Image.Image, ndarray or ImageSet
         Folder of class folders, or of ``train`` and ``test`` (or ``val``) folders of those, in any case of letters;
         folder of images without labels; CSV or TSV file with columns ``path,label[,group][,split]``; one image;
-        ``.npy``, or ``.npz`` with ``images`` (or ``x``) and ``labels`` (or ``y``); or a sequence of paths, PIL images
-        or arrays; or a uint8 array of shape (n, H, W, 3) or (n, H, W).
+        ``.npy``, or ``.npz`` with ``images`` (or ``x``) and ``labels`` (or ``y``), of pixels or of paths; or a sequence
+        of paths, PIL images or arrays; or a uint8 array of shape (n, H, W, 3) or (n, H, W).
     labels : sequence of str or int, optional
         For a sequence, an array or an array file: one label for each image. ``None``, NaN and blank text mean that
         there is none, which must then be so for all of them.
@@ -35,7 +35,7 @@ def load_images(
         Take folders as classes, and require the column ``label`` of a table. If False, each image below a folder is
         taken as it is.
     allow_outside : bool, default=False
-        Let a table name files outside its folder.
+        Let a table, or an array of paths, name files outside its folder.
 
     Returns
     -------
@@ -63,12 +63,12 @@ def load_images(
         return source
     if not isinstance(source, (str, os.PathLike)):
         return from_sequence(source, labels, "the sequence")
-    path = Path(source)
+    path = Path(as_on_disk(os.fspath(source)))
     suffix = path.suffix.lower()
     if not str(source) or not os.path.lexists(path):
         raise ImagesError(f"{str(source)!r}: no such file or folder; {EXPECTED}")
     if suffix in ARRAYS and path.is_file():
-        return from_numpy(path, labels)
+        return from_numpy(path, labels, allow_outside)
     if labels is not None:
         raise ImagesError(
             f"{path}: labels are given beside a sequence or array; here they come from folders or a table"

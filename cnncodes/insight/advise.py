@@ -205,7 +205,10 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
     try:
         C = cast("float", best.C)  # only a baseline has none
         scale = data.scaling(best.layers)
-        curve = learning_curve(data.codes(best.layers), data.labels, C=C, scale=scale, groups=data.groups(), **options)
+        groups = data.groups()
+        scored = data.scorable(groups).rows
+        X, y = data.codes(best.layers, data.train[scored]), data.labels[scored]
+        curve = learning_curve(X, y, C=C, scale=scale, groups=groups[scored], **options)
     except ProbeError as error:
         notes.append(str(error))
     size = [images_per_class(data.labels)]

@@ -16,6 +16,7 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.insight.comparison import Comparison, Row
+from cnncodes.names import composed
 from cnncodes.probes.calibration import log_losses
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.protocol import Codes, TrainingData
@@ -34,6 +35,7 @@ class _Candidate(NamedTuple):
     """What is cross-validated."""
 
     data: TrainingData
+    rows: np.ndarray  # images that are scored, as row numbers of the codes file
     layers: tuple[str, ...]
     clf: str
     scale: str
@@ -96,9 +98,10 @@ def compare(
     files = [codes] if isinstance(codes, (str, os.PathLike, CodesFile, TrainingData)) else list(codes)
     with ExitStack() as opened:
         every = [opened.enter_context(TrainingData.open(one)) for one in _distinct(files)]
-        y, groups, notes = _shared(every, guard=guard)
+        scored, groups, notes = _shared(every, guard=guard)
+        y = every[0].labels[scored]
         names = list(dict.fromkeys(as_names(layers)))
-        plan = _plan(every, names, clfs, scales)
+        plan = _plan(every, scored, names, clfs, scales)
         repeats = repeats or min(MAX_REPEATS, max(1, round(ANSWERS_TO_AIM_AT / len(y))))
         options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
         return _run(plan, y, groups, notes, progress, **options)
@@ -150,7 +153,7 @@ def _run(
 
 
 def _shared(every: list[TrainingData], *, guard: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return the labels that all files share, the groups that stay together, and notes.
+    """Return which training images are scored, the groups of these that stay together, and notes.
 
     The first file says what is a near-duplicate: the folds are the same for all.
     """
@@ -160,16 +163,20 @@ def _shared(every: list[TrainingData], *, guard: bool) -> tuple[np.ndarray, np.n
         notes += [note for note in data.split.notes if note not in notes]
         if data is first and guard:
             notes += data.guard().search_notes
-        ids, first_ids = (one.file.ids[one.train].tolist() for one in (data, first))
+        ids, first_ids = ([composed(name) for name in one.file.ids[one.train].tolist()] for one in (data, first))
         if ids != first_ids or data.labels.tolist() != first.labels.tolist():
             raise MismatchError(
                 f"{data.file.path} and {first.file.path} hold other images or labels, so their scores cannot be "
                 "compared; extract the same folder to each, and see `cnncodes info` for images that failed"
             )
-    return first.labels, first.groups(guard=guard), notes
+    groups = first.groups(guard=guard)
+    scored, left_out = first.scorable(groups)
+    return scored, groups[scored], notes + left_out
 
 
-def _plan(every: list[TrainingData], layers: list[str], clfs: Sequence[str], scales: Sequence[str]) -> list[_Candidate]:
+def _plan(
+    every: list[TrainingData], scored: np.ndarray, layers: list[str], clfs: Sequence[str], scales: Sequence[str]
+) -> list[_Candidate]:
     """Return what to cross-validate."""
     plan: list[_Candidate] = []
     for data in every:
@@ -178,7 +185,7 @@ def _plan(every: list[TrainingData], layers: list[str], clfs: Sequence[str], sca
         for names in wanted or _usual_layers(file):
             for name in names:
                 file.n_features(name)  # refuses what is not there before anything is computed
-            plan += [_Candidate(data, names, clf, scale) for clf in clfs for scale in scales]
+            plan += [_Candidate(data, data.train[scored], names, clf, scale) for clf in clfs for scale in scales]
     return plan
 
 
@@ -192,10 +199,9 @@ def _cross_validate(
     candidate: _Candidate, groups: np.ndarray, *, cv: int, seeds: Sequence[int], n_jobs: int | str | None
 ) -> tuple[Row, np.ndarray, np.ndarray, list[str]]:
     """Return the row of a probe, the share of right answers to each image, the log loss of each, and notes."""
-    started = time.perf_counter()
-    y = candidate.data.labels
+    started, y = time.perf_counter(), candidate.data.file.labels[candidate.rows]
     options: dict[str, Any] = {"clf": candidate.clf, "scale": candidate.scale, "groups": groups, "cv": cv}
-    options["n_jobs"] = n_jobs
+    options |= {"rows": candidate.rows, "n_jobs": n_jobs}
     first = candidate.data.search(candidate.layers, seed=seeds[0], **options)
     others = [
         candidate.data.search(candidate.layers, seed=seed, Cs=[first.C], exact=False, **options) for seed in seeds[1:]
@@ -218,7 +224,7 @@ def _cross_validate(
 
 def _row(candidate: _Candidate, started: float, **figures: Any) -> Row:
     """Return the row of a candidate whose work started at a time of `time.perf_counter`."""
-    file, y = candidate.data.file, candidate.data.labels
+    file, y = candidate.data.file, candidate.data.file.labels[candidate.rows]
     return Row(
         codes=str(file.path),
         backbone=file.provenance.backbone,
@@ -237,12 +243,10 @@ def _row(candidate: _Candidate, started: float, **figures: Any) -> Row:
 
 def _neighbour(candidate: _Candidate, groups: np.ndarray, cv: int, seed: int) -> Row:
     """Return the row of the nearest neighbour by the codes of a candidate."""
-    started = time.perf_counter()
-    y = candidate.data.labels
-    accuracy = candidate.data.neighbour_accuracy(
-        candidate.layers, groups=groups, scale=candidate.scale, cv=cv, seed=seed
-    )
-    folds = candidate.data.folds(groups, cv=cv, seed=seed)[0]
+    started, y = time.perf_counter(), candidate.data.file.labels[candidate.rows]
+    folding: dict[str, Any] = {"groups": groups, "rows": candidate.rows, "cv": cv, "seed": seed}
+    accuracy = candidate.data.neighbour_accuracy(candidate.layers, scale=candidate.scale, **folding)
+    folds = candidate.data.folds(**folding)[0]
     scores = score_shares(y, np.full(len(y), accuracy), folds=folds, groups=groups)
     row = _row(candidate, started, clf="neighbour", C=None, cross_validated=scores, log_loss=None, repeats=1)
     return replace(row, layers=[], by_layers=row.layers)

@@ -59,6 +59,9 @@ class Suspect(Finding):
         y = labels[labelled]
         groups = join_groups(examined.data.file.groups[examined.rows], examined.duplicates)[labelled]
         try:
+            scored, left_out = examined.data.scorable(groups, examined.rows[labelled])
+            examined.notes += left_out
+            labelled, y, groups = labelled[scored], y[scored], groups[scored]
             search = _cross_validate(examined, labelled, y, groups)
         except ProbeError as error:
             examined.notes.append(f"suspect labels are not looked for: {error}")

@@ -17,6 +17,7 @@ from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
+from cnncodes.names import composed, composed_names
 from cnncodes.probes.out_of_core import pieces
 from cnncodes.probes.protocol import TrainingData
 from cnncodes.probes.scores import spread
@@ -87,8 +88,8 @@ def evaluate(
             fitted,
             {"weights": weights, "device": device, "workers": workers, "progress": progress},
         )
-    predicted, y, notes, neighbour = answers.predicted, answers.y, answers.notes, answers.neighbour
-    groups = answers.groups
+    predicted, y, notes, neighbour = composed_names(answers.predicted), answers.y, answers.notes, answers.neighbour
+    groups, classes = answers.groups, set(map(composed, fitted.classes))  # an older model may have another form
     if not len(y):
         raise ProbeError(
             f"{name_of(data)}: there are no labelled images to evaluate on; put them into one folder a class"
@@ -106,7 +107,7 @@ def evaluate(
                 f"{name_of(data)}: the model was fitted on {seen.sum()} of these images, and the other "
                 f"{kin.sum()} are of their groups, so that nothing is left to evaluate on; take images of other groups"
             )
-    if unknown := sorted(set(y) - set(fitted.classes)):
+    if unknown := sorted(set(y) - classes):
         notes.append(f"classes that the model does not know, and so always misses: {', '.join(unknown)}")
     if neighbour is None:
         notes.append("there is no nearest-neighbour baseline: it needs a codes file with training and held-out images")
@@ -114,7 +115,7 @@ def evaluate(
     return EvaluationResult(
         y=y,
         predicted=predicted,
-        classes=sorted({*fitted.classes, *labels.tolist()}),
+        classes=sorted({*classes, *labels.tolist()}),
         baseline_accuracy=float(counts.max() / len(y)),
         about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
         seconds=time.perf_counter() - started,

@@ -19,6 +19,7 @@ from cnncodes.models.evaluate import predict_rows
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.model_file import digests_of
 from cnncodes.models.scores import Scores
+from cnncodes.probes.folds import Folds
 from cnncodes.probes.novelty import learn_familiarity
 from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
 from cnncodes.probes.protocol import Codes, TrainingData
@@ -64,7 +65,8 @@ def fit(
 
     Where the images have a split, training takes ``train`` and the held-out images are scored as well. Where memory
     does not hold the codes, C and the cross-validated figures come from a stratified sample, and the probe is fitted to
-    all images, reading the file a block at a time; a note says so.
+    all images, reading the file a block at a time; a note says so. A class of one image, or of near-duplicates of one,
+    cannot be both learned from and tested on: the probe knows it, no cross-validated score counts it, a note says so.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def fit(
     Raises
     ------
     ProbeError
-        Fewer than two classes, a class with one image, no labels, or codes that are not complete.
+        Fewer than two classes that have two images, no labels, or codes that are not complete.
     SettingError, DeviceError
         A setting has no such value, or the device is not there.
     CodesFileError
@@ -166,18 +168,27 @@ def _fit_data(
         if whole:
             rest = {name: value for name, value in options.items() if name != "C"}
             rest |= {"scale": scale, "memory_limit": memory_limit, "progress": of_search}
-            search = data.search(names, Cs=grid_of(options["C"]), groups=groups, **rest)
-            X, kept = data.codes(names), np.arange(m)
+            kept, scored = np.arange(m), data.scorable(groups)
+            rest |= {"groups": groups[scored.rows], "rows": train[scored.rows]}
+            search, X = data.search(names, Cs=grid_of(options["C"]), **rest), data.codes(names)
             probe = fit_chosen(X, every, search, **{name: options[name] for name in ("clf", "scale", "class_weight")})
         else:
-            probe, search, X, kept = fit_large_probe(
+            probe, search, X, kept, scored = fit_large_probe(
                 file, names, train, m, memory_limit=memory_limit, groups=groups, progress=of_search, **options
             )
     except FoldsError as error:
         if guarded is None or not guarded.duplicated.any():
             raise
-        advice = f"{parameter('guard', False)} takes each by itself"
-        raise FoldsError(f"{error} (near-duplicates count as one group; {advice})") from error
+        advice = f"{parameter('guard', False)} takes each near-duplicate by itself"
+        raise FoldsError(f"{error} ({advice})") from error
+    familiar = learn_familiarity(
+        lambda rows: averaged(X[rows]),
+        np.unique(every[kept], return_inverse=True)[1],
+        _of_all(search.folds, scored.rows, len(kept)),
+    )
+    n_duplicates = None if guarded is None else int(guarded.duplicated[kept].sum())
+    if len(scored.rows) < len(kept):
+        X, kept = X[scored.rows], kept[scored.rows]
     y, groups = every[kept], groups[kept]
     searched, folding = options["C"] == "auto", {"scale": scale, "cv": options["cv"], "seed": options["seed"]}
     scores = Scores(
@@ -195,20 +206,18 @@ def _fit_data(
         C_searched=searched,
         cross_validated=score(y, search.predictions, folds=search.folds, groups=groups),
         protocol=PROTOCOL.format(choice=C_CHOSEN if searched else C_GIVEN),
-        baseline_accuracy=majority_accuracy(every),
-        neighbour_accuracy=data.neighbour_accuracy(names, groups=groups, **folding)
+        baseline_accuracy=majority_accuracy(y if whole else every),
+        neighbour_accuracy=data.neighbour_accuracy(names, groups=groups, rows=train[kept], **folding)
         if whole
         else neighbour_accuracy(X, y, search.folds, scale=options["scale"]),
     )
     model = _model_of(file, train, probe, search, scores)
-    model.notes = notes + search.notes
-    model.training_codes, model.class_means, model.familiarity = learn_familiarity(
-        lambda rows: averaged(X[rows]), np.searchsorted(search.classes, y), search.folds
-    )
+    model.notes = notes + scored.notes + search.notes
+    model.training_codes, model.class_means, model.familiarity = familiar
     if guarded is not None:
         rest = {name: options[name] for name in options if name != "C"}
         figures, guard_notes = guarded.take(kept).measure(X, y, search, **rest)
-        model.scores = replace(model.scores, **figures)
+        model.scores = replace(model.scores, **{**figures, "n_duplicates": n_duplicates})
         model.notes += guard_notes
     if nested:
         of_search(n_Cs + 1, n_Cs, 0)
@@ -218,6 +227,14 @@ def _fit_data(
     _score_held_out(file, model, test, leaked, data.split.grouped)
     of_search(total, n_Cs, 0)
     return model
+
+
+def _of_all(folds: Folds, scored: np.ndarray, n: int) -> Folds:
+    """Return folds of the rows that are scored as folds of all n rows, of which one more holds out the others."""
+    if len(scored) == n:
+        return folds
+    others = np.setdiff1d(np.arange(n), scored)
+    return [*((scored[train], scored[test]) for train, test in folds), (scored, others)]
 
 
 def _score_held_out(

@@ -29,7 +29,7 @@ class Scores(Mapping[str, Any]):
     n : int
         Training images.
     n_cv : int
-        Images behind the cross-validated figures: fewer than `n` if memory did not hold all.
+        Images behind the cross-validated figures: fewer than `n` if memory did not hold all, or a class has one image.
     classes : list of str
     clf : {"svm", "logreg"}
     layers : list of str

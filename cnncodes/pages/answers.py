@@ -12,6 +12,7 @@ import numpy as np
 from cnncodes.models.evaluate import nearest_training_accuracy
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
+from cnncodes.names import composed_names
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Accuracies
 from cnncodes.probes.folds import Folds
@@ -98,28 +99,31 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int) -> Answers:
         notes += left_out
     held_out = bool(unseen.any())
     if held_out:
-        rows, folds = rows[unseen], None
+        rows, folds, classes = rows[unseen], None, composed_names(np.array(model.classes))
         groups = file.groups[rows]
         decision, temperature = model.decision_function(data.codes(model.layers, rows)), model.temperature
         neighbour_accuracy = nearest_training_accuracy(file, model, data.train, rows) if len(data.held_out) else None
     else:
-        rows, groups = data.train, data.groups()
+        groups = data.groups()
+        scored, unscorable = data.scorable(groups)
+        rows, groups, notes = data.train[scored], groups[scored], notes + unscorable
         cross_validation: dict[str, Any] = {
             "groups": groups,
+            "rows": rows,
             "scale": model.scale,
             "cv": model.scores.cv,
             "seed": seed,
         }
         probe: dict[str, Any] = {"clf": model.clf, "class_weight": model.scores.class_weight}
         search = data.search(model.layers, Cs=[model.C], any_grid=True, **probe, **cross_validation)
-        decision, temperature, folds = search.decision, search.temperature, search.folds
+        decision, temperature, folds, classes = search.decision, search.temperature, search.folds, search.classes
         neighbour_accuracy = data.neighbour_accuracy(model.layers, **cross_validation)
     y = file.labels[rows]
     best = winner(decision)
     result = EvaluationResult(
         y=y,
-        predicted=np.array(model.classes)[best],
-        classes=sorted({*model.classes, *y.tolist()}),
+        predicted=classes[best],
+        classes=sorted({*classes.tolist(), *y.tolist()}),
         baseline_accuracy=majority_accuracy(y),
         about={name: getattr(model, name) for name in ("clf", "layers", "C")},
         seconds=time.perf_counter() - started,

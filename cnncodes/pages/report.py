@@ -241,7 +241,7 @@ def _examine(
         advice = advise(data, seed=seed)
         step_done()
     if audit is True:
-        is_complete = images is not None and set(images.ids) >= set(file.ids.tolist())
+        is_complete = images is not None and all(name in images.row_of for name in file.ids.tolist())
         audit = auditing.audit(data, images if is_complete else None, layers=file.top_layer, seed=seed)
         step_done()
     return advice or None, audit or None

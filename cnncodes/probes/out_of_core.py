@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError, parameter
+from cnncodes.probes.folds import Scorable, scorable
 from cnncodes.probes.probe import LOSSES, make_probe, set_fitted
 from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.probes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
@@ -125,7 +126,7 @@ def fit_large_probe(
     cv: int = 5,
     seed: int = 0,
     **search_options: Any,
-) -> tuple[Pipeline, Search, np.ndarray, np.ndarray]:
+) -> tuple[Pipeline, Search, np.ndarray, np.ndarray, Scorable]:
     """Choose C on a stratified sample, and fit the probe to all images, reading the file a block at a time.
 
     Parameters
@@ -151,6 +152,8 @@ def fit_large_probe(
         Codes of the sample.
     kept : ndarray of int, shape (m,)
         Which of `rows` are the sample.
+    scored : Scorable
+        Which of the sample the search has scored.
 
     Raises
     ------
@@ -160,14 +163,17 @@ def fit_large_probe(
     y = file.labels[rows]
     kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, cv, seed)
     scaler, X = _first_pass(file, layers, rows, kept, scale)
+    groups = np.full(len(rows), "") if groups is None else groups
+    scored = scorable(y[kept], groups[kept], file.groups[rows[kept]])
+    some = slice(None) if len(scored.rows) == len(kept) else scored.rows
     search = search_C(
-        X,
-        y[kept],
+        X[some],
+        y[kept][some],
         clf=clf,
         Cs=grid_of(C),
         scale=scale,
         class_weight=class_weight,
-        groups=None if groups is None else groups[kept],
+        groups=groups[kept][some],
         cv=cv,
         seed=seed,
         memory_limit=memory_limit,
@@ -197,7 +203,7 @@ def fit_large_probe(
     )
     if not fitted.converged[0]:
         search.notes.append(f"the fit to all images did not converge within {MAX_ITER} steps; {CONVERGE}")
-    return make_pipeline(scaler, classifier), search, X, kept
+    return make_pipeline(scaler, classifier), search, X, kept, scored
 
 
 class ScaledRows:

@@ -17,7 +17,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.neighbours.duplicates import Duplicates, find_duplicates, nearest_by_codes
-from cnncodes.probes.folds import Folds, make_folds
+from cnncodes.probes.folds import Folds, Scorable, make_folds, scorable
 from cnncodes.probes.guard import Guard, make_guard
 from cnncodes.probes.out_of_fold import ScaledFolds
 from cnncodes.probes.scaling import Scaling, scaling_of
@@ -215,6 +215,19 @@ class TrainingData:
         """
         return scaling_of(scale, [self.file.n_features(name) for name in as_names(layers)])
 
+    def scorable(self, groups: np.ndarray, rows: np.ndarray | None = None) -> Scorable:
+        """Return which of the rows are of classes that can be cross-validated, as positions, and notes on the others.
+
+        Parameters
+        ----------
+        groups : ndarray of str
+            Groups of the rows.
+        rows : ndarray of int, optional
+            By default the training images.
+        """
+        rows = self.train if rows is None else rows
+        return scorable(self.file.labels[rows], groups, self.file.groups[rows])
+
     def folds(
         self, groups: np.ndarray, rows: np.ndarray | None = None, *, cv: int = 5, seed: int = 0
     ) -> tuple[Folds, list[str]]:
@@ -303,6 +316,7 @@ class TrainingData:
         layers: str | Sequence[str],
         *,
         groups: np.ndarray,
+        rows: np.ndarray | None = None,
         scale: str = DEFAULT_SCALING,
         cv: int = 5,
         seed: int = 0,
@@ -312,15 +326,15 @@ class TrainingData:
         Parameters
         ----------
         layers : str or sequence of str
-        groups : ndarray of str, shape (n_train,)
-        scale, cv, seed
+        groups, rows, scale, cv, seed
             As for `search`.
         """
-        key = as_names(layers), scale, cv, seed, _digest(self.train, groups)
+        rows = self.train if rows is None else rows
+        key = as_names(layers), scale, cv, seed, _digest(rows, groups)
         if key not in self._neighbours:
-            folds = self.folds(groups, cv=cv, seed=seed)[0]
+            folds = self.folds(groups, rows, cv=cv, seed=seed)[0]
             self._neighbours[key] = neighbour_accuracy(
-                self.codes(layers), self.labels, folds, scale=self.scaling(layers, scale)
+                self.codes(layers, rows), self.file.labels[rows], folds, scale=self.scaling(layers, scale)
             )
         return self._neighbours[key]
 

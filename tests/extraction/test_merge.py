@@ -128,3 +128,21 @@ def test_a_fit_on_a_part_says_so(parts: list[Path]) -> None:
     model = fit(parts[0], layers="layer2", C=0.01, cv=2)
     assert any("is part 1 of 3 only" in note for note in model.notes)
     assert "shard" not in model.provenance.to_dict()
+
+
+def test_parts_of_machines_that_write_accents_in_other_ways_are_merged(small_sample: Path, tmp_path: Path) -> None:
+    forms = ("caf\u00e9", "cafe\u0301")
+    parts = []
+    for number, form in enumerate(forms, 1):
+        images = tmp_path / f"images-{number}"
+        shutil.copytree(small_sample / "train" / "Bag", images / form)
+        shutil.copytree(small_sample / "train" / "Sandal", images / "cafz")
+        min((images / "cafz").iterdir()).rename(images / "cafz" / f"{form}.png")
+        parts.append(tmp_path / f"part-{number}.h5")
+        extract(images, parts[-1], layers=LAYERS, shard=(number, 2))
+    merge(parts, tmp_path / "merged.h5")
+    again = extract(tmp_path / "images-1", tmp_path / "merged.h5")
+    assert (again.n, again.computed) == (20, 0)
+    merge(parts, tmp_path / "merged.h5")
+    with CodesFile.open(tmp_path / "merged.h5") as file:
+        assert sorted(set(file.labels)) == ["cafz", forms[0]]

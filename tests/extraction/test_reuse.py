@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import cnncodes.extraction.extract
+import cnncodes.images.folders
+import cnncodes.images.labels
 from cnncodes import audit, evaluate, extract, fit, verify
 from cnncodes.cli.main import main
 from cnncodes.codes.file import CodesFile
@@ -21,6 +24,7 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction.reuse import image_table
 from cnncodes.images.loading import load_images
+from cnncodes.names import composed
 from cnncodes.runtime.frozen_network import FrozenNetwork
 
 SMALL = {"layers": ["layer1", "layer2"], "image_size": 64}
@@ -314,3 +318,71 @@ def test_a_file_that_changes_in_the_meantime_is_not_replaced(
             extract(photos, target)
         assert {"c/0.png", "d/5.png"} <= columns(target).keys()
         (photos / "a" / f"{target.stem}.png").rename(photos / "a" / "0.png")
+
+
+NFC, NFD = "\u00e9t\u00e9", "e\u0301te\u0301"
+
+
+@pytest.fixture
+def older(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Names are taken as they are, and masks as images, as earlier versions did; undone by the test."""
+    for module in (cnncodes.images.labels, cnncodes.images.folders):
+        monkeypatch.setattr(module, "composed", str)
+    monkeypatch.setattr(cnncodes.images.folders, "masks_in", lambda names: {})
+    yield
+    monkeypatch.undo()
+
+
+def seasons(root: Path, form: str) -> Path:
+    """Draw images of two classes, of which one has accents, as have two files."""
+    draw(root, "xy", 4, seed=3)
+    (root / "x").rename(root / form)
+    for name in (form, "y"):
+        (root / name / "0.png").rename(root / name / f"{form}.png")
+    return root
+
+
+@pytest.mark.usefixtures("older")
+@pytest.mark.parametrize("form", [NFC, NFD])
+def test_codes_of_names_in_another_form_of_unicode_are_continued(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The codes are in an older file, and the images may have come by another way."""
+    codes = tmp_path / "codes.h5"
+    extract(seasons(tmp_path / "old", NFD), codes, **SMALL)
+    with CodesFile.open(codes) as file:
+        stored = [value.decode() for value in np.unique(file._columns["images/label"][:])]
+        before = {composed(name): code for name, code in zip(file.ids.tolist(), file.codes("layer1"), strict=True)}
+    assert stored == [NFD, "y"]
+    assert load_codes(codes, "layer1", return_X_y=True)[1].tolist() == [NFC] * 4 + ["y"] * 4
+    monkeypatch.undo()
+    images = seasons(tmp_path / "new", form)
+    assert set(load_images(images).labels or []) == {NFC, "y"}
+    assert verify(codes, images, sample=8).absent == []
+    assert extract(images, codes).computed == 0
+    with CodesFile.open(codes) as file:
+        assert file.ids.tolist() == load_images(images).ids
+        assert sorted(set(file.labels)) == ["y", NFC]
+        for name, code in zip(file.ids.tolist(), file.codes("layer1"), strict=True):
+            assert np.array_equal(code, before[composed(name)])
+    assert extract(images, codes, add=True).n == 8
+    assert extract(images, codes).notes == extract(images, codes).notes
+
+
+@pytest.mark.usefixtures("older")
+def test_masks_that_an_older_file_holds_stay_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, codes = draw(tmp_path / "images", "ab", 6, seed=4), tmp_path / "codes.h5"
+    (images / "a" / "ground_truth").mkdir()
+    (images / "a" / "0.png").rename(images / "a" / "ground_truth" / "0_mask.png")
+    extract(images, codes, **SMALL)
+    monkeypatch.undo()
+    again = extract(images, codes)
+    assert (again.n, again.computed) == (12, 0)
+    assert "of the masks, 1 are in the codes file: they stay, without labels" in again.notes
+    with CodesFile.open(codes) as file:
+        assert dict(zip(file.ids.tolist(), file.labels.tolist(), strict=True))["a/ground_truth/0_mask.png"] == ""
+        assert sorted(file.labels.tolist()) == [""] + ["a"] * 5 + ["b"] * 6
+        stamp = codes.stat().st_mtime_ns
+    assert extract(images, codes).computed == 0
+    assert codes.stat().st_mtime_ns == stamp
+    assert extract(images, codes, prune=True).n == extract(images, tmp_path / "fresh.h5", **SMALL).n == 11

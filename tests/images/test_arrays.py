@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from image_files import PNG, fill
 from PIL import Image
 
 from cnncodes.errors import ImagesError
+from cnncodes.images import arrays
 from cnncodes.images.loading import load_images
 
 
@@ -87,6 +90,19 @@ def test_faulty_array_files(tmp_path):
     np.save(tmp_path / "cut.npy", pixels)
     os.truncate(tmp_path / "cut.npy", 200)
     refused("cut.npy", "cannot be read")
+    np.savez(tmp_path / "cases.npz", images=pixels, IMAGES=pixels[::-1])
+    refused("cases.npz", "holds IMAGES, images; expected one array 'images'")
+    np.savez(tmp_path / "y.npz", images=pixels, y=[0, 1], labels=[1, 0])
+    refused("y.npz", "holds images, labels, y; expected one array")
+    np.savez(tmp_path / "latin.npz", images=pixels, labels=np.array([b"caf\xe9", b"caf\xe8"]))
+    refused("latin.npz", r"the label of image 0 is no UTF-8 text, b'caf\\xe9'")
+    np.savez(tmp_path / "surrogate.npz", images=pixels, labels=np.array(["a", "\ud800"]))
+    refused("surrogate.npz", r"the label of image 1 is no UTF-8 text, '\\ud800'")
+    beyond = np.array([97, 0x7FFFFFFF], np.uint32).view("U1")
+    np.savez(tmp_path / "beyond.npz", images=pixels, labels=beyond)
+    refused("beyond.npz", "the labels are no text: some of it is no character")
+    np.savez(tmp_path / "long.npz", images=pixels, labels=np.array([b"\xff" * 5000, b"b"]))
+    refused("long.npz", "the label of image 0 is no UTF-8 text, .{100}$")
     with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
     refused("other.npz", "holds readme.txt; expected one array")
@@ -160,3 +176,55 @@ def test_pandas_column(tmp_path):
     frame = pandas.DataFrame({"path": [str(tmp_path / "1.png")], "label": ["cat"]})
     images = load_images(frame["path"], labels=frame["label"])
     assert (images.ids, images.labels) == ([f"{tmp_path}/1.png"], ["cat"])
+
+
+def test_an_archive_that_memory_does_not_hold_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        header = io.BytesIO()
+        shape = (1_000_000, 1000, 1000, 3)
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        archive.writestr("images.npy", header.getvalue() + bytes(10**6))
+    with pytest.raises(
+        ImagesError, match=r"bomb\.npz: its arrays take 3,000\.0 GB, and .* GB of memory are free; save"
+    ):
+        load_images(tmp_path / "bomb.npz")
+    np.savez_compressed(tmp_path / "small.npz", images=np.zeros((10, 8, 8), np.uint8), labels=["a", "b"] * 5)
+    assert len(load_images(tmp_path / "small.npz")) == 10
+    monkeypatch.setattr(arrays, "memory_left", lambda: 679)  # 640 bytes of pixels, and 10 labels of 4
+    with pytest.raises(ImagesError, match="of memory are free"):
+        load_images(tmp_path / "small.npz")
+    monkeypatch.setattr(arrays, "memory_left", lambda: 680)
+    assert load_images(tmp_path / "small.npz").labels == ["a", "b"] * 5
+
+
+@pytest.mark.parametrize("name", ["paths.npy", "paths.npz"])
+def test_an_array_of_paths_obeys_the_rule_of_tables(tmp_path: Path, name: str) -> None:
+    root = fill(tmp_path / "root", "1.png", "sub/2.png")
+    fill(tmp_path, "out.png")
+
+    def save(*names: str) -> Path:
+        if name.endswith("y"):
+            np.save(root / name, np.array(names))
+        else:
+            np.savez(root / name, images=np.array(names), labels=np.arange(len(names)))
+        return root / name
+
+    images = load_images(save("sub/2.png", str(root / "1.png")), labels=["b", "a"])
+    assert (images.ids, images.labels, images.root) == (["sub/2.png", "1.png"], ["b", "a"], root)
+    assert [images.read_bytes(row) for row in range(2)] == [PNG] * 2
+    for outside in ("../out.png", str(tmp_path / "out.png"), f"file://{tmp_path}/out.png"):
+        path = save("1.png", outside)
+        with pytest.raises(ImagesError, match=r"entry 2: outside of the folder of the array: .*--allow-outside"):
+            load_images(path)
+        assert load_images(path, allow_outside=True).ids == ["1.png", (tmp_path / "out.png").resolve().as_posix()]
+    with pytest.raises(ImagesError, match=r"entries 1, 3: no such file: no\.png, gone\.png"):
+        load_images(save("no.png", "1.png", "gone.png"))
+    with pytest.raises(ImagesError, match=r"entry 2: the same file again: 1\.png \(as in entry 1\)"):
+        load_images(save("1.png", "1.png"))
+    np.save(root / "grid.npy", np.array([["1.png", "sub/2.png"]]))
+    with pytest.raises(ImagesError, match=r"holds names of shape \(1, 2\); expected one path an image"):
+        load_images(root / "grid.npy")
+    np.save(root / "one.npy", np.array([["1.png"], ["sub/2.png"]]))
+    assert load_images(root / "one.npy").ids == ["1.png", "sub/2.png"]

@@ -6,11 +6,13 @@ import os
 import re
 import socket
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from image_files import fill
 
 from cnncodes.errors import DecodeError
+from cnncodes.images.files import as_on_disk
 from cnncodes.images.loading import IMAGE_SUFFIXES, load_images
 
 
@@ -83,3 +85,16 @@ def test_every_suffix_is_small_and_has_its_dot():
     assert all(re.fullmatch(r"\.[a-z0-9]+", suffix) for suffix in IMAGE_SUFFIXES)
     assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"} <= IMAGE_SUFFIXES
     assert not {".eps", ".ps", ".ico", ".svg", ".pdf"} & IMAGE_SUFFIXES
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_a_path_is_spelled_as_on_the_disk(tmp_path: Path) -> None:
+    fill(tmp_path, f"{NFD}/1{NFD}.png", f"twice/{NFC}.png", f"twice/{NFD}.png")
+    for name in (f"{NFC}/1{NFC}.png", f"{NFC}/1{NFD}.png", f"{NFD}/1{NFC}.png", f"{NFC}/1{NFC}.png/"):
+        assert as_on_disk(f"{tmp_path}/{name}").rstrip("/") == f"{tmp_path}/{NFD}/1{NFD}.png"
+    for name in (f"twice/{NFC}.png", f"twice/{NFD}.png", f"{NFC}/2.png", "gone.png", f"{NFC}/gone\u00e9.png"):
+        path = as_on_disk(f"{tmp_path}/{name}")
+        assert normalize("NFC", path) == f"{tmp_path}/{normalize('NFC', name)}"
+    assert as_on_disk(f"{tmp_path}/twice/{NFD}.png") == f"{tmp_path}/twice/{NFD}.png"

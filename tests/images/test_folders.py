@@ -23,7 +23,8 @@ def test_class_folders(tmp_path):
     assert images.classes == ["a", "a.b", "b"]
     assert images.sources == [tmp_path / name for name in images.ids]
     assert (images.groups, images.splits, images.root) == (None, None, tmp_path)
-    assert (images.failures, images.notes, len(images)) == ({}, [], 5)
+    assert (images.failures, len(images)) == ({}, 5)
+    assert images.notes == ["folders in class folders are not told apart: a/deep"]
     assert images.read_bytes(0) == PNG
 
 
@@ -123,6 +124,7 @@ def test_what_was_left_out_is_noted(tmp_path):
     assert images.ids == ["cat/1.png"]
     assert images.notes == [
         "folders without images: cat/also, empty, nested",
+        "folders skipped, hidden or of a system: .cache, __MACOSX",
         "files skipped, not images by their names: 2 .txt",
         "hidden image files skipped: 1",
     ]

@@ -66,9 +66,9 @@ def test_manifest_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file,label\n1.png,a\n", r"no column 'path', only 'file', 'label'\. Expected path,label\[,group\]\[,split\]"),
+        ("fill,label\n1.png,a\n", r"no column 'path', only 'fill', 'label'\. Expected path,label\[,group\]\[,split\]"),
         ("path,lable\n1.png,a\n", r"no column 'label', only 'path', 'lable'\. Did you mean 'lable'\?"),
-        ("path;label\n1.png;a\n", r"no column 'path'.*separated by ';': save it with commas"),
+        ("path:label\n1.png:a\n", r"no column 'path', only 'path:label'"),
         ("path,label,label\n1.png,a,b\n", "several columns are called 'label'"),
         ("", "it is empty; expected columns path,label"),
         ("\n\n", "it is empty"),
@@ -82,6 +82,12 @@ def test_manifest_without_labels(tmp_path):
             r"lines 2, 3, 4 and 2 more: no such file: no0\.png, no1",
         ),
         ("path,label\nsub\\1.png,a\n", r"line 2: no such file: sub\\1\.png; .*write / and not"),
+        (
+            "path,label\nhttps://a.org/1.png,a\n",
+            r"line 2: no such file: https://a\.org/1\.png; .*fetch the files first",
+        ),
+        ("path,label\nfile://{outside}/out.png,a\n", "line 2: outside of the folder of the table"),
+        ("path,label\n..\\out.png,a\n", "line 2: outside of the folder of the table"),
         ("path,label\n,a\n", "line 2: no such file"),
         ("path,label\nfolder,a\n", "line 2: no such file: folder"),
         ("path,label\ndangling.png,a\n", r"line 2: no such file: dangling\.png"),

@@ -149,3 +149,17 @@ def test_the_difference_to_the_best_of_several_allows_for_the_choice() -> None:
     quantile = norm.ppf(0.975) * (high_of_seven - (low + high) / 2) / ((high - low) / 2)
     six = multivariate_normal(cov=0.5 + 0.5 * np.eye(6))  # differences to one reference share its error
     assert six.cdf(np.full(6, quantile)) == pytest.approx(0.975, abs=5e-4)
+
+
+def test_a_class_of_one_image_is_left_out_with_a_note(tmp_path):
+    rows = np.concatenate([np.flatnonzero(digit == Y_DIGITS)[:count] for digit, count in ((0, 15), (1, 15), (2, 1))])
+    with_it = compare(write_codes(tmp_path / "codes.h5", rows, names(rows)), layers="layer1", clfs=["svm"])
+    without = compare(write_codes(tmp_path / "two.h5", rows[:-1], names(rows[:-1])), layers="layer1", clfs=["svm"])
+    for row, expected in zip(with_it.rows, without.rows, strict=True):
+        assert (row.n, row.classes) == (30, ["digit 0", "digit 1"])
+        assert (row.C, row.accuracy, row.log_loss) == (expected.C, expected.accuracy, expected.log_loss)
+    left_out = [note for note in with_it.notes if note not in without.notes]
+    assert len(left_out) == 1
+    assert left_out[0].startswith(
+        "the class 'digit 2' has one image only, which cannot be both learned from and tested"
+    )

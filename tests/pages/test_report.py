@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from report_parts import commands_of, open_page
 
-from cnncodes import evaluate, extract, fit
+from cnncodes import audit, compare, evaluate, extract, fit
 from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.insight.advise import advise
 from cnncodes.insight.audit import Audit
@@ -271,3 +271,31 @@ def test_the_report_on_the_sample_is_small_and_can_be_shown(tmp_path: Path, brow
     assert all(
         (folder / name).stat().st_size < 200_000 for name in ("report.png", "report-confusion.png", "report-map.png")
     )
+
+
+@pytest.mark.slow
+def test_classes_of_one_image_or_of_two_copies_are_no_dead_end(small_sample: Path, tmp_path: Path) -> None:
+    for name in ("Bag", "Sandal"):
+        shutil.copytree(small_sample / "train" / name, tmp_path / "images" / name)
+    shirts = sorted((small_sample / "train" / "Trouser").iterdir())
+    for name, path in (("single/1.png", shirts[0]), ("pair/1.png", shirts[1]), ("pair/2.png", shirts[1])):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "images" / name)
+    codes = tmp_path / "codes.h5"
+    extract(tmp_path / "images", codes, image_size=64, layers=["layer2", "penultimate"])
+    end = "which cannot be both learned from and tested on"
+    left_out = [f"the class 'pair' has near-duplicates only, {end}", f"the class 'single' has one image only, {end}"]
+    model = fit(codes, layers="layer2")
+    comparison = compare(codes)
+    audited = audit(codes, layers="layer2")
+    made = report(codes)
+    for notes in (model.notes, comparison.notes, advise(codes).notes, audited.notes, made.notes):
+        assert [note.partition(";")[0] for note in notes if end in note] == left_out
+    assert model.classes == ["Bag", "Sandal", "pair", "single"]
+    assert (model.scores["n"], model.scores["n_cv"], model.scores["baseline_accuracy"]) == (23, 20, 0.5)
+    assert (comparison.recommended.n, comparison.recommended.classes) == (20, ["Bag", "Sandal"])
+    assert audited.accuracy is not None
+    assert made.figures["n"] == 20
+    assert "the right one of 2 classes for" in made.answer
+    given = report(codes, model=model, advice=False, audit=False)
+    assert (given.figures["n"], given.figures["accuracy"]) == (20, model.scores["cv_accuracy"])

@@ -180,11 +180,25 @@ def test_only_errors_about_folds_speak_of_near_duplicates(doubled: Path) -> None
         assert "near-duplicates" not in str(caught.value)
 
 
-def test_a_class_that_is_one_image_twice_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_class_that_is_one_image_twice_is_learned_and_counts_in_no_score(tmp_path: Path) -> None:
     X = np.random.default_rng(0).normal(size=(N, N_FEATURES))
     X[1] = X[0] + 0.01
     path = write_codes(tmp_path / "codes.h5", X, ["rare"] * 2 + ["heads", "tails"] * (N // 2 - 1))
-    with pytest.raises(ProbeError, match=r"'rare' has one group only.*near-duplicates count as one group; guard=False"):
+    model = fit(path, C=0.01)
+    assert model.classes == ["heads", "rare", "tails"]
+    assert (model.scores["n"], model.scores["n_cv"], model.scores["n_duplicates"]) == (N, N - 2, 2)
+    assert "the class 'rare' has near-duplicates only, which cannot be" in "".join(model.notes)
+    unguarded = fit(path, C=0.01, guard=False)
+    assert (unguarded.scores["n_cv"], [note for note in unguarded.notes if "'rare' has near" in note]) == (N, [])
+
+
+def test_where_all_classes_but_one_are_copies_the_error_says_how_to_go_on(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(N, N_FEATURES))
+    X[1] = X[0] + 0.01
+    path = write_codes(tmp_path / "codes.h5", X, ["rare"] * 2 + ["heads"] * (N - 2))
+    with pytest.raises(
+        ProbeError, match=r"'rare' has near-duplicates.*add other images.*\(guard=False takes each"
+    ):
         fit(path, C=0.01)
     assert fit(path, C=0.01, guard=False).scores["n"] == N
 
