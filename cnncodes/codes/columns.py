@@ -32,9 +32,14 @@ class Place:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return self.shape[0] * self.row_bytes
+
+    @property
     def end(self) -> int:
         """The first byte behind it."""
-        return self.offset + self.shape[0] * self.row_bytes
+        return self.offset + self.bytes
 
 
 @contextlib.contextmanager

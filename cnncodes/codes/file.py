@@ -168,6 +168,11 @@ class CodesFile:
         texts = {name: getattr(self, name).tolist() for name in ("labels", "groups", "splits")}
         return ImageTable(self.ids.tolist(), **texts, sizes=sizes, changed=changed)
 
+    def salvaged_table(self) -> ImageTable:
+        """Return what can be read of a damaged image table: text as it is, and no sizes and times."""
+        columns = (self._columns[f"images/{name}"][:].tolist() for name in ("id", "label", "group", "split"))
+        return ImageTable(*([value.decode("utf-8", "replace") for value in values] for values in columns))
+
     @property
     def state(self) -> np.ndarray:
         """State of each row as recorded, shape (n,): ``"ok"``, ``"failed"`` or ``"pending"``.
@@ -186,8 +191,9 @@ class CodesFile:
     def failed(self) -> np.ndarray:
         """Whether the image of each row is recorded as failed, shape (n,), bool."""
         failed: np.ndarray = self._columns["images/state"][:] == FAILED
-        place = self._codes_of(self.stored_layers[0]).place
-        failed[failed] = self._checksums.match_failures(np.flatnonzero(failed), place.shape[1:], place.dtype)
+        if self.stored_layers and failed.any():
+            place = self._codes_of(self.stored_layers[0]).place
+            failed[failed] = self._checksums.match_failures(np.flatnonzero(failed), place.shape[1:], place.dtype)
         return failed
 
     @property

@@ -219,7 +219,7 @@ def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str, record: 
         raise ValueError(f"{name} is {dataset.dtype}, expected {record}")
     dtype = record or np.dtype(dataset.dtype.str)  # without what h5py notes in it
     place = Place(dataset.id.get_offset() if math.prod(shape) else 0, shape, dtype)
-    if place.offset is None or place.end > h5.id.get_filesize():
+    if dataset.id.get_storage_size() != place.bytes or place.end > h5.id.get_filesize():  # 0: it was never allocated
         raise ValueError(f"{name} lies beyond the end of the file: it is cut short")
     return place
 

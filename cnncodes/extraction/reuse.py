@@ -95,11 +95,13 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
     """
     stamp, table = file_stamp(out), image_table(images)
     with CodesFile.open(out) as old:
-        if old.table == table and all(isinstance(source, Path) for source in images.sources):
+        damaged = [] if add else old.damaged_columns()  # rows that are only kept need theirs: reading them will raise
+        old_table = old.salvaged_table() if damaged else old.table
+        if old_table == table and all(isinstance(source, Path) for source in images.sources):
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
             return Reuse(images, table, same, unchanged=True, stamp=stamp)
         digests = [digest.tobytes() for digest in old.sha256]
-        old_rows = _OldRows(old.table, digests, np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist())
+        old_rows = _OldRows(old_table, digests, np.flatnonzero(old.good().any(axis=1) & ~old.failed).tolist())
     twins, unread = _twins(images, table, old_rows)
     gone, changed = _without_place(table, old_rows, twins, unread)
     if add:
@@ -126,7 +128,8 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
         with_codes = {table.ids[row] for row in twins}
         if new_bytes := [name for name in old_rows.names(changed) if name not in with_codes]:
             plan.notes.append(f"{_counted(new_bytes)} changed since the codes were computed: computed anew")
-    plan.unchanged = plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
+    plan.notes += [f"{' and '.join(damaged)} of {out} were damaged: written anew"] * bool(damaged)
+    plan.unchanged = not damaged and plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
     plan.stamp = stamp
     return plan
 
