@@ -145,7 +145,10 @@ class CodesFile:
     def errors(self) -> np.ndarray:
         """Why an image failed, shape (n,), str; an empty string where it did not."""
         failed = self.failed
-        return self._decoded("error", np.where(failed, self._columns["images/error"][:], b""))
+        reasons = self._decoded("error", self._columns["images/error"][:][failed])
+        errors = np.zeros(self.n, reasons.dtype)
+        errors[failed] = reasons
+        return errors
 
     @property
     def sha256(self) -> np.ndarray:
@@ -225,13 +228,14 @@ class CodesFile:
     def info(self) -> dict[str, Any]:
         """Return what the file holds and where it came from, ready for JSON."""
         failed = self.failed
+        ids = self.ids[failed].tolist() if failed.any() else []
         return summarise(
             self.path,
             self.provenance,
             labels=self.labels,
             splits=self.splits,
             counts=self.counts,
-            failures=dict(zip(self.ids[failed].tolist(), self.errors[failed].tolist(), strict=True)),
+            failures=dict(zip(ids, self.errors[failed].tolist(), strict=True)),
             thumbnails=self.has_thumbnails,
         )
 

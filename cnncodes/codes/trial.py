@@ -12,7 +12,7 @@ from cnncodes.errors import CodesFileError
 
 __all__ = ["try_apart"]
 
-CPU_SECONDS = 5  # of that process; what it does takes 0.2
+CPU_SECONDS = 4  # of that process; what it does takes 0.2 on a common machine
 WALL_SECONDS = 120.0  # for a disk that does not answer
 REMEMBERED = 64  # files
 TRIAL = """
