@@ -46,6 +46,6 @@ def reseal(path: Path) -> None:
 def put_header(h5: h5py.File, name: str, value: Any) -> None:
     """Put another description or other classes in the place of those that are there, with the digest that belongs to it."""
     del h5[name]
-    values = np.array([value.encode()]) if isinstance(value, str) else np.asarray(value)
-    h5[name] = values
-    h5[name].attrs["sha256"] = np.bytes_(hashlib.sha256(values.tobytes()).hexdigest())
+    h5[name] = np.array([value.encode()]) if isinstance(value, str) and value else value
+    if isinstance(values := h5[name][()], np.ndarray):
+        h5[name].attrs["sha256"] = np.bytes_(hashlib.sha256(values.tobytes()).hexdigest())
