@@ -44,7 +44,7 @@ def reseal(path: Path) -> None:
 
 
 def put_header(h5: h5py.File, name: str, value: Any) -> None:
-    """Put another description or other classes in the place of those that are there, with the digest that belongs to it."""
+    """Put another description, or other classes, in the place of the old ones, with a digest that fits."""
     del h5[name]
     h5[name] = np.array([value.encode()]) if isinstance(value, str) and value else value
     if isinstance(values := h5[name][()], np.ndarray):

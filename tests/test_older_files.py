@@ -4,8 +4,9 @@ Made of 24 training and 9 test images of the shipped sample and one broken one, 
 extract labels.csv --image-size 64 --layer layer2 --layer penultimate --precision fp32 --views flip`` and ``cnncodes fit
 --layer layer2 --layer penultimate``.
 
-Two more codes files are of twelve images and a broken one, with small pictures: of the layout in which HDF5 keeps text in
-a heap and nothing but codes has a checksum, and of today's, in which a digest vouches for structure, ids and labels.
+Two more codes files are of twelve images and a broken one, with small pictures. ``thumbnails`` has the earlier layout,
+in which HDF5 keeps text in a heap and only codes have checksums; ``sealed`` has today's, in which digests vouch for
+structure, ids and labels.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
             for name in getattr(result, kind):
                 print_line(f"{text}: {name}")
         if result.damaged_columns:
-            print_line(f"damaged: the {' and '.join(result.damaged_columns)} of {file}; `cnncodes extract` writes them anew")
+            print_line(
+                f"damaged: the {' and '.join(result.damaged_columns)} of {file}; `cnncodes extract` writes them anew"
+            )
         if not result.sealed:
             print_notes([f"{file} was made by an earlier version: its ids, labels, groups and splits have no checksum"])
         if result.absent:

@@ -17,7 +17,17 @@ import numpy as np
 
 from cnncodes.codes.checksums import Checksums
 from cnncodes.codes.columns import StoredArray, slice_of
-from cnncodes.codes.layout import CHUNK_BYTES, CONSTANT, FAILED, OK, PENDING, STATES, THUMBNAILS, ImageTable, open_columns
+from cnncodes.codes.layout import (
+    CHUNK_BYTES,
+    CONSTANT,
+    FAILED,
+    OK,
+    PENDING,
+    STATES,
+    THUMBNAILS,
+    ImageTable,
+    open_columns,
+)
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest
@@ -161,7 +171,7 @@ class CodesFile:
         return self._columns["images/id"].sha256 is not None
 
     def damaged_columns(self) -> list[str]:
-        """Return what does not match its checksum of what is written once: ids, labels, groups, splits, sizes, times."""
+        """Return which of ids, labels, groups, splits, file sizes and file times do not match their checksums."""
         return [text for name, text in CONSTANT.items() if not self._columns[f"images/{name}"].whole()[1]]
 
     @property
@@ -180,7 +190,8 @@ class CodesFile:
     def state(self) -> np.ndarray:
         """State of each row as recorded, shape (n,): ``"ok"``, ``"failed"`` or ``"pending"``.
 
-        A failure counts only if its record matches its checksum; codes are compared when they are read, and by `verify`.
+        A failure counts only if its record matches its checksum. Codes are compared when they are read, and by
+        `verify`.
         """
         return np.array(STATES)[self._state()]
 
@@ -390,7 +401,8 @@ class CodesFile:
         rows = self.rows(labelled=False)
         intact, written = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
         for at, block, good in self._thumbnail_pieces(rows) if len(rows) else ():
-            intact[at], written[at] = good & present(block), block["crc32"] != 0
+            intact[at] = good & present(block)
+            written[at] = block.view(np.uint8).reshape(len(block), -1).any(axis=1)  # its checksum may be lost
         return rows[~intact], written[~intact]
 
     def verify(self, progress: Progress | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.columns import Columns, Place, digest_of
 from cnncodes.codes.provenance import Provenance, to_json
-from cnncodes.codes.structure import MAGIC, refuse_damage
+from cnncodes.codes.structure import MAGIC, digest_in, refuse_damage, text_of
 from cnncodes.codes.thumbnails import THUMBNAIL
 from cnncodes.codes.trial import try_apart
 from cnncodes.errors import CodesFileError, MismatchError
@@ -40,8 +40,12 @@ CHUNK_BYTES = 32 * 2**20
 THUMBNAILS = "images/thumbnail"
 HEADERS = ("description", "classes")
 CONSTANT = {  # the columns that are written once, and what they hold
-    **{"id": "ids", "label": "labels", "group": "groups", "split": "splits"},
-    **{"size": "file sizes", "changed_ns": "file times"},
+    "id": "ids",
+    "label": "labels",
+    "group": "groups",
+    "split": "splits",
+    "size": "file sizes",
+    "changed_ns": "file times",
 }
 
 
@@ -140,7 +144,7 @@ def look(path: str) -> None:
 
 def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list[str]]:
     """Refuse a file that is no codes file or whose datasets lie elsewhere; note where each dataset lies."""
-    if _text(h5.attrs.get("format")) != FORMAT:
+    if text_of(h5.attrs.get("format")) != FORMAT:
         raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
     if (version := int(h5.attrs["format_version"])) > FORMAT_VERSION:
         raise CodesFileError(f"{path}: format version {version} is newer than this cnncodes reads; upgrade cnncodes")
@@ -154,14 +158,16 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list
     expected = _image_datasets(n, len(provenance.stored_layers))
     for name, (shape, kind) in expected.items():
         place = _place(h5, f"images/{name}", shape, kind)
-        columns.add(f"images/{name}", place, _digest(h5, f"images/{name}") if sealed and name in CONSTANT else None)
+        columns.add(f"images/{name}", place, digest_in(h5, f"images/{name}") if sealed and name in CONSTANT else None)
     for name in provenance.layers:
         columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *provenance.code_shape(name)), "f"))
     named = {"images": set(expected), "codes": set(provenance.layers)}
     if THUMBNAILS in h5:  # earlier files, and some of today, have none
         columns.add(THUMBNAILS, _place(h5, THUMBNAILS, (n,), "V", THUMBNAIL))
         named["images"].add(THUMBNAILS.rpartition("/")[2])
-    if set(h5) != set(named).union(HEADERS if sealed else ()) or any(set(h5[group]) != names for group, names in named.items()):
+    if set(h5) != set(named).union(HEADERS if sealed else ()) or any(
+        set(h5[group]) != names for group, names in named.items()
+    ):
         raise ValueError("it holds other datasets than its provenance names")
     return provenance, classes
 
@@ -173,21 +179,9 @@ def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], s
     return {**texts, **numbers, "sha256": ((n, 32), "u"), "crc32": ((n, n_stored), "u")}
 
 
-def _text(value: Any) -> Any:
-    """Return an attribute as text if it is text of fixed length."""
-    return value.decode("utf-8") if isinstance(value, bytes) else value
-
-
-def _digest(h5: h5py.File, name: str) -> str:
-    """Return the digest of a dataset that never changes."""
-    if not isinstance(sha256 := _text(h5[name].attrs["sha256"]), str):
-        raise ValueError(f"the digest of {name} is no text")
-    return sha256
-
-
 def _header(h5: h5py.File, columns: Columns, name: str) -> str:
     """Return a text that stands for the whole file."""
-    columns.add(name, _place(h5, name, (1,), "S"), _digest(h5, name))
+    columns.add(name, _place(h5, name, (1,), "S"), digest_in(h5, name))
     (text,), intact = columns[name].whole()
     if not intact:
         raise ValueError(f"its {name} does not match its checksum")
@@ -241,7 +235,9 @@ def lay_out(
     disk is full. What is to be written once is returned, by name.
     """
     n, content = len(images), _content(images, provenance)
-    h5.attrs["format"] = np.bytes_(FORMAT)  # of fixed length: HDF5 keeps other text in a heap, where damage makes it spin
+    h5.attrs["format"] = np.bytes_(
+        FORMAT
+    )  # of fixed length: HDF5 keeps other text in a heap, where damage makes it spin
     h5.attrs["format_version"] = FORMAT_VERSION
     for name, values in content.items():
         text = values.dtype.kind == "S"

@@ -20,7 +20,16 @@ from cnncodes.codes.columns import Columns
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import CodesFileError
 
-__all__ = ["MAGIC", "extents", "file_options", "refuse_damage", "seal_structure", "write_block"]
+__all__ = [
+    "MAGIC",
+    "digest_in",
+    "extents",
+    "file_options",
+    "refuse_damage",
+    "seal_structure",
+    "text_of",
+    "write_block",
+]
 
 BLOCK_BYTES = 512  # the smallest user block of HDF5: the magic, the digest, the length of what it covers, zeros
 MAGIC = b"cnncodes"
@@ -88,5 +97,26 @@ def refuse_damage(columns: Columns) -> None:
         raise ValueError("it begins as neither HDF5 nor a codes file does")
     end = int.from_bytes(block[COVERED_FROM : COVERED_FROM + LENGTH_BYTES], "little")
     good = BLOCK_BYTES < end <= MAX_STRUCTURE_BYTES
-    if not good or hashlib.sha256(columns.read(COVERED_FROM, end - COVERED_FROM)).digest() != block[DIGEST_AT:COVERED_FROM]:
+    if (
+        not good
+        or hashlib.sha256(columns.read(COVERED_FROM, end - COVERED_FROM)).digest() != block[DIGEST_AT:COVERED_FROM]
+    ):
         raise ValueError("its structure has changed since it was laid out")
+
+
+def text_of(value: Any) -> Any:
+    """Return an attribute as text if it is text of fixed length."""
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def digest_in(h5: h5py.File, name: str) -> str:
+    """Return the digest that the structure holds of the data of a dataset.
+
+    Raises
+    ------
+    ValueError, KeyError
+        It is no text, or there is none.
+    """
+    if not isinstance(sha256 := text_of(h5[name].attrs["sha256"]), str):
+        raise ValueError(f"the digest of {name} is no text")
+    return sha256

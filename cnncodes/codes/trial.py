@@ -29,7 +29,9 @@ look(sys.argv[1])
 
 
 def try_apart(path: Path) -> None:
-    """Read the structure of a file in a process of its own, which may spin or crash; do so once while it stays the same.
+    """Read the structure of a file in a process of its own, which may spin or crash.
+
+    A file is tried once while it stays the same.
 
     Raises
     ------

@@ -129,7 +129,9 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
         if new_bytes := [name for name in old_rows.names(changed) if name not in with_codes]:
             plan.notes.append(f"{_counted(new_bytes)} changed since the codes were computed: computed anew")
     plan.notes += [f"{' and '.join(damaged)} of {out} were damaged: written anew"] * bool(damaged)
-    plan.unchanged = not damaged and plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
+    plan.unchanged = (
+        not damaged and plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
+    )
     plan.stamp = stamp
     return plan
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,29 +72,34 @@ def test_mutated_data_never_reads_as_good(path: Path) -> None:
                 np.testing.assert_array_equal(file.codes(name, rows), CODES[name][rows])
 
 
+@contextlib.contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """Let our error pass, if it is one line."""
+    try:
+        yield
+    except CodesFileError as error:
+        if len(str(error).splitlines()) > 1:
+            raise
+
+
 def look(path: Path) -> dict[str, Any]:
     """Everything that is read of a file, by name; what is refused is None."""
     values: dict[str, Any] = {}
 
     def read(name: str, reader: Callable[[CodesFile], Any]) -> None:
-        try:
+        values[name] = None
+        with refused_in_one_line():
             values[name] = reader(file)
-        except CodesFileError as error:
-            assert len(str(error).splitlines()) == 1
-            values[name] = None
 
-    try:
-        with CodesFile.open(path) as file:
-            for name in ("ids", "labels", "groups", "splits", "errors", "state", "classes", "table"):
-                read(name, lambda file, name=name: getattr(file, name))
-            read("provenance", lambda file: file.provenance.to_json())
-            read("sha256", lambda file: file.sha256[DONE])  # the row that is pending has none yet
-            for name in file.layers:
-                read(name, lambda file, name=name: file.codes(name, DONE))
-            read("thumbnails", lambda file: file.thumbnails(DONE))
-            read("found", lambda file: bool(len(file.verify()) or file.damaged_columns() or file.counts["pending"] > 1))
-    except CodesFileError as error:
-        assert len(str(error).splitlines()) == 1
+    with refused_in_one_line(), CodesFile.open(path) as file:
+        for name in ("ids", "labels", "groups", "splits", "errors", "state", "classes", "table"):
+            read(name, lambda file, name=name: getattr(file, name))
+        read("provenance", lambda file: file.provenance.to_json())
+        read("sha256", lambda file: file.sha256[DONE])  # the row that is pending has none yet
+        for name in file.layers:
+            read(name, lambda file, name=name: file.codes(name, DONE))
+        read("thumbnails", lambda file: file.thumbnails(DONE))
+        read("found", lambda file: bool(len(file.verify()) or file.damaged_columns() or file.counts["pending"] > 1))
     return values
 
 
@@ -138,7 +144,7 @@ def damaged(content: bytes, spans: list[tuple[int, int]], rng: np.random.Generat
 
 @pytest.mark.parametrize("count", [120, pytest.param(6000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_no_damage_changes_anything_in_silence(count: int, everything: Path) -> None:
-    """Structure, header, each column and each layer are damaged as often: what is read is as it was, refused or found."""
+    """Structure, columns and layers are damaged alike: whatever is read is as it was, or refused, or found."""
     content, expected, rng = everything.read_bytes(), look(everything), np.random.default_rng(0)
     assert not expected["found"]
     with h5py.File(everything) as h5:

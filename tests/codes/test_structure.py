@@ -1,4 +1,4 @@
-"""The structure of a codes file lies before its datasets and is vouched for by a digest, which is compared without HDF5."""
+"""The structure of a codes file lies before its datasets, and its digest is compared without HDF5."""
 
 from __future__ import annotations
 

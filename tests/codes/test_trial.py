@@ -1,4 +1,4 @@
-"""A file of the earlier layout, in which HDF5 keeps text in a heap: damage there is an error in one line, never a hang."""
+"""In files of the earlier layout HDF5 keeps text in a heap: damage there is an error in one line, never a hang."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def test_ctrl_c_ends_the_wait(spinning: Path) -> None:
         "print('waits', flush=True); trial.try_apart(Path(sys.argv[1]))"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, spinning], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-c", program, spinning],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -121,6 +124,7 @@ def test_no_flipped_bit_in_a_heap_is_a_hang_or_a_wrong_value(tmp_path: Path, mon
             assert read[:3] == expected[:3], (at, bit)
             np.testing.assert_array_equal(read[3], expected[3])
         except CodesFileError as error:
-            assert len(str(error).splitlines()) == 1
+            if len(str(error).splitlines()) > 1:
+                raise
             spun += "spins" in str(error)
     assert spun >= 10  # or the test would show nothing
