@@ -15,8 +15,9 @@ __all__ = ["try_apart"]
 CPU_SECONDS = 4  # of that process; what it does takes 0.2 on a common machine
 WALL_SECONDS = 120.0  # for a disk that does not answer
 REMEMBERED = 64  # files
-TRIAL = """
-import sys
+CAME_BACK = 42  # exit code; that of a Python that cannot even start is another one
+TRIAL = f"""
+import contextlib, sys
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -24,7 +25,9 @@ try:
 except (ImportError, ValueError, OSError):
     pass
 from cnncodes.codes.layout import look
-look(sys.argv[1])
+with contextlib.suppress(Exception):
+    look(sys.argv[1])
+sys.exit({CAME_BACK})
 """
 
 
@@ -45,7 +48,7 @@ def try_apart(path: Path) -> None:
 @functools.lru_cache(REMEMBERED)
 def _try(path: Path, _: tuple[int, ...]) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-S", "-c", TRIAL, os.path.abspath(path), str(CPU_SECONDS)]
+    command = [sys.executable, "-c", TRIAL, os.path.abspath(path), str(CPU_SECONDS)]
     try:
         ended = subprocess.run(
             command,
@@ -60,5 +63,7 @@ def _try(path: Path, _: tuple[int, ...]) -> None:
         ended = -1
     except OSError as error:
         raise CodesFileError(f"{path}: cannot be tried in a process of its own ({error.strerror})") from error
-    if ended < 0 or ended > 255:  # a signal; on Windows, an exception code
+    if 0 <= ended <= 255 and ended != CAME_BACK:
+        raise CodesFileError(f"{path}: cannot be tried in a process of its own (Python ends with {ended})")
+    if ended != CAME_BACK:  # a signal; on Windows, an exception code
         raise CodesFileError(f"{path}: damaged: HDF5 spins or crashes when it reads it; extract again to another file")

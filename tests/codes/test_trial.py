@@ -103,6 +103,12 @@ def test_where_no_process_can_be_started_the_reason_is_told(tmp_path: Path, monk
         CodesFile.open(shutil.copy(OLD, tmp_path))
 
 
+def test_a_trial_that_never_asked_hdf5_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TRIAL", "import no_such_module")
+    with pytest.raises(CodesFileError, match=r"cannot be tried in a process of its own \(Python ends with 1\)"):
+        CodesFile.open(shutil.copy(OLD, tmp_path))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_flipped_bit_in_a_heap_is_a_hang_or_a_wrong_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
