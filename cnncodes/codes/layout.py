@@ -235,9 +235,8 @@ def lay_out(
     disk is full. What is to be written once is returned, by name.
     """
     n, content = len(images), _content(images, provenance)
-    h5.attrs["format"] = np.bytes_(
-        FORMAT
-    )  # of fixed length: HDF5 keeps other text in a heap, where damage makes it spin
+    # text of fixed length everywhere: HDF5 keeps other text in a heap, where damage makes it spin
+    h5.attrs["format"] = np.bytes_(FORMAT)
     h5.attrs["format_version"] = FORMAT_VERSION
     for name, values in content.items():
         text = values.dtype.kind == "S"

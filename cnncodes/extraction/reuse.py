@@ -97,7 +97,7 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
     with CodesFile.open(out) as old:
         damaged = [] if add else old.damaged_columns()  # rows that are only kept need theirs: reading them will raise
         old_table = old.salvaged_table() if damaged else old.table
-        if old_table == table and all(isinstance(source, Path) for source in images.sources):
+        if not damaged and old_table == table and all(isinstance(source, Path) for source in images.sources):
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
             return Reuse(images, table, same, unchanged=True, stamp=stamp)
         digests = [digest.tobytes() for digest in old.sha256]
