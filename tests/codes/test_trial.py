@@ -41,6 +41,13 @@ def size_of_an_object(content: bytes) -> int:
     return content.index(b"GCOL") + HEADER_BYTES + 8
 
 
+def look_for(group: int) -> None:
+    """Look for the processes of a group for ten seconds, in which the system clears away what has ended."""
+    for _ in range(100):
+        os.killpg(group, 0)
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def spinning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file from which HDF5 does not come back."""
@@ -77,10 +84,8 @@ def test_ctrl_c_ends_the_wait(spinning: Path) -> None:
         began = time.monotonic()
         assert process.wait(30) == -signal.SIGINT
         assert time.monotonic() - began < 5
-    with pytest.raises(ProcessLookupError):  # nor is the child there, as soon as the system has cleared it away
-        for _ in range(100):
-            os.killpg(process.pid, 0)
-            time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):  # nor is the child there
+        look_for(process.pid)
 
 
 def test_an_intact_file_is_tried_once_while_it_stays_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
