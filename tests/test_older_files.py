@@ -3,6 +3,10 @@
 Made of 24 training and 9 test images of the shipped sample and one broken one, with groups and splits, by ``cnncodes
 extract labels.csv --image-size 64 --layer layer2 --layer penultimate --precision fp32 --views flip`` and ``cnncodes fit
 --layer layer2 --layer penultimate``.
+
+Two more codes files are of twelve images and a broken one, with small pictures. ``thumbnails`` has the earlier layout,
+in which HDF5 keeps text in a heap and only codes have checksums; ``sealed`` has today's, in which digests vouch for
+structure, ids and labels.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cnncodes import CodesFile, ProbeModel, evaluate, load_codes
+from cnncodes import CodesFile, ProbeModel, evaluate, load_codes, verify
 from cnncodes.cli.main import main
 
 FILES = Path(__file__).parent / "files"
@@ -41,6 +45,25 @@ def test_a_codes_file_of_format_1_is_read():
     assert X[0, 0, :3] == pytest.approx([-0.6630859375, 0.10888671875, -0.03814697265625], abs=0)
     assert X.sum() == pytest.approx(-192.5438, abs=1e-3)
     assert np.unique(y).tolist() == CLASSES
+
+
+@pytest.mark.parametrize(("layout", "sealed"), [("thumbnails", False), ("sealed", True)])
+def test_both_layouts_of_a_codes_file_are_read(layout, sealed):
+    path = FILES / f"codes-version-1-{layout}.h5"
+    with CodesFile.open(path) as file:
+        assert (file.sealed, file.damaged_columns(), len(file.verify())) == (sealed, [], 0)
+        assert file.counts == {"pending": 0, "ok": 12, "failed": 1}
+        assert (file.classes, file.layers) == (CLASSES, ["layer1", "layer2", "layer3"])
+        assert file.ids[[0, 12]].tolist() == ["images/train/Bag/03523.png", "images/train/Bag/bröken.png"]
+        assert file.groups[[2, 12]].tolist() == ["g1", "broken"]
+        assert np.unique(file.splits).tolist() == ["test", "train"]
+        assert file.errors[12].startswith("the PNG file is damaged")
+        assert len(file.without_thumbnail()) == 0
+        assert file.thumbnails(np.array([3]))["grey"].sum() == 97441
+        assert file.codes("layer3").sum() == pytest.approx(23.729568, abs=1e-4)
+        assert file.provenance.layers["layer2"].map_shape == (32, 8, 8)
+    result = verify(path)
+    assert (result.good, result.sealed, result.damaged_columns) == (True, sealed, [])
 
 
 def test_a_model_file_of_format_1_answers_as_it_did():

@@ -49,6 +49,12 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
         for kind, text in texts.items():
             for name in getattr(result, kind):
                 print_line(f"{text}: {name}")
+        if result.damaged_columns:
+            print_line(
+                f"damaged: the {' and '.join(result.damaged_columns)} of {file}; `cnncodes extract` writes them anew"
+            )
+        if not result.sealed:
+            print_notes([f"{file} was made by an earlier version: its ids, labels, groups and splits have no checksum"])
         if result.absent:
             reason = f"belong to images that are not in {options['images']} (gone, or from another folder)"
             print_notes([f"{len(result.absent)} of {result.n} rows {reason}; the first is {result.absent[0]}"])

@@ -11,6 +11,8 @@ from cnncodes.codes.layout import FAILED, OK
 
 __all__ = ["Checksums", "checksum"]
 
+ROWS_AT_A_TIME = 256  # whose records are read together
+
 
 def checksum(
     fingerprint: bytes, row: int, state: int, sha256: np.ndarray, error: bytes, codes: np.ndarray
@@ -61,10 +63,31 @@ class Checksums:
         span = slice(int(rows[0]), int(rows[-1]) + 1)
         columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
         state, digests, errors, sums = (values[rows - rows[0]] for values in columns)
-        matches = np.isin(state, states) & (sums[:, column] != 0)
+        matches = np.isin(state, states) & (sums[:, column] != 0) & ((state == FAILED) | (errors == b""))
         for i in np.flatnonzero(matches & (sums[:, column] != before[rows])):
             error = bytes(errors[i]) if state[i] == FAILED else b""
             expected = checksum(self._fingerprint, int(rows[i]), int(state[i]), digests[i], error, codes[i])
             matches[i] = sums[i, column] == expected
         before[rows[matches]] = sums[matches, column]
+        return matches
+
+    def match_failures(self, rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return which records of failed images match their checksums; their codes, which are zeros, are not read.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+            Row numbers, ascending.
+        shape, dtype
+            Of the code of an image in the first column of the table of checksums.
+
+        Returns
+        -------
+        ndarray of bool, shape (k,)
+        """
+        matches, zeros = np.zeros(len(rows), bool), np.zeros(shape, dtype)
+        for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows // ROWS_AT_A_TIME)) + 1):
+            if len(part):
+                codes = np.broadcast_to(zeros, (len(part), *shape))
+                matches[part] = self.match(0, rows[part], codes, states=(FAILED,))
         return matches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import math
 import os
 import threading
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Columns", "Place", "StoredArray", "slice_of"]
+__all__ = ["Columns", "Place", "StoredArray", "digest_of", "slice_of"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,14 @@ class Place:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return self.shape[0] * self.row_bytes
+
+    @property
     def end(self) -> int:
         """The first byte behind it."""
-        return self.offset + self.shape[0] * self.row_bytes
+        return self.offset + self.bytes
 
 
 @contextlib.contextmanager
@@ -58,9 +64,9 @@ class Columns:
         self._tables: dict[str, StoredArray] = {}
         self._lock = threading.Lock()  # guards the file's position
 
-    def add(self, name: str, place: Place) -> None:
-        """Name a table."""
-        self._tables[name] = StoredArray(self, place)
+    def add(self, name: str, place: Place, sha256: str | None = None) -> None:
+        """Name a table; one that never changes may have a digest, in hexadecimal digits."""
+        self._tables[name] = StoredArray(self, place, sha256)
 
     def __getitem__(self, name: str) -> StoredArray:
         return self._tables[name]
@@ -107,8 +113,8 @@ class Columns:
 class StoredArray:
     """One table: ``column[rows]`` and ``column[rows] = values`` for a slice of rows without a step."""
 
-    def __init__(self, columns: Columns, place: Place) -> None:
-        self._columns, self.place = columns, place
+    def __init__(self, columns: Columns, place: Place, sha256: str | None = None) -> None:
+        self._columns, self.place, self.sha256 = columns, place, sha256
 
     def __len__(self) -> int:
         return self.place.shape[0]
@@ -118,6 +124,11 @@ class StoredArray:
         place = self.place
         data = self._columns.read(place.offset + start * place.row_bytes, (stop - start) * place.row_bytes)
         return np.frombuffer(data, place.dtype).reshape(stop - start, *place.shape[1:])
+
+    def whole(self) -> tuple[np.ndarray, bool]:
+        """Return all rows, and whether they match the digest; without one they do."""
+        values = self[:]
+        return values, self.sha256 in (None, digest_of(values))
 
     def pieces(self, rows: np.ndarray, max_bytes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (positions in `rows`, their values), reading at most `max_bytes` of the file at a time."""
@@ -137,6 +148,11 @@ class StoredArray:
         if block.shape != (stop - start, *place.shape[1:]):
             raise ValueError(f"values of shape {block.shape} for {stop - start} rows of {place.shape[1:]}")
         self._columns.write(place.offset + start * place.row_bytes, block.reshape(-1).view(np.uint8).data)
+
+
+def digest_of(values: np.ndarray) -> str:
+    """Return the SHA-256 of an array as it is stored, in hexadecimal digits."""
+    return hashlib.sha256(values.reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def slice_of(numbers: np.ndarray) -> np.ndarray | slice:

@@ -17,7 +17,17 @@ import numpy as np
 
 from cnncodes.codes.checksums import Checksums
 from cnncodes.codes.columns import StoredArray, slice_of
-from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, STATES, THUMBNAILS, ImageTable, open_columns
+from cnncodes.codes.layout import (
+    CHUNK_BYTES,
+    CONSTANT,
+    FAILED,
+    OK,
+    PENDING,
+    STATES,
+    THUMBNAILS,
+    ImageTable,
+    open_columns,
+)
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest, parameter
@@ -145,7 +155,11 @@ class CodesFile:
     @property
     def errors(self) -> np.ndarray:
         """Why an image failed, shape (n,), str; an empty string where it did not."""
-        return self._text("error")
+        failed = self.failed
+        reasons = self._decoded("error", self._columns["images/error"][:][failed])
+        errors = np.zeros(self.n, reasons.dtype)
+        errors[failed] = reasons
+        return errors
 
     @property
     def sha256(self) -> np.ndarray:
@@ -153,17 +167,32 @@ class CodesFile:
         return self._columns["images/sha256"][:]
 
     @property
+    def sealed(self) -> bool:
+        """Whether ids, labels, groups and splits have checksums; those of files of the earlier layout have none."""
+        return self._columns["images/id"].sha256 is not None
+
+    def damaged_columns(self) -> list[str]:
+        """Return which of ids, labels, groups, splits, file sizes and file times do not match their checksums."""
+        return [text for name, text in CONSTANT.items() if not self._columns[f"images/{name}"].whole()[1]]
+
+    @property
     def table(self) -> ImageTable:
         """The image table that the file was created with."""
-        sizes, changed = (self._columns[f"images/{name}"][:].tolist() for name in ("size", "changed_ns"))
+        sizes, changed = (self._whole(name).tolist() for name in ("size", "changed_ns"))
         texts = {name: getattr(self, name).tolist() for name in ("labels", "groups", "splits")}
         return ImageTable(self.ids.tolist(), **texts, sizes=sizes, changed=changed)
+
+    def salvaged_table(self) -> ImageTable:
+        """Return what can be read of a damaged image table: text as it is, and no sizes and times."""
+        columns = (self._columns[f"images/{name}"][:].tolist() for name in ("id", "label", "group", "split"))
+        return ImageTable(*([value.decode("utf-8", "replace") for value in values] for values in columns))
 
     @property
     def state(self) -> np.ndarray:
         """State of each row as recorded, shape (n,): ``"ok"``, ``"failed"`` or ``"pending"``.
 
-        Checksums are compared when codes are read and by `verify`, not here.
+        A failure counts only if its record matches its checksum. Codes are compared when they are read, and by
+        `verify`.
         """
         return np.array(STATES)[self._state()]
 
@@ -176,7 +205,11 @@ class CodesFile:
     @property
     def failed(self) -> np.ndarray:
         """Whether the image of each row is recorded as failed, shape (n,), bool."""
-        return self._columns["images/state"][:] == FAILED
+        failed: np.ndarray = self._columns["images/state"][:] == FAILED
+        if self.stored_layers and failed.any():
+            place = self._codes_of(self.stored_layers[0]).place
+            failed[failed] = self._checksums.match_failures(np.flatnonzero(failed), place.shape[1:], place.dtype)
+        return failed
 
     @property
     def complete(self) -> bool:
@@ -207,13 +240,14 @@ class CodesFile:
     def info(self) -> dict[str, Any]:
         """Return what the file holds and where it came from, ready for JSON."""
         failed = self.failed
+        ids = self.ids[failed].tolist() if failed.any() else []
         return summarise(
             self.path,
             self.provenance,
             labels=self.labels,
             splits=self.splits,
             counts=self.counts,
-            failures=dict(zip(self.ids[failed].tolist(), self.errors[failed].tolist(), strict=True)),
+            failures=dict(zip(ids, self.errors[failed].tolist(), strict=True)),
             thumbnails=self.has_thumbnails,
         )
 
@@ -368,7 +402,8 @@ class CodesFile:
         rows = self.rows(labelled=False)
         intact, written = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
         for at, block, good in self._thumbnail_pieces(rows) if len(rows) else ():
-            intact[at], written[at] = good & present(block), block["crc32"] != 0
+            intact[at] = good & present(block)
+            written[at] = block.view(np.uint8).reshape(len(block), -1).any(axis=1)  # its checksum may be lost
         return rows[~intact], written[~intact]
 
     def verify(self, progress: Progress | None = None) -> np.ndarray:
@@ -384,7 +419,8 @@ class CodesFile:
         ndarray of int
             Rows that are recorded as done but damaged, be it their codes or their small picture.
         """
-        damaged = np.flatnonzero((self._state() != PENDING) & ~self.good(progress).all(axis=1))
+        written = (self._columns["images/state"][:] != PENDING) & ~self._missing().any(axis=1)
+        damaged = np.flatnonzero(written & ~self.good(progress).all(axis=1))
         if self.has_thumbnails:
             rows, is_damaged = self._thumbnails_amiss()
             damaged = np.union1d(damaged, rows[is_damaged])
@@ -442,10 +478,23 @@ class CodesFile:
         """State of each row, by all layers or by those that are finished."""
         state, missing = self._columns["images/state"][:], self._missing()
         state[(missing[:, self._finished(missing)] if finished else missing).any(axis=1)] = PENDING
-        return np.where(state < len(STATES), state, PENDING)
+        return np.where((state == OK) | ((state == FAILED) & self.failed), state, PENDING)
+
+    def _whole(self, name: str) -> np.ndarray:
+        """Return a column that was written once, compared with its checksum."""
+        values, intact = self._columns[f"images/{name}"].whole()
+        if not intact:
+            raise CodesFileError(
+                f"{self.path}: damaged: its {CONSTANT[name]} do not match their checksum; `cnncodes extract` with all "
+                "its images writes them anew and keeps the codes"
+            )
+        return values
 
     def _text(self, name: str) -> np.ndarray:
+        return self._decoded(name, self._whole(name))
+
+    def _decoded(self, name: str, values: np.ndarray) -> np.ndarray:
         try:
-            return np.array([value.decode("utf-8") for value in self._columns[f"images/{name}"][:]], dtype=str)
+            return np.array([value.decode("utf-8") for value in values], dtype=str)
         except UnicodeDecodeError as error:
             raise CodesFileError(f"{self.path}: damaged: an {name} is {error.object[:40]!r}, expected UTF-8") from error

@@ -14,9 +14,11 @@ import h5py
 import numpy as np
 
 from cnncodes.codes.checks import cut, refuse_odd_text
-from cnncodes.codes.columns import Columns, Place
+from cnncodes.codes.columns import Columns, Place, digest_of
 from cnncodes.codes.provenance import Provenance, to_json
+from cnncodes.codes.structure import MAGIC, digest_in, refuse_damage, text_of
 from cnncodes.codes.thumbnails import THUMBNAIL
+from cnncodes.codes.trial import try_apart
 from cnncodes.errors import CodesFileError, MismatchError, parameter
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "allocate",
     "is_hdf5",
     "lay_out",
+    "look",
     "open_columns",
 ]
 
@@ -35,6 +38,15 @@ PENDING, OK, FAILED = range(3)
 ERROR_BYTES = 160
 CHUNK_BYTES = 32 * 2**20
 THUMBNAILS = "images/thumbnail"
+HEADERS = ("description", "classes")
+CONSTANT = {  # the columns that are written once, and what they hold
+    "id": "ids",
+    "label": "labels",
+    "group": "groups",
+    "split": "splits",
+    "size": "file sizes",
+    "changed_ns": "file times",
+}
 
 
 @dataclass
@@ -88,15 +100,17 @@ class ImageTable:
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as HDF5 does."""
+    """Whether a file begins as HDF5 does, or as a codes file."""
     with Path(path).open("rb") as file:
-        return file.read(len(HDF5)) == HDF5
+        return file.read(len(HDF5)) in (HDF5, MAGIC)
 
 
 def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, list[str]]:
     """Open a codes file that has passed the gate; return its tables, its provenance and the names of its classes.
 
-    HDF5 only tells where the datasets lie. That never changes, so rows are read and written as plain bytes.
+    HDF5 only tells where the datasets lie. That never changes, so rows are read and written as plain bytes. Damage can
+    make HDF5 spin for ever, so its structure is compared with a digest first; files of the earlier layout, which have
+    none, are tried in a process of its own.
     """
     if not path.is_file():
         if path.is_dir():
@@ -108,6 +122,10 @@ def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, li
     except OSError as error:
         raise CodesFileError(f"{path}: cannot be opened ({error.strerror})") from error
     try:
+        if columns.read(0, min(len(HDF5), path.stat().st_size)) == HDF5:
+            try_apart(path)
+        else:
+            refuse_damage(columns)
         with h5py.File(columns.file, "r") as h5:
             return columns, *_gate(path, h5, columns)
     except CodesFileError:
@@ -118,27 +136,39 @@ def open_columns(path: Path, *, writable: bool) -> tuple[Columns, Provenance, li
         raise CodesFileError(f"{path}: not a codes file, or damaged ({cut(str(error))})") from error
 
 
+def look(path: str) -> None:
+    """Ask HDF5 what `open_columns` asks it, wherever that leads."""
+    columns = Columns(Path(path))
+    with h5py.File(columns.file, "r") as h5:
+        _gate(Path(path), h5, columns)
+
+
 def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list[str]]:
     """Refuse a file that is no codes file or whose datasets lie elsewhere; note where each dataset lies."""
-    if h5.attrs.get("format") != FORMAT:
+    if text_of(h5.attrs.get("format")) != FORMAT:
         raise CodesFileError(f"{path}: an HDF5 file, but not a codes file; make one with `cnncodes extract`")
     if (version := int(h5.attrs["format_version"])) > FORMAT_VERSION:
         raise CodesFileError(f"{path}: format version {version} is newer than this cnncodes reads; upgrade cnncodes")
-    provenance, classes = Provenance.from_json(h5.attrs["description"]), json.loads(h5.attrs["classes"])
+    sealed = h5.userblock_size > 0
+    description, names = (_header(h5, columns, name) if sealed else h5.attrs[name] for name in HEADERS)
+    provenance, classes = Provenance.from_json(description), json.loads(names)
     if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
         raise ValueError("its classes are no list of names")
     refuse_odd_text({"classes": classes})
     n = int(_hard(h5, "images/id").shape[0])
     expected = _image_datasets(n, len(provenance.stored_layers))
     for name, (shape, kind) in expected.items():
-        columns.add(f"images/{name}", _place(h5, f"images/{name}", shape, kind))
+        place = _place(h5, f"images/{name}", shape, kind)
+        columns.add(f"images/{name}", place, digest_in(h5, f"images/{name}") if sealed and name in CONSTANT else None)
     for name in provenance.layers:
         columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *provenance.code_shape(name)), "f"))
     named = {"images": set(expected), "codes": set(provenance.layers)}
     if THUMBNAILS in h5:  # earlier files, and some of today, have none
         columns.add(THUMBNAILS, _place(h5, THUMBNAILS, (n,), "V", THUMBNAIL))
         named["images"].add(THUMBNAILS.rpartition("/")[2])
-    if set(h5) != set(named) or any(set(h5[group]) != names for group, names in named.items()):
+    if set(h5) != set(named).union(HEADERS if sealed else ()) or any(
+        set(h5[group]) != names for group, names in named.items()
+    ):
         raise ValueError("it holds other datasets than its provenance names")
     return provenance, classes
 
@@ -148,6 +178,15 @@ def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], s
     texts = dict.fromkeys(("id", "label", "group", "split", "error"), ((n,), "S"))
     numbers = {"size": ((n,), "i"), "changed_ns": ((n,), "i"), "state": ((n,), "u")}
     return {**texts, **numbers, "sha256": ((n, 32), "u"), "crc32": ((n, n_stored), "u")}
+
+
+def _header(h5: h5py.File, columns: Columns, name: str) -> str:
+    """Return a text that stands for the whole file."""
+    columns.add(name, _place(h5, name, (1,), "S"), digest_in(h5, name))
+    (text,), intact = columns[name].whole()
+    if not intact:
+        raise ValueError(f"its {name} does not match its checksum")
+    return str(text, "utf-8")
 
 
 def _hard(h5: h5py.File, name: str) -> h5py.Dataset:
@@ -167,7 +206,7 @@ def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str, record: 
     dataset = _hard(h5, name)
     properties = dataset.id.get_create_plist()
     plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_external_count()
-    if not plain or properties.get_nfilters() or h5.userblock_size:
+    if not plain or properties.get_nfilters():
         raise ValueError(f"{name} is not stored as plain bytes in the file")
     if dataset.shape != shape or dataset.dtype.kind != kind:
         raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected kind {kind!r} {shape}")
@@ -175,26 +214,36 @@ def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str, record: 
         raise ValueError(f"{name} is {dataset.dtype}, expected {record}")
     dtype = record or np.dtype(dataset.dtype.str)  # without what h5py notes in it
     place = Place(dataset.id.get_offset() if math.prod(shape) else 0, shape, dtype)
-    if place.offset is None or place.end > h5.id.get_filesize():
+    if dataset.id.get_storage_size() != place.bytes or place.end > h5.id.get_filesize():  # 0: it was never allocated
         raise ValueError(f"{name} lies beyond the end of the file: it is cut short")
     return place
 
 
-def lay_out(h5: h5py.File, images: ImageTable, provenance: Provenance, *, thumbnails: bool = False) -> None:
+def _content(images: ImageTable, provenance: Provenance) -> dict[str, np.ndarray]:
+    """Return the content of every dataset that is written once, by name."""
+    classes = to_json(sorted({label for label in images.labels or [] if label}))
+    texts = {"description": provenance.to_json(), "classes": classes}
+    headers = {name: np.array([text.encode()]) for name, text in texts.items()}
+    return headers | {f"images/{name}": values for name, values in images.columns().items()}
+
+
+def lay_out(
+    h5: h5py.File, images: ImageTable, provenance: Provenance, *, thumbnails: bool = False
+) -> dict[str, np.ndarray]:
     """Give every dataset its place; there is one for thumbnails if they are wanted.
 
     Nothing is written into them: HDF5 would keep small datasets in a buffer, which it loses without an error when the
-    disk is full.
+    disk is full. What is to be written once is returned, by name.
     """
-    n = len(images)
-    h5.attrs["format"] = FORMAT
+    n, content = len(images), _content(images, provenance)
+    # text of fixed length everywhere: HDF5 keeps other text in a heap, where damage makes it spin
+    h5.attrs["format"] = np.bytes_(FORMAT)
     h5.attrs["format_version"] = FORMAT_VERSION
-    h5.attrs["description"] = provenance.to_json()
-    h5.attrs["classes"] = to_json(sorted({label for label in images.labels or [] if label}))
-    for name, values in images.columns().items():
+    for name, values in content.items():
         text = values.dtype.kind == "S"
         dtype_of = h5py.string_dtype("utf-8", values.dtype.itemsize) if text else values.dtype
-        _empty(h5, f"images/{name}", (n,), dtype_of)
+        dataset = _empty(h5, name, values.shape, dtype_of)
+        dataset.attrs["sha256"] = np.bytes_(digest_of(values))
     _empty(h5, "images/sha256", (n, 32), np.dtype("u1"))
     _empty(h5, "images/state", (n,), np.dtype("u1"))
     _empty(h5, "images/crc32", (n, len(provenance.stored_layers)), np.dtype("<u4"))
@@ -205,10 +254,11 @@ def lay_out(h5: h5py.File, images: ImageTable, provenance: Provenance, *, thumbn
         layer = provenance.layers[name]
         dtype = np.dtype(layer.dtype or "float32").newbyteorder("<")
         dataset = _empty(h5, f"codes/{name}", (n, *provenance.code_shape(name)), dtype)
-        dataset.attrs["pooling"] = layer.pooling
+        dataset.attrs["pooling"] = np.bytes_(layer.pooling)
         dataset.attrs["map_shape"] = np.asarray(layer.map_shape, np.int64)
     for name, target in provenance.links.items():
         h5[f"codes/{name}"] = h5[f"codes/{target}"]
+    return content
 
 
 def _empty(h5: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
@@ -218,11 +268,11 @@ def _empty(h5: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) ->
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)
-    parent = h5.require_group(name.rpartition("/")[0])
+    group, _, leaf = name.rpartition("/")
+    parent = h5.require_group(group) if group else h5
     space = h5py.h5s.create_simple(shape)
-    leaf = name.rpartition("/")[2].encode()
     return h5py.Dataset(
-        h5py.h5d.create(parent.id, leaf, h5py.h5t.py_create(dtype, logical=True), space, dcpl=properties)
+        h5py.h5d.create(parent.id, leaf.encode(), h5py.h5t.py_create(dtype, logical=True), space, dcpl=properties)
     )
 
 

@@ -20,6 +20,7 @@ from cnncodes.codes.checksums import checksum
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, THUMBNAILS, ImageTable, allocate, lay_out
 from cnncodes.codes.provenance import Provenance
+from cnncodes.codes.structure import extents, file_options, seal_structure
 from cnncodes.codes.thumbnails import blank, seal
 from cnncodes.errors import CodesFileError, CodesRangeError, first_line, parameter
 from cnncodes.system.files import replacing
@@ -79,11 +80,13 @@ class CodesWriter(CodesFile):
         target = Path(path)
         try:
             with replacing(target, error_type=CodesFileError, one_writer=True) as partial:
-                with h5py.File(partial, "w", libver="earliest", locking=False) as h5:  # the file is locked already
-                    lay_out(h5, images, provenance, thumbnails=thumbnails)
+                options = file_options(provenance)
+                with h5py.File(partial, "w", libver="earliest", locking=False, **options) as h5:  # it is locked already
+                    content = lay_out(h5, images, provenance, thumbnails=thumbnails)
+                    places = extents(h5)
                 allocate(partial)
+                seal_structure(partial, places, content)
                 with cls(partial) as writer:
-                    writer.write_table(images)
                     if fill is not None:
                         fill(writer)
                     writer.sync()
@@ -107,11 +110,6 @@ class CodesWriter(CodesFile):
         good[self.failed & (retry_failed | ~self.sha256.any(axis=1))] = False
         rows = np.flatnonzero(~good.all(axis=1))
         return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
-
-    def write_table(self, images: ImageTable) -> None:
-        """Write the columns that never change; done once, before the file is renamed to its place."""
-        for name, values in images.columns().items():
-            self._columns[f"images/{name}"][:] = values
 
     def write(self, rows: np.ndarray, codes: Mapping[str, np.ndarray], sha256: np.ndarray) -> None:
         """Write rows that were computed.

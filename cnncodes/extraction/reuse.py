@@ -96,10 +96,11 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
     """
     stamp = file_stamp(out)
     with CodesFile.open(out) as old:
-        old_table = old.table
+        damaged = [] if add else old.damaged_columns()  # rows that are only kept need theirs: reading them will raise
+        old_table = old.salvaged_table() if damaged else old.table
         images = images if prune else _with_left_out(images, old_table.ids)
         table = image_table(images)
-        if old_table == table and all(isinstance(source, Path) for source in images.sources):
+        if not damaged and old_table == table and all(isinstance(source, Path) for source in images.sources):
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
             return Reuse(images, table, same, unchanged=True, stamp=stamp)
         digests = [digest.tobytes() for digest in old.sha256]
@@ -131,7 +132,10 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
         plan.notes += [f"{_rows(len(gone))} with codes dropped, {lost}"] * bool(gone)
         if new_bytes := [name for name in old_rows.names(changed) if here[name] not in twins]:
             plan.notes.append(f"{_counted(new_bytes)} changed since the codes were computed: computed anew")
-    plan.unchanged = plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
+    plan.notes += [f"{' and '.join(damaged)} of {out} were damaged: written anew"] * bool(damaged)
+    plan.unchanged = (
+        not damaged and plan.table == old_rows.table and all(plan.twins.get(row) == row for row in old_rows.done)
+    )
     plan.stamp = stamp
     return plan
 

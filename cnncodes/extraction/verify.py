@@ -33,6 +33,10 @@ class Verification:
         Rows that were never written.
     damaged : list of str
         Ids of rows that do not match their checksum.
+    damaged_columns : list of str
+        Which of ids, labels, groups, splits, file sizes and times do not match their checksums.
+    sealed : bool
+        Whether they have checksums; those of files of the earlier layout have none.
     recomputed : int
         Rows that were computed again from their images.
     largest_error : float
@@ -48,6 +52,8 @@ class Verification:
     n: int
     pending: int
     damaged: list[str]
+    damaged_columns: list[str] = field(default_factory=list)
+    sealed: bool = True
     recomputed: int = 0
     largest_error: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -57,7 +63,7 @@ class Verification:
     @property
     def good(self) -> bool:
         """Whether nothing is damaged, wrong or changed."""
-        return not (self.damaged or self.wrong or self.changed)
+        return not (self.damaged or self.damaged_columns or self.wrong or self.changed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -117,8 +123,10 @@ def verify(
     """
     with CodesFile.open(path) as file:
         damaged = file.verify(progress)
-        verification = Verification(file.n, file.counts["pending"], file.ids[damaged].tolist())
-        if images is None:
+        columns = file.damaged_columns()
+        ids = np.array(file.salvaged_table().ids) if columns else file.ids
+        verification = Verification(file.n, file.counts["pending"], ids[damaged].tolist(), columns, file.sealed)
+        if images is None or "ids" in columns:
             return verification
         image_set = load_images(images, allow_outside=allow_outside)
         row_of = image_set.row_of

@@ -26,3 +26,11 @@ def test_verify_recomputes_a_sample_of_the_images(there: Path, small_sample: Pat
         "5 computed again, largest relative error 0, 0 wrong"
         in run("verify", "codes.h5", str(small_sample), "--sample", "5").stdout
     )
+
+
+def test_verify_says_that_labels_of_earlier_files_have_no_checksum() -> None:
+    file = Path(__file__).parents[1] / "files" / "codes-version-1-thumbnails.h5"
+    result = run("verify", str(file))
+    assert "its ids, labels, groups and splits have no checksum" in result.stderr
+    assert "13 of 13 rows are intact" in result.stdout
+    assert json.loads(run("verify", str(file), "--json").stdout)["sealed"] is False

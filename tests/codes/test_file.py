@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from plain_codes import CODES, IDS, LABELS, N
+from plain_codes import CODES, DIGESTS, IDS, LABELS, PROVENANCE, N, write
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import ImageTable
+from cnncodes.codes.layout import CONSTANT, ImageTable
+from cnncodes.codes.structure import extents
+from cnncodes.codes.thumbnails import pack
+from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
 
 
@@ -64,6 +70,132 @@ def test_mutated_data_never_reads_as_good(path: Path) -> None:
             for column, name in enumerate(file.stored_layers):
                 rows = np.flatnonzero(good[:, column])
                 np.testing.assert_array_equal(file.codes(name, rows), CODES[name][rows])
+
+
+@contextlib.contextmanager
+def refused_in_one_line() -> Iterator[None]:
+    """Let our error pass, if it is one line."""
+    try:
+        yield
+    except CodesFileError as error:
+        if len(str(error).splitlines()) > 1:
+            raise
+
+
+def look(path: Path) -> dict[str, Any]:
+    """Everything that is read of a file, by name; what is refused is None."""
+    values: dict[str, Any] = {}
+
+    def read(name: str, reader: Callable[[CodesFile], Any]) -> None:
+        values[name] = None
+        with refused_in_one_line():
+            values[name] = reader(file)
+
+    with refused_in_one_line(), CodesFile.open(path) as file:
+        for name in ("ids", "labels", "groups", "splits", "errors", "state", "classes", "table"):
+            read(name, lambda file, name=name: getattr(file, name))
+        read("provenance", lambda file: file.provenance.to_json())
+        read("sha256", lambda file: file.sha256[DONE])  # the row that is pending has none yet
+        for name in file.layers:
+            read(name, lambda file, name=name: file.codes(name, DONE))
+        read("thumbnails", lambda file: file.thumbnails(DONE))
+        read("found", lambda file: bool(len(file.verify()) or file.damaged_columns() or file.counts["pending"] > 1))
+    return values
+
+
+DONE = np.array([0, 1, 2, 3, 4, 7, 8, 9, 10, 11])
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """A file with all that there may be in one: groups, splits, small pictures, a failure, a row that is pending."""
+    path, splits = tmp_path / "codes.h5", ["train"] * 10 + ["test"] * 2
+    groups = [f"g{i // 2}" for i in range(N)]
+    CodesWriter.create(path, ImageTable(IDS, LABELS, groups, splits, [*range(N)], [7] * N), PROVENANCE, thumbnails=True)
+    with CodesWriter(path) as file:
+        write(file, DONE[:5].tolist())
+        write(file, DONE[5:].tolist())
+        pictures = np.random.default_rng(0).integers(0, 256, (len(DONE), 64, 64, 3), np.uint8)
+        file.write_thumbnails(DONE, pack(pictures, np.full((len(DONE), 2), 70)), DIGESTS[DONE])
+        file.fail(5, "broken JPEG é", DIGESTS[5])
+    return path
+
+
+def damaged(content: bytes, spans: list[tuple[int, int]], rng: np.random.Generator) -> bytearray:
+    """The content of a file with one place changed: a bit, a byte, some bytes, a sector of zeros or of other data."""
+    changed, kind = bytearray(content), rng.integers(5)
+    start, size = spans[rng.integers(len(spans))]
+    at = start + int(rng.integers(size))
+    sector = at - at % 512
+    if kind == 0:
+        changed[at] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        changed[at] = int(rng.integers(256))
+    elif kind == 2:
+        changed[at : min(at + 8, len(changed))] = rng.bytes(min(8, len(changed) - at))
+    elif kind == 3:
+        changed[sector : sector + 512] = bytes(len(changed[sector : sector + 512]))
+    else:
+        other = int(rng.integers(len(changed) // 512)) * 512
+        changed[sector : sector + 512] = changed[other : other + len(changed[sector : sector + 512])]
+    assert len(changed) == len(content)
+    return changed
+
+
+@pytest.mark.parametrize("count", [120, pytest.param(6000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_no_damage_changes_anything_in_silence(count: int, everything: Path) -> None:
+    """Structure, columns and layers are damaged alike: whatever is read is as it was, or refused, or found."""
+    content, expected, rng = everything.read_bytes(), look(everything), np.random.default_rng(0)
+    assert not expected["found"]
+    with h5py.File(everything) as h5:
+        places = extents(h5)
+    structure = (0, min(offset for offset, _ in places.values()))
+    spans = [structure] * 5 + [*places.values()]
+    refused = seen = 0
+    for _ in range(count):
+        changed = damaged(content, spans, rng)
+        everything.write_bytes(changed)
+        values = look(everything)
+        refused += not values
+        if values and changed != content:
+            silent = [name for name in values if values[name] is not None and not same(values[name], expected[name])]
+            assert not silent or values["found"], silent
+            seen += values["found"]
+    assert refused > count / 10
+    assert seen > count / 10
+
+
+def same(value: Any, expected: Any) -> bool:
+    return np.array_equal(value, expected) if isinstance(expected, np.ndarray) else value == expected
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_a_column_that_was_changed_is_refused_by_name_and_the_codes_are_read(name: str, path: Path) -> None:
+    with h5py.File(path, "r+") as h5:
+        h5[f"images/{name}"][3] = 70 if name in ("size", "changed_ns") else b"x"
+    with CodesFile.open(path) as file:
+        with pytest.raises(CodesFileError, match=f"damaged: its {CONSTANT[name]} do not match their checksum"):
+            _ = file.table
+        assert file.damaged_columns() == [CONSTANT[name]]
+        assert len(file.verify()) == 0
+        np.testing.assert_array_equal(file.codes("layer1", DONE), CODES["layer1"][DONE])
+
+
+def test_a_failure_counts_only_as_it_was_recorded(path: Path) -> None:
+    with CodesFile.open(path) as file:
+        assert file.counts == {"pending": 1, "ok": 10, "failed": 1}
+    with h5py.File(path, "r+") as h5:
+        h5["images/state"][2] = 2
+    with CodesFile.open(path) as file:
+        assert file.counts == {"pending": 2, "ok": 9, "failed": 1}
+        assert file.verify().tolist() == [2]
+    with h5py.File(path, "r+") as h5:
+        h5["images/error"][5] = b"another reason"
+        h5["images/error"][3] = b"a reason for a row with codes"
+    with CodesFile.open(path) as file:
+        assert file.counts == {"pending": 3, "ok": 9, "failed": 0}
+        assert not file.errors.any()
+        assert file.verify().tolist() == [2, 3, 5]
 
 
 def test_no_layer_names_the_nearest(path: Path) -> None:

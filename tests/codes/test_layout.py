@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from plain_codes import CODES, DESCRIPTION, N
+from plain_codes import CODES, DESCRIPTION, N, put_header, reseal
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
@@ -56,6 +56,7 @@ def test_other_hdf5_files_and_newer_formats_are_refused(path: Path, tmp_path: Pa
         CodesFile.open(tmp_path / "other.h5")
     with h5py.File(path, "r+") as h5:
         h5.attrs.modify("format_version", 99)
+    reseal(path)
     with pytest.raises(CodesFileError, match="version 99 is newer"):
         CodesFile.open(path)
 
@@ -69,8 +70,8 @@ def replaced(h5: h5py.File, name: str, make: Callable[[h5py.Group, str], object]
 
 def described(h5: h5py.File, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the description."""
-    description = json.loads(h5.attrs["description"])
-    h5.attrs["description"] = json.dumps(change(description) or description)
+    description = json.loads(h5["description"][0])
+    put_header(h5, "description", json.dumps(change(description) or description))
 
 
 CODES_SHAPE = (N, 3)
@@ -122,9 +123,13 @@ HOSTILE: dict[str, Callable[[h5py.File], object]] = {
     "a group for a dataset": lambda h5: replaced(h5, "images/state", lambda g, leaf: g.create_group(leaf)),
     "one dataset more": lambda h5: h5.create_dataset("codes/more", data=np.zeros(CODES_SHAPE, np.float32)),
     "description is a list": lambda h5: described(h5, lambda d: [d]),
-    "description is no JSON": lambda h5: h5.attrs.__setitem__("description", "{"),
-    "description is deep": lambda h5: h5.attrs.__setitem__("description", "[" * 30_000),
-    "description is a number": lambda h5: h5.attrs.__setitem__("description", 3),
+    "description is no JSON": lambda h5: put_header(h5, "description", "{"),
+    "description is deep": lambda h5: put_header(h5, "description", "[" * 30_000),
+    "description is a number": lambda h5: put_header(h5, "description", [3]),
+    "description is missing": lambda h5: h5.__delitem__("description"),
+    "description with another digest": lambda h5: h5["description"].attrs.__setitem__("sha256", np.bytes_("0" * 64)),
+    "labels without a digest": lambda h5: h5["images/label"].attrs.__delitem__("sha256"),
+    "a digest is a number": lambda h5: h5["images/label"].attrs.__setitem__("sha256", 3),
     "layers is a list": lambda h5: described(h5, lambda d: d.__setitem__("layers", ["layer1"])),
     "a layer is a number": lambda h5: described(h5, lambda d: d["layers"].__setitem__("layer1", 3)),
     "length is text": lambda h5: described(h5, lambda d: d["layers"]["layer1"].__setitem__("n_features", "3")),
@@ -139,7 +144,7 @@ HOSTILE: dict[str, Callable[[h5py.File], object]] = {
     "views that are not said": lambda h5: replaced(
         h5, "codes/layer1", lambda g, leaf: g.create_dataset(leaf, data=np.zeros((N, 2, 3), np.float32))
     ),
-    "classes is a number": lambda h5: h5.attrs.__setitem__("classes", "3"),
+    "classes is a number": lambda h5: put_header(h5, "classes", "3"),
     "version is text": lambda h5: h5.attrs.__setitem__("format_version", "one"),
 }
 
@@ -152,10 +157,14 @@ def test_hostile_files_are_refused_before_anything_is_read(path: Path, tmp_path:
     (tmp_path / "secret.bin").write_bytes(b"secret" * 100)
     with h5py.File(path, "r+") as h5:
         HOSTILE[kind](h5)
+    with pytest.raises(CodesFileError, match="structure has changed"):
+        CodesFile.open(path)
+    reseal(path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     for opened in (CodesFile.open, CodesWriter):
-        with pytest.raises(CodesFileError, match=r"not a codes file, or damaged"):
+        with pytest.raises(CodesFileError, match=r"not a codes file, or damaged") as refusal:
             opened(path)
+        assert "structure has changed" not in str(refusal.value)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 

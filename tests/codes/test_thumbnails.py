@@ -77,6 +77,18 @@ def test_a_damaged_thumbnail_is_absent_and_named_and_the_codes_stay(tmp_path: Pa
         assert len(file.rows(labelled=False)) == 4
 
 
+def test_a_thumbnail_whose_checksum_is_lost_is_damaged(tmp_path: Path) -> None:
+    path = written(tmp_path / "codes.h5")
+    with h5py.File(path) as h5:
+        offset = h5["images/thumbnail"].id.get_offset()
+    with path.open("r+b") as stream:
+        stream.seek(offset + 2 * 4616 - 4)
+        stream.write(bytes(4))
+    with CodesFile.open(path) as file:
+        assert file.without_thumbnail().tolist() == [1, 2]
+        assert file.verify().tolist() == [1]
+
+
 def test_missing_pictures_are_found_without_holding_all_that_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -386,3 +387,38 @@ def test_masks_that_an_older_file_holds_stay_without_labels(tmp_path: Path, monk
     assert extract(images, codes).computed == 0
     assert codes.stat().st_mtime_ns == stamp
     assert extract(images, codes, prune=True).n == extract(images, tmp_path / "fresh.h5", **SMALL).n == 11
+
+
+@pytest.mark.parametrize("columns", [["label"], ["id"], ["size", "changed_ns"], ["id", "label", "split", "group"]])
+def test_damaged_labels_and_ids_are_written_anew_and_the_codes_kept(
+    columns: list[str], codes: Path, photos: Path
+) -> None:
+    whole = codes.read_bytes()
+    with h5py.File(codes, "r+") as h5:
+        for name in columns:
+            text = h5[f"images/{name}"].dtype.kind == "S"
+            h5[f"images/{name}"][3:5] = [b"\xff", h5[f"images/{name}"][7]] if text else 1
+    with CodesFile.open(codes) as file:
+        words = file.damaged_columns()
+        assert len(words) == len(columns)
+    assert run("verify", codes, code=1).stdout.startswith(f"damaged: the {' and '.join(words)} of {codes}")
+    assert verify(codes, photos).damaged_columns == words
+    assert not json.loads(run("verify", codes, "--json", code=1).stdout)["good"]
+    with pytest.raises(CodesFileError, match="do not match their checksum"):
+        extract(photos, codes, add=True)
+    result = extract(photos, codes)
+    assert result.computed == 0
+    assert f"{' and '.join(words)} of {codes} were damaged: written anew" in result.notes
+    assert codes.read_bytes() == whole
+
+
+def test_every_command_refuses_damaged_labels(codes: Path) -> None:
+    with h5py.File(codes, "r+") as h5:
+        h5["images/label"][3] = b"b"
+    layer = ["--layer", "layer2"]
+    for words in (["info"], ["fit", *layer], ["compare", *layer], ["audit", *layer]):
+        error = run(*words, codes, code=1).stderr.strip().splitlines()[-1]
+        assert error == (
+            f"error: {codes}: damaged: its labels do not match their checksum; `cnncodes extract` with all its images "
+            "writes them anew and keeps the codes"
+        )

@@ -196,9 +196,7 @@ def test_where_all_classes_but_one_are_copies_the_error_says_how_to_go_on(tmp_pa
     X = np.random.default_rng(0).normal(size=(N, N_FEATURES))
     X[1] = X[0] + 0.01
     path = write_codes(tmp_path / "codes.h5", X, ["rare"] * 2 + ["heads"] * (N - 2))
-    with pytest.raises(
-        ProbeError, match=r"'rare' has near-duplicates.*add other images.*\(guard=False takes each"
-    ):
+    with pytest.raises(ProbeError, match=r"'rare' has near-duplicates.*add other images.*\(guard=False takes each"):
         fit(path, C=0.01)
     assert fit(path, C=0.01, guard=False).scores["n"] == N
 
