@@ -17,7 +17,7 @@ class Maps:
     """Feature maps of some rows of an open codes file; what `CodesFile.maps` returns.
 
     ``maps[i]`` is the map of one image, ``maps[batch]`` is an array with those of several: `batch` is an array of
-    positions, a mask or a slice. Each read gives an array of its own, so memory holds what was asked for and no more.
+    positions, a mask or a slice. ``maps[batch, views]`` is one view of each, or one for all. Each read gives an array of its own, so memory holds what was asked for and no more.
 
     A row is compared with its checksum when it is first read; later reads of the row are not compared again. `check`
     compares all rows at once: call it to learn of damage before the work begins, and before maps are read after the
@@ -68,9 +68,11 @@ class Maps:
         return f"Maps(shape={self.shape}, dtype={self.dtype})"
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        rows = self.rows[index]
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        rows = self.rows[first]
         self._check(np.unique(rows))
-        return self._values[rows].copy() if rows.ndim == 0 else self._values[rows]
+        values = self._values[(rows, *rest)]
+        return values.copy() if rows.ndim == 0 else values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
