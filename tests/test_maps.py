@@ -139,7 +139,9 @@ def test_only_what_lies_below_a_map_runs_again_when_it_is_added(
 
     path, computed = Path(shutil.copy(without_maps, tmp_path / "codes.h5")), []
     call = FrozenNetwork.__call__
-    monkeypatch.setattr(FrozenNetwork, "__call__", lambda self, *args: computed.append(self.plan.computed) or call(self, *args))
+    monkeypatch.setattr(
+        FrozenNetwork, "__call__", lambda self, *args: computed.append(self.plan.computed) or call(self, *args)
+    )
     extract(images, path, maps="1")
     assert set(computed) == {("maps/1",)}
 

@@ -59,7 +59,7 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "cnncodes extract photos/ -o flowers.h5 --backbone resnet50 --layer layer3 --layer penultimate",
     "cnncodes extract photos/ --shard 2/8 -o part-2.h5          # on the second of eight machines",
     "cnncodes extract more/ --add          # keeps what codes.h5 has of another folder",
-    "cnncodes extract photos/ --map layer3          # and what fine-tuning from layer4 on starts from",
+    "cnncodes extract photos/ --map layer3          # and the maps of layer3, to train what follows it",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
 )
 @click.argument("images")
@@ -74,8 +74,8 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "maps",
     multiple=True,
     metavar="LAYER",
-    help="Keep the feature maps of a layer, too, for fine-tuning; may be repeated. Large: 37.6 kB an image for layer3 of "
-    "mobilenet_v2.",
+    help="Keep the feature maps of a layer, too, for training from there on; may be repeated. They are large: 37.6 kB an "
+    "image for layer3 of mobilenet_v2.",
 )
 @click.option(
     "--pool",

@@ -208,7 +208,7 @@ class Provenance(Record):
         return list(differences(self.to_dict(), other.to_dict(), skipped=() if every else UNCOMPARED))
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields other than layers and maps, for people: they say of colour profiles what files may leave out."""
+        """Return the fields but layers and maps, for people: they say of colour profiles what files may leave out."""
         fields = {name: value for name, value in self.to_dict().items() if name not in ("layers", "links", "maps")}
         if preprocessing := fields.get("preprocessing"):
             fields["preprocessing"] = preprocessing | {"ignore_profiles": self.preprocessing.ignore_profiles}

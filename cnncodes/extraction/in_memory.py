@@ -29,8 +29,8 @@ class Computed:
     Attributes
     ----------
     codes : dict of str to ndarray of float32, shape (n_ok, n_features) or (n_ok, n_views, n_features)
-        By layer. Where the provenance has maps, these too, by their keys: float16, (n_ok, C, H, W) or (n_ok, n_views, C,
-        H, W).
+        By layer. Where the provenance has maps, these too, by their keys: float16, (n_ok, C, H, W) or (n_ok, n_views,
+        C, H, W).
     rows : ndarray of int, shape (n_ok,)
         Positions of the images that the codes belong to, ascending.
     sha256 : ndarray of uint8, shape (n_ok, 32)

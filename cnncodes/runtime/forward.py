@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Forward(nn.Module):
-    """From a batch of pixels to the codes of each layer, and to the maps whose keys are wanted."""
+    """From a batch of pixels to the codes of each layer, and to maps as the network gives them."""
 
     def __init__(
         self,
@@ -41,13 +41,7 @@ class Forward(nn.Module):
         with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.extractor(x)
         codes = {name: pool(outputs[name], self.pooling) for name in self.computed if not name.startswith(MAPS)}
-        maps = {key: _half(outputs[key.removeprefix(MAPS)]) for key in self.computed if key.startswith(MAPS)}
-        return codes | maps
-
-
-def _half(maps: torch.Tensor) -> torch.Tensor:
-    """Return maps as they are kept: float16, with rows and columns of the map last; what is too large is infinite."""
-    return maps.to(torch.float16, memory_format=torch.contiguous_format)
+        return codes | {key: outputs[key.removeprefix(MAPS)] for key in self.computed if key.startswith(MAPS)}
 
 
 def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:

@@ -177,7 +177,7 @@ class FrozenNetwork:
         batch[:n] = pixels
         with torch.inference_mode():
             codes = self._forwards[replica](batch.to(device, non_blocking=on_gpu))
-        return {name: codes[name][:n].cpu().numpy() for name in self.plan.computed}
+        return {name: _kept(name, codes[name][:n]).cpu().numpy() for name in self.plan.computed}
 
     def _halve(self, size: int) -> None:
         """Halve the batch size from now on, and run uncompiled: compiled code is for one batch size."""
@@ -282,6 +282,11 @@ def too_little_memory(device: torch.device, backbone: Backbone) -> DeviceError:
         f"{device}: its memory does not hold one image of {backbone.preprocessing.image_size} pixels "
         "a side on its way through the network; free it, or try a smaller --image-size, or --device cpu"
     )
+
+
+def _kept(key: str, values: torch.Tensor) -> torch.Tensor:
+    """Return maps in float16, with rows and columns last; codes as they are. The compiler would warn of two types."""
+    return values.to(torch.float16, memory_format=torch.contiguous_format) if key.startswith(MAPS) else values
 
 
 def _layers(keys: Sequence[str]) -> list[str]:

@@ -53,9 +53,7 @@ def harness(
         pytest.param("flip", "0", marks=pytest.mark.slow),
     ],
 )
-def test_killed_at_some_calls_the_file_is_finished_exactly(
-    shim: Path, tmp_path: Path, views: str, maps: str
-) -> None:
+def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path: Path, views: str, maps: str) -> None:
     """Maps that are kept with the codes, and (``+``) those that are added to a file of codes."""
     result = harness(shim, tmp_path, "sweep", 41, views=views, maps=maps)
     assert result["failures"] == []
