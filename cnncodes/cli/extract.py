@@ -74,8 +74,8 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "maps",
     multiple=True,
     metavar="LAYER",
-    help="Keep the feature maps of a layer, too, for training from there on; may be repeated. They are large: 37.6 kB an "
-    "image for layer3 of mobilenet_v2.",
+    help="Keep the feature maps of a layer, too, to train what follows it; may be repeated. They are large: layer3 of "
+    "mobilenet_v2 takes 37.6 kB an image.",
 )
 @click.option(
     "--pool",

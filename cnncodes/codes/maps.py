@@ -17,7 +17,8 @@ class Maps:
     """Feature maps of some rows of an open codes file; what `CodesFile.maps` returns.
 
     ``maps[i]`` is the map of one image, ``maps[batch]`` is an array with those of several: `batch` is an array of
-    positions, a mask or a slice. ``maps[batch, views]`` is one view of each, or one for all. Each read gives an array of its own, so memory holds what was asked for and no more.
+    positions, a mask or a slice. ``maps[batch, views]`` takes one view of each image. Each read gives an array of its
+    own, so memory holds what was asked for and no more.
 
     A row is compared with its checksum when it is first read; later reads of the row are not compared again. `check`
     compares all rows at once: call it to learn of damage before the work begins, and before maps are read after the

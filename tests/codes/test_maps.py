@@ -128,7 +128,7 @@ def test_layers_without_maps_are_named(mapped: Path, path: Path) -> None:
         pytest.raises(CodesFileError, match=r"'layer1'. It holds those of layer4, bl.*--map layer1"),
     ):
         file.maps("layer1")
-    with CodesFile.open(path) as file, pytest.raises(CodesFileError, match="no maps of 'layer4'. It holds none"):
+    with CodesFile.open(path) as file, pytest.raises(CodesFileError, match=r"no maps of 'layer4'\. It holds none"):
         file.maps("layer4")
     with CodesFile.open(mapped) as file, pytest.raises(CodesFileError, match="no layer 'maps/layer4'"):
         file.codes("maps/layer4")

@@ -80,9 +80,8 @@ def test_the_room_of_the_whole_file_is_claimed_first(
 
 @pytest.mark.usefixtures("no_image_is_read")
 def test_maps_that_the_disk_does_not_hold_are_said_and_refused(
-    small_sample: Path, sample_codes: Path, small_disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small_sample: Path, small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The codes alone have room."""
     settings = {"layers": ["layer1"], "image_size": 64, "thumbnails": False}
     for maps in (["layer1"], ["layer4"]):
         with pytest.raises(

@@ -1,8 +1,9 @@
 """Kills a real extraction at every call that changes a file, and looks at what it left.
 
 Run as ``LD_PRELOAD=shim.so python harness.py WORK MODE AMOUNT VIEWS MAPS …``; prints one JSON object. MAPS is a layer
-whose maps are kept, ``+LAYER`` if they are added to a file that has the codes, or empty. Each extraction is a forked child, so that a point costs milliseconds; the network is a tiny one and the images are small PNG files with one
-broken among them, but the code that runs is `cnncodes.extract` itself.
+whose maps are kept, ``+LAYER`` if they are added to a file that has the codes, or empty. Each extraction is a forked
+child, so that a point costs milliseconds; the network is a tiny one and the images are small PNG files with one broken
+among them, but the code that runs is `cnncodes.extract` itself.
 """
 
 from __future__ import annotations
