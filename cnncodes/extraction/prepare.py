@@ -129,8 +129,8 @@ def copy_failures(old: CodesFile, new: CodesWriter, first: int = 0, step: int = 
 
 
 def _parts(
-    rows: Sequence[int], twins: Mapping[int, int], at_once: int = COPY_ROWS
+    rows: Sequence[int], twins: Mapping[int, int], at_once: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield some rows of the new file at a time, and the rows of the old file that they are copied from."""
-    for part in np.array_split(np.array(rows, np.int64), len(rows) // at_once + 1):
+    for part in np.array_split(np.array(rows, np.int64), len(rows) // (at_once or COPY_ROWS) + 1):
         yield part, np.array([twins[row] for row in part.tolist()], np.int64)
