@@ -18,6 +18,7 @@ __all__ = [
     "DEFAULT_POOLING",
     "DEFAULT_SCALING",
     "LEARNED_SCALINGS",
+    "MAPS",
     "MAX_SEED",
     "MODEL_FILE",
     "NO_VIEWS",
@@ -30,6 +31,7 @@ __all__ = [
     "VIEWS",
     "as_names",
     "explained",
+    "map_key",
     "middle_axis",
     "split_of",
 ]
@@ -38,6 +40,7 @@ AUTO = "auto"  # leaves a choice to the program
 CODES_FILE, MODEL_FILE = "codes.h5", "model.safetensors"  # that commands write and read where none is named
 DEFAULT_BACKBONE, DEFAULT_POOLING, DEFAULT_SCALING = "mobilenet_v2", "avg", "shrunk"
 PENULTIMATE = "penultimate"  # the layer that enters the classification head
+MAPS = "maps/"  # begins the key of a map, which tells it from the codes of the same layer
 MAX_SEED = 2**32 - 1  # the largest that numpy and scikit-learn take
 
 CLASSIFIERS = {  # implemented in probes/probe.py
@@ -94,6 +97,17 @@ def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
     (('layer3',), ('layer3', 'penultimate'))
     """
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def map_key(layer: str) -> str:
+    """Return the key of the map of a layer, beside the codes of layers whose keys are their names.
+
+    Examples
+    --------
+    >>> map_key("layer3")
+    'maps/layer3'
+    """
+    return MAPS + layer
 
 
 def explained(table: Mapping[str, str]) -> str:

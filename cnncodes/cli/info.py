@@ -16,6 +16,7 @@ from cnncodes.cli.output import plain, print_json, print_line
 def info(file: str, as_json: bool) -> None:
     """Say what is in a codes file or a model file, and where it came from."""
     from cnncodes.codes.layout import is_hdf5
+    from cnncodes.codes.summary import map_in_words
 
     if Path(file).is_file() and not is_hdf5(file) and Path(file).suffix != ".h5":
         from cnncodes.models.model import ProbeModel
@@ -33,6 +34,7 @@ def info(file: str, as_json: bool) -> None:
         if isinstance(value, dict):
             print_line(f"{name}")
             for key, item in value.items():
+                item = map_in_words(item) if name == "maps" else item
                 print_line(f"  {key!s:<20} {plain(item)}")
         else:
             print_line(f"{name:<20}   {plain(value)}")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import math
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -140,6 +141,17 @@ class StoredArray:
             positions, order = order[:count], order[count:]
             wanted = rows[positions]
             yield positions, self[first : int(wanted[-1]) + 1][slice_of(wanted - first)]
+
+    def mapped(self) -> np.ndarray:
+        """Return the whole table, mapped to memory: a row is read when it is used, also after the file was closed."""
+        place = self.place
+        size = place.end - place.offset
+        if not size:
+            return np.empty(place.shape, place.dtype)
+        skipped = place.offset % mmap.ALLOCATIONGRANULARITY
+        file = self._columns.file.fileno()
+        pages = mmap.mmap(file, size + skipped, access=mmap.ACCESS_READ, offset=place.offset - skipped)
+        return np.frombuffer(pages, place.dtype, offset=skipped).reshape(place.shape)
 
     def __setitem__(self, rows: slice, values: Any) -> None:
         start, stop, _ = rows.indices(len(self))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,12 +28,13 @@ from cnncodes.codes.layout import (
     ImageTable,
     open_columns,
 )
+from cnncodes.codes.maps import Maps
 from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest, parameter
 from cnncodes.names import composed_names
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import as_names
+from cnncodes.vocabulary import MAPS, as_names, map_key
 
 __all__ = ["CodesFile"]
 
@@ -63,6 +64,8 @@ class CodesFile:
         ``(n_views,)`` where the codes of several views of each image are kept, else empty.
     layers : list of str
         Names that `codes` takes.
+    map_layers : list of str
+        Names that `maps` takes: the layers whose feature maps are kept.
     has_thumbnails : bool
         Whether the file has a place for a small picture of each image.
 
@@ -84,6 +87,8 @@ class CodesFile:
         self.links = self.provenance.links
         self.layers = list(self.provenance.layers)
         self.stored_layers = self.provenance.stored_layers
+        self.map_layers = list(self.provenance.maps)
+        self.stored_keys = self.provenance.stored_keys
         self.n = len(self._columns["images/id"])
         self.views = self.provenance.preprocessing.middle_axis
         self.has_thumbnails = THUMBNAILS in self._columns
@@ -354,15 +359,48 @@ class CodesFile:
         start = 0
         for name, width in zip(names, widths, strict=True):
             for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
-                if check and not (good := self._checksums.match(self._column_of(name), rows[at], block)).all():
-                    bad = rows[at][~good]
-                    raise CodesFileError(
-                        f"{self.path}: {len(bad)} row(s) of {name!r} are pending or damaged, the first is "
-                        f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
-                    )
+                if check:
+                    self._require_intact(name, rows[at], block)
                 out[slice_of(at), ..., start : start + width] = block
             start += width
         return out
+
+    def maps(self, layer: str, rows: np.ndarray | None = None) -> Maps:
+        """Return the feature maps of a layer, to be read by rows: nothing is read before it is asked for.
+
+        Parameters
+        ----------
+        layer : str
+            One of `map_layers`.
+        rows : ndarray of int, shape (k,), optional
+            Row numbers; all that have codes by default, as for `codes`.
+
+        Returns
+        -------
+        Maps
+            Of shape (k, C, H, W), or (k, n_views, C, H, W) where the file has several views of each image, in float16.
+            ``maps[batch]`` reads some of them. A row is compared with its checksum when it is first read;
+            ``maps.check()`` compares all at once.
+
+        Raises
+        ------
+        CodesFileError
+            The maps of this layer are not kept. When a row is read that is pending, failed or damaged, that is the
+            error, too.
+
+        Examples
+        --------
+        >>> with CodesFile.open("codes.h5") as file:  # doctest: +SKIP
+        ...     batch = file.maps("layer3")[:32]
+        """
+        if layer not in self.map_layers:
+            there = f"It holds those of {', '.join(self.map_layers)}" if self.map_layers else "It holds none"
+            raise CodesFileError(
+                f"{self.path}: no maps of {layer!r}. {there}; to add them: {parameter('maps', [layer], of='extract')}"
+            )
+        key = map_key(layer)
+        rows = self.rows(labelled=False) if rows is None else np.asarray(rows, np.int64)
+        return Maps(self._columns[key].mapped(), rows, partial(self._require_intact, key))
 
     def thumbnails(self, rows: np.ndarray) -> np.ndarray:
         """Read the small pictures of images.
@@ -412,12 +450,13 @@ class CodesFile:
         Parameters
         ----------
         progress : callable, optional
-            Called with (done, total, 0) while rows are compared; the row of each stored layer counts.
+            Called with (done, total, 0) while rows are compared; the row of each stored layer, and of each map,
+            counts.
 
         Returns
         -------
         ndarray of int
-            Rows that are recorded as done but damaged, be it their codes or their small picture.
+            Rows that are recorded as done but damaged, be it their codes, their maps or their small picture.
         """
         written = (self._columns["images/state"][:] != PENDING) & ~self._missing().any(axis=1)
         damaged = np.flatnonzero(written & ~self.good(progress).all(axis=1))
@@ -427,7 +466,7 @@ class CodesFile:
         return damaged
 
     def good(self, progress: Progress | None = None) -> np.ndarray:
-        """Compare every row of every stored layer with its checksum.
+        """Compare every row of every stored layer, and of every map, with its checksum.
 
         Parameters
         ----------
@@ -436,24 +475,35 @@ class CodesFile:
 
         Returns
         -------
-        ndarray of bool, shape (n, n_stored_layers)
-            Whether it is done, as codes or as a failure, and intact. Columns are in the order of `stored_layers`.
+        ndarray of bool, shape (n, n_stored_keys)
+            Whether it is done, as codes or as a failure, and intact. Columns are in the order of `stored_keys`.
         """
         written = self._columns["images/crc32"][:] != 0
         good, done = np.zeros_like(written), 0
         checksums = Checksums(self._columns, self.fingerprint)  # remembers nothing: every row is compared
-        for column, name in enumerate(self.stored_layers):
+        for column, key in enumerate(self.stored_keys):
             rows = np.flatnonzero(written[:, column])
-            for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
+            for at, block in self._array(key).pieces(rows, CHUNK_BYTES):
                 good[rows[at], column] = checksums.match(column, rows[at], block, states=(OK, FAILED))
                 done += len(block)
                 if progress is not None:
                     progress(done, int(written.sum()), 0)
         return good
 
-    def _column_of(self, layer: str) -> int:
-        """Column of the checksums of a layer, which are those of the layer that it is linked to."""
-        return self.stored_layers.index(self.links.get(layer, layer))
+    def _column_of(self, key: str) -> int:
+        """Column of the checksums of a layer, which are those of the layer that it is linked to, or of a map."""
+        return self.stored_keys.index(self.links.get(key, key))
+
+    def _require_intact(self, key: str, rows: np.ndarray, values: np.ndarray) -> None:
+        if not (good := self._checksums.match(self._column_of(key), rows, values)).all():
+            bad = rows[~good]
+            raise CodesFileError(
+                f"{self.path}: {len(bad)} row(s) of {key!r} are pending or damaged, the first is "
+                f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
+            )
+
+    def _array(self, key: str) -> StoredArray:
+        return self._columns[key] if key.startswith(MAPS) else self._codes_of(key)
 
     def _codes_of(self, layer: str) -> StoredArray:
         if layer not in self.layers:
@@ -465,12 +515,12 @@ class CodesFile:
         return self._columns[f"codes/{layer}"]
 
     def _missing(self) -> np.ndarray:
-        """Whether a row lacks a stored layer, shape (n, n_stored_layers)."""
+        """Whether a row lacks a stored layer or a map, shape (n, n_stored_keys)."""
         return self._columns["images/crc32"][:] == 0
 
     @staticmethod
     def _finished(missing: np.ndarray) -> np.ndarray:
-        """Whether each stored layer is finished; if none is, all count, as then none is being added."""
+        """Whether each stored layer, and each map, is finished; if none is, all count, as then none is being added."""
         finished: np.ndarray = ~np.any(missing[~missing.all(axis=1)], axis=0)
         return finished if finished.any() else ~finished
 

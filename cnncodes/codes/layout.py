@@ -20,6 +20,7 @@ from cnncodes.codes.structure import MAGIC, digest_in, refuse_damage, text_of
 from cnncodes.codes.thumbnails import THUMBNAIL
 from cnncodes.codes.trial import try_apart
 from cnncodes.errors import CodesFileError, MismatchError, parameter
+from cnncodes.vocabulary import MAPS, map_key
 
 __all__ = [
     "ImageTable",
@@ -37,6 +38,7 @@ STATES = ("pending", "ok", "failed")
 PENDING, OK, FAILED = range(3)
 ERROR_BYTES = 160
 CHUNK_BYTES = 32 * 2**20
+MAP_TYPE = np.dtype("<f2")
 THUMBNAILS = "images/thumbnail"
 HEADERS = ("description", "classes")
 CONSTANT = {  # the columns that are written once, and what they hold
@@ -156,13 +158,16 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list
         raise ValueError("its classes are no list of names")
     refuse_odd_text({"classes": classes})
     n = int(_hard(h5, "images/id").shape[0])
-    expected = _image_datasets(n, len(provenance.stored_layers))
+    expected = _image_datasets(n, len(provenance.stored_keys))
     for name, (shape, kind) in expected.items():
         place = _place(h5, f"images/{name}", shape, kind)
         columns.add(f"images/{name}", place, digest_in(h5, f"images/{name}") if sealed and name in CONSTANT else None)
     for name in provenance.layers:
         columns.add(f"codes/{name}", _place(h5, f"codes/{name}", (n, *provenance.code_shape(name)), "f"))
     named = {"images": set(expected), "codes": set(provenance.layers)}
+    for name in provenance.maps:
+        columns.add(map_key(name), _place(h5, map_key(name), (n, *provenance.map_shape(name)), "f", MAP_TYPE))
+        named[MAPS.rstrip("/")] = set(provenance.maps)
     if THUMBNAILS in h5:  # earlier files, and some of today, have none
         columns.add(THUMBNAILS, _place(h5, THUMBNAILS, (n,), "V", THUMBNAIL))
         named["images"].add(THUMBNAILS.rpartition("/")[2])
@@ -173,11 +178,11 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list
     return provenance, classes
 
 
-def _image_datasets(n: int, n_stored: int) -> dict[str, tuple[tuple[int, ...], str]]:
+def _image_datasets(n: int, n_columns: int) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and numpy kind of each dataset below /images."""
     texts = dict.fromkeys(("id", "label", "group", "split", "error"), ((n,), "S"))
     numbers = {"size": ((n,), "i"), "changed_ns": ((n,), "i"), "state": ((n,), "u")}
-    return {**texts, **numbers, "sha256": ((n, 32), "u"), "crc32": ((n, n_stored), "u")}
+    return {**texts, **numbers, "sha256": ((n, 32), "u"), "crc32": ((n, n_columns), "u")}
 
 
 def _header(h5: h5py.File, columns: Columns, name: str) -> str:
@@ -246,7 +251,7 @@ def lay_out(
         dataset.attrs["sha256"] = np.bytes_(digest_of(values))
     _empty(h5, "images/sha256", (n, 32), np.dtype("u1"))
     _empty(h5, "images/state", (n,), np.dtype("u1"))
-    _empty(h5, "images/crc32", (n, len(provenance.stored_layers)), np.dtype("<u4"))
+    _empty(h5, "images/crc32", (n, len(provenance.stored_keys)), np.dtype("<u4"))
     _empty(h5, "images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
     if thumbnails:
         _empty(h5, THUMBNAILS, (n,), THUMBNAIL)
@@ -258,6 +263,8 @@ def lay_out(
         dataset.attrs["map_shape"] = np.asarray(layer.map_shape, np.int64)
     for name, target in provenance.links.items():
         h5[f"codes/{name}"] = h5[f"codes/{target}"]
+    for name in provenance.maps:
+        _empty(h5, map_key(name), (n, *provenance.map_shape(name)), MAP_TYPE)
     return content
 
 

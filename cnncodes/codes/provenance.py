@@ -21,12 +21,15 @@ from cnncodes.codes.provenance_parts import (
     differences,
 )
 from cnncodes.errors import MismatchError
+from cnncodes.vocabulary import map_key
 
 __all__ = ["Provenance", "refuse_mismatch", "to_json"]
 
 MACHINE_FIELDS = ("versions.", "runtime.folded", "runtime.fused")  # recorded, but decided by versions and hardware
+MAP_AXES = (2, 3)  # of a sequence of tokens, and of a feature map
+MAP_ITEM_BYTES = 2  # of a number of a map, in float16
 MAX_BATCH_BYTES = 2 << 30  # what a file of others may make the network take at once
-UNCOMPARED = ("layers", "links", "versions.cnncodes")  # may differ where a file is continued
+UNCOMPARED = ("layers", "links", "maps", "versions.cnncodes")  # may differ where a file is continued
 
 
 def to_json(value: Any, *, sort_keys: bool = False) -> str:
@@ -55,6 +58,8 @@ class Provenance(Record):
     layers : dict of str to LayerProvenance
     links : dict of str to str, default={}
         For each layer that is not stored itself, the stored layer with the same values.
+    maps : dict of str to tuple of int, default={}
+        Layers whose feature maps are kept, and the shape of one map: (C, H, W), or (tokens, D).
     pooling : str, default=""
     precision : str, default=""
     dtype : str, default=""
@@ -90,6 +95,7 @@ class Provenance(Record):
     notes: tuple[str, ...] = ()
     layers: Mapping[str, LayerProvenance]
     links: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     pooling: str = ""
     precision: str = ""
     dtype: str = ""
@@ -108,6 +114,7 @@ class Provenance(Record):
         "notes": checks.list_of(checks.text),
         "layers": checks.table_of(lambda name, value: LayerProvenance.from_dict(value, name)),
         "links": checks.table_of(checks.text),
+        "maps": checks.table_of(checks.list_of(checks.positive)),
         "pooling": checks.text,
         "precision": checks.text,
         "dtype": checks.text,
@@ -129,6 +136,9 @@ class Provenance(Record):
                 raise checks.refusal(
                     f"links.{name} is {reprlib.repr(target)}, expected a stored layer for a layer of the file"
                 )
+        for name, shape in self.maps.items():
+            if len(shape) not in MAP_AXES:
+                raise checks.refusal(f"maps.{name} is {reprlib.repr(shape)}, expected (C, H, W) or (tokens, D)")
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:
@@ -160,6 +170,19 @@ class Provenance(Record):
         """The layers that are no links, in order."""
         return [name for name in self.layers if name not in self.links]
 
+    @property
+    def stored_keys(self) -> list[str]:
+        """What a row has a checksum of: the stored layers, and the keys of the maps."""
+        return [*self.stored_layers, *map(map_key, self.maps)]
+
+    def map_shape(self, layer: str) -> tuple[int, ...]:
+        """Return the shape of what is kept of a map for one image: (C, H, W) or (n_views, C, H, W)."""
+        return *self.preprocessing.middle_axis, *self.maps[layer]
+
+    def map_bytes(self, layer: str) -> int:
+        """Return the size of what is kept of a map for one image."""
+        return math.prod(self.map_shape(layer)) * MAP_ITEM_BYTES
+
     def code_shape(self, layer: str) -> tuple[int, ...]:
         """Return the shape of the codes of one image: (n_features,) or (n_views, n_features)."""
         return *self.preprocessing.middle_axis, self.layers[layer].n_features
@@ -185,14 +208,14 @@ class Provenance(Record):
         return list(differences(self.to_dict(), other.to_dict(), skipped=() if every else UNCOMPARED))
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields other than the layers, for people: they say of colour profiles what files may leave out."""
-        fields = {name: value for name, value in self.to_dict().items() if name not in ("layers", "links")}
+        """Return the fields but layers and maps, for people: they say of colour profiles what files may leave out."""
+        fields = {name: value for name, value in self.to_dict().items() if name not in ("layers", "links", "maps")}
         if preprocessing := fields.get("preprocessing"):
             fields["preprocessing"] = preprocessing | {"ignore_profiles": self.preprocessing.ignore_profiles}
         return fields
 
     def only(self, layers: Sequence[str]) -> Provenance:
-        """Return the provenance of some of the layers, each stored for itself.
+        """Return the provenance of the codes of some layers, each stored for itself.
 
         Raises
         ------
@@ -202,7 +225,7 @@ class Provenance(Record):
         for name in layers:
             if name not in self.layers:
                 raise checks.refusal(f"layers.{name} is missing")
-        return replace(self, layers={name: self.layers[name] for name in layers}, links={})
+        return replace(self, layers={name: self.layers[name] for name in layers}, links={}, maps={})
 
     def in_float32(self) -> Provenance:
         """Return the provenance of the same codes, kept in float32."""

@@ -11,7 +11,7 @@ import numpy as np
 from cnncodes.codes.provenance import Provenance
 from cnncodes.display import html_table
 
-__all__ = ["summarise", "summary_html"]
+__all__ = ["map_in_words", "summarise", "summary_html"]
 
 CLASSES_SHOWN = 20
 
@@ -56,6 +56,7 @@ def summarise(
         "complete": counts["pending"] == 0,
         **counts,
         "layers": {name: _layer_in_words(provenance, name) for name in provenance.layers},
+        "maps": {name: _map_facts(provenance, name, len(labels)) for name in provenance.maps},
         **provenance.facts(),
         "thumbnails": thumbnails,
         "classes": dict(zip(classes.tolist(), class_counts.tolist(), strict=True)),
@@ -75,6 +76,21 @@ def _layer_in_words(provenance: Provenance, name: str) -> str:
     return ", ".join(words)
 
 
+def _map_facts(provenance: Provenance, name: str, n: int) -> dict[str, Any]:
+    return {"shape": list(provenance.map_shape(name)), "dtype": "float16", "bytes": n * provenance.map_bytes(name)}
+
+
+def map_in_words(facts: Mapping[str, Any]) -> str:
+    """Return what `summarise` says of a map, for people.
+
+    Examples
+    --------
+    >>> map_in_words({"shape": [96, 14, 14], "dtype": "float16", "bytes": 376_320_000})
+    '96×14×14 in float16, 376.3 MB'
+    """
+    return f"{'×'.join(map(str, facts['shape']))} in {facts['dtype']}, {facts['bytes'] / 1e6:.1f} MB"
+
+
 def summary_html(info: Mapping[str, Any]) -> str:
     """Return an HTML table of what `summarise` returned: counts, classes, layers, provenance."""
     classes = info["classes"]
@@ -86,6 +102,7 @@ def summary_html(info: Mapping[str, Any]) -> str:
         ("classes", f"{len(classes)}: {first}{more}"),
         *([("splits", ", ".join(info["splits"]))] if info["splits"] else []),
         *((f"layer {name}", text) for name, text in info["layers"].items()),
+        *((f"maps of {name}", map_in_words(facts)) for name, facts in info["maps"].items()),
         *((name, info[name]) for name in ("backbone", "weights", "precision") if name in info),
     ]
     return html_table(["codes file", Path(info["path"]).name], rows)

@@ -102,14 +102,14 @@ class CodesWriter(CodesFile):
         return self
 
     def todo(self, *, retry_failed: bool = False) -> tuple[np.ndarray, list[str]]:
-        """Return the rows that are yet to be computed, and the stored layers that any of them lacks.
+        """Return the rows that are yet to be computed, and the keys (stored layers, and maps) that any of them lacks.
 
         Damaged rows count, and so do failed rows whose bytes could not be read; with `retry_failed`, all of them.
         """
         good = self.good()
         good[self.failed & (retry_failed | ~self.sha256.any(axis=1))] = False
         rows = np.flatnonzero(~good.all(axis=1))
-        return rows, [name for name, done in zip(self.stored_layers, good.T, strict=True) if not done.all()]
+        return rows, [name for name, done in zip(self.stored_keys, good.T, strict=True) if not done.all()]
 
     def write(self, rows: np.ndarray, codes: Mapping[str, np.ndarray], sha256: np.ndarray) -> None:
         """Write rows that were computed.
@@ -118,7 +118,8 @@ class CodesWriter(CodesFile):
         ----------
         rows : ndarray of int, shape (k,)
         codes : mapping of str to ndarray, shape (k, n_features) or (k, n_views, n_features)
-            Codes by stored layer; the codes of other layers stay as they are.
+            Codes by stored layer, and maps by their keys (``maps/layer3``) in the shape of the file; other layers stay
+            as they are.
         sha256 : ndarray of uint8, shape (k, 32)
 
         Raises
@@ -127,7 +128,7 @@ class CodesWriter(CodesFile):
             A code is too large for float16, the type of the file; none of the rows was written.
         """
         for name, block in codes.items():
-            limit = np.finfo(self._codes_of(name).place.dtype).max
+            limit = np.finfo(self._array(name).place.dtype).max
             if limit < np.finfo(block.dtype).max and np.abs(block).max(initial=0) > limit:
                 wider = parameter("dtype", "float32", of="extract")
                 raise CodesRangeError(f"{self.path}: codes of {name} exceed {limit:g}; use {wider}")
@@ -151,7 +152,7 @@ class CodesWriter(CodesFile):
 
     def fail(self, row: int, reason: str, sha256: np.ndarray) -> None:
         """Record that the image of `row` cannot be used, and why (cut to 160 bytes)."""
-        zeros = {name: np.zeros((1, *self.views, self.n_features(name))) for name in self.stored_layers}
+        zeros = {key: np.zeros((1, *self._array(key).place.shape[1:]), np.float16) for key in self.stored_keys}
         text = " ".join(reason.split()).encode("utf-8", "replace")[:ERROR_BYTES].decode("utf-8", "ignore").encode()
         self._put(np.array([row]), FAILED, zeros, np.asarray(sha256)[None], [text])
         if self.has_thumbnails:
@@ -161,16 +162,16 @@ class CodesWriter(CodesFile):
         self, rows: np.ndarray, state: int, codes: Mapping[str, np.ndarray], sha256: np.ndarray, errors: list[bytes]
     ) -> None:
         images = {name: self._columns[f"images/{name}"] for name in ("sha256", "error", "state", "crc32")}
-        blocks = {name: np.ascontiguousarray(block, self._codes_of(name).place.dtype) for name, block in codes.items()}
+        blocks = {name: np.ascontiguousarray(block, self._array(name).place.dtype) for name, block in codes.items()}
         for span, part in _runs(rows):
             for name, block in blocks.items():
-                self._codes_of(name)[span] = block[part]
+                self._array(name)[span] = block[part]
             images["sha256"][span] = sha256[part]
             images["error"][span] = errors[part]
             images["state"][span] = np.full(span.stop - span.start, state, np.uint8)
             sums = images["crc32"][span]
             for name, block in blocks.items():
-                sums[:, self.stored_layers.index(name)] = [
+                sums[:, self.stored_keys.index(name)] = [
                     checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i])
                     for i in range(part.start, part.stop)
                 ]

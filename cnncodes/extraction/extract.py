@@ -78,6 +78,7 @@ def extract(
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     layers: str | Sequence[str] | None = None,
+    maps: str | Sequence[str] | None = None,
     pooling: str | None = None,
     image_size: int | None = None,
     resize: str | None = None,
@@ -125,6 +126,9 @@ def extract(
         A name of weights, or a file; by default the first choice for the backbone.
     layers : str or sequence of str, optional
         Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
+    maps : str or sequence of str, optional
+        Layers whose feature maps are kept as they are, too, in float16, from the same pass; none by default. Their
+        size is logged before the first image is read. An image whose map float16 does not hold is recorded as failed.
     pooling : {"avg", "max", "gem", "grid2", "flatten"}, optional
         What makes a vector of a feature map; by default ``"avg"``, the average.
     image_size : int, optional
@@ -198,6 +202,7 @@ def extract(
         backbone=backbone,
         weights=None if weights is None else os.fspath(weights),
         layers=layers,
+        maps=maps,
         pooling=pooling,
         image_size=image_size,
         resize=resize,

@@ -17,6 +17,7 @@ from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import map_key
 
 __all__ = ["Computed", "compute_codes", "in_memory"]
 
@@ -28,7 +29,8 @@ class Computed:
     Attributes
     ----------
     codes : dict of str to ndarray of float32, shape (n_ok, n_features) or (n_ok, n_views, n_features)
-        By layer.
+        By layer. Where the provenance has maps, these too, by their keys: float16, (n_ok, C, H, W) or (n_ok, n_views,
+        C, H, W).
     rows : ndarray of int, shape (n_ok,)
         Positions of the images that the codes belong to, ascending.
     sha256 : ndarray of uint8, shape (n_ok, 32)
@@ -112,6 +114,9 @@ def in_memory(
         )
         for name, layer in network.layers.items()
     }
+    for name, shape in network.plan.maps.items():
+        none = np.empty((0, *views, *shape), np.float16)
+        codes[map_key(name)] = np.concatenate([none] + [batch.codes[map_key(name)] for batch in full])
     return Computed(
         codes=codes,
         rows=np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in full)]),

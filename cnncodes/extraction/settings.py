@@ -46,6 +46,8 @@ class Settings:
         A name of weights, or the path of a file; by default those of the backbone's first choice.
     layers : str or sequence of str, optional
         Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
+    maps : str or sequence of str, optional
+        Layers whose feature maps are kept, too; none by default.
     pooling : {"avg", "max", "gem", "grid2", "flatten"}
     image_size : int, optional
         Side in pixels of the square that enters the network; by default that of the weights.
@@ -74,6 +76,7 @@ class Settings:
     backbone: str | None = None
     weights: str | None = None
     layers: str | Sequence[str] | None = None
+    maps: str | Sequence[str] | None = None
     pooling: str | None = None
     image_size: int | None = None
     resize: str | None = None
@@ -89,7 +92,9 @@ class Settings:
     leading: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", self.layers and as_names(self.layers))
+        for name in ("layers", "maps"):
+            names = getattr(self, name)
+            object.__setattr__(self, name, names and as_names(names))
 
 
 def provenance_of(path: Path) -> Provenance | None:
@@ -114,6 +119,7 @@ def settings_of(provenance: Provenance) -> Settings:
         backbone=provenance.backbone,
         weights=provenance.weights,
         layers=tuple(provenance.layers),
+        maps=tuple(provenance.maps),
         pooling=provenance.pooling,
         image_size=preprocessing.image_size,
         resize=preprocessing.mode,
@@ -131,13 +137,16 @@ def settings_of(provenance: Provenance) -> Settings:
 
 
 def fill_in(settings: Settings, provenance: Provenance | None) -> Settings:
-    """Take the settings that are None from an existing file; layers add to those that it has."""
+    """Take the settings that are None from an existing file; layers and maps add to those that it has."""
     if provenance is None or settings.backbone not in (None, provenance.backbone):
         return settings  # nothing carries over to another network: the mismatch is named later
     old = settings_of(provenance)
     unset = {item.name: getattr(old, item.name) for item in fields(settings) if getattr(settings, item.name) is None}
-    layers = tuple(dict.fromkeys([*(old.layers or ()), *(settings.layers or ())]))
-    return replace(settings, **{**unset, "layers": layers})
+    names = {
+        name: tuple(dict.fromkeys([*(getattr(old, name) or ()), *(getattr(settings, name) or ())]))
+        for name in ("layers", "maps")
+    }
+    return replace(settings, **unset | names)
 
 
 def inherited(out: Path, settings: Settings, provenance: Provenance | None, network: FrozenNetwork) -> list[str]:
@@ -154,6 +163,7 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
         "backbone": DEFAULT_BACKBONE,
         "weights": weights,
         "layers": tuple(network.backbone.default_layers),
+        "maps": (),
         "pooling": DEFAULT_POOLING,
         "image_size": preprocessing.image_size,
         "resize": preprocessing.mode,
@@ -198,6 +208,7 @@ def build_network(settings: Settings, workload: Workload | None = None) -> Froze
             dtype=settings.dtype or "auto",
             compiled=settings.compile,
             leading=settings.leading or 0,
+            maps=settings.maps or (),
             workload=workload,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from cnncodes.extraction.in_memory import Computed, compute_codes
 from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import load_images
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import map_key
 
 __all__ = ["Verification", "verify"]
 
@@ -150,8 +152,10 @@ def _compare(file: CodesFile, rows: np.ndarray, computed: Computed, verification
     same_bytes = (computed.sha256 == file.sha256[again]).all(axis=1) if len(again) else np.empty(0, bool)
     unchanged = again[same_bytes]
     errors = np.zeros(len(unchanged))
-    for name in file.layers:
-        codes, expected = computed.codes[name][same_bytes], file.codes(name, unchanged)
+    stored = {name: file.codes(name, unchanged) for name in file.layers}
+    stored |= {map_key(name): file.maps(name, unchanged)[:] for name in file.map_layers}
+    for key, values in stored.items():
+        codes, expected = (_flat(one, 1 + len(file.views)) for one in (computed.codes[key][same_bytes], values))
         length = np.maximum(np.linalg.norm(expected, axis=-1), np.finfo(np.float32).tiny)
         relative = np.linalg.norm(codes - expected, axis=-1) / length
         errors = np.maximum(errors, relative.max(axis=1) if file.views else relative)
@@ -159,3 +163,8 @@ def _compare(file: CodesFile, rows: np.ndarray, computed: Computed, verification
     verification.recomputed = len(unchanged)
     verification.largest_error = float(errors.max(initial=0.0))
     verification.wrong = file.ids[unchanged[errors > TOLERANCE[file.provenance.precision]]].tolist()
+
+
+def _flat(values: np.ndarray, n_axes: int) -> np.ndarray:
+    """Return values in float32 with their first axes, and one more for the rest: maps become vectors."""
+    return values.astype(np.float32, copy=False).reshape(*values.shape[:n_axes], math.prod(values.shape[n_axes:]))

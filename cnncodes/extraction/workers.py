@@ -23,6 +23,7 @@ from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import core_count, inference_settings, register_worker, use_one_thread
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import MAPS
 
 __all__ = ["IMAGE_TIMEOUT", "Batch", "read_source", "run_batches"]
 
@@ -30,6 +31,7 @@ IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is accepted takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
 CLOSING_SECONDS = 1.0  # that workers get to end their batches when no more batches are needed
 NOT_FINITE = "its codes are not finite numbers; extract in the precision fp32, or with other weights"
+TOO_LARGE = "float16 does not hold its map of {}; extract without this map, to another file"
 NO_DIGEST = np.zeros(32, np.uint8)
 
 
@@ -38,7 +40,7 @@ class Batch:
     """Codes of a few images: what passes from the workers to the writer."""
 
     rows: np.ndarray  # (k,), those of images that could be read
-    codes: dict[str, np.ndarray]  # (k, n_features), or (k, n_views, n_features)
+    codes: dict[str, np.ndarray]  # (k, n_features), or (k, n_views, n_features); maps (k[, n_views], C, H, W) by key
     sha256: np.ndarray  # (k, 32)
     failures: dict[int, tuple[str, np.ndarray]]  # row -> reason, digest
     remarks: dict[int, list[str]]  # row -> what is odd about an image that could be read
@@ -222,10 +224,12 @@ class _Worker(threading.Thread):
         codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
         finite = np.ones(len(rows), bool)
-        for values in codes.values():
-            finite &= np.isfinite(values).reshape(len(rows), -1).all(axis=1)
-        for i in np.flatnonzero(~finite).tolist():
-            failures[rows[i]] = (NOT_FINITE, digests[i])
+        for key, values in codes.items():  # codes come first, so that a map is named only if it alone is to blame
+            is_finite = np.isfinite(values).reshape(len(rows), -1).all(axis=1)
+            reason = TOO_LARGE.format(key.removeprefix(MAPS)) if key.startswith(MAPS) else NOT_FINITE
+            for i in np.flatnonzero(finite & ~is_finite).tolist():
+                failures[rows[i]] = (reason, digests[i])
+            finite &= is_finite
         return Batch(
             np.array(rows, np.int64)[finite],
             {name: values[finite] for name, values in codes.items()},

@@ -18,6 +18,7 @@ EXTRACT_OPTIONS = (
     ("backbone", "--backbone", None),
     ("weights", "--weights", None),
     ("layers", "--layer", None),
+    ("maps", "--map", None),
     ("pooling", "--pool", None),
     ("resize", "--resize", None),
     ("image_size", "--image-size", None),

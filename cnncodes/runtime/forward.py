@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.runtime.fusion import is_hooked
+from cnncodes.vocabulary import MAPS
 
 __all__ = ["Forward", "fold"]
 
@@ -20,17 +22,26 @@ logger = logging.getLogger(__name__)
 
 
 class Forward(nn.Module):
-    """From a batch of pixels to the codes of each layer."""
+    """From a batch of pixels to the codes of each layer, and to maps as the network gives them."""
 
-    def __init__(self, extractor: nn.Module, preprocessing: Preprocessing, pooling: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        extractor: nn.Module,
+        preprocessing: Preprocessing,
+        pooling: str,
+        dtype: torch.dtype,
+        computed: Sequence[str],
+    ) -> None:
         super().__init__()
         self.extractor, self.preprocessing, self.pooling, self.dtype = extractor, preprocessing, pooling, dtype
+        self.computed = tuple(computed)
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         x = self.preprocessing.normalise(batch).to(memory_format=torch.channels_last)  # (n, 3, S, S)
         with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.extractor(x)
-        return {name: pool(maps, self.pooling) for name, maps in outputs.items()}
+        codes = {name: pool(outputs[name], self.pooling) for name in self.computed if not name.startswith(MAPS)}
+        return codes | {key: outputs[key.removeprefix(MAPS)] for key in self.computed if key.startswith(MAPS)}
 
 
 def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:

@@ -23,6 +23,7 @@ from cnncodes.runtime.fusion import can_be_fused, fused
 from cnncodes.runtime.plan import Plan
 from cnncodes.runtime.precision import PRECISIONS, lowered, lowest_cosine, reference_photos
 from cnncodes.system.process import inference_settings
+from cnncodes.vocabulary import MAPS
 
 if TYPE_CHECKING:
     from cnncodes.networks.backbone import Backbone
@@ -101,14 +102,14 @@ class FrozenNetwork:
         return FrozenNetwork(self.backbone, replace(self.plan, computed=tuple(layers)))
 
     def _cut(self, plan: Plan) -> None:
-        extractor, self.folded = fold(self.backbone.extractor(plan.computed))
+        extractor, self.folded = fold(self.backbone.extractor(_layers(plan.computed)))
         self.extractor = extractor.to(plan.devices[0]).to(memory_format=torch.channels_last)
 
     def _set_up(self, plan: Plan) -> None:
         dtype = PRECISIONS[plan.precision]
         module = self.extractor if dtype == torch.float32 else lowered(self.extractor, dtype, plan.leading)
         self.plan = replace(plan, fused=plan.fused and can_be_fused(module, plan.devices[0], dtype))
-        rest = self.backbone.preprocessing, plan.pooling, dtype
+        rest = self.backbone.preprocessing, plan.pooling, dtype, plan.computed
         self._unfused = Forward(module, *rest)
         self._plain: list[nn.Module] = [Forward(fused(module), *rest) if self.plan.fused else self._unfused]
         self._forwards = self._plain  # or compiled
@@ -129,7 +130,8 @@ class FrozenNetwork:
         Returns
         -------
         dict of str to ndarray, shape (n, n_features) or (n, n_views, n_features)
-            One entry for each computed layer; of the layer's dtype, or of float32 where a code is too large for it.
+            One entry for each computed layer; of the layer's dtype, or of float32 where a code is too large for it. And
+            one for each computed map, (n, C, H, W) or (n, n_views, C, H, W), of float16: what is too large is infinite.
 
         Raises
         ------
@@ -138,12 +140,14 @@ class FrozenNetwork:
         """
         codes = self.unrounded(pixels.flatten(0, -4), replica)
         return {
-            name: _rounded(values, self.layers[name]["dtype"]).reshape(*pixels.shape[:-3], -1)
+            name: (values if name.startswith(MAPS) else _rounded(values, self.layers[name]["dtype"])).reshape(
+                *pixels.shape[:-3], *values.shape[1:]
+            )
             for name, values in codes.items()
         }
 
     def unrounded(self, pixels: torch.Tensor, replica: int = 0) -> dict[str, np.ndarray]:
-        """Return float32 codes of pixels (n, 3, S, S), before they are rounded to the type of their layer."""
+        """Return float32 codes of pixels (n, 3, S, S), before they are rounded to the type of their layer; and maps."""
         replica %= len(self._forwards)
         while True:
             size = self.batch_size
@@ -173,7 +177,7 @@ class FrozenNetwork:
         batch[:n] = pixels
         with torch.inference_mode():
             codes = self._forwards[replica](batch.to(device, non_blocking=on_gpu))
-        return {name: codes[name][:n].cpu().numpy() for name in self.plan.computed}
+        return {name: _kept(name, codes[name][:n]).cpu().numpy() for name in self.plan.computed}
 
     def _halve(self, size: int) -> None:
         """Halve the batch size from now on, and run uncompiled: compiled code is for one batch size."""
@@ -199,6 +203,7 @@ class FrozenNetwork:
         return {
             "layers": dict(plan.layers),
             "links": dict(plan.links),
+            **({"maps": {name: list(shape) for name, shape in plan.maps.items()}} if plan.maps else {}),
             "pooling": plan.pooling,
             "precision": plan.precision,
             "dtype": plan.dtype,
@@ -278,6 +283,16 @@ def too_little_memory(device: torch.device, backbone: Backbone) -> DeviceError:
         f"a side on its way through the network; free it, or try a smaller {parameter('image_size')}, or "
         f"{parameter('device', 'cpu')}"
     )
+
+
+def _kept(key: str, values: torch.Tensor) -> torch.Tensor:
+    """Return maps in float16, with rows and columns last; codes as they are. The compiler would warn of two types."""
+    return values.to(torch.float16, memory_format=torch.contiguous_format) if key.startswith(MAPS) else values
+
+
+def _layers(keys: Sequence[str]) -> list[str]:
+    """Return the layers whose codes or maps have these keys, each once."""
+    return list(dict.fromkeys(key.removeprefix(MAPS) for key in keys))
 
 
 def _rounded(codes: np.ndarray, dtype: str) -> np.ndarray:

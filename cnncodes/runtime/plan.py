@@ -20,7 +20,7 @@ class Plan:
     devices : tuple of torch.device
         A copy of the network runs on each of them.
     computed : tuple of str
-        Layers that the forward pass returns. The network is cut after the deepest one.
+        Layers that the forward pass returns, and keys of maps (``maps/layer3``). The network is cut after the deepest.
     pooling : str
         One of `cnncodes.networks.pooling.POOLINGS`, for all layers.
     batch_size : int
@@ -38,6 +38,8 @@ class Plan:
         ``n_features``, ``pooling``, ``map_shape`` (before pooling) and ``dtype`` of each layer, links among them.
     links : mapping of str to str
         Layers whose codes are those of another layer, which stands in for them.
+    maps : mapping of str to tuple of int
+        Layers whose maps are returned as they are, in float16, and the shape of a map.
     dtype : {"auto", "float16", "float32"}, default="auto"
         Type of the codes that was asked for; `layers` has the type of each layer.
     notes : tuple of str
@@ -55,5 +57,6 @@ class Plan:
     reason: str = ""
     layers: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    maps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dtype: str = "auto"
     notes: tuple[str, ...] = ()

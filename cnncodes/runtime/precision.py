@@ -120,8 +120,8 @@ def lowest_cosine(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.nd
 
     Parameters
     ----------
-    expected, actual : mapping of str to ndarray, shape (n, n_features)
-        Codes of the same images by layer; `actual` may have more layers.
+    expected, actual : mapping of str to ndarray, shape (n, n_features) or (n, C, H, W)
+        Codes or maps of the same images by key; `actual` may have more.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def lowest_cosine(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.nd
     """
     lowest = np.float64(1)
     for name, codes in expected.items():
-        a, b = codes.astype(np.float64), actual[name].astype(np.float64)
+        a, b = (values.reshape(len(values), -1).astype(np.float64) for values in (codes, actual[name]))
         product = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
         cosine = np.where((a == b).all(axis=1), 1.0, (a * b).sum(axis=1) / np.maximum(product, 1e-300))
         lowest = np.minimum(lowest, cosine.min())  # NaN stays NaN

@@ -18,6 +18,7 @@ from cnncodes.networks.pooling import POOLINGS
 from cnncodes.runtime.devices import devices_of, resolve_device
 from cnncodes.runtime.first_pass import FirstPass, measure_backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.maps import add_maps
 from cnncodes.runtime.plan import Plan
 from cnncodes.runtime.precision import (
     LEADING,
@@ -57,6 +58,7 @@ def tuned_network(
     dtype: str = AUTO,
     compiled: bool | None = None,
     leading: int = 0,
+    maps: Sequence[str] = (),
     workload: Workload | None = None,
 ) -> FrozenNetwork:
     """Return a network that runs by the plan that is best for this device.
@@ -82,6 +84,8 @@ def tuned_network(
     leading : int, default=0
         How many of the first layers compute in float32 if the precision is lower: at least so many. With the number
         that was found before, none is tried that is known to be too small.
+    maps : sequence of str, default=()
+        Layers whose maps are wanted, too.
     workload : Workload, optional
         By default there are no images, and nothing is compiled unless `compiled` says so.
 
@@ -93,7 +97,7 @@ def tuned_network(
     Raises
     ------
     SettingError
-        There is no such pooling, precision or type of codes, or no layer is given.
+        There is no such pooling, precision or type of codes, no layer is given, or there are no such maps.
     BackboneError
         The backbone has no such layer.
     DeviceError
@@ -122,6 +126,8 @@ def tuned_network(
     adapt_batch_size = batch_size is None and devices[0].type == "cpu"
     plan = choose_plan(network, first, precision, leading=leading, adapt_batch_size=adapt_batch_size)
     network.apply(plan)
+    if maps:
+        add_maps(network, maps)
     compile_it, reason = choose_compiling(network, compiled, workload or Workload())
     logger.info("%s: %s", "to be compiled" if compile_it else "not compiled", reason)
     network.plan = replace(network.plan, compiled=compile_it, reason=reason)

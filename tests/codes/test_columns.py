@@ -64,3 +64,16 @@ def test_consecutive_numbers_are_a_slice() -> None:
     assert slice_of(np.array([3, 4, 5])) == slice(3, 6)
     assert slice_of(np.array([3])) == slice(3, 4)
     np.testing.assert_array_equal(slice_of(np.array([3, 5])), [3, 5])
+
+
+@pytest.mark.parametrize("offset", [0, 5, 4096, 70_001])
+def test_a_table_is_mapped_wherever_it_lies(tmp_path: Path, offset: int) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (40, 3, 7)).astype("<u2")
+    (tmp_path / "x").write_bytes(bytes(offset) + values.tobytes() + b"behind")
+    columns = Columns(tmp_path / "x")
+    columns.add("values", Place(offset, values.shape, values.dtype))
+    columns.add("none", Place(0, (0, 3), values.dtype))
+    mapped, none = columns["values"].mapped(), columns["none"].mapped()
+    columns.close()
+    np.testing.assert_array_equal(mapped, values)
+    assert (none.shape, mapped.flags.writeable) == ((0, 3), False)

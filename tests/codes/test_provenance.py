@@ -92,6 +92,7 @@ def test_fields_have_their_types() -> None:
         {**FIELDS, "runtime": {"cores": 2, **FIELDS["runtime"], "clock": None}},
         {**FIELDS, "layers": {"layer2": {"stride": 8, **FIELDS["layers"]["layer2"]}}, "links": {}},
         {**FIELDS, "licence": "BSD-3-Clause", "notes": [], "versions": {}},
+        {**FIELDS, "maps": {"layer2": [32, 8, 8], "blocks.3": [197, 768]}},
         {**FIELDS, "preprocessing": {**FIELDS["preprocessing"], "resized_by": "torch", "views": "none"}},
     ],
 )
@@ -102,6 +103,20 @@ def test_what_is_read_is_written_with_the_same_text(fields: dict[str, Any]) -> N
     assert provenance.fingerprint == hashlib.sha256(compact(fields, sort_keys=True).encode()).digest()
     assert replace(provenance).to_json() == pickle.loads(pickle.dumps(provenance)).to_json() == text
     assert copy.deepcopy(provenance) == provenance
+
+
+def test_maps_come_behind_the_stored_layers() -> None:
+    mapped = replace(PROVENANCE, maps={"layer2": (32, 8, 8), "blocks.3": (197, 768)})
+    assert mapped.stored_keys == ["layer2", "penultimate", "maps/layer2", "maps/blocks.3"]
+    assert (mapped.map_shape("layer2"), mapped.map_bytes("layer2")) == ((2, 32, 8, 8), 2 * 2 * 32 * 8 * 8)
+    assert mapped.map_shape("blocks.3") == (2, 197, 768)
+    assert mapped.differences(PROVENANCE) == []
+    assert mapped.differences(PROVENANCE, every=True) == [
+        "maps is {'layer2': [32, 8, 8], 'blocks.3': [197, 768]}, asked None"
+    ]
+    assert mapped.only(["layer2"]).stored_keys == ["layer2"]
+    assert "maps" not in mapped.facts()
+    assert mapped.fingerprint != PROVENANCE.fingerprint
 
 
 def test_the_record_does_not_follow_the_dict_that_it_was_read_from() -> None:
@@ -166,6 +181,10 @@ WRONG: dict[str, tuple[tuple[str, ...], Any]] = {  # what is put where
     "preprocessing.views is ['flip'], expected": (("preprocessing", "views"), ["flip"]),
     "runtime.batch_size is -1, expected a positive integer": (("runtime", "batch_size"), -1),
     "runtime.compiled is 'no', expected true or false": (("runtime", "compiled"), "no"),
+    "maps is ['layer2'], expected a table": (("maps",), ["layer2"]),
+    "maps.layer2[1] is 0, expected a positive integer": (("maps",), {"layer2": [32, 0, 8]}),
+    "maps.layer2 is (32,), expected (C, H, W) or (tokens, D)": (("maps",), {"layer2": [32]}),
+    "maps.layer2 is (1, 2, 3, 4), expected": (("maps",), {"layer2": [1, 2, 3, 4]}),
     "versions.torch is 2.11, expected text": (("versions", "torch"), 2.11),
     "shard.of is '3', expected a positive integer": (("shard", "of"), "3"),
     "pooling is ['xxx": (("pooling",), [LONG]),

@@ -46,6 +46,7 @@ def test_the_summary_says_what_is_in_it(path: Path) -> None:
             "layer1": "3 features, avg, of a map 3×8×8",
             "penultimate": "5 features, avg",
         },
+        "maps": {},
         "backbone": "tiny",
         "weights": "none",
         "thumbnails": False,

@@ -78,6 +78,39 @@ def test_the_room_of_the_whole_file_is_claimed_first(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_image_is_read")
+def test_maps_that_the_disk_does_not_hold_are_said_and_refused(
+    small_sample: Path, small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"layers": ["layer1"], "image_size": 64, "thumbnails": False}
+    for maps in (["layer1"], ["layer4"]):
+        with pytest.raises(
+            CodesFileError, match=r"codes\.h5: cannot be written \(No space left on device\); make room"
+        ):
+            extract(small_sample, small_disk / "codes.h5", maps=maps, **settings)
+    assert "maps of layer1, 24×16×16 in float16: 12.3 kB an image, 0.6 MB for 45 images" in caplog.text
+    assert "maps of layer4, 1280×2×2 in float16: 10.2 kB an image, 0.5 MB for 45 images" in caplog.text
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_file_to_which_maps_cannot_be_added_stays_as_it_is(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, settings = tmp_path / "codes.h5", {"layers": ["layer1"], "image_size": 64}
+    extract(small_sample, out, **settings)
+    before = out.read_bytes()
+
+    def full(handle: int, offset: int, size: int) -> None:
+        assert size > len(before) + 45 * 24 * 16 * 16 * 2
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(CodesFileError, match="No space left on device"):
+        extract(small_sample, out, maps="layer1", **settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.h5"]
+    assert out.read_bytes() == before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits for a process")
 def test_a_write_that_the_system_refuses_is_an_error_and_the_file_is_finished_later(
     small_sample: Path, tmp_path: Path

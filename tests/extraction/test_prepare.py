@@ -49,6 +49,22 @@ def test_rows_are_copied_to_their_new_places(path: Path, monkeypatch: pytest.Mon
         np.testing.assert_array_equal(new.sha256[[0, 2, 9]], DIGESTS[[7, 0, 4]])
 
 
+@pytest.mark.parametrize("at_once", [1, 30, 10_000])  # bytes
+def test_maps_are_copied_to_their_new_places(path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", at_once)
+    maps = np.random.default_rng(0).random((N, 2, 1, 3)).astype(np.float16)
+    mapped = replace(PROVENANCE, maps={"layer4": (2, 1, 3)})
+    for name in ("old", "new"):
+        CodesWriter.create(path.with_name(f"{name}.h5"), TABLE, mapped)
+    with CodesWriter(path.with_name("old.h5")) as old, CodesWriter(path.with_name("new.h5")) as new:
+        write(old, DONE)
+        old.write(np.array(DONE[1:]), {"maps/layer4": maps[DONE[1:]]}, DIGESTS[DONE[1:]])
+        copy_rows(old, new, {0: 7, 1: 3, 2: 0, 9: 4, 10: 2})  # row 3 is pending, and row 0 has no map
+        assert np.flatnonzero(new.good().all(axis=1)).tolist() == [0, 9, 10]
+        assert np.flatnonzero(new.good().any(axis=1)).tolist() == [0, 2, 9, 10]
+        np.testing.assert_array_equal(new.maps("layer4", np.array([0, 9, 10]))[:], maps[[7, 4, 2]])
+
+
 def test_a_file_is_widened_to_float32_with_its_codes(path: Path) -> None:
     assert widen(path)
     with CodesFile.open(path) as file:

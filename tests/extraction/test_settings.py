@@ -38,6 +38,7 @@ def test_the_settings_of_a_file_are_those_that_it_was_made_with(provenance: Prov
         backbone="mobilenet_v2",
         weights="IMAGENET1K_V1",
         layers=LAYERS,
+        maps=(),
         pooling="avg",
         image_size=224,
         resize="crop",
@@ -70,6 +71,13 @@ def test_what_is_not_asked_for_is_as_it_was_made(provenance: Provenance) -> None
     assert fill_in(other, provenance) is other
     expected = replace(settings_of(provenance), pooling="max", layers=(*LAYERS, "features.3"))
     assert fill_in(settings, provenance) == expected
+
+
+def test_maps_add_to_those_of_the_file(provenance: Provenance) -> None:
+    old = replace(provenance, maps={"layer3": (96, 14, 14)})
+    assert fill_in(Settings(), old).maps == ("layer3",)
+    assert fill_in(Settings(maps="layer4"), old).maps == ("layer3", "layer4")
+    assert fill_in(Settings(maps=["layer3"]), provenance).maps == ("layer3",)
 
 
 def test_a_file_of_before_colour_profiles_were_heeded_goes_on_without_them(provenance: Provenance) -> None:

@@ -30,9 +30,11 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def harness(shim: Path, work: Path, mode: str, amount: int, *control: str, views: str = "none") -> dict[str, Any]:
+def harness(
+    shim: Path, work: Path, mode: str, amount: int, *control: str, views: str = "none", maps: str = ""
+) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, HERE / "harness.py", work, mode, str(amount), views, *control],
+        [sys.executable, HERE / "harness.py", work, mode, str(amount), views, maps, *control],
         env={**os.environ, "LD_PRELOAD": str(shim)},
         capture_output=True,
         text=True,
@@ -43,9 +45,17 @@ def harness(shim: Path, work: Path, mode: str, amount: int, *control: str, views
     return result
 
 
-@pytest.mark.parametrize("views", ["none", pytest.param("flip", marks=pytest.mark.slow)])
-def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path: Path, views: str) -> None:
-    result = harness(shim, tmp_path, "sweep", 31, views=views)
+@pytest.mark.parametrize(
+    ("views", "maps"),
+    [
+        ("none", "2"),
+        *(pytest.param(views, maps, marks=pytest.mark.slow) for views in ("none", "flip") for maps in ("", "+2")),
+        pytest.param("flip", "0", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_some_calls_the_file_is_finished_exactly(shim: Path, tmp_path: Path, views: str, maps: str) -> None:
+    """Maps that are kept with the codes, and (``+``) those that are added to a file of codes."""
+    result = harness(shim, tmp_path, "sweep", 41, views=views, maps=maps)
     assert result["failures"] == []
     assert result["killed"] == result["points"] >= 8
 
@@ -58,8 +68,9 @@ def test_a_disk_that_fills_up_is_one_error_and_a_run_that_can_be_resumed(shim: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_killed_at_every_call_the_file_is_finished_exactly(shim: Path, tmp_path: Path) -> None:
-    result = harness(shim, tmp_path, "sweep", 1)
+@pytest.mark.parametrize("maps", ["", "2"])
+def test_killed_at_every_call_the_file_is_finished_exactly(shim: Path, tmp_path: Path, maps: str) -> None:
+    result = harness(shim, tmp_path, "sweep", 1, maps=maps)
     assert result["failures"] == []
     assert result["killed"] == result["points"] >= 300
 
@@ -79,8 +90,9 @@ def test_killed_at_random_moments_three_times_over(shim: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_without_power_no_wrong_row_is_accepted(shim: Path, tmp_path: Path) -> None:
-    result = harness(shim, tmp_path, "power", 300)
+@pytest.mark.parametrize("maps", ["", "2"])
+def test_without_power_no_wrong_row_is_accepted(shim: Path, tmp_path: Path, maps: str) -> None:
+    result = harness(shim, tmp_path, "power", 300, maps=maps)
     assert result["failures"] == []
     assert result["rows_lost"] > 0
 

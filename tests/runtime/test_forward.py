@@ -41,7 +41,7 @@ def test_pixels_are_normalised_before_the_network() -> None:
             return {"x": x}
 
     plain = Preprocessing(2, 2, "bilinear", (0.5, 0.25, 0.0), (0.5, 1.0, 2.0))
-    forward = Forward(Codes(), plain, "flatten", torch.float32)
+    forward = Forward(Codes(), plain, "flatten", torch.float32, ["x"])
     pixels = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2)
     expected = torch.stack([(pixels[:, i] / 255 - plain.mean[i]) / plain.std[i] for i in range(3)], 1)
     torch.testing.assert_close(forward(pixels)["x"], expected.flatten(1))

@@ -1,8 +1,9 @@
 """Kills a real extraction at every call that changes a file, and looks at what it left.
 
-Run as ``LD_PRELOAD=shim.so python harness.py WORK MODE AMOUNT VIEWS …``; prints one JSON object. Each extraction is a
-forked child, so that a point costs milliseconds; the network is a tiny one and the images are small PNG files with one
-broken among them, but the code that runs is `cnncodes.extract` itself.
+Run as ``LD_PRELOAD=shim.so python harness.py WORK MODE AMOUNT VIEWS MAPS …``; prints one JSON object. MAPS is a layer
+whose maps are kept, ``+LAYER`` if they are added to a file that has the codes, or empty. Each extraction is a forked
+child, so that a point costs milliseconds; the network is a tiny one and the images are small PNG files with one broken
+among them, but the code that runs is `cnncodes.extract` itself.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from cnncodes.codes.thumbnails import present
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.vocabulary import MAPS, map_key
 
 N_IMAGES, BATCH, SIDE = 90, 4, 32
 PAGE = 4096
@@ -56,8 +58,8 @@ def make_images(folder: Path) -> None:
 class Harness:
     """Runs extractions in forked children, and judges the file that they leave."""
 
-    def __init__(self, work: Path, views: str) -> None:
-        self.views = views
+    def __init__(self, work: Path, views: str, maps: str) -> None:
+        self.views, self.maps = views, [maps.lstrip("+")] * bool(maps)
         self.images, self.out = work / "images", work / "out"
         self.log = work / "changes.log"
         make_images(self.images)
@@ -67,10 +69,15 @@ class Harness:
         self.shim.count.restype = ctypes.c_long
         size = Preprocessing(SIDE, SIDE, "bilinear", (0.5,) * 3, (0.5,) * 3)
         register_backbone("tiny", build_tiny, preprocessing=size)
+        self.start: bytes | None = None
+        if maps.startswith("+"):
+            wanted, self.maps = self.maps, []
+            self.child()
+            self.start, self.maps = self.codes.read_bytes(), wanted
 
     def extract(self) -> None:
-        layers = ["0", "2"]
-        extract(self.images, self.codes, backbone="tiny", layers=layers, views=self.views, batch_size=BATCH, workers=1)
+        settings = {"backbone": "tiny", "layers": ["0", "2"], "views": self.views, "batch_size": BATCH}
+        extract(self.images, self.codes, maps=self.maps, workers=1, **settings)
 
     def child(self, at: int = -1, *, how: int = CLEAN, log: bool = False, after: float | None = None) -> int:
         """Extract in a child that is killed at a call or `after` seconds; return its count of calls, -1 if killed.
@@ -105,6 +112,8 @@ class Harness:
     def clean(self) -> None:
         shutil.rmtree(self.out)
         self.out.mkdir()
+        if self.start is not None:
+            self.codes.write_bytes(self.start)
 
     def reference(self) -> tuple[dict[str, np.ndarray], str]:
         """Codes and digest of an uninterrupted run."""
@@ -114,6 +123,7 @@ class Harness:
             self.rows = file.rows()
             self.thumbnails = file.thumbnails(np.arange(file.n))
             values = {name: file.codes(name) for name in file.layers}
+            values |= {map_key(name): file.maps(name)[:] for name in file.map_layers}
         return values, self.digest()
 
     def digest(self) -> str:
@@ -129,10 +139,11 @@ class Harness:
                 shown = present(file.thumbnails(np.arange(file.n)))
                 if not np.array_equal(file.thumbnails(np.flatnonzero(shown)), self.thumbnails[shown]):
                     return "a wrong thumbnail is accepted"
-                for column, name in enumerate(file.stored_layers):
+                for column, name in enumerate(file.stored_keys):
                     accepted = np.flatnonzero(good[:, column])
                     values = dict(zip(self.rows.tolist(), expected[name], strict=True))
-                    read = file.codes(name, accepted)
+                    is_map = name.startswith(MAPS)
+                    read = file.maps(name[len(MAPS) :], accepted)[:] if is_map else file.codes(name, accepted)
                     if any(
                         row not in values or not np.array_equal(read[i], values[row])
                         for i, row in enumerate(accepted.tolist())
@@ -281,11 +292,11 @@ def state_before_codes() -> None:
 
 
 def main() -> None:
-    work, mode, amount, views, *control = sys.argv[1:]
+    work, mode, amount, views, maps, *control = sys.argv[1:]
     for name in control:
         {"no-checksum": no_checksum, "state-before-codes": state_before_codes}[name]()
     run = {"sweep": sweep, "kills": random_kills, "power": power_loss, "full": full_disk}[mode]
-    print(json.dumps(run(Harness(Path(work), views), int(amount))))
+    print(json.dumps(run(Harness(Path(work), views, maps), int(amount))))
 
 
 if __name__ == "__main__":
