@@ -21,11 +21,14 @@ __all__ = [
     "MODEL_FILE",
     "NO_VIEWS",
     "PENULTIMATE",
+    "PIXELS",
     "POOLINGS",
     "PRECISIONS",
     "RESIZE_MODES",
     "SCALINGS",
     "SPLITS",
+    "TRAIN_ALL",
+    "TRAIN_HEAD",
     "VIEWS",
     "as_names",
     "explained",
@@ -37,6 +40,8 @@ AUTO = "auto"  # leaves a choice to the program
 CODES_FILE, MODEL_FILE = "codes.h5", "model.safetensors"  # that commands write and read where none is named
 DEFAULT_BACKBONE, DEFAULT_POOLING, DEFAULT_SCALING = "mobilenet_v2", "avg", "shrunk"
 PENULTIMATE = "penultimate"  # the layer that enters the classification head
+PIXELS = "pixels"  # stands for a layer where there is no lower part of a network
+TRAIN_ALL, TRAIN_HEAD = "all", "head"  # what `finetune` trains: the whole network, or nothing below the classifier
 MAX_SEED = 2**32 - 1  # the largest that numpy and scikit-learn take
 
 CLASSIFIERS = {  # implemented in probes/probe.py
