@@ -71,8 +71,10 @@ class Finetuning:
         How far the parameters are on the way from those of the probe to the trained ones.
     epochs : int
         Epochs that were best on the folds.
+    probe_accuracy : float
+        Accuracy of the probe on the images that the gain was found on.
     n_answers : int
-        Images that the gain was found on.
+        Number of these images.
     seconds : float
         Duration.
     """
@@ -83,6 +85,7 @@ class Finetuning:
     gain: Estimate
     share: float
     epochs: int
+    probe_accuracy: float
     n_answers: int
     seconds: float
 
@@ -106,6 +109,7 @@ class Finetuning:
             "gain_interval": self.gain.interval,
             "share": self.share,
             "epochs": self.epochs,
+            "probe_accuracy": self.probe_accuracy,
             "n_answers": self.n_answers,
             "seconds": self.seconds,
         }
@@ -330,20 +334,21 @@ def _result(
     gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
     share = share or answers.best_share(tuned=True)
     epochs = max(1, round(np.median(answers.best_epochs)))
-    model = fitted
+    model, probe_accuracy = fitted, float(answers.right(0.0).mean())
     if network is not None:
         tuned = Tuned(
             first=train_from,
             below=task.cut.below,
             epochs=epochs,
             share=share,
-            probe_accuracy=float(answers.right(0.0).mean()),
+            probe_accuracy=probe_accuracy,
             gain=gain.value,
             gain_interval=(gain.low, gain.high),
             seed=task.recipe.seed,
         )
         model = _tuned_model(fitted, task, answers, network, tuned, y_test)
-    result = Finetuning(model, train_from, gain.low > 0, gain, share, epochs, len(answers.rows), seconds)
+    n = len(answers.rows)
+    result = Finetuning(model, train_from, gain.low > 0, gain, share, epochs, probe_accuracy, n, seconds)
     model.notes.append(result.answer)
     return result
 

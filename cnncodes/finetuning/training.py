@@ -149,7 +149,7 @@ class Training:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def _end_epoch(self) -> None:
         loss, accuracy = np.nan, np.nan
