@@ -48,7 +48,9 @@ HELP_IMAGES = "Images that the codes file was made from."
 @click.option("--clf", type=click.Choice(list(CLASSIFIERS)), default="svm", help="Classifier of the probe.")
 @click.option("--scale", type=click.Choice(list(SCALINGS)), default=DEFAULT_SCALING, help="Scaling of the codes.")
 @click.option("--cv", type=click.IntRange(2), default=3, help="Folds on which it is asked whether it pays.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the order of images.")
+@click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the order of images."
+)
 @option_guard
 @click.option("--always", is_flag=True, help="Keep the fine-tuned network even where it does not beat the probe.")
 @click.option("--backbone", help="Network, where images are given.  [default: mobilenet_v2]")

@@ -145,8 +145,8 @@ def _images_of(file: CodesFile, rows: np.ndarray, images: Images) -> ImageSet:
     wanted = file.ids[rows].tolist()
     if missing := [name for name in wanted if name not in place]:
         raise MismatchError(
-            f"{missing[0]!r} and {len(missing) - 1} more images of {file.path} are not among the images that are given; "
-            "name the folder or the table that it was made from"
+            f"{missing[0]!r} and {len(missing) - 1} more images of {file.path} are not among the images that are "
+            "given; name the folder or the table that it was made from"
         )
     return image_set.take([place[name] for name in wanted])
 

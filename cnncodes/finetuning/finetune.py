@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import is_hdf5
@@ -224,7 +223,7 @@ def finetune(
         test = training_data.scored_rows(guard=guard) if training_data.has_held_out else rows[:0]
         cut = cut_before(load_named_backbone(settings_of(file.provenance)), train_from)
         where = resolve_device(device or "cpu")
-        options = {"weights": weights, "device": device, "workers": workers, "progress": progress}
+        options: dict[str, Any] = {"weights": weights, "device": device, "workers": workers, "progress": progress}
         maps = cached_maps(file, np.concatenate([rows, test]), cut, sources, **options)
         task = Task(
             X=training_data.codes(PENULTIMATE),

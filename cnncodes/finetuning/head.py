@@ -85,7 +85,7 @@ class TunedNetwork(nn.Module):
         return self.probe(self.codes(maps))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return copies of all parameters: those of the network by their names there, those of the probe after `HEAD`."""
+        """Return copies of all parameters, by their names in the network; those of the probe begin with `HEAD`."""
         return {name.removeprefix("top."): one.detach().clone() for name, one in self.named_parameters()}
 
     def put(self, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What a step of training does, as pure functions of its number and the seed: a run that is continued is the same run."""
+"""Rates and order of images as pure functions of the step and the seed: a run that is continued is the same run."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Recipe:
     epochs : int, default=8
         How often each image is seen, at most.
     lr : float, default=3e-4
-        Largest rate of AdamW, for the head. From random weights 1e-3 to 1e-2 is usual: there is much to be learned; here
-        as much of what the weights know is to be kept.
+        Largest rate of AdamW, for the head. Training from random weights usually takes ten times as much; here the
+        network is to keep what it knows.
     batch_size : int, default=32
     weight_decay : float, default=0.01
     seed : int, default=0
@@ -85,9 +85,7 @@ def layer_rates(depths: Mapping[str, float]) -> dict[str, float]:
     return {name: BOTTOM_RATE ** (1 - depth) for name, depth in depths.items()}
 
 
-def epoch_order(
-    n: int, n_views: int, epoch: int, recipe: Recipe
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def epoch_order(n: int, n_views: int, epoch: int, recipe: Recipe) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the images of each batch of an epoch, and which view of each is seen.
 
     Parameters

@@ -91,7 +91,7 @@ class Training:
 
     def __post_init__(self) -> None:
         rates = layer_rates(self.depths)
-        self.network.to(self.device, memory_format=torch.channels_last).train(False)
+        self.network.to(self.device).to(memory_format=torch.channels_last).train(False)
         groups = [
             {"params": [parameter], "share": rates.get(name.removeprefix("top."), 1.0)}
             for name, parameter in self.network.named_parameters()

@@ -251,7 +251,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
 
 
 def _check_tensors(tensors: Mapping[str, np.ndarray], is_tuned: bool) -> None:
-    """Check fine-tuned parameters; whether the network has them, and of these shapes, is found out where it is built."""
+    """Check fine-tuned parameters. Whether they fit the network is checked where it is built."""
     _require(is_tuned or not tensors, "other arrays")
     for name, array in tensors.items():
         _require(bool(PARAMETER.fullmatch(name.removeprefix(TENSOR))), f"{name} is no name of a parameter")

@@ -32,9 +32,9 @@ class Cut:
     map_shape : tuple of int
         Shape of that map for one image: (C, H, W), (tokens, D) or (D,).
     top : Module
-        From a batch of maps, or of normalised pixels, to what enters the head of the network. In eval mode: dropout does
-        nothing, and batch normalisation keeps its statistics. Its parameters are copies that can be trained, called as
-        in the network.
+        From a batch of maps, or of normalised pixels, to what enters the head of the network. In eval mode: dropout
+        does nothing, and batch normalisation keeps its statistics. Its parameters are copies that can be trained, and
+        have the names that they have in the network.
     depths : dict of str to float
         How far up in the network each parameter of `top` is, from 0 (the first) to 1 (the last).
     """

@@ -96,7 +96,7 @@ def test_it_pays_where_the_network_has_learned_nothing_of_use(striped_codes, str
     assert result.model.scores.cross_validated.accuracy.value == 1
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -109,10 +109,10 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(killed_at, result, striped_
         nonlocal calls
         calls += total > 60  # steps, not images
         if calls == killed_at:
-            raise Killed
+            raise KilledError
 
     state = tmp_path / "model.state"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         finetune(striped_codes, images=stripes, always=True, state=state, progress=kill, **QUICK)
     assert state.is_file()
     steps = []

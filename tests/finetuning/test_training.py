@@ -47,7 +47,10 @@ def test_what_is_trained_moves_and_what_is_frozen_does_not(task):
         *("running_mean", "running_var", "num_batches_tracked"),
         *("mean", "deviation"),
     }
-    assert {name.partition(".")[2].partition(".")[0] for name in moved if name.startswith("top.")} == {"layer3", "layer4"}
+    assert {name.partition(".")[2].partition(".")[0] for name in moved if name.startswith("top.")} == {
+        "layer3",
+        "layer4",
+    }
     assert task.cut.top.state_dict().keys() == {name.removeprefix("top.") for name in before if name.startswith("top.")}
     assert all(torch.equal(one, before[f"top.{name}"]) for name, one in task.cut.top.state_dict().items())
 
@@ -67,7 +70,7 @@ def test_run_that_is_continued_is_the_same_run(task, killed_at):
     whole = task.training(*rows_of(task), 3)
     whole.run()
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     kept = []
@@ -76,10 +79,10 @@ def test_run_that_is_continued_is_the_same_run(task, killed_at):
         if training.step == killed_at:
             values, tensors = training.state()
             kept.append((json.loads(json.dumps(values)), copy.deepcopy(tensors)))
-            raise Killed
+            raise KilledError
 
     killed = task.training(*rows_of(task), 3)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         killed.run(kill)
     continued = task.training(*rows_of(task), 3)
     continued.restore(*kept[0])

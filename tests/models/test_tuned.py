@@ -16,9 +16,15 @@ from cnncodes.models.model import ProbeModel
 from cnncodes.models.model_file import FORMAT, _checksum
 from cnncodes.models.tuned import Tuned
 
-RECORD = {
-    **{"first": "layer4", "below": "layer3", "epochs": 6, "share": 0.75, "seed": 0},
-    **{"probe_accuracy": 0.81, "gain": 0.03, "gain_interval": [0.01, 0.05]},
+RECORD: dict[str, Any] = {
+    "first": "layer4",
+    "below": "layer3",
+    "epochs": 6,
+    "share": 0.75,
+    "probe_accuracy": 0.81,
+    "gain": 0.03,
+    "gain_interval": [0.01, 0.05],
+    "seed": 0,
 }
 
 
