@@ -16,7 +16,7 @@ from cnncodes.networks.extractor import _GraphExtractor, _trace
 from cnncodes.networks.layers import INPUT, STAGES
 from cnncodes.vocabulary import PENULTIMATE, PIXELS, TRAIN_ALL, TRAIN_HEAD
 
-__all__ = ["Cut", "cut_before", "find_cuts", "layer_below"]
+__all__ = ["Cut", "CutCost", "cut_before", "find_cuts", "layer_below"]
 
 STEM_STRIDE = 2  # of the map that enters the first stage
 
@@ -67,16 +67,33 @@ def cut_before(backbone: Backbone, first: str) -> Cut:
         There is no such part, or the network cannot be cut there.
     """
     below = layer_below(backbone, first)
-    side = backbone.preprocessing.image_size
-    shape = (3, side, side) if below == PIXELS else backbone.outputs()[backbone.resolve(below)].shape
     top = copy.deepcopy(_Graph(backbone).above(below)).eval().requires_grad_(True)
     names = [name for name, _ in backbone.module.named_parameters()]
     place = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
-    return Cut(below, shape, top, {name: place[name] for name, _ in top.named_parameters()})
+    return Cut(below, _map_shape(backbone, below), top, {name: place[name] for name, _ in top.named_parameters()})
 
 
-def find_cuts(backbone: Backbone) -> dict[str, int]:
-    """Return the layers at which the network can be cut, each with the number of parameters above it, head included.
+@dataclass(frozen=True)
+class CutCost:
+    """What it costs to train a part of a network and all above it.
+
+    Attributes
+    ----------
+    below : str
+        Layer whose map enters it.
+    n_parameters : int
+        Parameters that are trained, without the head.
+    bytes_per_image : int
+        Size of the map in float16, of pixels as they are.
+    """
+
+    below: str
+    n_parameters: int
+    bytes_per_image: int
+
+
+def find_cuts(backbone: Backbone) -> dict[str, CutCost]:
+    """Return the stages that a network can be trained from, ``head`` and ``all``; nothing where it has no graph.
 
     Parameters
     ----------
@@ -86,14 +103,20 @@ def find_cuts(backbone: Backbone) -> dict[str, int]:
         graph = _Graph(backbone)
     except BackboneError:
         return {}
-    names = {node: alias for alias, node in backbone.aliases.items()}
-    head = sum(parameter.numel() for parameter in backbone.module.get_submodule(backbone.head).parameters())
     cuts = {}
-    for path in backbone.outputs():
-        if path in graph.nodes and (inside := graph.between(graph.nodes[path])) is not None:
-            above = graph.parameters(inside).values()
-            cuts[names.get(path, path)] = head + sum(parameter.numel() for parameter in above)
+    for first in (*(name for name in backbone.aliases if name in STAGES), TRAIN_HEAD, TRAIN_ALL):
+        below = layer_below(backbone, first)
+        inside = graph.between(graph.start_of(below)) if graph.has(below) else None
+        if inside is not None:
+            n_parameters = sum(parameter.numel() for parameter in graph.parameters(inside).values())
+            size = 1 if below == PIXELS else 2
+            cuts[first] = CutCost(below, n_parameters, size * math.prod(_map_shape(backbone, below)))
     return cuts
+
+
+def _map_shape(backbone: Backbone, below: str) -> tuple[int, ...]:
+    side = backbone.preprocessing.image_size
+    return (3, side, side) if below == PIXELS else backbone.outputs()[backbone.resolve(below)].shape
 
 
 def layer_below(backbone: Backbone, first: str) -> str:
@@ -132,17 +155,23 @@ class _Graph:
         self.modules = dict(backbone.module.named_modules())
         self.outputs = backbone.outputs()
 
+    def has(self, below: str) -> bool:
+        """Whether the graph has the output of a layer."""
+        return below == PIXELS or self.backbone.resolve(below) in self.nodes
+
+    def start_of(self, below: str) -> fx.Node:
+        """Return the node of a layer."""
+        if below == PIXELS:
+            return next(node for node in self.graph.nodes if node.op == "placeholder")
+        return self.nodes[self.backbone.resolve(below)]
+
     def above(self, below: str) -> fx.GraphModule:
         """Return what lies above a layer as a module, which shares the parameters of the backbone."""
-        start, channels_last = next(node for node in self.graph.nodes if node.op == "placeholder"), False
-        if below != PIXELS:
-            path = self.backbone.resolve(below)
-            if path not in self.nodes:
-                raise self._unclean(below)
-            start, channels_last = self.nodes[path], self.outputs[path].channels_last
-        inside = self.between(start)
+        inside = self.between(self.start_of(below)) if self.has(below) else None
         if inside is None:
             raise self._unclean(below)
+        start = self.start_of(below)
+        channels_last = below != PIXELS and self.outputs[self.backbone.resolve(below)].channels_last
         graph = fx.Graph()
         maps = graph.placeholder("maps")
         copies = {start: graph.call_method("permute", (maps, 0, 2, 3, 1)) if channels_last else maps}
@@ -186,8 +215,7 @@ class _Graph:
         return found
 
     def _unclean(self, below: str) -> BackboneError:
-        places = ", ".join(name for name in find_cuts(self.backbone) if name in self.backbone.aliases)
         return BackboneError(
             f"{self.backbone.name} cannot be cut at {below}: more than its map enters what is above; "
-            f"it can be at {places}"
+            f"it can be trained from {', '.join(find_cuts(self.backbone))}"
         )

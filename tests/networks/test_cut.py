@@ -9,7 +9,7 @@ from torch import nn
 
 from cnncodes.errors import BackboneError, MismatchError
 from cnncodes.networks.backbone import Backbone, load_backbone
-from cnncodes.networks.cut import cut_before, find_cuts, layer_below
+from cnncodes.networks.cut import CutCost, cut_before, find_cuts, layer_below
 from cnncodes.vocabulary import PIXELS
 
 FAMILIES = [
@@ -100,7 +100,9 @@ def test_stage_is_cut_below_and_the_whole_at_the_pixels():
     assert layer_below(backbone, "features.17") == "features.17:input"
     assert layer_below(backbone, "classifier.1") == "penultimate"
     assert cut_before(backbone, "layer4").n_parameters == 1_681_344
-    assert find_cuts(backbone)["layer3"] == 1_681_344 + 1_281_000
+    assert find_cuts(backbone)["layer4"] == CutCost("layer3", 1_681_344, 2 * 96 * 14 * 14)
+    assert find_cuts(backbone)["all"] == CutCost("pixels", 2_223_872, 3 * 224 * 224)
+    assert list(find_cuts(backbone)) == ["layer1", "layer2", "layer3", "layer4", "head", "all"]
 
 
 def test_rates_can_be_told_by_how_far_up_a_parameter_is():
@@ -115,7 +117,7 @@ def test_what_is_not_clean_is_refused(network, first):
     with pytest.raises(BackboneError, match=f"cannot be cut at {first}:input"):
         cut_before(backbone, first)
     assert_halves_are_the_whole(backbone, "all")
-    assert "penultimate" in find_cuts(backbone)
+    assert {"head", "all"} <= find_cuts(backbone).keys()
 
 
 def test_part_that_is_not_there_is_named():
