@@ -30,7 +30,7 @@ class ProbeHead(nn.Module):
     scale : {"shrunk", "standard", "l2", "none"}
         Name of the scaling.
     temperature : float
-        Decision values are divided by it, so that their softmax gives calibrated probabilities.
+        Decision values are divided by it.
     """
 
     mean: torch.Tensor

@@ -25,6 +25,9 @@ from cnncodes.probes.search import Search, fit_chosen
 
 __all__ = ["SHARES", "OutOfFold", "Task", "answer_folds", "folds_to_answer", "hold_back", "train_on_all"]
 
+# The temperature that training begins with, as a multiple of that which calibrates answers to new images: with the
+# latter, images that the probe has learned from have nearly no loss left, and teach nothing
+SOFTENING = 10.0
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the probe to the trained network; 0 is the probe
 ENOUGH_ANSWERS = 2000  # held-out images, after which no further fold is trained
 INNER_FOLDS = 8  # one of them is held back inside the training images of a fold
@@ -71,12 +74,17 @@ class Task:
     recipe: Recipe
     device: torch.device
 
+    @property
+    def temperature(self) -> float:
+        """What the decision values of the probe are divided by when training begins."""
+        return SOFTENING * self.search.temperature
+
     def network(self, rows: np.ndarray) -> TunedNetwork:
         """Return the upper part of the network with the probe that these images give: what training begins with."""
         search = replace(self.search, notes=[])
         y = self.search.classes[self.truth[rows]]
         probe = fit_chosen(self.X[rows], y, search, clf=self.clf, scale=self.scaling)
-        head = ProbeHead(probe, self.scale, self.search.temperature)
+        head = ProbeHead(probe, self.scale, self.temperature)
         return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling)
 
     def training(self, rows: np.ndarray, held_back: np.ndarray, last_epoch: int) -> Training:
@@ -196,7 +204,7 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
         training = task.training(trained_on, held_back, task.recipe.epochs)
         start = training.network.tensors()
         _run(training, i, f"fold {i + 1} of {n}", state, on_step, on_epoch)
-        decisions = [task.search.decision[test] / task.search.temperature]
+        decisions = [task.search.decision[test] / task.temperature]
         decisions += [
             decide(training.network, task.maps, test, task.device, mixed(start, training.best, share))
             for share in SHARES

@@ -31,7 +31,7 @@ def test_first_answers_are_those_of_the_probe(task):
     trained_on, held_back = rows_of(task)
     network = task.network(trained_on)
     probe = fit_chosen(task.X[trained_on], task.search.classes[task.truth[trained_on]], task.search)
-    expected = decide_by_probe(probe, task.X[held_back]) / task.search.temperature
+    expected = decide_by_probe(probe, task.X[held_back]) / task.temperature
     np.testing.assert_allclose(decide(network, task.maps, held_back, CPU), expected, rtol=1e-3, atol=2e-3)
 
 
