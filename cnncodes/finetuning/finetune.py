@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,20 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import is_hdf5
-from cnncodes.display import points
 from cnncodes.errors import SettingError
 from cnncodes.extraction.extract import extract
 from cnncodes.extraction.settings import load_named_backbone, settings_of
 from cnncodes.finetuning.cached_maps import cached_maps
-from cnncodes.finetuning.head import HEAD, TunedNetwork
+from cnncodes.finetuning.head import TunedNetwork
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task, answer_folds, folds_to_answer, train_on_all
+from cnncodes.finetuning.result import Finetuning, HeldOut, make_result
 from cnncodes.finetuning.schedule import Recipe
 from cnncodes.finetuning.state import State
-from cnncodes.finetuning.training import Epoch, Training, decide
+from cnncodes.finetuning.training import Epoch, Training
 from cnncodes.images.image_set import Images
 from cnncodes.models.fit import fit
-from cnncodes.models.model import ProbeModel
-from cnncodes.models.tuned import Tuned
 from cnncodes.networks.cut import cut_before
-from cnncodes.probes.decision_values import winner
-from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.protocol import Codes, TrainingData
-from cnncodes.probes.scores import score
 from cnncodes.probes.search import grid_of
 from cnncodes.runtime.devices import resolve_device
 from cnncodes.system.process import inference_settings
@@ -44,74 +39,6 @@ from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE
 
 __all__ = ["Finetuning", "finetune"]
-
-PROTOCOL = (
-    "; the network was then fine-tuned from {first} on: the accuracy is that of networks that were trained on the same "
-    "folds from the probe of the fold on, and stopped early by images that were held back inside the training images; "
-    "how far the parameters are on the way from the probe, {share:g}, was chosen on the same answers"
-)
-
-
-@dataclass(frozen=True)
-class Finetuning:
-    """What fine-tuning came to.
-
-    Attributes
-    ----------
-    model : ProbeModel
-        The fine-tuned model where that pays or was asked for, otherwise the probe.
-    first : str
-        The first part of the network that was trained.
-    pays : bool
-        Whether all of the interval of the gain is above 0.
-    gain : Estimate
-        What fine-tuning adds to the accuracy of the probe, out of fold, with a 95 % interval, paired by images.
-    share : float
-        How far the parameters are on the way from those of the probe to the trained ones.
-    epochs : int
-        Epochs that were best on the folds.
-    probe_accuracy : float
-        Accuracy of the probe on the images that the gain was found on.
-    n_answers : int
-        Number of these images.
-    seconds : float
-        Duration.
-    """
-
-    model: ProbeModel
-    first: str
-    pays: bool
-    gain: Estimate
-    share: float
-    epochs: int
-    probe_accuracy: float
-    n_answers: int
-    seconds: float
-
-    @property
-    def answer(self) -> str:
-        """Whether it pays, in one sentence."""
-        low, high = points(self.gain.low), points(self.gain.high)
-        if self.pays:
-            return f"fine-tuning from {self.first} gains {points(self.gain.value)} points ({low} to {high})"
-        kept = "kept nevertheless" if self.model.tuned is not None else "the probe is kept"
-        return f"fine-tuning from {self.first} does not pay: {low} to {high} points; {kept}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON: the scores of the model that is kept, and what fine-tuning came to."""
-        return {
-            **self.model.scores.to_dict(),
-            "finetuned": self.model.tuned is not None,
-            "from": self.first,
-            "pays": self.pays,
-            "gain": self.gain.value,
-            "gain_interval": self.gain.interval,
-            "share": self.share,
-            "epochs": self.epochs,
-            "probe_accuracy": self.probe_accuracy,
-            "n_answers": self.n_answers,
-            "seconds": self.seconds,
-        }
 
 
 def finetune(
@@ -177,7 +104,7 @@ def finetune(
     backbone, weights, image_size, resize, views : optional
         As for `extract`, where `data` are images; ``views="flip"`` trains on mirror images, too.
     device : str, optional
-        ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; by default the processor.
+        ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; by default a GPU where there is one.
     workers : int, optional
         Threads that decode images; by default one a core.
     state : path, optional
@@ -221,8 +148,10 @@ def finetune(
         search = training_data.search(PENULTIMATE, groups=groups, Cs=grid_of(C), n_jobs=AUTO, **probe)
         file, rows = training_data.file, training_data.train
         test = training_data.scored_rows(guard=guard) if training_data.has_held_out else rows[:0]
-        cut = cut_before(load_named_backbone(settings_of(file.provenance)), train_from)
-        where = resolve_device(device or "cpu")
+        settings = settings_of(file.provenance)
+        if weights is not None:
+            settings = replace(settings, weights=os.fspath(weights))
+        cut = cut_before(load_named_backbone(settings), train_from)
         options: dict[str, Any] = {"weights": weights, "device": device, "workers": workers, "progress": progress}
         maps = cached_maps(file, np.concatenate([rows, test]), cut, sources, **options)
         task = Task(
@@ -237,14 +166,13 @@ def finetune(
             cut=cut,
             pooling=file.provenance.pooling,
             recipe=recipe,
-            device=where,
+            device=resolve_device(device or AUTO),
         )
         kept = State.open(None if state is None else Path(state), _digest_of(task, file, rows, train_from))
         with inference_settings():
             answers, network, share = _train(task, kept, always, progress, on_epoch)
-        return _result(
-            fitted, task, answers, network, share, train_from, file.labels[test], time.perf_counter() - started
-        )
+        held_out = HeldOut(file.labels[test], file.groups[test])
+        return make_result(fitted, task, answers, network, share, train_from, held_out, time.perf_counter() - started)
 
 
 @contextlib.contextmanager
@@ -317,76 +245,3 @@ def _train(
         return answers, None, share
     network = train_on_all(task, max(1, round(np.median(answers.best_epochs))), share, state, on_step, on_epoch)
     return answers, network, share
-
-
-def _result(
-    fitted: ProbeModel,
-    task: Task,
-    answers: OutOfFold,
-    network: TunedNetwork | None,
-    share: float,
-    train_from: str,
-    y_test: np.ndarray,
-    seconds: float,
-) -> Finetuning:
-    """Put together the model that is kept, and what there is to say about it."""
-    gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
-    share = share or answers.best_share(tuned=True)
-    epochs = max(1, round(np.median(answers.best_epochs)))
-    model, probe_accuracy = fitted, float(answers.right(0.0).mean())
-    if network is not None:
-        tuned = Tuned(
-            first=train_from,
-            below=task.cut.below,
-            epochs=epochs,
-            share=share,
-            probe_accuracy=probe_accuracy,
-            gain=gain.value,
-            gain_interval=(gain.low, gain.high),
-            seed=task.recipe.seed,
-        )
-        model = _tuned_model(fitted, task, answers, network, tuned, y_test)
-    n = len(answers.rows)
-    result = Finetuning(model, train_from, gain.low > 0, gain, share, epochs, probe_accuracy, n, seconds)
-    model.notes.append(result.answer)
-    return result
-
-
-def _tuned_model(
-    fitted: ProbeModel,
-    task: Task,
-    answers: OutOfFold,
-    network: TunedNetwork,
-    tuned: Tuned,
-    y_test: np.ndarray,
-) -> ProbeModel:
-    tensors = {name: one.cpu().numpy() for name, one in network.tensors().items()}
-    classes, share = task.search.classes, tuned.share
-    y, predicted = classes[answers.truth], classes[winner(answers.decision[share])]
-    whole = len(answers.rows) == len(task.truth)
-    scores = replace(
-        fitted.scores,
-        n_cv=len(y),
-        cross_validated=score(y, predicted, folds=task.search.folds if whole else None, groups=answers.groups),
-        protocol=fitted.scores.protocol + PROTOCOL.format(first=tuned.first, share=share),
-    )
-    if len(y_test):
-        rows = np.arange(len(task.truth), len(task.truth) + len(y_test))
-        held_out = score(y_test, classes[winner(decide(network, task.maps, rows, task.device))])
-        scores = replace(scores, held_out=held_out)
-    provenance = fitted.provenance
-    runtime = replace(provenance.runtime, leading_float32=0)
-    return replace(
-        fitted,
-        coef=tensors[f"{HEAD}weight"].astype(np.float64),
-        intercept=tensors[f"{HEAD}bias"].astype(np.float64),
-        temperature=answers.temperature(share),
-        scores=scores,
-        provenance=replace(provenance, precision="fp32", runtime=runtime),
-        notes=list(fitted.notes),
-        training_codes=None,
-        familiarity=None,
-        class_means=None,
-        tuned=tuned,
-        tensors={name: one for name, one in tensors.items() if not name.startswith(HEAD)},
-    )
