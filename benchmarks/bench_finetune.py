@@ -9,7 +9,7 @@ images through a frozen lower part that is not cached. It first asserts that the
 are the network. Times are those of the processor, on one thread: the smallest of ``--repeats``.
 
 ``gain`` runs `finetune` on the first training images of Fashion-MNIST (Debian's package dataset-fashion-mnist), at 128
-pixels, squashed, and scores the probe and what is kept on the first 2,000 test images, which no choice has seen.
+pixels, squashed, and scores the probe and what is kept on the first 2,000 test images, which the run has not seen.
 """
 
 from __future__ import annotations

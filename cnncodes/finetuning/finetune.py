@@ -20,7 +20,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import is_hdf5
 from cnncodes.errors import SettingError
 from cnncodes.extraction.extract import extract
-from cnncodes.extraction.settings import load_named_backbone, settings_of
+from cnncodes.extraction.settings import Settings, load_named_backbone, settings_of
 from cnncodes.finetuning.cached_maps import cached_maps
 from cnncodes.finetuning.head import TunedNetwork
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task, answer_folds, folds_to_answer, train_on_all
@@ -30,7 +30,7 @@ from cnncodes.finetuning.state import State
 from cnncodes.finetuning.training import Epoch, Training
 from cnncodes.images.image_set import Images
 from cnncodes.models.fit import fit
-from cnncodes.networks.cut import cut_before
+from cnncodes.networks.cut import cut_before, layer_below
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.search import grid_of
 from cnncodes.runtime.devices import resolve_device
@@ -142,16 +142,17 @@ def finetune(
     recipe = Recipe(epochs, lr, batch_size, seed=seed)
     probe: dict[str, Any] = {"clf": clf, "scale": scale, "cv": cv, "seed": seed}
     extraction = {"backbone": backbone, "weights": weights, "image_size": image_size, "resize": resize, "views": views}
-    with _codes_of(data, images, extraction, device, workers, progress) as (training_data, sources):
-        fitted = fit(training_data, C=C, guard=guard, **probe)
-        groups = training_data.groups(guard=guard)
-        search = training_data.search(PENULTIMATE, groups=groups, Cs=grid_of(C), n_jobs=AUTO, **probe)
-        file, rows = training_data.file, training_data.train
-        test = training_data.scored_rows(guard=guard) if training_data.has_held_out else rows[:0]
+    with _codes_of(data, images, extraction, train_from, device, workers, progress) as (training_data, sources):
+        file = training_data.file
         settings = settings_of(file.provenance)
         if weights is not None:
             settings = replace(settings, weights=os.fspath(weights))
         cut = cut_before(load_named_backbone(settings), train_from)
+        fitted = fit(training_data, C=C, guard=guard, **probe)
+        groups = training_data.groups(guard=guard)
+        search = training_data.search(PENULTIMATE, groups=groups, Cs=grid_of(C), n_jobs=AUTO, **probe)
+        rows = training_data.train
+        test = training_data.scored_rows(guard=guard) if training_data.has_held_out else rows[:0]
         options: dict[str, Any] = {"weights": weights, "device": device, "workers": workers, "progress": progress}
         maps = cached_maps(file, np.concatenate([rows, test]), cut, sources, **options)
         task = Task(
@@ -180,6 +181,7 @@ def _codes_of(
     data: Any,
     images: Images | None,
     extraction: dict[str, Any],
+    train_from: str,
     device: str | None,
     workers: int | None,
     progress: Progress | None,
@@ -191,6 +193,7 @@ def _codes_of(
         with TrainingData.open(data) as training_data:
             yield training_data, images
         return
+    layer_below(load_named_backbone(Settings(**extraction)), train_from)  # a wrong part is an error before the work
     with tempfile.TemporaryDirectory(prefix="cnncodes-") as folder:
         codes = Path(folder) / "codes.h5"
         source = data if images is None else images
@@ -214,6 +217,7 @@ def _digest_of(task: Task, file: CodesFile, rows: np.ndarray, train_from: str) -
         "probe": [task.clf, task.scale, search.C, search.temperature],
         "codes": file.provenance.to_json(),
         "images": hashlib.sha256(file.sha256[rows].tobytes() + task.truth.tobytes()).hexdigest(),
+        "groups": hashlib.sha256("\0".join(task.groups.tolist()).encode("utf-8", "surrogatepass")).hexdigest(),
         "folds": hashlib.sha256(b"".join(test.tobytes() for _, test in search.folds)).hexdigest(),
         "device": task.device.type,
         "versions": [version("cnncodes"), version("torch")],
@@ -241,7 +245,7 @@ def _train(
 
     answers = answer_folds(task, state, on_step, on_epoch)
     share = answers.best_share(tuned=always)
-    if not always and not (share and answers.gain(share)[1] > 0):
+    if not always and not answers.pays(share):
         return answers, None, share
     network = train_on_all(task, max(1, round(np.median(answers.best_epochs))), share, state, on_step, on_epoch)
     return answers, network, share

@@ -29,6 +29,7 @@ __all__ = ["SHARES", "OutOfFold", "Task", "answer_folds", "folds_to_answer", "ho
 # latter, images that the probe has learned from have nearly no loss left, and teach nothing
 SOFTENING = 10.0
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the probe to the trained network; 0 is the probe
+STANDARD_ERROR = 0.68  # chance with which a mean is within one standard error
 ENOUGH_ANSWERS = 2000  # held-out images, after which no further fold is trained
 INNER_FOLDS = 8  # one of them is held back inside the training images of a fold
 MAX_HELD_BACK = 0.3  # of the training images: with more, as in few groups, too few are left to learn from
@@ -141,14 +142,22 @@ class OutOfFold:
         """Return the calibrated log loss."""
         return log_loss(self.decision[share], self.truth, self.temperature(share))
 
-    def gain(self, share: float) -> tuple[float, float, float]:
-        """Return what a share adds to the accuracy of the probe, and the 95 % interval of that, paired by images.
+    def gain(self, share: float, confidence: float = 0.95) -> tuple[float, float, float]:
+        """Return what a share adds to the accuracy of the probe, and an interval of that, paired by images.
 
         As the share was the best of several, the lower end allows for what it owes to chance.
         """
         probe, tuned = self.right(0.0), self.right(share)
-        low, high = paired_interval(probe, tuned, best_of=len(self.decision), groups=self.groups)
+        low, high = paired_interval(probe, tuned, confidence, best_of=len(self.decision), groups=self.groups)
         return float(tuned.mean() - probe.mean()), -high, -low
+
+    def pays(self, share: float) -> bool:
+        """Whether a share adds more than its standard error, with allowance for the choice among several.
+
+        The networks of the folds learned from fewer images than the one that is kept, and so gain less than that. To
+        demand that the whole 95 % interval is above 0 would keep a worse probe too often.
+        """
+        return share > 0 and self.gain(share, STANDARD_ERROR)[1] > 0
 
 
 def folds_to_answer(folds: Folds) -> int:

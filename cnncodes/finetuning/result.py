@@ -37,7 +37,7 @@ class Finetuning:
     first : str
         The first part of the network that was trained.
     pays : bool
-        Whether all of the interval of the gain is above 0.
+        Whether the gain is larger than its standard error.
     gain : Estimate
         What fine-tuning adds to the accuracy of the probe, out of fold, with a 95 % interval, paired by images.
     share : float
@@ -138,7 +138,7 @@ def make_result(
         )
         model = _tuned_model(fitted, task, answers, network, tuned, held_out)
     n = len(answers.rows)
-    result = Finetuning(model, train_from, gain.low > 0, gain, share, epochs, probe_accuracy, n, seconds)
+    result = Finetuning(model, train_from, answers.pays(share), gain, share, epochs, probe_accuracy, n, seconds)
     model.notes.append(result.answer)
     return result
 
