@@ -36,6 +36,7 @@ _HOMES = {
     "compare": "insight.compare",
     "evaluate": "models.evaluate",
     "extract": "extraction.extract",
+    "finetune": "finetuning.finetune",
     "fit": "models.fit",
     "list_backbones": "networks.backbone",
     "list_layers": "networks.backbone",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from cnncodes.extraction.extract import extract as extract
     from cnncodes.extraction.merge import merge as merge
     from cnncodes.extraction.verify import verify as verify
+    from cnncodes.finetuning.finetune import finetune as finetune
     from cnncodes.images.image_set import ImageSet as ImageSet
     from cnncodes.images.loading import load_images as load_images
     from cnncodes.insight.advise import advise as advise

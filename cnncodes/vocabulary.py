@@ -23,11 +23,14 @@ __all__ = [
     "MODEL_FILE",
     "NO_VIEWS",
     "PENULTIMATE",
+    "PIXELS",
     "POOLINGS",
     "PRECISIONS",
     "RESIZE_MODES",
     "SCALINGS",
     "SPLITS",
+    "TRAIN_ALL",
+    "TRAIN_HEAD",
     "VIEWS",
     "as_names",
     "explained",
@@ -41,6 +44,8 @@ CODES_FILE, MODEL_FILE = "codes.h5", "model.safetensors"  # that commands write 
 DEFAULT_BACKBONE, DEFAULT_POOLING, DEFAULT_SCALING = "mobilenet_v2", "avg", "shrunk"
 PENULTIMATE = "penultimate"  # the layer that enters the classification head
 MAPS = "maps/"  # begins the key of a map, which tells it from the codes of the same layer
+PIXELS = "pixels"  # stands for a layer where there is no lower part of a network
+TRAIN_ALL, TRAIN_HEAD = "all", "head"  # what `finetune` trains: the whole network, or nothing below the classifier
 MAX_SEED = 2**32 - 1  # the largest that numpy and scikit-learn take
 
 CLASSIFIERS = {  # implemented in probes/probe.py

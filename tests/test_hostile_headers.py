@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from cnncodes import CodesFile, ProbeModel
 from cnncodes.cli.scores import score_lines
 from cnncodes.errors import CnnCodesError
-from cnncodes.models.model_file import FORMAT, _checksum
+from cnncodes.models.model_file import FORMAT, TENSOR, TUNED, _checksum
 
 FILES = Path(__file__).parent / "files"
 MAX_LINE = 300  # characters, without the path
@@ -95,14 +95,19 @@ def use_codes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(12_000, marks=pytest.mark.slow)])
-def test_a_model_file_with_any_field_is_refused_in_one_line_or_works(count: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_model_file_with_any_field_is_refused_in_one_line_or_works(tuned: bool, count: int, tmp_path: Path) -> None:
     with safe_open(FILES / "model-version-1.safetensors", framework="np") as file:
         header = json.loads(file.metadata()[FORMAT])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    ways, rng = list(places(header)), np.random.default_rng(0)
+    if tuned:
+        header[TUNED] = {"first": "layer4", "below": "layer3", "epochs": 6, "share": 0.75, "seed": 0}
+        header[TUNED] |= {"probe_accuracy": 0.8, "gain": 0.03, "gain_interval": [0.01, 0.05]}
+        arrays[f"{TENSOR}features.14.conv.0.0.weight"] = np.ones((3, 2), np.float32)
+    ways, rng = list(places(header[TUNED] if tuned else header)), np.random.default_rng(0)
     path, refused = tmp_path / "model.safetensors", 0
     for _ in range(count):
-        record = mutated(header, ways, rng)
+        record = header | {TUNED: mutated(header[TUNED], ways, rng)} if tuned else mutated(header, ways, rng)
         if isinstance(record, dict):
             with contextlib.suppress(ValueError):  # NaN
                 record["checksum"] = _checksum(record, arrays)

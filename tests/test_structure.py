@@ -32,7 +32,7 @@ LIGHT_MODULES = {
     "networks.backbone": ("torchvision", "timm", "sklearn"),
 }
 VERBS = (
-    *("advise", "audit", "compare", "evaluate", "extract", "fit"),
+    *("advise", "audit", "compare", "evaluate", "extract", "finetune", "fit"),
     *("merge", "predict", "report", "similar", "verify"),
 )
 

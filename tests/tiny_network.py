@@ -41,6 +41,23 @@ class Straight(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 
 
+class Staged(nn.Module):
+    """Four stages with batch normalisation, as the large networks have them, and a dropout before the head."""
+
+    def __init__(self, n_classes: int = 5) -> None:
+        super().__init__()
+        widths = (3, 8, 8, 12, 16)
+        for i, stride in enumerate((4, 2, 2, 2)):
+            convolution = nn.Conv2d(widths[i], widths[i + 1], 2 * stride - 1, stride, padding=stride - 1)
+            stage = nn.Sequential(convolution, nn.BatchNorm2d(widths[i + 1]), nn.ReLU(inplace=True))
+            self.add_module(f"layer{i + 1}", stage)
+        self.dropout, self.fc = nn.Dropout(0.5), nn.Linear(widths[-1], n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.dropout(x.mean(dim=(2, 3))))
+
+
 def own(builder: object, name: str = "own") -> Backbone:
     register_backbone(name, builder, preprocessing=UNCROPPED, overwrite=True)  # type: ignore[arg-type]
     return load_backbone(name)

@@ -13,12 +13,31 @@ from cnncodes.cli.output import plain, print_json, print_table
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels of the input.")
 @option_json
 def layers(backbone: str, image_size: int | None, as_json: bool) -> None:
-    """List the layers of a network: name, map shape (channels, height, width), code length and stride."""
-    from dataclasses import asdict
+    """List the layers of a network: name, map shape (channels, height, width), code length and stride.
 
-    from cnncodes.networks.backbone import list_layers
+    \b
+    trains       parameters of the network that `finetune --from NAME` trains
+    kB           what it keeps of each image meanwhile, in kilobytes
+    """
+    from dataclasses import asdict, replace
 
-    table = [asdict(row) for row in list_layers(backbone, image_size)]
+    from cnncodes.networks.backbone import load_backbone
+    from cnncodes.networks.cut import find_cuts
+    from cnncodes.networks.network import RANDOM
+    from cnncodes.vocabulary import PENULTIMATE, TRAIN_HEAD
+
+    network = load_backbone(backbone, RANDOM)
+    rows = network.list_layers(image_size)  # refuses a size that the network cannot take
+    if image_size is not None:
+        network = replace(network, preprocessing=network.preprocessing.override(image_size))
+    cuts = find_cuts(network)
+    if TRAIN_HEAD in cuts:
+        cuts[PENULTIMATE] = cuts.pop(TRAIN_HEAD)
+    table = []
+    for row in rows:
+        cost = cuts.get(row.name)
+        trained = None if cost is None else cost.n_parameters
+        table.append(asdict(row) | {"trains": trained, "kB": cost and round(cost.bytes_per_image / 1000, 1)})
     if as_json:
         print_json(table)
         return

@@ -19,6 +19,7 @@ from cnncodes.cli.compare import compare
 from cnncodes.cli.demo import demo
 from cnncodes.cli.evaluate import evaluate
 from cnncodes.cli.extract import extract
+from cnncodes.cli.finetune import finetune
 from cnncodes.cli.fit import fit
 from cnncodes.cli.info import info
 from cnncodes.cli.layers import layers
@@ -147,6 +148,7 @@ for command in (
     demo,
     extract,
     fit,
+    finetune,
     evaluate,
     predict,
     compare,

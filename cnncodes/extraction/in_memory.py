@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import map_key
 
-__all__ = ["Computed", "compute_codes", "in_memory"]
+__all__ = ["Computed", "compute_codes", "in_memory", "matching_network"]
 
 
 @dataclass
@@ -54,6 +56,7 @@ def compute_codes(
     workers: int | None = None,
     progress: Progress | None = None,
     owner: object | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
 ) -> Computed:
     """Compute codes in memory with the very backbone, weights, preprocessing and layers of a provenance.
 
@@ -71,6 +74,8 @@ def compute_codes(
         Called with (done, total, failed).
     owner : object, optional
         Whose codes they are, as for `ready_network`: its next images find the network ready.
+    tensors : mapping of str to ndarray, optional
+        Fine-tuned parameters of the network, which take the place of those of its weights.
 
     Returns
     -------
@@ -81,10 +86,47 @@ def compute_codes(
     MismatchError
         The weights are not those of the provenance, or this version prepares images in another way.
     """
+    network = matching_network(
+        provenance,
+        Workload(len(images), workers),
+        weights=weights,
+        device=device,
+        owner=owner,
+        tensors=tensors,
+    )
+    return in_memory(images, network, workers=workers, progress=progress)
+
+
+def matching_network(
+    provenance: Provenance,
+    workload: Workload,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    owner: object | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> FrozenNetwork:
+    """Return the network of a provenance, or refuse to.
+
+    Parameters
+    ----------
+    provenance, weights, device, owner, tensors
+        As for `compute_codes`.
+    workload : Workload
+    changes : mapping of str to object, optional
+        Settings that are to be others than those of the provenance.
+
+    Raises
+    ------
+    MismatchError
+        As for `compute_codes`.
+    """
     provenance.require("weights_sha256")
     settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
     # whether to compile is chosen anew: for a few images it takes longer than it saves
-    network = ready_network(replace(settings, compile=None), Workload(len(images), workers), owner=owner)
+    settings = replace(settings, compile=None, **(changes or {}))
+    network = ready_network(settings, workload, owner=owner, tensors=tensors)
     if network.backbone.weights_sha256 != provenance.weights_sha256:
         raise MismatchError(
             f"the weights {provenance.weights!r} of {provenance.backbone} found here have SHA-256 "
@@ -96,7 +138,7 @@ def compute_codes(
         raise MismatchError(
             f"this version and these weights prepare images otherwise: {'; '.join(differences)}; extract and fit again"
         )
-    return in_memory(images, network, workers=workers, progress=progress)
+    return network
 
 
 def in_memory(

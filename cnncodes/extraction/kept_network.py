@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.runtime.frozen_network import FrozenNetwork
@@ -23,9 +26,11 @@ class _Ready:
         self.compiled: FrozenNetwork | None = None
         self.batch_size = 0
 
-    def network(self, settings: Settings, workload: Workload) -> FrozenNetwork:
+    def network(
+        self, settings: Settings, workload: Workload, tensors: Mapping[str, np.ndarray] | None
+    ) -> FrozenNetwork:
         with self.lock:  # other threads wait for the one that builds
-            plain = self._plain(settings)
+            plain = self._plain(settings, tensors)
             compile_it, reason = choose_compiling(plain, settings.compile, workload)
             if not compile_it:
                 return plain
@@ -33,11 +38,11 @@ class _Ready:
                 self.compiled = FrozenNetwork(plain.backbone, replace(plain.plan, compiled=True, reason=reason))
             return self.compiled
 
-    def _plain(self, settings: Settings) -> FrozenNetwork:
+    def _plain(self, settings: Settings, tensors: Mapping[str, np.ndarray] | None) -> FrozenNetwork:
         """Return the network of these settings, built anew if another one was kept, or if its batches were halved."""
         if self.plain is None or self.settings != settings or self.plain.batch_size != self.batch_size:
             self.settings = self.plain = self.compiled = None  # frees the memory of the former one first
-            self.plain = build_network(replace(settings, compile=False))
+            self.plain = build_network(replace(settings, compile=False), tensors=tensors)
             self.settings, self.batch_size = settings, self.plain.batch_size
         return self.plain
 
@@ -47,7 +52,11 @@ _lock = threading.Lock()
 
 
 def ready_network(
-    settings: Settings, workload: Workload | None = None, *, owner: object | None = None
+    settings: Settings,
+    workload: Workload | None = None,
+    *,
+    owner: object | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
 ) -> FrozenNetwork:
     """Return a network by these settings: the one that was kept for the owner, or a new one, which is kept.
 
@@ -59,6 +68,8 @@ def ready_network(
     owner : object, optional
         Whose codes are computed: a model, an estimator, an opened file. Its network is kept until the owner is
         gone, or runs another one. Without an owner nothing is kept.
+    tensors : mapping of str to ndarray, optional
+        As for `build_network`; those of an owner never change.
 
     Returns
     -------
@@ -66,10 +77,10 @@ def ready_network(
         Other threads may run it at the same time: its plan is not to be changed.
     """
     if owner is None:
-        return build_network(settings, workload)
+        return build_network(settings, workload, tensors=tensors)
     with _lock:
         ready = _networks.setdefault(owner, _Ready())
-    return ready.network(settings, workload or Workload())
+    return ready.network(settings, workload or Workload(), tensors)
 
 
 def forget_network(owner: object) -> None:

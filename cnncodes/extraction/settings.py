@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
@@ -194,10 +197,27 @@ def load_named_backbone(settings: Settings) -> Backbone:
     return replace(backbone, preprocessing=preprocessing)
 
 
-def build_network(settings: Settings, workload: Workload | None = None) -> FrozenNetwork:
-    """Load the network that the settings name, and choose how it runs; None means the default."""
+def build_network(
+    settings: Settings, workload: Workload | None = None, *, tensors: Mapping[str, np.ndarray] | None = None
+) -> FrozenNetwork:
+    """Load the network that the settings name, and choose how it runs; None means the default.
+
+    Parameters
+    ----------
+    settings : Settings
+    workload : Workload, optional
+    tensors : mapping of str to ndarray, optional
+        Parameters that take the place of those of the weights, by their names in the network.
+
+    Raises
+    ------
+    MismatchError
+        The network has no such parameters.
+    """
     with inference_settings():
         backbone = load_named_backbone(settings)
+        if tensors:
+            backbone = backbone.with_tensors({name: torch.from_numpy(array) for name, array in tensors.items()})
         return tuned_network(
             backbone,
             settings.layers or backbone.default_layers,

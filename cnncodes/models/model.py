@@ -25,12 +25,15 @@ from cnncodes.models.model_file import (
     FIELDS,
     NOVELTY_ARRAYS,
     SHORT_DIGEST,
+    TENSOR,
+    TUNED,
     read_model,
     same_model,
     write_model,
 )
 from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
+from cnncodes.models.tuned import Tuned
 from cnncodes.neighbours.nearest import unit_parts, unit_rows
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.novelty import closeness, cosine_to_nearest, novelty
@@ -88,6 +91,10 @@ class ProbeModel:
         model files it is the cosine to the nearest class mean.
     class_means : ndarray of float64, shape (n_classes, n_features), optional
         Means of `training_codes`; in older model files, which have none, of the scaled training codes.
+    tuned : Tuned, optional
+        How the network was fine-tuned; ``None`` where it is as its weights are.
+    tensors : dict of str to ndarray of float32
+        Fine-tuned parameters of the network, which take the place of those of its weights, by their names there.
 
     Examples
     --------
@@ -113,6 +120,8 @@ class ProbeModel:
     training_codes: np.ndarray | None = None
     familiarity: np.ndarray | None = None
     class_means: np.ndarray | None = None
+    tuned: Tuned | None = None
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def scaled(self, X: np.ndarray) -> np.ndarray:
         """Return codes as the classifier takes them: scaled, in float64.
@@ -319,6 +328,7 @@ class ProbeModel:
             workers=workers,
             progress=progress,
             owner=self,
+            tensors=self.tensors,
         )
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -350,6 +360,10 @@ class ProbeModel:
         MismatchError
             Backbone, weights, preprocessing, pooling, precision or layers differ.
         """
+        if self.tensors:
+            raise MismatchError(
+                f"{name} has codes of the network before it was fine-tuned, which do not fit the model; give the images"
+            )
         there, ours = _made_with(provenance), _made_with(self.provenance)
         differences = [
             f"{field} is {there.get(field)!r} there and {ours.get(field)!r} in the model"
@@ -406,6 +420,7 @@ class ProbeModel:
         shown = ("clf", "layers", "scale", "classes", "C", "temperature")
         return {
             **{name: getattr(self, name) for name in shown},
+            **({} if self.tuned is None else {TUNED: self.tuned.to_dict() | {"parameters": self._n_tuned}}),
             "scores": self.scores.to_dict(),
             **self.provenance.facts(),
         }
@@ -466,7 +481,12 @@ class ProbeModel:
         """
         fields, arrays = read_model(Path(path))
         provenance = Provenance.from_dict(fields.pop("description"))
-        return cls(**{**fields, "scores": Scores.from_dict(fields["scores"])}, provenance=provenance, **arrays)
+        fields["scores"] = Scores.from_dict(fields["scores"])
+        if TUNED in fields:
+            fields[TUNED] = Tuned.from_dict(fields[TUNED])
+        names = [name for name in arrays if name.startswith(TENSOR)]
+        tensors = {name.removeprefix(TENSOR): arrays.pop(name) for name in names}
+        return cls(**fields, provenance=provenance, tensors=tensors, **arrays)
 
     def same_as(self, other: ProbeModel) -> bool:
         """Whether two models are equal, bit by bit.
@@ -480,11 +500,13 @@ class ProbeModel:
 
     def _fields(self) -> dict[str, Any]:
         special = {"description": self.provenance.to_dict(), "scores": self.scores.to_dict()}
-        return {name: special[name] if name in special else getattr(self, name) for name in FIELDS}
+        fields = {name: special[name] if name in special else getattr(self, name) for name in FIELDS}
+        return fields if self.tuned is None else fields | {TUNED: self.tuned.to_dict()}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {name: getattr(self, name) for name in (*ARRAYS, *NOVELTY_ARRAYS)}
-        return {name: array for name, array in arrays.items() if array is not None}
+        tensors = {f"{TENSOR}{name}": array for name, array in self.tensors.items()}
+        return {name: array for name, array in arrays.items() if array is not None} | tensors
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
         X = np.asarray(X)
@@ -493,6 +515,11 @@ class ProbeModel:
             expected = f"(n, {', '.join(map(str, shape))}), the codes of {' + '.join(self.layers)}"
             raise ShapeError(f"the codes have shape {X.shape}, expected {expected}")
         return X
+
+    @property
+    def _n_tuned(self) -> int:
+        """Number of fine-tuned parameters of the network."""
+        return sum(array.size for array in self.tensors.values())
 
     @property
     def _widths(self) -> list[int]:

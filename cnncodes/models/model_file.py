@@ -21,6 +21,7 @@ from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError, ModelFileError, first_line
 from cnncodes.models.scores import Scores
+from cnncodes.models.tuned import Tuned
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.system.files import refuse_foreign, replacing
 from cnncodes.vocabulary import CLASSIFIERS, SCALINGS
@@ -31,6 +32,8 @@ __all__ = [
     "MODEL",
     "NOVELTY_ARRAYS",
     "SHORT_DIGEST",
+    "TENSOR",
+    "TUNED",
     "digests_of",
     "is_model",
     "read_model",
@@ -56,6 +59,8 @@ HEADER_KEYS = {  # name: type of the value in the JSON header
     "notes": list,
     "checksum": str,
 }
+TUNED = "tuned"  # the key of fine-tuned models, and what the names of their tensors begin with
+TENSOR = f"{TUNED}/"
 FIELDS = [name for name in HEADER_KEYS if name not in ("format", "format_version", "checksum")]
 PROVENANCE_FIELDS = (  # what is needed to make codes again; there may be more
     *("backbone", "weights", "weights_sha256", "pooling", "precision"),
@@ -64,13 +69,13 @@ PROVENANCE_FIELDS = (  # what is needed to make codes again; there may be more
 )
 SHORT_DIGEST = 16  # hexadecimal digits of an image's SHA-256: enough to know it again
 DIGESTS = re.compile(f"(?:[0-9a-f]{{{SHORT_DIGEST}}})*")
+PARAMETER = re.compile(r"\w{1,100}(?:\.\w{1,100}){0,30}", re.ASCII)  # the dotted name of a parameter of a module
 MAX_HEADER = 100_000_000  # bytes: what safetensors itself takes
 MAX_BYTES = 8 << 30  # of a model file: 1,000 classes of 500,000 features
 ARRAYS = ("mean", "deviation", "coef", "intercept")
 TRAINING_CODES = "training_codes"
 NOVELTY_ARRAYS = (TRAINING_CODES, "class_means", "familiarity")  # older model files lack the first, the oldest all
 KNOWN_ARRAYS = [{*ARRAYS, *NOVELTY_ARRAYS[first:]} for first in (0, 1, 3)]
-DTYPES = {TRAINING_CODES: "<f2"}  # of the other arrays: "<f8"
 
 Content = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]  # fields and arrays
 
@@ -90,7 +95,7 @@ def write_model(
     refuse_foreign(target, MODEL, is_model, overwrite=overwrite)
     header = {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}
     # safetensors writes the memory of an array as it lies: one that is not C-contiguous would come back shuffled
-    arrays = {name: np.ascontiguousarray(array, DTYPES.get(name, "<f8")) for name, array in arrays.items()}
+    arrays = {name: np.ascontiguousarray(array, _dtype_of(name)) for name, array in arrays.items()}
     try:
         header["checksum"] = _checksum(header, arrays)
         data = save(arrays, metadata={FORMAT: json.dumps(header, ensure_ascii=False)})
@@ -122,9 +127,10 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             refuse_odd_text(header)
             shapes = _checked_header(header)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        _check_arrays(arrays, shapes)
+        _check_arrays({name: array for name, array in arrays.items() if not name.startswith(TENSOR)}, shapes)
+        _check_tensors({name: array for name, array in arrays.items() if name.startswith(TENSOR)}, TUNED in header)
         _require(_checksum(header, arrays) == header["checksum"], "the checksum differs")
-        return {name: header[name] for name in FIELDS}, arrays
+        return {name: header[name] for name in (*FIELDS, TUNED) if name in header}, arrays
     except (ModelFileError, MismatchError) as error:
         raise ModelFileError(f"{path}: not a model file, or damaged: {cut(str(error))}") from error
     except OSError as error:
@@ -167,6 +173,11 @@ def is_model(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def _dtype_of(name: str) -> str:
+    """Return the type of the numbers of an array."""
+    return "<f4" if name.startswith(TENSOR) else "<f2" if name == TRAINING_CODES else "<f8"
+
+
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ModelFileError(what)
@@ -197,7 +208,7 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
     _require(isinstance(header, dict) and header.get("format") == FORMAT, "another format")
     version = header.get("format_version")
     _require(version == FORMAT_VERSION, f"format version {version!r:.40}, this is for {FORMAT_VERSION}")
-    _require(set(header) == set(HEADER_KEYS), "other header fields")
+    _require(set(header) - {TUNED} == set(HEADER_KEYS), "other header fields")
     _require_types(header, HEADER_KEYS, "")
     _require(header["clf"] in CLASSIFIERS and header["scale"] in SCALINGS, "unknown classifier or scaling")
     layers, classes = header["layers"], header["classes"]
@@ -208,6 +219,8 @@ def _checked_header(header: Any) -> dict[str, tuple[int, ...]]:
     _require(0 < header["C"] < np.inf and 0 < header["temperature"] < np.inf, "C or temperature out of range")
     _require(bool(DIGESTS.fullmatch(header["trained_on"])), "trained_on is no list of digests")
     Scores.from_dict(header["scores"])
+    if TUNED in header:
+        Tuned.from_dict(header[TUNED], TUNED)
     widths = _checked_widths(header["description"], layers)
     k, d = 1 if len(classes) == 2 else len(classes), sum(widths)
     shapes = {"mean": (d,), "deviation": (d,), "coef": (k, d), "intercept": (k,)}
@@ -229,9 +242,18 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
     shapes = {**shapes, TRAINING_CODES: (max(1, m), *shapes[TRAINING_CODES][1:]), "familiarity": (max(1, m),)}
     for name, array in arrays.items():
         _require(
-            array.dtype == DTYPES.get(name, "<f8") and array.shape == shapes[name],
+            array.dtype == _dtype_of(name) and array.shape == shapes[name],
             f"{name} is {array.dtype} {array.shape}",
         )
         _require(bool(np.isfinite(array).all()), f"{name} is not finite")
     _require(bool((arrays["deviation"] > 0).all()), "a deviation is not positive")
     _require(bool((np.diff(cosines) >= 0).all() and np.abs(cosines).max() <= 1), "familiarity is no list of cosines")
+
+
+def _check_tensors(tensors: Mapping[str, np.ndarray], is_tuned: bool) -> None:
+    """Check fine-tuned parameters. Whether they fit the network is checked where it is built."""
+    _require(is_tuned or not tensors, "other arrays")
+    for name, array in tensors.items():
+        _require(bool(PARAMETER.fullmatch(name.removeprefix(TENSOR))), f"{name} is no name of a parameter")
+        _require(array.dtype == _dtype_of(name), f"{name} is {array.dtype} {array.shape}")
+        _require(bool(np.isfinite(array).all()), f"{name} is not finite")

@@ -14,20 +14,22 @@ Examples
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.metadata
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from cnncodes.errors import BackboneError, SettingError, first_line, nearest
+from cnncodes.errors import BackboneError, MismatchError, SettingError, first_line, nearest
 from cnncodes.networks.checkpoint import digest_of
 from cnncodes.networks.extractor import Tap, build_extractor
 from cnncodes.networks.facts import Facts, is_non_commercial
-from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Survey, find_stages, survey
+from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Output, Survey, find_stages, survey
 from cnncodes.networks.network import RANDOM, USER
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import BackboneInfo, find_network, list_backbones, register_backbone
@@ -118,6 +120,34 @@ class Backbone:
             Side of the image in pixels; by default that of the preprocessing.
         """
         return self._survey(image_size or self.preprocessing.image_size).table(self.aliases)
+
+    def outputs(self) -> Mapping[str, Output]:
+        """Return what each node gives for one image of the size of the preprocessing, in the order of computation."""
+        return self._survey(self.preprocessing.image_size).outputs
+
+    def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Backbone:
+        """Return this backbone with other values for some of its parameters; the others are shared.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            By the names of the parameters.
+
+        Raises
+        ------
+        MismatchError
+            The network has no such parameter, or one of another shape.
+        """
+        parameters = dict(self.module.named_parameters())
+        for name, tensor in tensors.items():
+            if name not in parameters or parameters[name].shape != tensor.shape:
+                there = f"has shape {tuple(parameters[name].shape)}" if name in parameters else "is not there"
+                raise MismatchError(
+                    f"{self.name}: the parameter {name:.100} {there}, and the fine-tuned one has {tuple(tensor.shape)}"
+                )
+        values = {id(parameters[name]): nn.Parameter(tensor, False) for name, tensor in tensors.items()}
+        shared = {id(one): one for one in (*self.module.parameters(), *self.module.buffers())}
+        return replace(self, module=copy.deepcopy(self.module, shared | values), surveys=dict(self.surveys))
 
     def resolve(self, layer: str) -> str:
         """Return the node of a layer: a module path, or ``PATH:input`` for what enters that module.

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["INPUT", "STAGES", "LayerInfo", "Survey", "find_stages", "survey"]
+__all__ = ["INPUT", "STAGES", "LayerInfo", "Output", "Survey", "find_stages", "survey"]
 
 INPUT = ":input"
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}  # alias: stride in pixels

@@ -38,8 +38,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[FrozenNetwork]]:
     """The networks that are built from now on."""
     networks: list[weakref.ref[FrozenNetwork]] = []
 
-    def build(*arguments: Any) -> FrozenNetwork:
-        network = build_network(*arguments)
+    def build(*arguments: Any, **options: Any) -> FrozenNetwork:
+        network = build_network(*arguments, **options)
         networks.append(weakref.ref(network))
         return network
 

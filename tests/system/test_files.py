@@ -454,6 +454,7 @@ WRITERS = {
     "codes/layout.py": "space for a file that `replacing` gave",
     "codes/writer.py": "a file that `replacing` gave",
     "models/model_file.py": "a file that `replacing` gave",
+    "finetuning/state.py": "a file that `replacing` gave",
     "cli/output.py": "a plot in a file that `replacing` gave",
     "pages/plots.py": "a plot in memory",
     "extraction/journal.py": "which images are being decoded, as long as the process lives",

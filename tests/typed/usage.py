@@ -29,6 +29,7 @@ from cnncodes import (
     compare,
     evaluate,
     extract,
+    finetune,
     fit,
     list_backbones,
     list_layers,
@@ -44,6 +45,7 @@ from cnncodes import (
 )
 from cnncodes.extraction.extract import Extraction
 from cnncodes.extraction.verify import Verification
+from cnncodes.finetuning.finetune import Finetuning
 from cnncodes.insight.advise import Advice
 from cnncodes.insight.audit import Audit
 from cnncodes.insight.comparison import Comparison
@@ -87,6 +89,12 @@ def from_images_to_answers() -> None:
         assert_type(answer.label, str | None)
         assert_type(answer.probability, float | None)
         assert_type(answer.status, str)
+
+    tuned = finetune("codes.h5", train_from="layer4", images="photos/", epochs=4, progress=show)
+    assert_type(tuned, Finetuning)
+    assert_type(tuned.model, ProbeModel)
+    assert_type(tuned.gain.value, float)
+    assert_type(tuned.answer, str)
 
     result = evaluate("codes.h5", "model.safetensors")
     assert_type(result, EvaluationResult)

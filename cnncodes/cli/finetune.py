@@ -1,0 +1,108 @@
+"""Trains the upper part of a network further."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnncodes.cli.options import (
+    CODES,
+    MODEL,
+    command,
+    option_device,
+    option_force,
+    option_guard,
+    option_json,
+    option_workers,
+)
+from cnncodes.cli.output import print_json, print_message, print_notes, progress_bar
+from cnncodes.cli.scores import print_lines, score_lines
+from cnncodes.display import percent
+from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, RESIZE_MODES, SCALINGS, VIEWS
+
+if TYPE_CHECKING:
+    from cnncodes.finetuning.training import Epoch
+
+STATE_SUFFIX = ".state"  # of the file beside the model file from which a run goes on
+HELP_FROM = (
+    "First part of the network that is trained, with all above it: layer1 to layer4, head (the classifier alone), all, "
+    "or the path of a module."
+)
+HELP_IMAGES = "Images that the codes file was made from."
+
+
+@command(
+    "cnncodes finetune photos/ --from layer4 -o model.safetensors",
+    "cnncodes finetune codes.h5 --images photos/ --from layer3 --epochs 12",
+    "cnncodes finetune photos/ --views flip --json | jq .gain",
+)
+@click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
+@click.option("--images", help=HELP_IMAGES)
+@click.option("--from", "train_from", default="layer4", metavar="PART", help=HELP_FROM)
+@click.option("--epochs", type=click.IntRange(1), default=8, help="How often each image is seen, at most.")
+@click.option("--lr", type=float, default=3e-4, help="Rate at the head; it is smaller towards the bottom.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, help="Images of a step.")
+@click.option("--clf", type=click.Choice(list(CLASSIFIERS)), default="svm", help="Classifier of the probe.")
+@click.option("--scale", type=click.Choice(list(SCALINGS)), default=DEFAULT_SCALING, help="Scaling of the codes.")
+@click.option("--cv", type=click.IntRange(2), default=3, help="Folds on which it is asked whether it pays.")
+@click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the order of images."
+)
+@option_guard
+@click.option("--always", is_flag=True, help="Keep the fine-tuned network even where it does not beat the probe.")
+@click.option("--backbone", help="Network, where images are given.  [default: mobilenet_v2]")
+@click.option("--weights", metavar="NAME|FILE", help="Weights, or their file if it has moved.")
+@click.option("--image-size", type=click.IntRange(1), help="Side in pixels, where images are given.")
+@click.option("--resize", type=click.Choice(list(RESIZE_MODES)), help="How images become square.")
+@click.option("--views", type=click.Choice(list(VIEWS)), help="Views of each image that are trained on.")
+@option_device
+@option_workers
+@click.option("-o", "--out", default=MODEL, help="Model file.")
+@option_force
+@option_json
+def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
+    """Train the upper part of a network further, from the fitted probe on, and keep what is better.
+
+    The frozen lower part runs once. Folds say whether fine-tuning beats the probe; if it does not, the probe is kept.
+    A run that was stopped goes on with the same command, and gives the same model.
+    """
+    from cnncodes.finetuning.finetune import finetune as run
+    from cnncodes.models.model_file import MODEL, is_model
+    from cnncodes.system.files import refuse_foreign
+
+    refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[data, options["images"]])
+    state = Path(f"{out}{STATE_SUFFIX}")
+    try:
+        with progress_bar("fine-tuning", "steps") as progress:
+            result = run(data, state=state, progress=progress, on_epoch=_show_epoch, **options)
+    except KeyboardInterrupt:
+        if state.is_file() and state.stat().st_size:
+            print_message(f"{state}: the same command goes on from there")
+        raise
+    result.model.save(out, overwrite=force)
+    state.unlink(missing_ok=True)
+    print_notes(note for note in result.model.notes if note != result.answer)
+    if as_json:
+        print_json({**result.to_dict(), "model": out})
+        return
+    probe_accuracy = result.probe_accuracy
+    print_lines(
+        [
+            *score_lines(result.model.scores),
+            ("probe, same images", percent(probe_accuracy)),
+            ("fine-tuning", f"{result.answer}, {result.seconds:.0f} s"),
+            ("saved", out),
+        ]
+    )
+
+
+def _show_epoch(what: str, epoch: Epoch) -> None:
+    """Show loss and accuracy of an epoch above the bar, on a terminal."""
+    from cnncodes.cli.output import stderr
+
+    if stderr.is_terminal and epoch.number:
+        held_back = f", accuracy {percent(epoch.held_back_accuracy)}" if math.isfinite(epoch.held_back_loss) else ""
+        print_message(f"{what}: epoch {epoch.number}, loss {epoch.loss:.3f}{held_back}", style="dim")

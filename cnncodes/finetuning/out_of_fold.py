@@ -1,0 +1,291 @@
+"""Trains on the folds of the probe, and answers what each fold holds out: whether fine-tuning pays is seen there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from cnncodes.errors import FoldsError
+from cnncodes.finetuning.cached_maps import CachedMaps
+from cnncodes.finetuning.head import ProbeHead, TunedNetwork
+from cnncodes.finetuning.schedule import Recipe
+from cnncodes.finetuning.state import State
+from cnncodes.finetuning.training import Epoch, Training, decide, mixed
+from cnncodes.networks.cut import Cut
+from cnncodes.probes.calibration import fit_temperature, log_loss
+from cnncodes.probes.decision_values import winner
+from cnncodes.probes.folds import Folds, make_folds
+from cnncodes.probes.intervals import paired_interval
+from cnncodes.probes.scaling import Scaling
+from cnncodes.probes.search import Search, fit_chosen
+
+__all__ = ["SHARES", "OutOfFold", "Task", "answer_folds", "folds_to_answer", "hold_back", "train_on_all"]
+
+# The temperature that training begins with, as a multiple of that which calibrates answers to new images: with the
+# latter, images that the probe has learned from have nearly no loss left, and teach nothing
+SOFTENING = 10.0
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the probe to the trained network; 0 is the probe
+STANDARD_ERROR = 0.68  # chance with which a mean is within one standard error
+ENOUGH_ANSWERS = 2000  # held-out images, after which no further fold is trained
+INNER_FOLDS = 8  # one of them is held back inside the training images of a fold
+MAX_HELD_BACK = 0.3  # of the training images: with more, as in few groups, too few are left to learn from
+
+OnStep = Callable[[Training, int], None]  # takes a training, and the number of its job
+OnEpoch = Callable[[str, Epoch], None]
+
+
+@dataclass
+class Task:
+    """Images with their codes, maps and classes, and how a network is trained on them.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, n_features) or (n, n_views, n_features)
+        Codes that the probe takes.
+    maps : CachedMaps
+        Those of these images first; others may follow.
+    truth : ndarray of int, shape (n,)
+    groups : ndarray of str, shape (n,)
+    search : Search
+        The cross-validation of the probe on these images.
+    clf : {"svm", "logreg"}
+    scale : str
+        Name of the scaling.
+    scaling : Scaling
+    cut : Cut
+    pooling : str
+    recipe : Recipe
+    device : torch.device
+    """
+
+    X: np.ndarray
+    maps: CachedMaps
+    truth: np.ndarray
+    groups: np.ndarray
+    search: Search
+    clf: str
+    scale: str
+    scaling: Scaling
+    cut: Cut
+    pooling: str
+    recipe: Recipe
+    device: torch.device
+
+    @property
+    def temperature(self) -> float:
+        """What the decision values of the probe are divided by when training begins."""
+        return SOFTENING * self.search.temperature
+
+    def network(self, rows: np.ndarray) -> TunedNetwork:
+        """Return the upper part of the network with the probe that these images give: what training begins with."""
+        search = replace(self.search, notes=[])
+        y = self.search.classes[self.truth[rows]]
+        probe = fit_chosen(self.X[rows], y, search, clf=self.clf, scale=self.scaling)
+        head = ProbeHead(probe, self.scale, self.temperature)
+        return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling)
+
+    def training(self, rows: np.ndarray, held_back: np.ndarray, last_epoch: int) -> Training:
+        """Return a training that begins with the probe of these rows."""
+        network = self.network(rows)
+        depths = self.cut.depths
+        return Training(
+            network, self.maps, self.truth, rows, held_back, self.recipe, depths, last_epoch, device=self.device
+        )
+
+
+@dataclass
+class OutOfFold:
+    """Answers to the images that folds hold out.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (m,)
+        Images that were answered, ascending.
+    decision : dict of float to ndarray, shape (m, k)
+        Decision values for each share of the way from the probe (0) to the trained network (1).
+    best_epochs : list of int
+        Epoch after which each fold stopped being better.
+    truth : ndarray of int, shape (m,)
+    groups : ndarray of str, shape (m,)
+    """
+
+    rows: np.ndarray
+    decision: dict[float, np.ndarray]
+    best_epochs: list[int]
+    truth: np.ndarray
+    groups: np.ndarray
+
+    def right(self, share: float) -> np.ndarray:
+        """Return which images are answered right, shape (m,)."""
+        return winner(self.decision[share]) == self.truth
+
+    def best_share(self, *, tuned: bool = False) -> float:
+        """Return the share with the best accuracy; of equal ones that with the smallest calibrated log loss.
+
+        Parameters
+        ----------
+        tuned : bool, default=False
+            Leave out 0, which is the probe.
+        """
+        shares = [share for share in self.decision if share or not tuned]
+        return max(shares, key=lambda share: (self.right(share).sum(), -self.log_loss(share)))
+
+    def temperature(self, share: float) -> float:
+        """Return the temperature that is fitted to the decision values."""
+        return fit_temperature(self.decision[share], self.truth)
+
+    def log_loss(self, share: float) -> float:
+        """Return the calibrated log loss."""
+        return log_loss(self.decision[share], self.truth, self.temperature(share))
+
+    def gain(self, share: float, confidence: float = 0.95) -> tuple[float, float, float]:
+        """Return what a share adds to the accuracy of the probe, and an interval of that, paired by images.
+
+        As the share was the best of several, the lower end allows for what it owes to chance.
+        """
+        probe, tuned = self.right(0.0), self.right(share)
+        low, high = paired_interval(probe, tuned, confidence, best_of=len(self.decision), groups=self.groups)
+        return float(tuned.mean() - probe.mean()), -high, -low
+
+    def pays(self, share: float) -> bool:
+        """Whether a share adds more than its standard error, with allowance for the choice among several.
+
+        The networks of the folds learned from fewer images than the one that is kept, and so gain less than that. To
+        demand that the whole 95 % interval is above 0 would keep a worse probe too often.
+        """
+        return share > 0 and self.gain(share, STANDARD_ERROR)[1] > 0
+
+
+def folds_to_answer(folds: Folds) -> int:
+    """Return how many of the folds are enough to answer `ENOUGH_ANSWERS` images."""
+    answered = np.cumsum([len(test) for _, test in folds])
+    return min(len(folds), int(np.searchsorted(answered, ENOUGH_ANSWERS)) + 1)
+
+
+def hold_back(y: np.ndarray, groups: np.ndarray, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split the training images of a fold into those that are trained on, and those that say when to stop.
+
+    Groups stay on one side. Where there are too few images for that, none is held back.
+
+    Parameters
+    ----------
+    y, groups : ndarray, shape (n,)
+    rows : ndarray of int
+    seed : int
+
+    Returns
+    -------
+    trained_on, held_back : ndarray of int
+    """
+    try:
+        folds, _ = make_folds(y[rows], groups[rows], cv=INNER_FOLDS, seed=seed)
+    except FoldsError:
+        return rows, rows[:0]
+    train, test = folds[0]
+    if len(test) > MAX_HELD_BACK * len(rows) or len(np.unique(y[rows[train]])) < len(np.unique(y[rows])):
+        return rows, rows[:0]
+    return rows[train], rows[test]
+
+
+def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epoch: OnEpoch | None = None) -> OutOfFold:
+    """Train on folds, and answer the images that they hold out.
+
+    Parameters
+    ----------
+    task : Task
+    state : State
+        Folds that it has are not trained again; it is written as training goes on.
+    on_step : callable, optional
+        Called with the training and the number of the fold, before the first step and after each.
+    on_epoch : callable, optional
+        Called with what is trained, and what an epoch came to.
+    """
+    folds, shares = task.search.folds, (0.0, *SHARES)
+    n = folds_to_answer(folds)
+    for i, (train, test) in enumerate(folds[:n]):
+        if i < len(state.results):
+            continue
+        trained_on, held_back = hold_back(task.truth, task.groups, train, task.recipe.seed)
+        training = task.training(trained_on, held_back, task.recipe.epochs)
+        start = training.network.tensors()
+        _run(training, i, f"fold {i + 1} of {n}", state, on_step, on_epoch)
+        decisions = [task.search.decision[test] / task.temperature]
+        decisions += [
+            decide(training.network, task.maps, test, task.device, mixed(start, training.best, share))
+            for share in SHARES
+        ]
+        state.finish_job({"best_epoch": training.best_epoch}, {"decision": torch.from_numpy(np.stack(decisions))})
+    rows = np.concatenate([test for _, test in folds[:n]])
+    order = np.argsort(rows)
+    stacked = np.concatenate([state.arrays[f"{i}/decision"].numpy() for i in range(n)], axis=1)[:, order]
+    rows = rows[order]
+    best_epochs = [result["best_epoch"] for result in state.results[:n]]
+    decision = dict(zip(shares, stacked, strict=True))
+    return OutOfFold(rows, decision, best_epochs, task.truth[rows], task.groups[rows])
+
+
+def train_on_all(
+    task: Task,
+    epochs: int,
+    share: float,
+    state: State,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> TunedNetwork:
+    """Return the network that all training images give, a share of the way from the probe.
+
+    Parameters
+    ----------
+    task : Task
+    epochs : int
+        As many as were best on the folds.
+    share : float
+    state, on_step, on_epoch
+        As for `answer_folds`.
+    """
+    job = folds_to_answer(task.search.folds)
+    every = np.arange(len(task.truth))
+    training = task.training(every, every[:0], epochs)
+    start = training.network.tensors()
+    if job < len(state.results):
+        prefix = f"{job}/"
+        end = {name.removeprefix(prefix): one for name, one in state.arrays.items() if name.startswith(prefix)}
+    else:
+        _run(training, job, "all images", state, on_step, on_epoch)
+        end = training.network.tensors()
+        state.finish_job({"best_epoch": epochs}, end)
+    training.network.put(mixed(start, {name: one.to(task.device) for name, one in end.items()}, share))
+    return training.network
+
+
+def _run(
+    training: Training,
+    job: int,
+    what: str,
+    state: State,
+    on_step: OnStep | None,
+    on_epoch: OnEpoch | None,
+) -> None:
+    """Run a training from the state on, and write the state now and then."""
+    if state.job is not None:
+        training.restore(*state.job)
+        state.job = None
+    told = len(training.curve)
+
+    def after_step(training: Training) -> None:
+        nonlocal told
+        if state.is_due():
+            state.job = training.state()
+            state.write()
+            state.job = None
+        if on_epoch is not None and len(training.curve) > told:
+            on_epoch(what, training.curve[-1])
+        told = len(training.curve)
+        if on_step is not None:
+            on_step(training, job)
+
+    training.run(after_step)

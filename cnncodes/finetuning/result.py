@@ -1,0 +1,185 @@
+"""What fine-tuning came to: the model that is kept, and whether it pays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnncodes.display import points
+from cnncodes.finetuning.head import HEAD, TunedNetwork
+from cnncodes.finetuning.out_of_fold import OutOfFold, Task
+from cnncodes.finetuning.training import decide
+from cnncodes.models.model import ProbeModel
+from cnncodes.models.tuned import Tuned
+from cnncodes.probes.decision_values import winner
+from cnncodes.probes.estimate import Estimate
+from cnncodes.probes.scores import score
+
+__all__ = ["Finetuning", "HeldOut", "make_result"]
+
+PROTOCOL = (
+    "; the network was then fine-tuned from {first} on: the accuracy is that of networks that were trained on the same "
+    "folds from the probe of the fold on, and stopped early by images that were held back inside the training images; "
+    "how far the parameters are on the way from the probe, {share:g}, was chosen on the same answers"
+)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What fine-tuning came to.
+
+    Attributes
+    ----------
+    model : ProbeModel
+        The fine-tuned model where that pays or was asked for, otherwise the probe.
+    first : str
+        The first part of the network that was trained.
+    pays : bool
+        Whether the gain is larger than its standard error.
+    gain : Estimate
+        What fine-tuning adds to the accuracy of the probe, out of fold, with a 95 % interval, paired by images.
+    share : float
+        How far the parameters are on the way from those of the probe to the trained ones.
+    epochs : int
+        Epochs that were best on the folds.
+    probe_accuracy : float
+        Accuracy of the probe on the images that the gain was found on.
+    n_answers : int
+        Number of these images.
+    seconds : float
+        Duration.
+    """
+
+    model: ProbeModel
+    first: str
+    pays: bool
+    gain: Estimate
+    share: float
+    epochs: int
+    probe_accuracy: float
+    n_answers: int
+    seconds: float
+
+    @property
+    def answer(self) -> str:
+        """Whether it pays, in one sentence."""
+        low, high = points(self.gain.low), points(self.gain.high)
+        if self.pays:
+            return f"fine-tuning from {self.first} gains {points(self.gain.value)} points ({low} to {high})"
+        kept = "kept nevertheless" if self.model.tuned is not None else "the probe is kept"
+        return f"fine-tuning from {self.first} does not pay: {low} to {high} points; {kept}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON: the scores of the model that is kept, and what fine-tuning came to."""
+        return {
+            **self.model.scores.to_dict(),
+            "finetuned": self.model.tuned is not None,
+            "from": self.first,
+            "pays": self.pays,
+            "gain": self.gain.value,
+            "gain_interval": self.gain.interval,
+            "share": self.share,
+            "epochs": self.epochs,
+            "probe_accuracy": self.probe_accuracy,
+            "n_answers": self.n_answers,
+            "seconds": self.seconds,
+        }
+
+
+class HeldOut(NamedTuple):
+    """Labels and groups of the held-out images, whose maps follow those of the training images."""
+
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+def make_result(
+    fitted: ProbeModel,
+    task: Task,
+    answers: OutOfFold,
+    network: TunedNetwork | None,
+    share: float,
+    train_from: str,
+    held_out: HeldOut,
+    seconds: float,
+) -> Finetuning:
+    """Put together the model that is kept, and what there is to say about it.
+
+    Parameters
+    ----------
+    fitted : ProbeModel
+        The probe.
+    task : Task
+    answers : OutOfFold
+    network : TunedNetwork or None
+        None if the probe is kept.
+    share : float
+        How far its parameters are on the way from the probe.
+    train_from : str
+    held_out : HeldOut
+    seconds : float
+    """
+    gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
+    share = share or answers.best_share(tuned=True)
+    epochs = max(1, round(np.median(answers.best_epochs)))
+    model, probe_accuracy = fitted, float(answers.right(0.0).mean())
+    if network is not None:
+        tuned = Tuned(
+            first=train_from,
+            below=task.cut.below,
+            epochs=epochs,
+            share=share,
+            probe_accuracy=probe_accuracy,
+            gain=gain.value,
+            gain_interval=(gain.low, gain.high),
+            seed=task.recipe.seed,
+        )
+        model = _tuned_model(fitted, task, answers, network, tuned, held_out)
+    n = len(answers.rows)
+    result = Finetuning(model, train_from, answers.pays(share), gain, share, epochs, probe_accuracy, n, seconds)
+    model.notes.append(result.answer)
+    return result
+
+
+def _tuned_model(
+    fitted: ProbeModel,
+    task: Task,
+    answers: OutOfFold,
+    network: TunedNetwork,
+    tuned: Tuned,
+    held_out: HeldOut,
+) -> ProbeModel:
+    tensors = {name: one.cpu().numpy() for name, one in network.tensors().items()}
+    classes, share = task.search.classes, tuned.share
+    y, predicted = classes[answers.truth], classes[winner(answers.decision[share])]
+    whole = len(answers.rows) == len(task.truth)
+    scores = replace(
+        fitted.scores,
+        n_cv=len(y),
+        cross_validated=score(y, predicted, folds=task.search.folds if whole else None, groups=answers.groups),
+        protocol=fitted.scores.protocol + PROTOCOL.format(first=tuned.first, share=share),
+        unguarded_accuracy=None,  # these are known of the probe only
+        unguarded_test_accuracy=None,
+        ungrouped_test_accuracy=None,
+    )
+    if n := len(held_out.labels):
+        answered = classes[winner(decide(network, task.maps, len(task.truth) + np.arange(n), task.device))]
+        scores = replace(scores, held_out=score(held_out.labels, answered, groups=held_out.groups))
+    provenance = fitted.provenance
+    runtime = replace(provenance.runtime, leading_float32=0)
+    return replace(
+        fitted,
+        coef=tensors[f"{HEAD}weight"].astype(np.float64),
+        intercept=tensors[f"{HEAD}bias"].astype(np.float64),
+        temperature=answers.temperature(share),
+        scores=scores,
+        provenance=replace(provenance, precision="fp32", runtime=runtime),
+        notes=[f"of the probe: {note}" for note in fitted.notes],
+        training_codes=None,
+        familiarity=None,
+        class_means=None,
+        tuned=tuned,
+        tensors={name: one for name, one in tensors.items() if not name.startswith(HEAD)},
+    )

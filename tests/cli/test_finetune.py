@@ -1,0 +1,90 @@
+"""The command finetune: a model file that predict, evaluate and info take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import failed, run
+from PIL import Image
+from tiny_network import UNCROPPED, Staged
+
+from cnncodes import register_backbone
+from cnncodes.finetuning.finetune import finetune
+
+OPTIONS = ("--from", "layer3", "--epochs", 1, "--backbone", "staged", "--lr", "0.003")
+
+
+@pytest.fixture
+def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to be in, with images of two classes."""
+    register_backbone("staged", Staged, preprocessing=UNCROPPED, overwrite=True)
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    for label, wave in (("across", y), ("down", x)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(12):
+            pixels = 128 + 50 * np.sin(wave * 0.8)[..., None] + rng.normal(0, 20, (32, 32, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / "photos" / label / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_model_is_saved_and_the_other_commands_take_it(stripes):
+    result = run("finetune", "photos", *OPTIONS, "--always")
+    assert "saved                     model.safetensors" in result.stdout
+    assert "fine-tuning from layer3" in result.stdout
+    assert sorted(path.name for path in stripes.iterdir()) == ["model.safetensors", "photos"]
+    facts = json.loads(run("info", "model.safetensors", "--json").stdout)
+    assert (facts["tuned"]["first"], facts["tuned"]["below"], facts["tuned"]["epochs"]) == ("layer3", "layer2", 1)
+    assert facts["precision"] == "fp32"
+    assert run("predict", "photos").stdout.splitlines()[1].startswith("across/0.png,")
+    scored = json.loads(run("evaluate", "photos", "--json").stdout)
+    assert scored["n_seen"] == scored["n"] == 24
+
+
+def test_json_has_the_gain_with_its_interval(stripes):
+    figures = json.loads(run("finetune", "photos", *OPTIONS, "--json").stdout)
+    low, high = figures["gain_interval"]
+    assert low <= figures["gain"] <= high
+    assert figures["pays"] == figures["finetuned"]
+    assert figures["model"] == "model.safetensors"
+    assert figures["from"] == "layer3"
+    assert 0 <= figures["probe_accuracy"] <= 1
+
+
+def test_command_and_function_give_the_same_file(stripes):
+    run("finetune", "photos", *OPTIONS, "--always", "-o", "one.safetensors")
+    result = finetune("photos", train_from="layer3", epochs=1, backbone="staged", lr=0.003, always=True)
+    result.model.save("other.safetensors")
+    assert Path("one.safetensors").read_bytes() == Path("other.safetensors").read_bytes()
+
+
+def test_codes_need_their_images(stripes):
+    run("extract", "photos", "--backbone", "staged")
+    assert "name the images that it was made from (--images" in failed("finetune", "codes.h5", "--from", "layer3")
+    run("finetune", "codes.h5", "--images", "photos", "--from", "layer3", "--epochs", 1)
+
+
+def test_what_another_program_wrote_is_not_replaced(stripes):
+    Path("mine.txt").write_text("precious")
+    assert "overwrite it with --force" in failed("finetune", "photos", "-o", "mine.txt")
+    assert Path("mine.txt").read_text() == "precious"
+
+
+def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):
+    from cnncodes.finetuning import out_of_fold
+
+    train = out_of_fold.train_on_all
+
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnncodes.finetuning.finetune.train_on_all", interrupt)
+    result = run("finetune", "photos", *OPTIONS, "--always", code=130)
+    assert "model.safetensors.state: the same command goes on from there" in result.stderr
+    monkeypatch.setattr("cnncodes.finetuning.finetune.train_on_all", train)
+    run("finetune", "photos", *OPTIONS, "--always")
+    assert not Path("model.safetensors.state").exists()

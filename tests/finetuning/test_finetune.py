@@ -1,0 +1,177 @@
+"""The whole way: from images to a model file that labels new images as the trained network does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_network import UNCROPPED
+
+from cnncodes import ImageSet, ProbeModel, evaluate, fit, load_backbone, predict
+from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, SettingError
+from cnncodes.finetuning import out_of_fold
+from cnncodes.finetuning.finetune import Finetuning, finetune
+
+QUICK = {"train_from": "layer3", "epochs": 3, "batch_size": 8, "lr": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def result(striped_codes, stripes) -> Finetuning:
+    return finetune(striped_codes, images=stripes, always=True, **QUICK)
+
+
+def by_hand(model: ProbeModel, images: ImageSet) -> np.ndarray:
+    """Decision values by plain torch: the network with the tensors of the model, and the probe on it."""
+    network = load_backbone("staged").module
+    state = {**network.state_dict(), **{name: torch.from_numpy(one) for name, one in model.tensors.items()}}
+    pixels = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images.sources])
+    codes = []
+    with torch.no_grad():
+        network.fc.register_forward_pre_hook(lambda module, args: codes.append(args[0]))
+        torch.func.functional_call(network, state, (UNCROPPED.normalise(pixels),))
+    X = codes[0].double().numpy()
+    X = X / np.linalg.norm(X, axis=1, keepdims=True)
+    return (X - model.mean) / model.deviation @ model.coef.T + model.intercept
+
+
+def test_model_answers_as_plain_torch_does(result, stripes, tmp_path):
+    result.model.save(tmp_path / "model.safetensors")
+    model = ProbeModel.load(tmp_path / "model.safetensors")
+    assert model.same_as(result.model)
+    decision = by_hand(model, stripes)
+    computed = model.compute_codes(stripes)
+    np.testing.assert_allclose(
+        model.decision_function(model.concatenated(computed.codes)), decision, rtol=1e-2, atol=2e-2
+    )
+    expected = np.array(model.classes)[decision.argmax(axis=1)]
+    predictions = predict(stripes, tmp_path / "model.safetensors")
+    assert np.mean([one.label == label for one, label in zip(predictions, expected, strict=True)]) > 0.97
+    assert {name.partition(".")[0] for name in model.tensors} == {"layer3", "layer4"}
+    frozen = load_backbone("staged").module.state_dict()
+    assert not any(np.array_equal(one, frozen[name].numpy()) for name, one in model.tensors.items())
+
+
+def test_scores_are_out_of_fold_and_beside_those_of_the_probe(result, striped_codes):
+    probe = fit(striped_codes, cv=3)
+    assert result.probe_accuracy == probe.scores.cross_validated.accuracy.value
+    scores = result.model.scores
+    assert scores.cross_validated.accuracy.value == pytest.approx(result.probe_accuracy + result.gain.value)
+    assert scores.n_cv == result.n_answers == 60
+    assert "fine-tuned from layer3 on" in scores.protocol
+    assert result.gain.low <= result.gain.value <= result.gain.high
+    assert result.pays or result.gain.low < 0
+    assert result.share in out_of_fold.SHARES
+    tuned = result.model.tuned
+    assert tuned is not None
+    assert (tuned.first, tuned.below, tuned.share) == ("layer3", "layer2", result.share)
+    assert result.to_dict()["gain_interval"] == [result.gain.low, result.gain.high]
+    assert result.model.info()["tuned"]["parameters"] == 2676
+    assert result.model.notes[-1] == result.answer
+
+
+def test_probe_is_kept_where_fine_tuning_does_not_pay(striped_codes, stripes):
+    result = finetune(striped_codes, images=stripes, **{**QUICK, "lr": 1e-7})
+    assert not result.pays
+    assert result.model.tuned is None
+    assert "does not pay" in result.answer
+    assert result.answer.endswith("the probe is kept")
+    probe = fit(striped_codes, cv=3)
+    np.testing.assert_array_equal(result.model.coef, probe.coef)
+    assert result.model.scores == probe.scores
+
+
+def test_it_pays_where_the_network_has_learned_nothing_of_use(striped_codes, stripes, monkeypatch):
+    """The gain is that of networks whose answers are right, as if training had found all."""
+
+    def perfect(network, maps, rows, device, tensors=None):
+        truth = np.repeat(np.arange(3), 20)[rows]
+        return 2.0 * np.eye(3)[truth]
+
+    monkeypatch.setattr(out_of_fold, "decide", perfect)
+    result = finetune(striped_codes, images=stripes, **QUICK)
+    assert result.pays
+    assert result.gain.value == pytest.approx(1 - result.probe_accuracy)
+    assert result.answer.startswith("fine-tuning from layer3 gains +")
+    assert result.model.tuned is not None
+    assert result.model.scores.cross_validated.accuracy.value == 1
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("killed_at", [16, *(pytest.param(at, marks=pytest.mark.slow) for at in range(1, 61, 4))])
+def test_killed_run_goes_on_and_gives_the_same_bytes(killed_at, result, striped_codes, stripes, tmp_path, monkeypatch):
+    monkeypatch.setattr(out_of_fold.State, "is_due", lambda self: True)
+    calls = 0
+
+    def kill(done: int, total: int, failed: int) -> None:
+        nonlocal calls
+        calls += total > 60  # steps, not images
+        if calls == killed_at:
+            raise KilledError
+
+    state = tmp_path / "model.state"
+    with pytest.raises(KilledError):
+        finetune(striped_codes, images=stripes, always=True, state=state, progress=kill, **QUICK)
+    assert state.is_file()
+    steps = []
+    continued = finetune(
+        striped_codes,
+        images=stripes,
+        always=True,
+        state=state,
+        progress=lambda done, total, failed: steps.append(done) if total > 60 else None,
+        **QUICK,
+    )
+    assert steps[0] >= killed_at - 3  # nothing that was done is done again; each job calls before its first step
+    continued.model.save(tmp_path / "continued.safetensors")
+    result.model.save(tmp_path / "whole.safetensors")
+    assert (tmp_path / "continued.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_images_alone_are_enough_and_held_out_ones_are_scored(stripes):
+    splits = ["test" if name.endswith(("18", "19")) else "train" for name in stripes.ids]
+    images = ImageSet(stripes.ids, stripes.sources, stripes.labels, splits=splits)
+    result = finetune(images, backbone="staged", views="flip", always=True, **{**QUICK, "epochs": 1})
+    model = result.model
+    assert (model.scores.n, model.scores.n_test) == (54, 6)
+    assert model.provenance.preprocessing.views == "flip"
+    again = evaluate(images.take([row for row, split in enumerate(splits) if split == "test"]), model)
+    assert model.scores.held_out is not None
+    assert again.accuracies.accuracy == model.scores.held_out.accuracy
+
+
+@pytest.mark.parametrize(("train_from", "n_parts"), [("head", 0), ("layer4", 1), ("layer1", 4), ("all", 4)])
+def test_each_part_can_be_the_first(train_from, n_parts, striped_codes, stripes):
+    options = {**QUICK, "train_from": train_from, "epochs": 1}
+    model = finetune(striped_codes, images=stripes, always=True, **options).model
+    assert len({name.partition(".")[0] for name in model.tensors}) == n_parts
+    computed = model.compute_codes(stripes)
+    X = model.concatenated(computed.codes)
+    np.testing.assert_allclose(model.decision_function(X), by_hand(model, stripes), rtol=1e-2, atol=5e-2)
+
+
+def test_codes_of_the_network_before_are_refused(result, striped_codes):
+    with pytest.raises(MismatchError, match="codes of the network before it was fine-tuned"):
+        evaluate(striped_codes, result.model)
+
+
+def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, monkeypatch):
+    monkeypatch.setattr("cnncodes.finetuning.finetune.extract", lambda *args, **options: pytest.fail("too late"))
+    with pytest.raises(BackboneError, match="no layer 'layer9'"):
+        finetune(stripes, backbone="staged", train_from="layer9")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"train_from": "layer9"}, BackboneError, "no layer 'layer9'"),
+        ({"epochs": 0}, SettingError, "0 epochs"),
+        ({"image_size": 64}, SettingError, "image_size can be set for images only"),
+        ({"images": None}, CnnCodesError, "keeps no maps of layer2"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, error, message, striped_codes, stripes):
+    with pytest.raises(error, match=message):
+        finetune(striped_codes, **{"images": stripes, **QUICK, **options})

@@ -1,0 +1,31 @@
+"""The answer in words and in JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cnncodes.finetuning.result import Finetuning
+from cnncodes.models.fit import fit
+from cnncodes.probes.estimate import Estimate
+
+
+@pytest.fixture(scope="module")
+def result(striped_codes) -> Finetuning:
+    return Finetuning(fit(striped_codes, cv=3), "layer4", True, Estimate(0.029, 0.012, 0.046), 0.75, 6, 0.81, 60, 53.2)
+
+
+def test_answer_says_whether_it_pays(result):
+    assert result.answer == "fine-tuning from layer4 gains +2.9 points (+1.2 to +4.6)"
+    not_sure = replace(result, pays=False, gain=Estimate(0.003, -0.004, 0.009))
+    assert not_sure.answer == "fine-tuning from layer4 does not pay: -0.4 to +0.9 points; the probe is kept"
+
+
+def test_json_has_the_scores_of_what_is_kept_and_the_gain(result):
+    figures = json.loads(json.dumps(result.to_dict()))
+    assert figures["cv_accuracy"] == result.model.scores.cross_validated.accuracy.value
+    assert figures["gain_interval"] == [0.012, 0.046]
+    assert (figures["finetuned"], figures["pays"], figures["from"], figures["share"]) == (False, True, "layer4", 0.75)
+    assert (figures["probe_accuracy"], figures["n_answers"], figures["seconds"]) == (0.81, 60, 53.2)

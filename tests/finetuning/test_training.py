@@ -1,0 +1,170 @@
+"""Training: what is frozen stays, the first answers are the probe's, and a run that is continued is the same run."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnncodes.finetuning.head import HEAD
+from cnncodes.finetuning.training import Epoch, Training, decide, mixed
+from cnncodes.probes.probe import decide as decide_by_probe
+from cnncodes.probes.search import fit_chosen
+
+CPU = torch.device("cpu")
+
+
+def rows_of(task):
+    every = np.arange(len(task.truth))
+    return every[every % 5 > 0], every[every % 5 == 0]
+
+
+def tensors_of(module):
+    return {name: one.clone() for name, one in module.state_dict().items()}
+
+
+def test_first_answers_are_those_of_the_probe(task):
+    trained_on, held_back = rows_of(task)
+    network = task.network(trained_on)
+    probe = fit_chosen(task.X[trained_on], task.search.classes[task.truth[trained_on]], task.search)
+    expected = decide_by_probe(probe, task.X[held_back]) / task.temperature
+    np.testing.assert_allclose(decide(network, task.maps, held_back, CPU), expected, rtol=1e-3, atol=2e-3)
+
+
+def test_what_is_trained_moves_and_what_is_frozen_does_not(task):
+    training = task.training(*rows_of(task), 2)
+    before = tensors_of(training.network)
+    training.run()
+    after = tensors_of(training.network)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name, _ in training.network.named_parameters()}
+    still = before.keys() - moved
+    assert {name.rpartition(".")[2] for name in still} == {
+        *("running_mean", "running_var", "num_batches_tracked"),
+        *("mean", "deviation"),
+    }
+    assert {name.partition(".")[2].partition(".")[0] for name in moved if name.startswith("top.")} == {
+        "layer3",
+        "layer4",
+    }
+    assert task.cut.top.state_dict().keys() == {name.removeprefix("top.") for name in before if name.startswith("top.")}
+    assert all(torch.equal(one, before[f"top.{name}"]) for name, one in task.cut.top.state_dict().items())
+
+
+def test_training_learns(task):
+    every = np.arange(len(task.truth))
+    training = task.training(every, every[:0], 3)
+    training.run()
+    losses = [epoch.loss for epoch in training.curve[1:]]
+    assert losses[-1] < losses[0]
+    assert len(training.curve) == 4
+    assert np.isnan([epoch.held_back_loss for epoch in training.curve]).all()
+
+
+@pytest.mark.parametrize("killed_at", range(0, 19, 2))
+def test_run_that_is_continued_is_the_same_run(task, killed_at):
+    whole = task.training(*rows_of(task), 3)
+    whole.run()
+
+    class KilledError(Exception):
+        pass
+
+    kept = []
+
+    def kill(training: Training) -> None:
+        if training.step == killed_at:
+            values, tensors = training.state()
+            kept.append((json.loads(json.dumps(values)), copy.deepcopy(tensors)))
+            raise KilledError
+
+    killed = task.training(*rows_of(task), 3)
+    with pytest.raises(KilledError):
+        killed.run(kill)
+    continued = task.training(*rows_of(task), 3)
+    continued.restore(*kept[0])
+    steps = []
+    continued.run(lambda training: steps.append(training.step))
+    assert steps[0] == killed_at
+    assert repr(continued.curve) == repr(whole.curve)
+    for name, one in whole.network.tensors().items():
+        assert torch.equal(one, continued.network.tensors()[name]), name
+        assert torch.equal(whole.best[name], continued.best[name]), name
+
+
+def test_training_stops_when_held_back_images_are_answered_no_better(task):
+    training = task.training(*rows_of(task), 3)
+    training.curve = [Epoch(i, 1.0, loss, 0.5) for i, loss in enumerate((0.9, 0.5, 0.6, 0.7))]
+    training.last_epoch = 30
+    assert (training.best_epoch, training.done) == (1, False)
+    training.curve.append(Epoch(4, 1.0, 0.8, 0.5))
+    assert training.done
+
+
+def test_worse_network_is_not_kept(task):
+    training = task.training(*rows_of(task), 3)
+    start = training.network.tensors()
+    losses = iter([0.5, 0.4, 0.6, 0.7])
+    seen = []
+
+    def fake_end() -> None:
+        training.curve.append(Epoch(len(training.curve), 1.0, next(losses), 0.5))
+        if training.best_epoch == len(training.curve) - 1:
+            training.best = training.network.tensors()
+            seen.append(len(training.curve) - 1)
+
+    training._end_epoch = fake_end  # type: ignore[method-assign]
+    training.run()
+    assert seen == [0, 1]
+    assert not torch.equal(training.best[f"{HEAD}weight"], start[f"{HEAD}weight"])
+    assert not torch.equal(training.best[f"{HEAD}weight"], training.network.tensors()[f"{HEAD}weight"])
+
+
+def test_parameters_are_mixed(task):
+    one, other = {"a": torch.zeros(3)}, {"a": torch.full((3,), 4.0)}
+    assert mixed(one, other, 0.25)["a"].tolist() == [1, 1, 1]
+    network = task.network(rows_of(task)[0])
+    start = network.tensors()
+    end = {name: tensor + 0.1 for name, tensor in start.items()}
+    rows = np.arange(7)
+    by_call = decide(network, task.maps, rows, CPU, mixed(start, end, 0.5))
+    assert torch.equal(network.tensors()["layer4.0.weight"], start["layer4.0.weight"])
+    network.put(mixed(start, end, 0.5))
+    np.testing.assert_array_equal(by_call, decide(network, task.maps, rows, CPU))
+
+
+def test_rate_is_smaller_at_the_bottom(task):
+    training = task.training(*rows_of(task), 3)
+    training.run(lambda training: None)
+    by_name = dict(zip(dict(training.network.named_parameters()), training.optimizer.param_groups, strict=True))
+    assert by_name["probe.weight"]["share"] == 1
+    assert 0.1 < by_name["top.layer3.0.weight"]["share"] < by_name["top.layer4.0.weight"]["share"] < 1
+
+
+def test_loss_of_two_classes_is_the_logistic_one(task):
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.top, self.probe = nn.Linear(1, 1), None
+
+        def train(self, mode: bool = True) -> Half:
+            return self
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return self.top(maps)
+
+    class Maps:
+        n_views = 1
+
+        def batch(self, rows: np.ndarray, views: np.ndarray) -> torch.Tensor:
+            return torch.tensor([[1.0], [2.0]])
+
+    network = Half()
+    rows = np.arange(2)
+    training = Training(network, Maps(), np.array([0, 1]), rows, rows[:0], task.recipe, {}, 1)  # type: ignore[arg-type]
+    decision = network(Maps().batch(rows, rows)).detach().double().numpy()[:, 0]
+    expected = np.mean([np.log1p(np.exp(decision[0])), np.log1p(np.exp(-decision[1]))])
+    assert training._train(rows, rows) == pytest.approx(expected, rel=1e-5)
