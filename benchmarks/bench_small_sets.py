@@ -30,7 +30,7 @@ from bench_fashion_mnist import describe_machine
 from threadpoolctl import threadpool_limits
 
 from cnncodes import CodesFile
-from cnncodes.insight.compare import _recommended
+from cnncodes.insight.recommendation import recommended
 from cnncodes.probes.calibration import log_loss, log_losses
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.probe import decide
@@ -126,9 +126,9 @@ def lost_by_rule(file: dict[str, Any], rows: tuple[np.ndarray, np.ndarray]) -> d
     alone: list[int] = [i for i, (layers, _) in enumerate(names) if len(layers) == 1]
     means = [one.losses.mean() for one in fits]
     rules: dict[str, Callable[[], int]] = {
-        "recommended by `compare`": lambda: _recommended(probes, [one.losses for one in fits]),
+        "recommended by `compare`": lambda: recommended(probes, [one.losses for one in fits]),
         "… without layers together": lambda: alone[
-            _recommended([probes[i] for i in alone], [fits[i].losses for i in alone])
+            recommended([probes[i] for i in alone], [fits[i].losses for i in alone])
         ],
         "smallest log loss": lambda: int(np.argmin(means)),
         "best accuracy in cross-validation": lambda: int(np.argmax([one.right.mean() for one in fits])),
