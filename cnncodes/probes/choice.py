@@ -9,7 +9,7 @@ __all__ = ["best_probabilities", "edge_notes", "most_regularised"]
 CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 EDGE = 3  # values of C next to the edge of the grid
 ALIKE = 1e-3  # relative difference of Brier scores that says nothing, however many images there are
-ALIKE_IMAGES = 1.0  # the same for few: that many images' share of the score; benchmarks/README.md has what it is worth
+ALIKE_IMAGES = 1.0  # the same for few: that many images' share of the score
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
