@@ -9,7 +9,7 @@ __all__ = ["best_probabilities", "edge_notes", "most_regularised"]
 CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 EDGE = 3  # values of C next to the edge of the grid
 ALIKE = 1e-3  # relative difference of Brier scores that says nothing, however many images there are
-ALIKE_IMAGES = 1.0  # the same for few: that many images' share of the score
+ALIKE_IMAGES = 1.0  # with few images, a difference of one image's share says nothing either
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -25,8 +25,8 @@ def best_probabilities(accuracy: np.ndarray, brier: np.ndarray, n: int, decades:
 
     Many C get nearly the same number of a few dozen images right, and chance decides which gets most. The calibrated
     probabilities of the out-of-fold decisions are the steadier judge among them; unlike their log loss, no single image
-    that is surely wrong decides. Where these are alike, too, the score says nothing, and what is usual is taken: few
-    images are alike from some C on, as classes that can be separated are, and up to some C, as all weights are small.
+    that is surely wrong decides. Where these are alike, too, the scores say nothing, and the usual C is taken: scores
+    hardly change beyond some C if the classes can be separated, nor below some C, as all weights are small.
 
     Parameters
     ----------
