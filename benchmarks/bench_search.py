@@ -29,7 +29,7 @@ from cnncodes.probes.choice import best_probabilities
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import make_folds
 from cnncodes.probes.out_of_fold import FoldByFold
-from cnncodes.probes.probe import MAX_ITER, make_probe
+from cnncodes.probes.probe import MAX_ITER, make_probe, usual_C
 from cnncodes.probes.search import C_GRID, search_C
 from cnncodes.solvers.threads import one_thread
 from cnncodes.vocabulary import DEFAULT_SCALING
@@ -88,7 +88,7 @@ def choose_of_all(X: np.ndarray, y: np.ndarray, clf: str, seed: int) -> float:
     truth = np.unique(y, return_inverse=True)[1]
     accuracy = np.array([np.mean(winner(values) == truth) for values in decisions])
     brier = np.array([brier_score(values, truth, fit_temperature(values, truth)) for values in decisions])
-    return float(C_GRID[best_probabilities(accuracy, brier, len(y))])
+    return float(C_GRID[best_probabilities(accuracy, brier, len(y), np.log10(C_GRID / usual_C(X, clf)))])
 
 
 def one_draw(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, seed: int, clf: str) -> Draw:

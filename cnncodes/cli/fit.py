@@ -16,7 +16,7 @@ from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, SCALINGS
 HELP_C = (
     "Inverse strength of the penalty. 'auto' searches 45 values from 1e-6 to 1e5, from coarse to fine. Among those "
     "whose accuracy is within one standard error of the best, it takes the one with the best probabilities (Brier "
-    "score)."
+    "score), and where these are alike, a usual one."
 )
 
 HELP_SCALE = f"Scaling of the codes. {explained(SCALINGS)}."

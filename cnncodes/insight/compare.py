@@ -16,19 +16,19 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.insight.comparison import Comparison, Row
+from cnncodes.insight.recommendation import recommended
 from cnncodes.names import composed
 from cnncodes.probes.calibration import log_losses
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, score_shares
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, as_names
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, as_names
 
 __all__ = ["compare"]
 
 ANSWERS_TO_AIM_AT = 1500  # fewer images are cross-validated more often
 MAX_REPEATS = 5
-NOISE = 1.0  # standard errors of a difference of log losses within which the default is as good as the best
 
 
 class _Candidate(NamedTuple):
@@ -269,7 +269,7 @@ def _with_differences(
     """
     probes = rows[: len(shares)]
     best = int(np.argmax([row.accuracy.value for row in probes]))
-    chosen = _recommended(probes, losses)
+    chosen = recommended(probes, losses, groups)
     options: dict[str, Any] = {"best_of": len(shares), "groups": groups}
     intervals = [list(paired_interval(share, shares[best], **options)) for share in shares]
     return [
@@ -281,22 +281,3 @@ def _with_differences(
         )
         for number, (row, interval) in enumerate(zip_longest(rows, intervals))
     ]
-
-
-def _recommended(probes: list[Row], losses: list[np.ndarray]) -> int:
-    """Return which probe is recommended, given the cross-validated log loss of each image by each probe.
-
-    It is the one of the smallest log loss, unless the default is as good within the noise. The default is a linear SVM
-    on two layers, the last one among them, or on the last one alone; benchmarks/README.md has what other rules cost.
-    """
-
-    def preference(number: int) -> tuple[bool, bool, int, bool, float]:
-        row, last = probes[number], PENULTIMATE in probes[number].layers
-        fewer_than_three = len(row.layers) < 3
-        return last and len(row.layers) == 2, last and fewer_than_three, row.depth, row.clf == "svm", -means[number]
-
-    means = [float(loss.mean()) for loss in losses]
-    best, default = int(np.argmin(means)), max(range(len(probes)), key=preference)
-    excess = losses[default] - losses[best]
-    error = excess.std(ddof=1) / np.sqrt(len(excess))
-    return default if excess.mean() <= NOISE * error else best

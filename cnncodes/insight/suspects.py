@@ -12,7 +12,7 @@ from cnncodes.insight.finding import Examined, Finding
 from cnncodes.insight.label_errors import find_label_errors
 from cnncodes.neighbours.duplicates import join_groups
 from cnncodes.probes.decision_values import softmax
-from cnncodes.probes.out_of_core import stratified_sample
+from cnncodes.probes.sampling import stratified_sample
 from cnncodes.probes.scores import majority_accuracy, score
 from cnncodes.probes.search import C_GRID, Search, search_C
 
@@ -119,7 +119,7 @@ def out_of_fold(
     m = sample_size(y, cv)
     if len(y) <= m:
         return search_C(X, y, groups=groups, **options)
-    kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, cv, seed)
+    kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, least=2 * cv, seed=seed)
     kept_groups = None if groups is None else groups[kept]
     try:
         sample = search_C(X[kept], y[kept], Cs=C_GRID[::3], groups=kept_groups, exact=False, **options)

@@ -34,6 +34,7 @@ MAX_BRIGHTER = 24.0  # grey levels
 MAX_CONTRAST = 2.5  # ratio of the deviations
 SAME_CONTRAST, SAME_BRIGHTNESS = 1.15, 10.0  # of a picture made grey, beside its original
 MAX_CONCENTRATION = 36.0  # difference of the worst block, in those of all: a small other object on the same ground
+PLAIN_BLOCK, MAX_CONCENTRATION_PLAIN = 0.8, 20.0  # the same, where the mean square of the worst block is so large
 SMALL = 0.003  # difference that means nothing
 BLOCKS = 8  # along a side
 
@@ -164,13 +165,14 @@ class _Chunk:
         contrast = deviations.max(axis=1) / np.maximum(deviations.min(axis=1), 1)
         brighter = np.abs(brightness[:, 0] - brightness[:, 1])
         standard = (grey - brightness[..., None]) / np.sqrt(deviations**2 + NOISE**2)[..., None]
-        concentration = _worst_block((standard[:, 0] - standard[:, 1]) ** 2, weights) / (difference + SMALL)
+        worst = _worst_block((standard[:, 0] - standard[:, 1]) ** 2, weights)
+        max_concentration = np.where(worst > PLAIN_BLOCK, MAX_CONCENTRATION_PLAIN, MAX_CONCENTRATION)
         is_like_a_copy = (
             _within(maps)
             & self._agree_in_colour(at, maps, (contrast < SAME_CONTRAST) & (brighter < SAME_BRIGHTNESS))
             & (contrast < MAX_CONTRAST)
             & (brighter < MAX_BRIGHTER)
-            & (concentration <= MAX_CONCENTRATION)
+            & (worst <= max_concentration * (difference + SMALL))
         )
         return difference, is_like_a_copy
 

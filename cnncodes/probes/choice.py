@@ -8,7 +8,8 @@ __all__ = ["best_probabilities", "edge_notes", "most_regularised"]
 
 CLOSE = 1.0  # standard errors of an accuracy; benchmarks/README.md has what other choices cost
 EDGE = 3  # values of C next to the edge of the grid
-ALIKE = 1e-3  # relative difference of Brier scores that says nothing
+ALIKE = 1e-3  # relative difference of Brier scores that says nothing, however many images there are
+ALIKE_IMAGES = 1.0  # with few images, a difference of one image's share says nothing either
 TIE = 1e-12  # mean accuracies that differ by less differ by rounding
 
 
@@ -19,13 +20,13 @@ def most_regularised(accuracy: np.ndarray) -> int:
     return int(np.argmax(means >= means[best] - accuracy[:, best].std(ddof=1) / np.sqrt(len(accuracy)) - TIE))
 
 
-def best_probabilities(accuracy: np.ndarray, brier: np.ndarray, n: int) -> int:
+def best_probabilities(accuracy: np.ndarray, brier: np.ndarray, n: int, decades: np.ndarray) -> int:
     """Return which C is the best: of those hardly less accurate than any, that with the smallest Brier score.
 
     Many C get nearly the same number of a few dozen images right, and chance decides which gets most. The calibrated
     probabilities of the out-of-fold decisions are the steadier judge among them; unlike their log loss, no single image
-    that is surely wrong decides. Of those that are as good by both, the most regularised is taken: beyond some C, the
-    classifiers of classes that can be separated are all the same.
+    that is surely wrong decides. Where these are alike, too, the scores say nothing, and the usual C is taken: scores
+    hardly change beyond some C if the classes can be separated, nor below some C, as all weights are small.
 
     Parameters
     ----------
@@ -33,10 +34,13 @@ def best_probabilities(accuracy: np.ndarray, brier: np.ndarray, n: int) -> int:
         They belong to the out-of-fold answers.
     n : int
         Images.
+    decades : ndarray, shape (n_Cs,)
+        How far each C is from the usual one, in powers of ten; of two as far, the first is taken.
     """
     top = accuracy.max()
     close = np.flatnonzero(accuracy >= top - CLOSE * np.sqrt(top * (1 - top) / n) - TIE)
-    return int(close[np.argmax(brier[close] <= brier[close].min() * (1 + ALIKE))])
+    alike = close[brier[close] <= brier[close].min() * (1 + max(ALIKE, ALIKE_IMAGES / n))]
+    return int(alike[np.argmin(np.abs(decades[alike]))])
 
 
 def edge_notes(grid: np.ndarray, Cs: np.ndarray, accuracy: np.ndarray, best: int) -> list[str]:

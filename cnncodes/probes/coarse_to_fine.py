@@ -42,14 +42,24 @@ class Trials:
     y : ndarray, shape (n,)
         Labels.
     folds : list of (train, test) index arrays
+    usual_C : float, default=1.0
+        What is taken where scores say nothing.
     progress : callable, optional
         Called with (tried, n_Cs, 0) whenever values were tried.
     """
 
     def __init__(
-        self, out_of_fold: OutOfFold, Cs: np.ndarray, y: np.ndarray, folds: Folds, progress: Progress | None = None
+        self,
+        out_of_fold: OutOfFold,
+        Cs: np.ndarray,
+        y: np.ndarray,
+        folds: Folds,
+        *,
+        usual_C: float = 1.0,
+        progress: Progress | None = None,
     ) -> None:
         self.out_of_fold, self.Cs, self.y, self.folds, self.progress = out_of_fold, Cs, y, folds, progress
+        self.decades = np.log10(Cs / usual_C)
         self.classes, self.truth = np.unique(y, return_inverse=True)
         self._trials: dict[int, _Trial] = {}
         self._first_looks: dict[int, _Trial] = {}  # on the first folds alone, where these are enough
@@ -135,5 +145,5 @@ class Trials:
     def _best(self, trials: dict[int, _Trial], one_se: bool) -> int:
         tried = sorted(trials)
         accuracy, brier = (np.array([getattr(trials[i], name) for i in tried]) for name in ("accuracy", "brier"))
-        best = best_probabilities(accuracy, brier, trials[tried[0]].n)
+        best = best_probabilities(accuracy, brier, trials[tried[0]].n, self.decades[tried])
         return tried[min(best, most_regularised(self.accuracy)) if one_se else best]

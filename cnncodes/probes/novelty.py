@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cnncodes.neighbours.nearest import unit_rows
+from cnncodes.probes.sampling import stratified_sample
 from cnncodes.solvers.threads import few_threads
 
 __all__ = [
@@ -20,7 +21,8 @@ __all__ = [
 
 NEIGHBOURS = 3  # nearest training codes whose cosines are averaged
 NEIGHBOUR_WEIGHT = 0.8  # weight of that average; the rest is that of the nearest class mean
-MAX_CODES = 1000  # training codes that are kept, at most: more classes keep a code each
+MAX_CODES = 1000  # training codes that are kept, at most, unless there are more than 500 classes
+LEAST_CODES = 2  # training codes that are kept of each class, at least
 MAX_CODE_BYTES = 4 << 20  # bytes of the codes that are kept, at most, as float16
 MAX_REFERENCE = 1000  # cosines of training codes in older model files: novelty is then known to 0.001
 SEED = 0  # decides which training codes are kept
@@ -114,7 +116,8 @@ def learn_familiarity(
     for number, (_, test) in enumerate(folds):
         fold_of[test] = number
     n_features = codes(np.arange(1)).shape[1]
-    rows = _sample(truth, min(MAX_CODES, MAX_CODE_BYTES // (2 * n_features)))
+    at_most = min(MAX_CODES, MAX_CODE_BYTES // (2 * n_features))
+    rows = stratified_sample(truth, at_most, least=LEAST_CODES, seed=SEED)
     kept = unit_rows(np.asarray(codes(rows), np.float32)).astype(np.float16)
     fold_of, truth, reference = fold_of[rows], truth[rows], np.empty(len(rows))
     for number in np.unique(fold_of):
@@ -126,18 +129,6 @@ def learn_familiarity(
 
 def _class_means(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.stack([codes[truth == label].mean(axis=0, dtype=np.float64) for label in np.unique(truth)])
-
-
-def _sample(truth: np.ndarray, at_most: int) -> np.ndarray:
-    """Return rows, ascending: all, or about `at_most` in which each class has its share, but two at the least."""
-    if len(truth) <= at_most:
-        return np.arange(len(truth))
-    order = np.random.default_rng(SEED).permutation(len(truth))
-    counts = np.bincount(truth)
-    order = order[np.argsort(truth[order], kind="stable")]
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[truth[order]]
-    wanted = np.maximum(counts * at_most // len(truth), 2)
-    return np.sort(order[rank < wanted[truth[order]]])
 
 
 def novelty(cosines: np.ndarray, reference: np.ndarray) -> np.ndarray:

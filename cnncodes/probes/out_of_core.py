@@ -14,6 +14,7 @@ from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError, parameter
 from cnncodes.probes.folds import Scorable, scorable
 from cnncodes.probes.probe import LOSSES, make_probe, set_fitted
+from cnncodes.probes.sampling import stratified_sample
 from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.probes.search import CONVERGE, Search, grid_of, jobs_that_pay, not_finite, search_C
 from cnncodes.solvers.hinge import CURVATURE_BYTES, ROW_BYTES, SHARED_MATRICES
@@ -21,7 +22,7 @@ from cnncodes.solvers.path import fit_in_passes, fit_path
 from cnncodes.system.memory import memory_left, resident_memory
 from cnncodes.vocabulary import DEFAULT_SCALING
 
-__all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits", "stratified_sample"]
+__all__ = ["fit_large_probe", "memory_of_fit", "pieces", "sample_that_fits"]
 
 CHUNK_BYTES = 16 << 20  # of float32 rows
 IMAGE_BYTES = 250  # of an image, besides its codes: labels, digests
@@ -161,7 +162,7 @@ def fit_large_probe(
         As for `cnncodes.probes.search.search_C`.
     """
     y = file.labels[rows]
-    kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, cv, seed)
+    kept = stratified_sample(np.unique(y, return_inverse=True)[1], m, least=2 * cv, seed=seed)
     scaler, X = _first_pass(file, layers, rows, kept, scale)
     groups = np.full(len(rows), "") if groups is None else groups
     scored = scorable(y[kept], groups[kept], file.groups[rows[kept]])
@@ -241,17 +242,6 @@ def pieces(file: CodesFile, layers: list[str], n: int) -> Iterator[slice]:
     step = max(1, CHUNK_BYTES // row_bytes)
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
-
-
-def stratified_sample(of_row: np.ndarray, m: int, cv: int, seed: int) -> np.ndarray:
-    """Return which rows are a sample of at most m, ascending: each class by its share, but enough for all folds."""
-    counts = np.bincount(of_row)
-    least = np.minimum(counts, 2 * cv)
-    wanted = least + np.floor((m - least.sum()) * (counts - least) / max((counts - least).sum(), 1))
-    order = np.random.default_rng(seed).permutation(len(of_row))
-    order = order[np.argsort(of_row[order], kind="stable")]
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[of_row[order]]
-    return np.sort(order[rank < wanted[of_row[order]]])
 
 
 def _first_pass(

@@ -22,6 +22,7 @@ __all__ = [
     "decide",
     "make_probe",
     "set_fitted",
+    "usual_C",
 ]
 
 MAX_ITER = 1000
@@ -29,6 +30,9 @@ MIN_C = 1e-12
 
 CLASSIFIERS: dict[str, Any] = {"svm": DenseLinearSVC, "logreg": DenseLogisticRegression}
 LOSSES = {"svm": "squared_hinge", "logreg": "log_loss"}  # their objectives, as `fit_path` calls them
+# C where scaled codes have a total deviation of 1. A squared hinge curves with 2, the logistic loss with at most 1/4.
+USUAL_C = {"svm": 1.0, "logreg": 8.0}
+SPREAD_ROWS = 1000  # are enough to know how much scaled codes vary
 
 
 def make_probe(
@@ -108,3 +112,26 @@ def decide(probe: Pipeline, X: np.ndarray) -> np.ndarray:
     """
     decision = probe.decision_function(as_rows(X))
     return summed(decision.reshape(len(decision), -1), X)
+
+
+def usual_C(X: np.ndarray, clf: str = "svm", scale: Scaling = DEFAULT_SCALING) -> float:
+    """Return the C that is taken where cross-validation cannot tell: it regularises as much whatever the scaling is.
+
+    On few images with the scaling that is the default, this C does about as well as one that is searched.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, n_features)
+        Codes, not scaled.
+    clf, scale
+        As for `make_probe`.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 100))
+    >>> round(usual_C(X), 6), round(usual_C(X, scale="standard"), 6), round(usual_C(X, "logreg"), 6)
+    (1.0, 0.01, 8.0)
+    """
+    scaled = make_scaler(scale).fit_transform(X[:: -(-len(X) // SPREAD_ROWS)])
+    spread = float(np.var(scaled, axis=0, dtype=np.float64).sum())
+    return USUAL_C[clf] / spread if 0 < spread < np.inf else USUAL_C[clf]

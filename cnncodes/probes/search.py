@@ -19,7 +19,7 @@ from cnncodes.probes.coarse_to_fine import Trials
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import Folds, make_folds
 from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, ScaledFolds, side_by_side_pays
-from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted
+from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted, usual_C
 from cnncodes.probes.scaling import Scaling
 from cnncodes.solvers.path import fit_path
 from cnncodes.solvers.threads import SMALL_FIT, few_threads
@@ -58,7 +58,8 @@ class Search:
         Accuracy on the held-out fold.
     C : float
         The value that was chosen: unless asked otherwise, of those whose out-of-fold accuracy is within a standard
-        error of the best, that whose calibrated out-of-fold probabilities have the smallest Brier score.
+        error of the best, that whose calibrated out-of-fold probabilities have the smallest Brier score, and of those
+        that are alike in this, the one nearest to `usual_C`.
     decision : ndarray, shape (n_samples, n_classes) or (n_samples, 1) for two classes
         Out-of-fold decision values for that C.
     temperature : float
@@ -163,7 +164,8 @@ def search_C(
     else:
         options |= {"tol": search_tol(clf, X.size * len(Cs)), "sample_weight": sample_weight}
         out_of_fold = FoldByFold(X, y, folds, **options)
-    trials = Trials(out_of_fold, Cs, y, folds, progress)
+    usual = usual_C(as_rows(X), clf, scale) if len(Cs) > 1 else 1.0
+    trials = Trials(out_of_fold, Cs, y, folds, usual_C=usual, progress=progress)
     best = trials.search(one_se=one_se, exact=exact)
     decision = trials.decision(best, exact=exact)
     if progress is not None:

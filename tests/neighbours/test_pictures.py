@@ -78,6 +78,26 @@ def test_another_object_on_the_same_ground_is_no_copy(radius: int) -> None:
     assert difference > MAX_DIFFERENCE or not is_like_a_copy
 
 
+def sign(symbol: str) -> Image.Image:
+    image = Image.new("RGB", (120, 120), "white")
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((10, 10, 110, 110), outline="red", width=12)
+    draw.rectangle((40, 62, 80, 84), fill="black")
+    if symbol == "dot":
+        draw.ellipse((50, 36, 70, 54), fill="black")
+    elif symbol == "triangle":
+        draw.polygon([(42, 54), (60, 34), (78, 54)], outline="black", fill="yellow")
+    else:
+        draw.line((44, 40, 76, 54), fill="black", width=5)
+    return image
+
+
+@pytest.mark.parametrize("symbols", [("dot", "triangle"), ("dot", "bar"), ("triangle", "bar")])
+def test_two_drawings_with_one_part_in_common_are_no_copies(symbols: tuple[str, str]) -> None:
+    assert not pair(*map(sign, symbols))[1]
+    assert pair(sign(symbols[0]), COPIES["cropped by a tenth"](sign(symbols[0]).resize((106, 106))))[1]
+
+
 def test_the_same_shape_in_another_colour_is_no_copy() -> None:
     pixels = np.asarray(SCENE).astype(float).mean(axis=2, keepdims=True)
     red, green = (

@@ -19,9 +19,18 @@ def test_the_most_regularised_is_within_a_standard_error_of_the_best() -> None:
 def test_probabilities_decide_among_values_of_C_that_are_as_accurate() -> None:
     accuracy, brier = np.array([0.1, 0.9, 0.87, 0.86]), np.array([0.01, 0.4, 0.2, 0.1])
     # The standard error of 0.9 is 0.03 for 100 images: 0.87 is just within it, and 0.86 is not.
-    assert best_probabilities(accuracy, brier, 100) == 2
-    assert best_probabilities(accuracy, brier, 50) == 3
-    assert best_probabilities(accuracy, brier, 10_000) == 1
+    decades = np.arange(4.0)
+    assert best_probabilities(accuracy, brier, 100, decades) == 2
+    assert best_probabilities(accuracy, brier, 50, decades) == 3
+    assert best_probabilities(accuracy, brier, 10_000, decades) == 1
+
+
+@pytest.mark.parametrize(("decades", "chosen"), [([-3, -2, -1, 0], 2), ([0, 1, 2, 3], 1), ([-1.5, -0.5, 0.5, 1.5], 1)])
+def test_where_scores_are_alike_the_usual_C_is_chosen(decades: list[float], chosen: int) -> None:
+    accuracy, brier = np.full(4, 0.9), np.array([0.30, 0.201, 0.2, 0.203])
+    assert best_probabilities(accuracy, brier, 100, np.array(decades)) == chosen  # alike within a hundredth
+    assert best_probabilities(accuracy, brier, 50, np.array([-3, -2, -1, 0])) == 3
+    assert best_probabilities(accuracy, brier, 10_000, np.array(decades)) == 2
 
 
 @pytest.mark.parametrize(

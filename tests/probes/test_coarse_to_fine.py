@@ -56,6 +56,14 @@ def test_values_that_are_as_good_end_nothing():
     assert trials_of(curve).search(one_se=False) == 30
 
 
+@pytest.mark.parametrize(("usual", "best"), [(1.0, 24), (1e-5, 13), (1e5, 35), (10**0.6, 26)])
+def test_on_a_plateau_the_usual_value_is_chosen(usual: float, best: int) -> None:
+    places = np.arange(45)
+    curve = Curve(np.where((places >= 13) & (places <= 35), 0.95, 0.6))
+    trials = Trials(curve, GRID, trials_of(curve).y, trials_of(curve).folds, usual_C=usual)
+    assert trials.search(one_se=False) == best
+
+
 def test_values_far_beyond_the_best_are_left_out():
     trials = trials_of(Curve(peak(9)))
     trials.search(one_se=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
@@ -71,6 +73,23 @@ def test_many_images_are_a_sample_in_which_each_class_has_its_share():
     assert MAX_CODES - 4 <= len(kept) <= MAX_CODES + 4
     assert len(means) == 4
     assert kept.dtype == np.float16
+
+
+def test_a_million_rows_take_few_bytes_each() -> None:
+    n, asked = 1_000_000, []
+    truth = np.arange(n) % 10
+    folds = [(np.flatnonzero(truth % 5 != i), np.flatnonzero(truth % 5 == i)) for i in range(5)]
+
+    def codes(rows: np.ndarray) -> np.ndarray:
+        asked.append(len(rows))
+        return np.random.default_rng(0).normal(size=(len(rows), 1280))
+
+    tracemalloc.start()
+    learn_familiarity(codes, truth, folds)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(asked) <= MAX_CODES + 1
+    assert peak < 64 * n + 32 * 1280 * MAX_CODES  # of each row a few numbers; of each kept code a few copies
 
 
 @pytest.mark.parametrize("n", [40, 400, 2000])

@@ -7,7 +7,7 @@ import pytest
 from plain_probes import PLAIN_SCALERS, plain_probe
 
 from cnncodes.errors import SettingError
-from cnncodes.probes.probe import make_probe
+from cnncodes.probes.probe import make_probe, usual_C
 
 
 @pytest.mark.parametrize("scale", PLAIN_SCALERS)
@@ -35,3 +35,19 @@ def test_wrong_parameter_is_refused(parameters, message):
     with pytest.raises(SettingError) as caught:
         make_probe(**parameters)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", PLAIN_SCALERS)
+def test_the_usual_C_regularises_as_much_whatever_the_scaling_is(scale: str, digits: tuple) -> None:
+    X, _ = digits
+    scaled = PLAIN_SCALERS[scale]().fit_transform(X)
+    spread = np.linalg.norm(scaled - scaled.mean(axis=0), axis=1) ** 2
+    assert usual_C(X, scale=scale) == pytest.approx(1 / spread.mean(), rel=1e-3)
+    assert usual_C(X, "logreg", scale) == pytest.approx(8 / spread.mean(), rel=1e-3)
+    assert usual_C(7 * X, scale=scale) * (49 if scale == "none" else 1) == pytest.approx(
+        usual_C(X, scale=scale), rel=1e-3
+    )
+
+
+def test_codes_that_do_not_vary_have_a_usual_C() -> None:
+    assert usual_C(np.ones((4, 3))) == 1
