@@ -161,7 +161,9 @@ def test_a_file_without_maps_has_the_bytes_that_it_had(path: Path, tmp_path: Pat
 def replaced(**options: object) -> Callable[[h5py.File], None]:
     def forge(h5: h5py.File) -> None:
         del h5["maps/layer4"]
-        h5.create_dataset("maps/layer4", **options)
+        dataset = h5.create_dataset("maps/layer4", **options)
+        if "external" not in options:
+            dataset[...] = 1  # or it would have no place in the file
 
     return forge
 
