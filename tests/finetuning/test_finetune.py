@@ -124,7 +124,7 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(killed_at, result, striped_
         progress=lambda done, total, failed: steps.append(done) if total > 60 else None,
         **QUICK,
     )
-    assert steps[0] >= killed_at - 3  # nothing that was done is done again; each job calls before its first step
+    assert steps[0] >= killed_at - 4  # nothing is done again; each of four jobs calls before its first step, too
     continued.model.save(tmp_path / "continued.safetensors")
     result.model.save(tmp_path / "whole.safetensors")
     assert (tmp_path / "continued.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
