@@ -42,7 +42,7 @@ BASE_BYTES, LAYER_BYTES, NAME_FACTOR = 1 << 14, 1 << 11, 4  # room for the struc
 
 def file_options(provenance: Provenance) -> dict[str, int]:
     """Return how `h5py.File` leaves room for the block and for a structure in one piece before the datasets."""
-    names = sum(LAYER_BYTES + NAME_FACTOR * len(name.encode()) for name in provenance.layers)
+    names = sum(LAYER_BYTES + NAME_FACTOR * len(name.encode()) for name in [*provenance.layers, *provenance.maps])
     return {"userblock_size": BLOCK_BYTES, "meta_block_size": BASE_BYTES + names}
 
 

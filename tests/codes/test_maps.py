@@ -125,7 +125,7 @@ def test_rows_without_maps_are_refused(mapped: Path) -> None:
 def test_layers_without_maps_are_named(mapped: Path, path: Path) -> None:
     with (
         CodesFile.open(mapped) as file,
-        pytest.raises(CodesFileError, match=r"'layer1'. It holds those of layer4, bl.*--map layer1"),
+        pytest.raises(CodesFileError, match=r"'layer1'. It holds those of layer4, bl.*extract\(…, maps=\['layer1'\]"),
     ):
         file.maps("layer1")
     with CodesFile.open(path) as file, pytest.raises(CodesFileError, match=r"no maps of 'layer4'\. It holds none"):
@@ -209,3 +209,13 @@ def test_maps_of_no_rows_are_empty() -> None:
     maps = Maps(np.empty((0, 5, 2, 2), np.float16), np.empty(0, np.int64), lambda rows, values: None)
     maps.check()
     assert maps[:].shape == (0, 5, 2, 2)
+
+
+def test_many_maps_have_room_in_the_structure(tmp_path: Path) -> None:
+    many = {f"{'x' * 60}.{i}": (2, 3, 3) for i in range(200)}
+    path = (
+        CodesWriter.create(tmp_path / "many.h5", ImageTable(IDS), replace(PROVENANCE, maps=many))
+        or tmp_path / "many.h5"
+    )
+    with CodesFile.open(path) as file:
+        assert file.map_layers == list(many)
