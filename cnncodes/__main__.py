@@ -31,6 +31,13 @@ def run() -> None:
         with contextlib.suppress(AttributeError, OSError):  # standard error may be closed
             sys.stderr.write("interrupted\n")
         code: int | str | None = INTERRUPTED
+    except (ImportError, MemoryError, OSError) as error:  # before there was a command, too
+        from cnncodes.system.memory import is_shortage, shortage
+
+        if not is_shortage(error):
+            raise
+        sys.stderr.write(f"error: {shortage(error)}\n")
+        code = 1
     except SystemExit as end:
         code = end.code
         if code != INTERRUPTED and not has_workers():

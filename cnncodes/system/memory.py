@@ -11,14 +11,17 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
-__all__ = ["available_memory", "memory_left", "parse_bytes", "resident_memory"]
+__all__ = ["available_memory", "is_shortage", "memory_left", "parse_bytes", "resident_memory", "shortage"]
 
+MAX_REASON = 160  # characters of an error of a library
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 GROUPS = (  # files of a control group, v2 and v1: its limit, its use, and the share of its use that it would give up
     ("", "memory.max", "memory.current", "inactive_file"),
     ("", "memory.high", "memory.current", "inactive_file"),  # beyond it, processes hardly get on
     ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+# What libraries say when they get no memory: the loader of shared libraries, torch, C++, Python's threads
+SHORTAGES = ("failed to map segment", "annot allocate memory", "can't allocate memory", "bad_alloc", "start new thread")
 
 
 def parse_bytes(text: str) -> int:
@@ -98,3 +101,24 @@ def _left_of_limits() -> list[int]:
                 used = 0
             left.append(most - used)
     return left
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory.
+
+    Examples
+    --------
+    >>> is_shortage(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    True
+    """
+    return isinstance(error, MemoryError) or any(text in str(error) for text in SHORTAGES)
+
+
+def shortage(error: BaseException) -> str:
+    """Return one line that says that memory has run out, and how much of it is left."""
+    text = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+    limit = " within the limit of this process (ulimit -v or -d)" if _left_of_limits() else ""
+    return (
+        f"there is not enough memory ({text}): {available_memory() / 1e9:.2f} GB are left{limit}; give more memory, or "
+        "stop other programs"
+    )
