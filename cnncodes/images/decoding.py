@@ -18,6 +18,7 @@ from cnncodes.images.formats import format_of
 from cnncodes.images.libtiff import quiet_libtiff
 from cnncodes.images.memory_needs import bytes_to_decode
 from cnncodes.images.number_format import NumberFormat, deep_colours, mend_tiff, number_format
+from cnncodes.images.png_chunks import without_large_chunks
 from cnncodes.images.profiles import changes_colours
 from cnncodes.system.claims import Claim
 
@@ -113,7 +114,12 @@ def decode(
     remarks = [] if remarks is None else remarks
     name, image_file = format_of(data)
     # Image.open would warn or raise at limits that are not ours
+    large_profile = None
+    if name == "PNG":
+        data, large_profile = without_large_chunks(data)
     with _decoding(f"{name} file"), image_file(io.BytesIO(data), "") as image:
+        if large_profile:
+            image.info["icc_profile"] = large_profile
         _check_size(*image.size, max_pixels)
         full_size = image.size
         drafted = image.draft(None, enough(*image.size)) if enough is not None and name == "JPEG" else None
@@ -155,11 +161,11 @@ def _plain_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray | None, str
 
 
 def _judge(image: Image.Image, damage: str, remarks: list[str]) -> None:
-    """Say what a decoder notes of a JPEG file; raise if most of its picture is missing, which a decoder leaves grey."""
+    """Say what a decoder notes of a JPEG file; raise if most of its lines are missing, which a decoder leaves grey."""
     scale = min(1.0, SAMPLE_SIDES[-1] / min(image.size))
     some = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.NEAREST)
-    is_grey = np.abs(np.asarray(some).reshape(some.height, some.width, -1).astype(np.int16) - JPEG_GREY) <= 1
-    missing = is_grey.all(axis=2).mean()
+    is_grey = np.abs(np.asarray(some).reshape(some.height, -1).astype(np.int16) - JPEG_GREY) <= 1
+    missing = is_grey.all(axis=1)[::-1].cumprod().mean()  # what is missing are the last lines
     if missing > MAX_MISSING:  # whatever the decoder says: it names only the first thing that it notes
         raise DecodeError(f"the JPEG file is damaged: {missing:.0%} of the picture is missing ({damage})")
     remarks.append(f"the decoder notes: {damage}; parts of the picture may be wrong")

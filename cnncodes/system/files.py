@@ -19,7 +19,7 @@ from cnncodes.errors import CnnCodesError, first_line
 from cnncodes.system.interrupt import unfinished
 from cnncodes.system.locks import folder_lock, held, lock_new, remove_abandoned, writer_lock
 
-__all__ = ["head_of", "refuse_foreign", "replacing", "writing_text"]
+__all__ = ["head_of", "refuse_folder_name", "refuse_foreign", "replacing", "writing_text"]
 
 HEAD_BYTES = 1 << 16
 MAX_NAME_BYTES = 180  # of a name that a hidden file is called after; file systems allow 255 with what is added
@@ -59,6 +59,7 @@ def refuse_foreign(
     CnnCodesError
         The output must not be written there.
     """
+    refuse_folder_name(path)
     target = Path(path)
     with contextlib.suppress(_TrialOverError), replacing(target):
         raise _TrialOverError
@@ -82,6 +83,19 @@ def refuse_foreign(
             f"{target}: is there and not {kind} that cnncodes wrote, so it stays as it is; choose another name, or "
             "overwrite it with --force"
         )
+
+
+def refuse_folder_name(path: str | os.PathLike[str]) -> None:
+    """Raise if the name of an output ends as that of a folder, which a `Path` would forget.
+
+    Raises
+    ------
+    CnnCodesError
+        The path ends with a slash.
+    """
+    text = os.fspath(path)
+    if text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+        raise CnnCodesError(f"{text}: cannot be written (it is the name of a folder); name a file in it")
 
 
 def head_of(path: Path) -> str:
@@ -180,7 +194,7 @@ def _require_place(path: Path, target: Path, may_be_stream: bool, error_type: ty
     if target.is_symlink() and not may_be_stream:
         raise error_type(f"{path}: cannot be written (its link leads in a circle); choose another name")
     if target.exists() and not target.is_file() and not may_be_stream:
-        what = "a folder" if target.is_dir() else "no regular file"
+        what = "a folder" if target.is_dir() else "a device, a pipe or a socket"
         raise error_type(f"{path}: cannot be written (it is {what}); choose another name")
     if target.is_file() and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

@@ -409,6 +409,16 @@ def test_a_jpeg_of_which_most_is_missing_is_refused(enough):
     assert (decode(grey) == 128).all()  # all of it is as grey as what is missing, and nothing is
 
 
+def test_only_what_is_grey_to_the_end_of_a_jpeg_counts_as_missing():
+    pixels = np.full((96, 96, 3), 128, np.uint8)
+    pixels[80:] = np.arange(96, dtype=np.uint8)[None, :, None]
+    data = encode(Image.fromarray(pixels), "JPEG", quality=95)
+    noted = data[:-2] + bytes(16) + data[-2:]  # extraneous bytes, which change no pixel
+    remarks: list[str] = []
+    assert np.array_equal(decode(noted, remarks=remarks), decode(data))
+    assert "extraneous" in remarks[0]
+
+
 def test_what_a_jpeg_decoder_notes_is_said_softly_where_the_picture_may_be_whole():
     data = encode(Image.open(CHINA).resize((160, 120)), "JPEG")
     plain = decode(data)
