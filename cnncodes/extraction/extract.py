@@ -32,7 +32,7 @@ from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.runtime.workload import Workload
-from cnncodes.system.files import refuse_folder_name
+from cnncodes.system.places import refuse_device, refuse_folder_name
 from cnncodes.system.progress import Progress
 
 __all__ = ["Extraction", "extract"]
@@ -193,8 +193,7 @@ def extract(
     """
     started = time.perf_counter()
     refuse_folder_name(out)
-    if Path(out).exists() and not Path(out).is_file() and not Path(out).is_dir():
-        raise CodesFileError(f"{out}: is a device, a pipe or a socket, in which codes cannot be kept; name a file")
+    refuse_device(out)
     settings = Settings(
         backbone=backbone,
         weights=None if weights is None else os.fspath(weights),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageFile
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.colours import to_rgb
 from cnncodes.images.formats import format_of
+from cnncodes.images.jpeg import judge_damage, plain_jpeg
 from cnncodes.images.libtiff import quiet_libtiff
 from cnncodes.images.memory_needs import bytes_to_decode
 from cnncodes.images.number_format import NumberFormat, deep_colours, mend_tiff, number_format
@@ -26,10 +25,6 @@ __all__ = ["MAX_PIXELS", "MAX_SIDE", "colour_profile", "decode", "to_pixels"]
 
 MAX_PIXELS = 120_000_000  # a 100-megapixel camera passes, a 13,000 × 13,000 bomb does not; 360 MB of RGB
 MAX_SIDE = 65_535  # the most that a JPEG can have; a 1 × 100,000,000 image would take 80 GB on its way to a square
-JPEG_PARTS = 8  # a JPEG file can be decoded to 1/8, 2/8, ... of its size
-JFIF_REVISION = 1  # the only one that there is
-JPEG_GREY = 128  # the level of the parts of a JPEG picture whose data are missing
-MAX_MISSING = 0.5  # part of a damaged picture that may be missing
 STRIP_PIXELS = 1 << 18  # that are copied from Pillow at a time, which makes two copies of them
 ONE_COLOUR_STD = 2.0  # grey levels; a picture whose channels vary less shows nothing
 SAMPLE_SIDES = (32, 1024)  # pixels of the short side that are looked at, first and if the first all look alike
@@ -126,49 +121,16 @@ def decode(
         numbers = number_format(image, data)
         profile = b"" if ignore_profiles else colour_profile(image)
         _claim_memory(claim, full_size, bytes_to_decode(image, name, full_size, numbers, profile))
-        plain, damage = _plain_jpeg(data, image) if name == "JPEG" else (None, "")
+        plain, damage = plain_jpeg(data, image) if name == "JPEG" else (None, "")
         if numbers.deep and 0 < numbers.declared < numbers.top:
             plain = deep_colours(image, image_file(io.BytesIO(data), ""), numbers)
         if damage:
             image.load()
-            _judge(image, damage, remarks)
+            judge_damage(image, damage, remarks)
         array = _rgb_array(image, numbers, profile, remarks, drafted and drafted[1], plain)
         if _has_more(image):
             remarks.append(FRAMES_REMARK)
         return _remarked(_planes(array), remarks)
-
-
-def _plain_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray | None, str]:
-    """Decode a JPEG file straight into an array: the pixels that Pillow gives, in two thirds of its time.
-
-    Pillow also holds the interpreter's lock while it copies pixels, which this does not. None if anything about the
-    file is unusual: Pillow then reads it. The text is what this decoder has against the data, which Pillow passes over.
-    """
-    width, height = image.size  # the full size, or a half, a quarter or an eighth of it
-    if min(image.size) < JPEG_PARTS:  # several parts round to the same size: it could take another than Pillow
-        return None, ""
-    colours = "CMYK" if image.mode == "CMYK" else "RGB"
-    try:
-        pixels = simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height, strict=True)
-    except ValueError as error:
-        revision = data.find(b"JFIF\0") + len(b"JFIF\0")
-        if "JFIF revision" in str(error) and data[revision] != JFIF_REVISION:  # it changes no pixel, but hides damage
-            return _plain_jpeg(data[:revision] + bytes([JFIF_REVISION]) + data[revision + 1 :], image)
-        return None, re.sub(r"\b(\d+|0x[0-9a-f]+)\b ?|(?<=RST)\d", "", str(error)).strip()  # equal ones are counted
-    except Exception:
-        return None, ""
-    return (pixels, "") if pixels.shape == (height, width, 3) else (None, "")
-
-
-def _judge(image: Image.Image, damage: str, remarks: list[str]) -> None:
-    """Say what a decoder notes of a JPEG file; raise if most of its lines are missing, which a decoder leaves grey."""
-    scale = min(1.0, SAMPLE_SIDES[-1] / min(image.size))
-    some = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.NEAREST)
-    is_grey = np.abs(np.asarray(some).reshape(some.height, -1).astype(np.int16) - JPEG_GREY) <= 1
-    missing = is_grey.all(axis=1)[::-1].cumprod().mean()  # what is missing are the last lines
-    if missing > MAX_MISSING:  # whatever the decoder says: it names only the first thing that it notes
-        raise DecodeError(f"the JPEG file is damaged: {missing:.0%} of the picture is missing ({damage})")
-    remarks.append(f"the decoder notes: {damage}; parts of the picture may be wrong")
 
 
 def _remarked(pixels: np.ndarray, remarks: list[str]) -> np.ndarray:
@@ -305,7 +267,7 @@ def _rgb_array(
     box: tuple[float, float, float, float] | None = None,
     plain: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the pixels of an image, or those that `_plain_jpeg` has decoded, cut to a box and turned."""
+    """Return the pixels of an image, or those that `plain_jpeg` has decoded, cut to a box and turned."""
     if plain is None:
         if hasattr(image, "tag_v2"):
             mend_tiff(image)

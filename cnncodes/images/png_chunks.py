@@ -47,13 +47,12 @@ def _chunks(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _inflated(kind: bytes, content: bytes) -> bytes:
     """Return the compressed part of a chunk, at most the largest profile; nothing if there is none or it is damaged."""
-    name, _, rest = content.partition(b"\0")
+    rest = content.partition(b"\0")[2][1:]  # after the name and the method
     if kind == b"iTXt":
-        if rest[:1] != b"\1":
+        if content.partition(b"\0")[2][:1] != b"\1":  # not compressed
             return b""
-        rest = rest[1:].split(b"\0", 2)[-1]
-        rest = b"\0" + rest
+        rest = rest[1:].split(b"\0", 2)[-1]  # after the language and the translated name
     try:
-        return zlib.decompressobj().decompress(rest[1:], MAX_PROFILE)
+        return zlib.decompressobj().decompress(rest, MAX_PROFILE)
     except zlib.error:
         return b""

@@ -18,8 +18,9 @@ from typing import IO, Any
 from cnncodes.errors import CnnCodesError, first_line
 from cnncodes.system.interrupt import unfinished
 from cnncodes.system.locks import folder_lock, held, lock_new, remove_abandoned, writer_lock
+from cnncodes.system.places import refuse_folder_name
 
-__all__ = ["head_of", "refuse_folder_name", "refuse_foreign", "replacing", "writing_text"]
+__all__ = ["head_of", "refuse_foreign", "replacing", "writing_text"]
 
 HEAD_BYTES = 1 << 16
 MAX_NAME_BYTES = 180  # of a name that a hidden file is called after; file systems allow 255 with what is added
@@ -83,19 +84,6 @@ def refuse_foreign(
             f"{target}: is there and not {kind} that cnncodes wrote, so it stays as it is; choose another name, or "
             "overwrite it with --force"
         )
-
-
-def refuse_folder_name(path: str | os.PathLike[str]) -> None:
-    """Raise if the name of an output ends as that of a folder, which a `Path` would forget.
-
-    Raises
-    ------
-    CnnCodesError
-        The path ends with a slash.
-    """
-    text = os.fspath(path)
-    if text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
-        raise CnnCodesError(f"{text}: cannot be written (it is the name of a folder); name a file in it")
 
 
 def head_of(path: Path) -> str:

@@ -313,7 +313,7 @@ def test_plain_jpeg_files_have_the_pixels_that_pillow_gives():
     files = list(jpeg_files())
     for data in files:
         image = Image.open(io.BytesIO(data))
-        quick, damage = decoding._plain_jpeg(data, image)
+        quick, damage = decoding.plain_jpeg(data, image)
         assert not damage
         assert np.array_equal(quick, np.asarray(image.convert("RGB")))
         assert np.array_equal(decode(data), quick.transpose(2, 0, 1))
@@ -337,8 +337,8 @@ def test_damaged_jpeg_files_are_for_pillow_to_judge(monkeypatch):
                 one[place] = rng.integers(256)
             damaged.append(bytes(one[: rng.integers(2, len(data)) if rng.random() < 0.3 else len(data)]))
     found = [outcome(data) for data in damaged]
-    quick = decoding._plain_jpeg
-    monkeypatch.setattr(decoding, "_plain_jpeg", lambda data, image: (None, quick(data, image)[1]))
+    quick = decoding.plain_jpeg
+    monkeypatch.setattr(decoding, "plain_jpeg", lambda data, image: (None, quick(data, image)[1]))
     assert found == [outcome(data) for data in damaged]
     assert sum(isinstance(one, bytes) for one in found) > 100
     assert sum(isinstance(one, str) for one in found) > 100
@@ -508,7 +508,7 @@ def test_reduced_and_turned_jpeg_files_have_the_pixels_that_pillow_gives():
             by_pillow = ImageOps.exif_transpose(image.crop((0, 0, *whole)))
             found = decode(data, enough=lambda width, height, part=part: (width // part, height // part))
             assert np.array_equal(found, np.asarray(by_pillow).transpose(2, 0, 1))
-            assert decoding._plain_jpeg(data, image)[0] is not None
+            assert decoding.plain_jpeg(data, image)[0] is not None
 
 
 @pytest.mark.parametrize("part", [1, 2, 4, 8])
