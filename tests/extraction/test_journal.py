@@ -44,7 +44,7 @@ def test_without_a_codes_file_nothing_is_kept(tmp_path: Path) -> None:
         ),
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-            "as it does where memory runs out; give more memory",
+            "where memory runs out; give more memory",
         ),
         ("import time; time.sleep(60)", "it was not decoded within 0.5 seconds; give it more with --image-timeout"),
     ],

@@ -1,4 +1,4 @@
-"""An image that is not decoded has the digest of its file, or of its pixels; a large file is counted before it is read."""
+"""An image has the digest of its file, or of its pixels; the memory of a large file is claimed before it is read."""
 
 from __future__ import annotations
 

@@ -119,8 +119,7 @@ KILLED_FOR_MEMORY = """
 import os, signal
 from PIL import BmpImagePlugin
 from cnncodes.system import claims
-claims.SMALL_BYTES = 0
-claims.available_memory = lambda: 400 * 15 + claims.SPARE_BYTES
+claims.SMALL_BYTES, claims.TIGHT = 0, 0
 load, loaded = BmpImagePlugin.BmpImageFile.load, []
 
 def killed(self):
