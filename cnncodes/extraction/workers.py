@@ -147,11 +147,11 @@ class _Pool:
             if isinstance(result, BaseException):
                 raise result
             batch, rest = result
+            yield batch  # and so it is kept before the rest is begun
             if rest is None:
                 under_way -= 1
             else:
                 self.tasks.put(rest)
-            yield batch
 
     def _replace_hung_workers(self) -> None:
         for slot, worker in enumerate(self.workers):

@@ -123,7 +123,8 @@ claims.SMALL_BYTES, claims.TIGHT = 0, 0
 load, loaded = BmpImagePlugin.BmpImageFile.load, []
 
 def killed(self):
-    loaded.append(self)
+    if not any(one is self for one in loaded):  # an image is loaded again when it is converted
+        loaded.append(self)
     if len(loaded) > 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return load(self)
