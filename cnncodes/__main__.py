@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-from cnncodes.system.interrupt import INTERRUPTED, end_when_interrupted
+from cnncodes.system.interrupt import INTERRUPTED, end_when_interrupted, ignore_interruptions
 
 
 def run() -> None:
@@ -31,7 +31,15 @@ def run() -> None:
         with contextlib.suppress(AttributeError, OSError):  # standard error may be closed
             sys.stderr.write("interrupted\n")
         code: int | str | None = INTERRUPTED
+    except (ImportError, MemoryError, OSError) as error:  # before there was a command, too
+        from cnncodes.system.memory import is_shortage, shortage
+
+        if not is_shortage(error):
+            raise
+        sys.stderr.write(f"error: {shortage(error)}\n")
+        code = 1
     except SystemExit as end:
+        ignore_interruptions()  # all is done, and Python would let a signal end it in another way
         code = end.code
         if code != INTERRUPTED and not has_workers():
             others = [one for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]

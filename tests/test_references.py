@@ -103,3 +103,35 @@ def test_each_name_leads_somewhere(path: Path) -> None:
 )
 def test_a_name_that_leads_nowhere_is_found(text: str, wrong: list[str]) -> None:
     assert wrong_names(text, prose=False) == wrong
+
+
+TEST_NAME = re.compile(r"`([\w/]+\.py|…)(?:::(\w+))?`")
+
+
+def promised_tests(text: str) -> list[tuple[str, str]]:
+    """Return file and name of each test of a document; ``…`` stands for the file before."""
+    pairs, file = [], ""
+    for path, name in TEST_NAME.findall(text):
+        file = file if path == "…" else path
+        pairs.append((file, name))
+    return [(file, name) for file, name in pairs if Path(file).name.startswith("test_")]
+
+
+def test_each_promise_names_tests_that_are_there() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    promises = text.partition("## Promises")[2].partition("## Not promised")[0]
+    pairs = promised_tests(promises)
+    assert len(pairs) > 40
+    sources = {file: (ROOT / "tests" / file).read_text(encoding="utf-8") for file, _ in pairs}
+    assert [(file, name) for file, name in pairs if name and f"def {name}(" not in sources[file]] == []
+    rows = [line.split("|") for line in promises.splitlines() if line.startswith("| **")]
+    assert [row[1] for row in rows if not TEST_NAME.search(row[2])] == []
+
+
+def test_a_promised_test_is_found_after_an_ellipsis() -> None:
+    text = "`system/test_files.py::test_a`, `…::test_b`, `cli/test_main.py`, `display.py`"
+    assert promised_tests(text) == [
+        ("system/test_files.py", "test_a"),
+        ("system/test_files.py", "test_b"),
+        ("cli/test_main.py", ""),
+    ]

@@ -33,6 +33,7 @@ from cnncodes.cli.verify import verify
 from cnncodes.display import for_terminal
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.interrupt import was_interrupted
+from cnncodes.system.memory import is_shortage, shortage
 
 
 class NamedStream:
@@ -99,7 +100,8 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             _require_working_folder()
-            result = super().invoke(ctx)
+            with _shortage_explained():
+                result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
             return result
@@ -116,6 +118,21 @@ class Group(click.Group):
                 raise
             print_message("interrupted")
             ctx.exit(EXIT_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _shortage_explained() -> Iterator[None]:
+    """Say in one line that there is no memory, in whichever way a library says it."""
+    try:
+        yield
+    except CnnCodesError as error:
+        if error.__cause__ is None or not is_shortage(error.__cause__):
+            raise
+        raise CnnCodesError(shortage(error.__cause__)) from error  # no file is to blame
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if isinstance(error, click.exceptions.Exit) or was_interrupted() or not is_shortage(error):
+            raise
+        raise CnnCodesError(shortage(error)) from error
 
 
 def _require_working_folder() -> None:

@@ -25,7 +25,7 @@ from cnncodes.extraction.settings import (
     provenance_of,
     settings_of,
 )
-from cnncodes.extraction.workers import read_source
+from cnncodes.extraction.sources import read_source
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.backbone import default_settings
 from cnncodes.system.locks import waiting_lock

@@ -32,6 +32,7 @@ from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.runtime.workload import Workload
+from cnncodes.system.places import refuse_device, refuse_folder_name
 from cnncodes.system.progress import Progress
 
 __all__ = ["Extraction", "extract"]
@@ -198,6 +199,8 @@ def extract(
     >>> extract("photos/", "codes.h5", backbone="resnet50", layers=["layer3", "penultimate"])  # doctest: +SKIP
     """
     started = time.perf_counter()
+    refuse_folder_name(out)
+    refuse_device(out)
     settings = Settings(
         backbone=backbone,
         weights=None if weights is None else os.fspath(weights),

@@ -11,11 +11,13 @@ import numpy as np
 
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError
+from cnncodes.extraction.sources import read_source
 from cnncodes.extraction.thumbnails import thumbnail_of
-from cnncodes.extraction.workers import IMAGE_TIMEOUT, read_source, run_batches
+from cnncodes.extraction.workers import IMAGE_TIMEOUT, run_batches
 from cnncodes.images.decoding import MAX_PIXELS, decode
 from cnncodes.images.image_set import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.system.claims import Claim
 from cnncodes.system.process import core_count, inference_settings
 from cnncodes.system.progress import Progress
 
@@ -128,13 +130,14 @@ def fill_thumbnails(
     ignored, enough = preprocessing.ignore_profiles, preprocessing.enough
 
     def shrink(row: int) -> np.ndarray | None:
-        try:
-            source, digest = read_source(images, row, ignore_profiles=ignored)
-            if isinstance(source, bytes):
-                source = decode(source, max_pixels=max_pixels, enough=enough, ignore_profiles=ignored)
-        except DecodeError:
-            return None
-        return thumbnail_of(source) if np.array_equal(digest, digests[row]) else None
+        with Claim() as claim:
+            try:
+                source, digest = read_source(images, row, ignore_profiles=ignored, claim=claim)
+                if isinstance(source, bytes):
+                    source = decode(source, max_pixels=max_pixels, enough=enough, ignore_profiles=ignored, claim=claim)
+            except DecodeError:
+                return None
+            return thumbnail_of(source) if np.array_equal(digest, digests[row]) else None
 
     with inference_settings(), ThreadPoolExecutor(core_count()) as pool:
         for start in range(0, len(rows), THUMBNAILS_AT_A_TIME):

@@ -19,7 +19,18 @@ __all__ = ["Journal", "too_slow"]
 logger = logging.getLogger(__name__)
 
 DIGEST_BYTES = 32
-DECODE = "import sys; from cnncodes.images.decoding import decode; decode(sys.stdin.buffer.read())"
+SIGKILL = 9  # which Windows does not have
+# If memory runs out, Linux ends the process of the highest score: this one, and not the one that waits for it
+DECODE = """
+import contextlib, sys
+with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+    score.write("1000")
+from cnncodes.images.decoding import decode
+decode(sys.stdin.buffer.read())
+"""
+KILLED = (
+    "the system killed its decoder (signal 9), as it does where memory runs out; give more memory and --retry-failed"
+)
 
 
 class Journal:
@@ -40,6 +51,7 @@ class Journal:
         self.path = codes.with_name(f".{codes.name}.decoding") if codes is not None else None
         self._workers = workers
         self._suspects: dict[bytes, int] = {}  # digest -> slot
+        self._reasons: dict[bytes, str] = {}  # digest -> why a suspect is refused
         self._slots: np.ndarray | None = None  # (n_slots, 32), mapped to the file, which outlives the process
 
     def __enter__(self) -> Journal:
@@ -80,16 +92,26 @@ class Journal:
         if self._slots is not None:
             self._slots[slot] = 0
 
+    def suspects(self, digest: bytes) -> bool:
+        """Whether an earlier run died while an image was being decoded."""
+        return digest in self._suspects
+
     def try_suspect(self, data: bytes, digest: bytes, seconds: float) -> None:
         """Decode an image in a process of its own if an earlier run died while it was being decoded.
 
         Raises
         ------
         DecodeError
-            That process died as well, or took too long.
+            That process died as well, or took too long. The image stays a suspect.
         """
+        if digest in self._reasons:
+            raise DecodeError(self._reasons[digest])
         if digest in self._suspects:
-            _try_apart(data, seconds)
+            try:
+                _try_apart(data, seconds)
+            except DecodeError as error:
+                self._reasons[digest] = str(error)
+                raise
             self.leave(self._suspects.pop(digest))
 
 
@@ -107,6 +129,8 @@ def _try_apart(data: bytes, seconds: float) -> None:
         ).returncode
     except subprocess.TimeoutExpired as error:
         raise DecodeError(too_slow(seconds)) from error
+    if died == -SIGKILL:
+        raise DecodeError(KILLED)
     if died < 0 or died > 255:  # a signal; on Windows, an exception code
         raise DecodeError(f"its decoder crashes (signal {-died}): the file is damaged, or made to do harm")
 

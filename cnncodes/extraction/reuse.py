@@ -13,7 +13,7 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.errors import CodesFileError, DecodeError, parameter
-from cnncodes.extraction.workers import read_source
+from cnncodes.extraction.sources import read_source
 from cnncodes.images.loading import ImageSet
 from cnncodes.names import RowsByName
 

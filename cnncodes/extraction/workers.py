@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +15,17 @@ import torch
 from cnncodes.codes.thumbnails import blank
 from cnncodes.errors import DecodeError
 from cnncodes.extraction.journal import Journal, too_slow
+from cnncodes.extraction.sources import read_source
 from cnncodes.extraction.thumbnails import thumbnail_of
-from cnncodes.images.decoding import MAX_PIXELS, colour_profile, decode, to_pixels
+from cnncodes.images.decoding import MAX_PIXELS, decode
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.system.claims import Claim
 from cnncodes.system.process import core_count, inference_settings, register_worker, use_one_thread
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import MAPS
 
-__all__ = ["IMAGE_TIMEOUT", "Batch", "read_source", "run_batches"]
+__all__ = ["IMAGE_TIMEOUT", "Batch", "run_batches"]
 
 IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is accepted takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
@@ -129,7 +129,7 @@ class _Pool:
         self.images, self.network, self.journal = images, network, journal
         self.image_timeout, self.max_pixels, self.thumbnails = image_timeout, max_pixels, thumbnails
         self.tasks: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[tuple[Batch, _Piece | None] | BaseException] = queue.SimpleQueue()
         self.workers = [_Worker(self, slot) for slot in range(workers)]
 
     def run(self, pieces: Iterator[_Piece]) -> Iterator[Batch]:
@@ -148,15 +148,22 @@ class _Pool:
                 continue
             if isinstance(result, BaseException):
                 raise result
-            under_way -= 1
-            yield result
+            batch, rest = result
+            yield batch  # and so it is kept before the rest is begun
+            if rest is None:
+                under_way -= 1
+            else:
+                self.tasks.put(rest)
 
     def _replace_hung_workers(self) -> None:
         for slot, worker in enumerate(self.workers):
             piece, row, digest, start = worker.state
-            if piece is None or row is None or time.monotonic() - start < self.image_timeout:
+            if piece is None or row is None or worker.claim.is_waiting:
+                continue
+            if time.monotonic() - max(start, worker.claim.admitted) < self.image_timeout:
                 continue
             worker.left_behind = True
+            worker.claim.close()
             piece.failures[row] = (too_slow(self.image_timeout), digest)
             self.workers[slot] = _Worker(self, slot)
             self.tasks.put(piece)
@@ -178,6 +185,7 @@ class _Worker(threading.Thread):
         super().__init__(name=f"cnncodes-{slot}", daemon=True)
         self.pool, self.slot = pool, slot
         self.left_behind = False
+        self.claim = Claim()
         # What is being decoded, and since when (monotonic seconds); one tuple, so that it changes as a whole
         self.state: tuple[_Piece | None, int | None, np.ndarray, float] = (None, None, NO_DIGEST, 0.0)
         register_worker(self)
@@ -186,7 +194,7 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         use_one_thread()
         while not self.left_behind and (piece := self.pool.tasks.get()) is not None:
-            result: Batch | BaseException
+            result: tuple[Batch, _Piece | None] | BaseException
             try:
                 result = self._run_piece(piece)
             except BaseException as error:  # `_Pool.run` raises it again
@@ -194,33 +202,36 @@ class _Worker(threading.Thread):
             if not self.left_behind:
                 self.pool.results.put(result)
 
-    def _run_piece(self, piece: _Piece) -> Batch:
+    def _run_piece(self, piece: _Piece) -> tuple[Batch, _Piece | None]:
+        """Return the codes of a piece and nothing; or those of a part, and the rest.
+
+        After an image that takes much of the memory that is left, or that an earlier run died of, codes are kept before
+        another image is decoded: if the process dies, the next run goes on from here.
+        """
         rows, pixels, digests = [], [], []
         failures, remarks, thumbnails = dict(piece.failures), dict[int, list[str]](), [blank(0)]
-        for row in piece.rows.tolist():
+        rest: list[int] = []
+        for at, row in enumerate(piece.rows.tolist(), start=1):
             if row in failures or self.left_behind:
                 continue
-            digest, oddities = NO_DIGEST, list[str]()
-            self.state = (piece, row, digest, time.monotonic())
+            oddities = list[str]()
             try:
-                preprocessing = self.pool.network.backbone.preprocessing
-                source, digest = read_source(
-                    self.pool.images, row, oddities, ignore_profiles=preprocessing.ignore_profiles
-                )
-                self.state = (piece, row, digest, time.monotonic())
-                image = self._decode(source, digest.tobytes(), oddities)
-                pixels.append(preprocessing.squares(torch.from_numpy(image)))
-                if self.pool.thumbnails:
-                    thumbnails.append(thumbnail_of(image))
+                with Claim() as self.claim:
+                    square, thumbnail = self._prepare(piece, row, oddities)
             except DecodeError as error:
-                failures[row] = (str(error), digest)
-                continue
+                failures[row] = (str(error), self.state[2])
+            else:
+                rows.append(row)
+                pixels.append(square)
+                thumbnails.append(thumbnail)
+                digests.append(self.state[2])
+                if oddities:
+                    remarks[row] = oddities
             finally:
                 self.state = (None, None, NO_DIGEST, 0.0)
-            digests.append(digest)
-            rows.append(row)
-            if oddities:
-                remarks[row] = oddities
+            if self.claim.is_tight:
+                rest = [row for row in piece.rows[at:].tolist() if row not in failures]
+                break
         codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
         finite = np.ones(len(rows), bool)
@@ -230,7 +241,7 @@ class _Worker(threading.Thread):
             for i in np.flatnonzero(finite & ~is_finite).tolist():
                 failures[rows[i]] = (reason, digests[i])
             finite &= is_finite
-        return Batch(
+        batch = Batch(
             np.array(rows, np.int64)[finite],
             {name: values[finite] for name, values in codes.items()},
             sha256[finite],
@@ -238,12 +249,27 @@ class _Worker(threading.Thread):
             remarks,
             np.concatenate(thumbnails)[finite] if self.pool.thumbnails else None,
         )
+        return batch, _Piece(np.array(rest)) if rest else None
+
+    def _prepare(self, piece: _Piece, row: int, remarks: list[str]) -> tuple[torch.Tensor, np.ndarray]:
+        """Return what enters the network of an image, and its small picture; `state` tells its digest."""
+        self.state = (piece, row, NO_DIGEST, time.monotonic())
+        preprocessing = self.pool.network.backbone.preprocessing
+        source, digest = read_source(
+            self.pool.images, row, remarks, ignore_profiles=preprocessing.ignore_profiles, claim=self.claim
+        )
+        self.state = (piece, row, digest, time.monotonic())
+        image = self._decode(source, digest.tobytes(), remarks)
+        square = preprocessing.squares(torch.from_numpy(image))
+        return square, thumbnail_of(image) if self.pool.thumbnails else blank(1)
 
     def _decode(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:
         if not isinstance(source, bytes):
             return source
         journal = self.pool.journal
-        journal.try_suspect(source, digest, self.pool.image_timeout)
+        if journal.suspects(digest):
+            self.claim.add(0, alone=True)
+            journal.try_suspect(source, digest, self.pool.image_timeout)
         journal.enter(self.slot, digest)
         try:
             preprocessing = self.pool.network.backbone.preprocessing
@@ -253,28 +279,8 @@ class _Worker(threading.Thread):
                 enough=preprocessing.enough,
                 ignore_profiles=preprocessing.ignore_profiles,
                 remarks=remarks,
+                claim=self.claim,
             )
         finally:
             if not self.left_behind:  # if it is, another worker has the slot
                 journal.leave(self.slot)
-
-
-def read_source(
-    images: ImageSet, row: int, remarks: list[str] | None = None, *, ignore_profiles: bool = False
-) -> tuple[bytes | np.ndarray, np.ndarray]:
-    """Return the undecoded bytes of a file, or the pixels of an array or a PIL image; and the SHA-256 of either.
-
-    The SHA-256 of a PIL image is that of its pixels, with its colour profile unless that is sRGB.
-    """
-    source: Any = images.sources[row]
-    if images.ids[row] in images.failures:
-        raise DecodeError(images.failures[images.ids[row]])
-    if isinstance(source, Path):
-        source = images.read_bytes(row)
-        content = source
-    else:
-        image, profile = source, colour_profile(source)
-        source = to_pixels(image, ignore_profiles=ignore_profiles, remarks=remarks)  # a palette changes what is seen
-        plain = to_pixels(image, ignore_profiles=True) if profile and not ignore_profiles else source
-        content = str(plain.shape).encode() + plain.tobytes() + profile
-    return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)

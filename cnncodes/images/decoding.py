@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageFile
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.colours import to_rgb
 from cnncodes.images.formats import format_of
+from cnncodes.images.jpeg import judge_damage, plain_jpeg
 from cnncodes.images.libtiff import quiet_libtiff
+from cnncodes.images.memory_needs import bytes_to_decode
 from cnncodes.images.number_format import NumberFormat, deep_colours, mend_tiff, number_format
+from cnncodes.images.png_chunks import without_large_chunks
 from cnncodes.images.profiles import changes_colours
+from cnncodes.system.claims import Claim
 
 __all__ = ["MAX_PIXELS", "MAX_SIDE", "colour_profile", "decode", "to_pixels"]
 
 MAX_PIXELS = 120_000_000  # a 100-megapixel camera passes, a 13,000 × 13,000 bomb does not; 360 MB of RGB
 MAX_SIDE = 65_535  # the most that a JPEG can have; a 1 × 100,000,000 image would take 80 GB on its way to a square
-JPEG_PARTS = 8  # a JPEG file can be decoded to 1/8, 2/8, ... of its size
-JFIF_REVISION = 1  # the only one that there is
-JPEG_GREY = 128  # the level of the parts of a JPEG picture whose data are missing
-MAX_MISSING = 0.5  # part of a damaged picture that may be missing
+STRIP_PIXELS = 1 << 18  # that are copied from Pillow at a time, which makes two copies of them
 ONE_COLOUR_STD = 2.0  # grey levels; a picture whose channels vary less shows nothing
 SAMPLE_SIDES = (32, 1024)  # pixels of the short side that are looked at, first and if the first all look alike
 FRAMES_REMARK = "the first of several frames was taken"
@@ -50,6 +49,7 @@ def decode(
     enough: Callable[[int, int], tuple[int, int]] | None = None,
     ignore_profiles: bool = False,
     remarks: list[str] | None = None,
+    claim: Claim | None = None,
 ) -> np.ndarray:
     """Decode the bytes of an image file. Safe to call from several threads.
 
@@ -77,6 +77,10 @@ def decode(
     remarks : list of str, optional
         List to which notes on this image are appended: further frames, values that were stretched, damage that the
         decoder passed over, transparency or a profile that cannot be as it says, a picture of one colour.
+    claim : Claim, optional
+        Claim to which the memory that is needed is added before the pixels are decoded; large images of several threads
+        wait for each other. The caller closes it when the pixels are not needed any more; without one, the memory is
+        claimed until they are returned.
 
     Returns
     -------
@@ -92,56 +96,41 @@ def decode(
     >>> decode(b"P3 1 1 255 200 100 50").flatten().tolist()
     [200, 100, 50]
     """
+    if claim is None:
+        with Claim() as claim:
+            return decode(
+                data,
+                max_pixels=max_pixels,
+                enough=enough,
+                ignore_profiles=ignore_profiles,
+                remarks=remarks,
+                claim=claim,
+            )
     remarks = [] if remarks is None else remarks
     name, image_file = format_of(data)
     # Image.open would warn or raise at limits that are not ours
+    large_profile = None
+    if name == "PNG":
+        data, large_profile = without_large_chunks(data)
     with _decoding(f"{name} file"), image_file(io.BytesIO(data), "") as image:
+        if large_profile:
+            image.info["icc_profile"] = large_profile
         _check_size(*image.size, max_pixels)
+        full_size = image.size
         drafted = image.draft(None, enough(*image.size)) if enough is not None and name == "JPEG" else None
         numbers = number_format(image, data)
-        plain, damage = _plain_jpeg(data, image) if name == "JPEG" else (None, "")
+        profile = b"" if ignore_profiles else colour_profile(image)
+        _claim_memory(claim, full_size, bytes_to_decode(image, name, full_size, numbers, profile))
+        plain, damage = plain_jpeg(data, image) if name == "JPEG" else (None, "")
         if numbers.deep and 0 < numbers.declared < numbers.top:
             plain = deep_colours(image, image_file(io.BytesIO(data), ""), numbers)
         if damage:
             image.load()
-            _judge(image, damage, remarks)
-        array = _rgb_array(image, numbers, ignore_profiles, remarks, drafted and drafted[1], plain)
+            judge_damage(image, damage, remarks)
+        array = _rgb_array(image, numbers, profile, remarks, drafted and drafted[1], plain)
         if _has_more(image):
             remarks.append(FRAMES_REMARK)
         return _remarked(_planes(array), remarks)
-
-
-def _plain_jpeg(data: bytes, image: Image.Image) -> tuple[np.ndarray | None, str]:
-    """Decode a JPEG file straight into an array: the pixels that Pillow gives, in two thirds of its time.
-
-    Pillow also holds the interpreter's lock while it copies pixels, which this does not. None if anything about the
-    file is unusual: Pillow then reads it. The text is what this decoder has against the data, which Pillow passes over.
-    """
-    width, height = image.size  # the full size, or a half, a quarter or an eighth of it
-    if min(image.size) < JPEG_PARTS:  # several parts round to the same size: it could take another than Pillow
-        return None, ""
-    colours = "CMYK" if image.mode == "CMYK" else "RGB"
-    try:
-        pixels = simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height, strict=True)
-    except ValueError as error:
-        revision = data.find(b"JFIF\0") + len(b"JFIF\0")
-        if "JFIF revision" in str(error) and data[revision] != JFIF_REVISION:  # it changes no pixel, but hides damage
-            return _plain_jpeg(data[:revision] + bytes([JFIF_REVISION]) + data[revision + 1 :], image)
-        return None, re.sub(r"\b(\d+|0x[0-9a-f]+)\b ?|(?<=RST)\d", "", str(error)).strip()  # equal ones are counted
-    except Exception:
-        return None, ""
-    return (pixels, "") if pixels.shape == (height, width, 3) else (None, "")
-
-
-def _judge(image: Image.Image, damage: str, remarks: list[str]) -> None:
-    """Say what a decoder notes of a JPEG file; raise if most of its picture is missing, which a decoder leaves grey."""
-    scale = min(1.0, SAMPLE_SIDES[-1] / min(image.size))
-    some = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.NEAREST)
-    is_grey = np.abs(np.asarray(some).reshape(some.height, some.width, -1).astype(np.int16) - JPEG_GREY) <= 1
-    missing = is_grey.all(axis=2).mean()
-    if missing > MAX_MISSING:  # whatever the decoder says: it names only the first thing that it notes
-        raise DecodeError(f"the JPEG file is damaged: {missing:.0%} of the picture is missing ({damage})")
-    remarks.append(f"the decoder notes: {damage}; parts of the picture may be wrong")
 
 
 def _remarked(pixels: np.ndarray, remarks: list[str]) -> np.ndarray:
@@ -178,7 +167,8 @@ def _decoding(what: str) -> Iterator[None]:
 
 def _damage(error: Exception, what: str) -> str:
     if isinstance(error, MemoryError):
-        return f"there is not enough memory to decode the {what}"
+        detail = f" ({error})" if str(error) else ""
+        return f"there is not enough memory to decode the {what}{detail}; give more memory and --retry-failed"
     text = " ".join(str(error).split()) or type(error).__name__
     if text == "AssertionError":  # Pillow's, of a palette for example
         text = "a part that it needs is missing"
@@ -195,6 +185,14 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
     if max(width, height) > MAX_SIDE:
         raise DecodeError(f"{width} × {height} pixels: a side is longer than the limit of {MAX_SIDE:,}; cut it")
+
+
+def _claim_memory(claim: Claim, size: tuple[int, int], n_bytes: int) -> None:
+    try:
+        claim.add(n_bytes)
+    except MemoryError as error:
+        raise MemoryError(f"{size[0]} × {size[1]} pixels: {error}") from error
+    claim.settle()
 
 
 def _has_more(image: ImageFile.ImageFile) -> bool:
@@ -227,7 +225,8 @@ def to_pixels(image: Any, *, ignore_profiles: bool = False, remarks: list[str] |
     remarks = [] if remarks is None else remarks
     if isinstance(image, Image.Image):
         with _decoding("image"):
-            image = _rgb_array(image, number_format(image), ignore_profiles, remarks)
+            profile = b"" if ignore_profiles else colour_profile(image)
+            image = _rgb_array(image, number_format(image), profile, remarks)
     if not isinstance(image, np.ndarray):
         raise DecodeError(f"a {type(image).__name__}; expected a PIL image or an array")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
@@ -248,24 +247,35 @@ def _planes(array: np.ndarray) -> np.ndarray:
     return np.require(colours, requirements=["C", "W"]).transpose(2, 0, 1)
 
 
+def _array_of(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an image in the mode RGB; of a large one by strips, for Pillow makes two copies."""
+    width, height = image.size
+    step = max(1, STRIP_PIXELS // width)
+    if step >= height:
+        return np.asarray(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, step):
+        pixels[top : top + step] = np.asarray(image.crop((0, top, width, min(top + step, height))))
+    return pixels
+
+
 def _rgb_array(
     image: Image.Image,
     numbers: NumberFormat,
-    ignore_profiles: bool,
+    profile: bytes,
     remarks: list[str],
     box: tuple[float, float, float, float] | None = None,
     plain: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the pixels of an image, or those that `_plain_jpeg` has decoded, cut to a box and turned."""
-    profile = b"" if ignore_profiles else colour_profile(image)
+    """Return the pixels of an image, or those that `plain_jpeg` has decoded, cut to a box and turned."""
     if plain is None:
         if hasattr(image, "tag_v2"):
             mend_tiff(image)
         image.load()
-        plain = np.asarray(to_rgb(image, numbers, profile, remarks))
+        plain = _array_of(to_rgb(image, numbers, profile, remarks))
     elif profile:
         decoded = Image.fromarray(plain if image.mode == "RGB" else plain[..., 0])
-        plain = np.asarray(to_rgb(decoded, numbers, profile, remarks))
+        plain = _array_of(to_rgb(decoded, numbers, profile, remarks))
     if box:  # a quarter of 2,669 rows are 668, of which the last is not a whole one
         plain = plain[: round(box[3]), : round(box[2])]
     try:

@@ -18,6 +18,8 @@ from cnncodes.names import RowsByName
 if TYPE_CHECKING:
     from PIL import Image
 
+    from cnncodes.system.claims import Claim
+
 __all__ = ["EXPECTED", "ImageSet", "ImageSource", "Images", "name_of"]
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"  # an array is uint8, (H, W) or (H, W, 3)
@@ -113,13 +115,15 @@ class ImageSet:
         columns = {name: pick(getattr(self, name)) for name in ("labels", "groups", "splits")}
         return ImageSet(ids, pick(self.sources), **columns, root=self.root, failures=failures, notes=list(self.notes))
 
-    def read_bytes(self, row: int) -> bytes:
+    def read_bytes(self, row: int, claim: Claim | None = None) -> bytes:
         """Return the bytes of an image file.
 
         Parameters
         ----------
         row : int
             Position of the image, counted from 0.
+        claim : Claim, optional
+            Claim to which the memory that they need is added; a large file is read only if there is so much.
 
         Returns
         -------
@@ -139,11 +143,14 @@ class ImageSet:
         if reason := self.failures.get(self.ids[row]) or unreadable(path):
             raise DecodeError(reason)
         try:
+            if claim is not None:
+                claim.add(path.stat().st_size)
             return path.read_bytes()
         except OSError as error:
             raise DecodeError(reason_of(error)) from error
         except MemoryError as error:
-            raise DecodeError("not enough memory to read the file") from error
+            detail = f" ({error})" if str(error) else ""
+            raise DecodeError(f"not enough memory to read the file{detail}") from error
 
 
 def name_of(source: Any) -> str:

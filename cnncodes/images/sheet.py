@@ -15,6 +15,7 @@ from PIL import Image
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
+from cnncodes.system.claims import Claim
 
 if TYPE_CHECKING:
     from cnncodes.system.progress import Progress
@@ -97,17 +98,19 @@ def draw_sheet(images: ImageSet, ids: Sequence[str], side: int, progress: Progre
 
 def _small(images: ImageSet, row: int, side: int) -> Image.Image | None:
     source = images.sources[row]
-    try:
-        if isinstance(source, (np.ndarray, Image.Image)):
-            pixels = to_pixels(source)
-        else:
-            pixels = decode(images.read_bytes(row), enough=lambda width, height: (side, side))
-    except DecodeError:
-        return None
-    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
+    with Claim() as claim:
+        try:
+            if isinstance(source, (np.ndarray, Image.Image)):
+                pixels = to_pixels(source)
+            else:
+                data = images.read_bytes(row, claim)
+                pixels = decode(data, enough=lambda width, height: (side, side), claim=claim)
+        except DecodeError:
+            return None
+        image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        scale = side / max(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        return image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
 
 
 def _joined(pictures: dict[str, Image.Image], side: int, missing: list[str]) -> Sheet:

@@ -102,7 +102,7 @@ def compare(
         y = every[0].labels[scored]
         names = list(dict.fromkeys(as_names(layers)))
         plan = _plan(every, scored, names, clfs, scales)
-        repeats = repeats or min(MAX_REPEATS, max(1, round(ANSWERS_TO_AIM_AT / len(y))))
+        repeats = repeats or min(MAX_REPEATS, max(1, round(ANSWERS_TO_AIM_AT / max(1, len(y)))))
         options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
         return _run(plan, y, groups, notes, progress, **options)
 

@@ -230,9 +230,8 @@ class Comparison:
             accuracy = np.array([row.accuracy.value for row in rows])
             low, high = np.array([row.accuracy.interval for row in rows]).T
             label = for_terminal(", ".join(Path(line[i]).name if i == 0 and by_name else line[i] for i in differing))
-            ax.errorbar(
-                at, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, label=for_terminal(label)
-            )
+            bars = np.maximum((accuracy - low, high - accuracy), 0)  # rounding may put an end beyond the value
+            ax.errorbar(at, accuracy, bars, marker="o", capsize=3, label=for_terminal(label))
         for row in self.rows:
             if row.clf in BASELINES:
                 style = ":" if row.clf == "majority" else "--"

@@ -76,7 +76,8 @@ class LearningCurve:
             ax = require("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
         accuracy = np.array(self.accuracy)
         low, high = np.array(self.intervals).T
-        ax.errorbar(self.sizes, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, label="measured")
+        bars = np.maximum((accuracy - low, high - accuracy), 0)  # rounding may put an end beyond the value
+        ax.errorbar(self.sizes, accuracy, bars, marker="o", capsize=3, label="measured")
         far, top = [self.sizes[-1], 2 * self.sizes[-1]], [accuracy[-1], accuracy[-1] + self.gain]
         below, above = (accuracy[-1] + end for end in self.gain_interval)
         ax.plot(far, top, "--", color="C1", label="expected of twice as many")

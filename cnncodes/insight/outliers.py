@@ -24,7 +24,8 @@ class Outlier(Finding):
     ----------
     id, label, split : str
     score : float
-        Distance to the tenth nearest image, over the median of this distance for all images.
+        Distance to the tenth nearest image, over the median of this distance for all images; over the mean if the
+        median is 0, because most codes are equal.
     """
 
     key, title, columns = "outliers", "outliers", ("id", "label", "score")
@@ -49,4 +50,5 @@ class Outlier(Finding):
         distance = nearest_rows(standardised(averaged(examined.codes)), NEIGHBOURS)[1][:, -1]
         low, middle, high = np.quantile(distance, [0.25, 0.5, 0.75])
         far = np.flatnonzero(distance > high + FENCE * (high - low))
-        return [cls(**examined.of(i), score=float(distance[i] / middle)) for i in far[np.argsort(-distance[far])]]
+        usual = middle or distance.mean()
+        return [cls(**examined.of(i), score=float(distance[i] / usual)) for i in far[np.argsort(-distance[far])]]

@@ -138,7 +138,13 @@ class _Chunk:
 
     def compare(self, framed: np.ndarray, steps: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the difference of each pair, and whether all else speaks for a copy."""
-        first, second = _cells(self.fine, COARSE).swapaxes(0, 1).copy()
+        difference, is_like_a_copy = np.ones(len(self.fine)), np.zeros(len(self.fine), bool)
+        cells = _cells(self.fine, COARSE)
+        telling = np.flatnonzero((np.ptp(cells, axis=(2, 3)) > NOISE).all(axis=1))
+        if not len(telling):  # blank pictures have no correlation with any other
+            return difference, is_like_a_copy
+        first, second = cells[telling].swapaxes(0, 1).copy()
+        framed = framed[telling]
         maps, alike = register(first, second, np.repeat(IDENTITY, len(first), axis=0), steps[0])
         at = np.flatnonzero(framed & (alike < WELL_LAID))
         for begin in STARTS if len(at) else ():
@@ -147,10 +153,10 @@ class _Chunk:
             maps[at[better]], alike[at[better]] = others[better], like[better]
         if len(at):
             maps[at], alike[at] = register(first[at], second[at], maps[at], steps[0])
-        difference, is_like_a_copy = np.ones(len(first)), np.zeros(len(first), bool)
         hopeful = np.flatnonzero(alike >= HOPELESS)
         if len(hopeful):
-            difference[hopeful], is_like_a_copy[hopeful] = self._finely(hopeful, maps[hopeful], steps[1])
+            rows = telling[hopeful]
+            difference[rows], is_like_a_copy[rows] = self._finely(rows, maps[hopeful], steps[1])
         return difference, is_like_a_copy
 
     def _finely(self, at: np.ndarray, maps: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from cnncodes.codes.thumbnails import SIDE, blank, pack
 from cnncodes.errors import DecodeError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
+from cnncodes.system.claims import Claim
 from cnncodes.system.progress import Progress
 
 __all__ = ["read_thumbnails"]
@@ -38,16 +39,18 @@ def read_thumbnails(images: ImageSet, rows: Sequence[int], progress: Progress | 
 
     def read(at: int) -> None:
         source = images.sources[rows[at]]
-        try:
-            if isinstance(source, (np.ndarray, Image.Image)):
-                pixels = to_pixels(source)
-            else:
-                pixels = decode(images.read_bytes(rows[at]), enough=lambda width, height: (SIDE, SIDE))
-        except DecodeError:
-            return
-        image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-        small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        records[at] = pack(np.asarray(small)[None], np.array([image.size]))[0]
+        with Claim() as claim:
+            try:
+                if isinstance(source, (np.ndarray, Image.Image)):
+                    pixels = to_pixels(source)
+                else:
+                    data = images.read_bytes(rows[at], claim)
+                    pixels = decode(data, enough=lambda width, height: (SIDE, SIDE), claim=claim)
+            except DecodeError:
+                return
+            image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+            small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            records[at] = pack(np.asarray(small)[None], np.array([image.size]))[0]
 
     with ThreadPoolExecutor() as pool:
         for done, _ in enumerate(pool.map(read, range(len(rows))), start=1):

@@ -18,6 +18,7 @@ from typing import IO, Any
 from cnncodes.errors import CnnCodesError, first_line, parameter
 from cnncodes.system.interrupt import unfinished
 from cnncodes.system.locks import folder_lock, held, lock_new, remove_abandoned, writer_lock
+from cnncodes.system.places import refuse_folder_name
 
 __all__ = ["head_of", "refuse_foreign", "replacing", "writing_text"]
 
@@ -59,6 +60,7 @@ def refuse_foreign(
     CnnCodesError
         The output must not be written there.
     """
+    refuse_folder_name(path)
     target = Path(path)
     with contextlib.suppress(_TrialOverError), replacing(target):
         raise _TrialOverError
@@ -180,7 +182,7 @@ def _require_place(path: Path, target: Path, may_be_stream: bool, error_type: ty
     if target.is_symlink() and not may_be_stream:
         raise error_type(f"{path}: cannot be written (its link leads in a circle); choose another name")
     if target.exists() and not target.is_file() and not may_be_stream:
-        what = "a folder" if target.is_dir() else "no regular file"
+        what = "a folder" if target.is_dir() else "a device, a pipe or a socket"
         raise error_type(f"{path}: cannot be written (it is {what}); choose another name")
     if target.is_file() and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INTERRUPTED", "end_when_interrupted", "unfinished", "was_interrupted"]
+__all__ = ["INTERRUPTED", "end_when_interrupted", "ignore_interruptions", "unfinished", "was_interrupted"]
 
 INTERRUPTED = 130  # exit code: 128 and the number of SIGINT, as shells have it
 GRACE_SECONDS = 1.0  # until Python is back from a library
@@ -50,6 +50,13 @@ def end_when_interrupted() -> None:
     threading.Thread(target=_watch, args=(reading, numbers, raised), name="interrupt", daemon=True).start()
     for number in numbers:
         signal.signal(number, interrupt)
+
+
+def ignore_interruptions() -> None:
+    """Let Ctrl-C and SIGTERM do nothing any more, for a program whose work is done."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _watch(reading: int, numbers: list[signal.Signals], raised: threading.Event) -> None:

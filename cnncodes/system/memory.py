@@ -6,13 +6,22 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["available_memory", "memory_left", "parse_bytes", "resident_memory"]
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
 
+__all__ = ["available_memory", "is_shortage", "memory_left", "parse_bytes", "resident_memory", "shortage"]
+
+MAX_REASON = 160  # characters of an error of a library
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 GROUPS = (  # files of a control group, v2 and v1: its limit, its use, and the share of its use that it would give up
     ("", "memory.max", "memory.current", "inactive_file"),
+    ("", "memory.high", "memory.current", "inactive_file"),  # beyond it, processes hardly get on
     ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+# What libraries say when they get no memory: the loader of shared libraries, torch, C++, Python's threads
+SHORTAGES = ("failed to map segment", "annot allocate memory", "can't allocate memory", "bad_alloc", "start new thread")
 
 
 def parse_bytes(text: str) -> int:
@@ -44,12 +53,12 @@ def resident_memory() -> int:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process may still take: what is free here, and in each control group it is in."""
+    """Return the bytes that this process may still take: of what is free here, of its control groups and its limits."""
     try:
         free = int(re.search(r"MemAvailable: *(\d+) kB", (root / "proc/meminfo").read_text())[1]) * 1024  # type: ignore[index]
     except (OSError, TypeError):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return max(0, min([free, *_left_in_groups(root)]))
+    return max(0, min([free, *_left_in_groups(root), *_left_of_limits()]))
 
 
 def memory_left(limit: int | None = None) -> int:
@@ -76,3 +85,40 @@ def _left_in_groups(root: Path) -> list[int]:
                     continue
                 left.append(most - used + (int(cached[1]) if cached else 0))
     return left
+
+
+def _left_of_limits() -> list[int]:
+    """Return what the limits of this process have left: of its address space, and of its data."""
+    if resource is None:
+        return []
+    left = []
+    for limit, field in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        most, _ = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY:
+            try:
+                used = int(Path("/proc/self/statm").read_text().split()[field]) * os.sysconf("SC_PAGE_SIZE")
+            except (OSError, ValueError, IndexError):
+                used = 0
+            left.append(most - used)
+    return left
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory.
+
+    Examples
+    --------
+    >>> is_shortage(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
+    True
+    """
+    return isinstance(error, MemoryError) or any(text in str(error) for text in SHORTAGES)
+
+
+def shortage(error: BaseException) -> str:
+    """Return one line that says that memory has run out, and how much of it is left."""
+    text = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+    limit = " within the limit of this process (ulimit -v or -d)" if _left_of_limits() else ""
+    return (
+        f"there is not enough memory ({text}): {available_memory() / 1e9:.2f} GB are left{limit}; give more memory, or "
+        "stop other programs"
+    )

@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from rich.console import Console
 
 from cnncodes.cli.main import main
 from cnncodes.cli.output import working
+from cnncodes.errors import CnnCodesError
 
 
 def test_the_defaults_chain(small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +194,41 @@ def test_an_interruption_before_there_is_a_command_is_one_line() -> None:
     words = [sys.executable, "-c", INTERRUPTED_AT_THE_START]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems limit memory in other ways")
+@pytest.mark.parametrize("words", [["layers", "mobilenet_v2"], ["fit", "codes.h5"]])
+def test_too_little_address_space_is_one_line(words: list[str]) -> None:
+    import resource
+
+    done = subprocess.run(
+        [sys.executable, "-m", "cnncodes", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (200 << 20,) * 2),
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: there is not enough memory \(.+\): 0\.\d\d GB are left within .+\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+    ],
+)
+def test_whatever_says_that_memory_has_run_out_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnncodes.neighbours.similar.similar", Mock(side_effect=error))
+    assert run("similar", "query.png", code=1).stderr.startswith("error: there is not enough memory (")
+    wrong = CnnCodesError("a.pth: cannot be read as weights")
+    wrong.__cause__ = error
+    monkeypatch.setattr("cnncodes.neighbours.similar.similar", Mock(side_effect=wrong))
+    assert run("similar", "query.png", code=1).stderr.startswith("error: there is not enough memory (")
 
 
 IN_PROCESSES = """

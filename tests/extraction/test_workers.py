@@ -47,10 +47,10 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def extract(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def extract(folder: Path, *words: str, faults: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process with faulty decoders."""
     (folder / "faulty").mkdir(exist_ok=True)
-    (folder / "faulty" / "sitecustomize.py").write_text(FAULTY_DECODERS)
+    (folder / "faulty" / "sitecustomize.py").write_text(faults or FAULTY_DECODERS)
     paths = [str(folder / "faulty"), str(Path(__file__).parents[2])]
     return subprocess.run(
         [
@@ -112,3 +112,45 @@ def test_a_killed_run_costs_no_image_that_can_be_read(photos: Path, tmp_path: Pa
     assert extract(tmp_path).returncode == 0
     with CodesFile.open(codes) as file:
         assert file.counts["ok"] == 9
+
+
+# Every picture is a large one, and the process is killed when a few have been opened
+KILLED_FOR_MEMORY = """
+import os, signal
+from PIL import BmpImagePlugin
+from cnncodes.system import claims
+claims.SMALL_BYTES, claims.TIGHT = 0, 0
+load, loaded = BmpImagePlugin.BmpImageFile.load, []
+
+def killed(self):
+    if not any(one is self for one in loaded):  # an image is loaded again when it is converted
+        loaded.append(self)
+    if len(loaded) > 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return load(self)
+
+BmpImagePlugin.BmpImageFile.load = killed
+"""
+
+
+@pytest.mark.slow
+def test_each_run_that_is_killed_for_memory_gets_on(photos: Path, tmp_path: Path) -> None:
+    assert extract(tmp_path, faults=KILLED_FOR_MEMORY).returncode == -signal.SIGKILL
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        n_kept = file.counts["ok"]
+    assert n_kept
+    while extract(tmp_path, faults=KILLED_FOR_MEMORY).returncode == -signal.SIGKILL:
+        with CodesFile.open(tmp_path / "codes.h5") as file:
+            assert file.counts["ok"] > n_kept
+            n_kept = file.counts["ok"]
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        assert (file.counts["ok"], file.counts["failed"]) == (9, 0)
+
+
+def test_large_pictures_that_cannot_fit_are_refused_and_the_others_kept(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 3000)).save(photos / "a" / "large.bmp")
+    limits = "from cnncodes.system import claims\nclaims.available_memory = lambda: 10**8\n"
+    done = extract(tmp_path, faults=limits)
+    assert done.returncode == 3, done.stderr
+    assert "9 of 10 images, 1 failed" in done.stdout
+    assert "4000 × 3000 pixels: it takes 0.09 GB, and 0.03 GB are left" in done.stderr or "read the file" in done.stderr

@@ -313,7 +313,7 @@ def test_plain_jpeg_files_have_the_pixels_that_pillow_gives():
     files = list(jpeg_files())
     for data in files:
         image = Image.open(io.BytesIO(data))
-        quick, damage = decoding._plain_jpeg(data, image)
+        quick, damage = decoding.plain_jpeg(data, image)
         assert not damage
         assert np.array_equal(quick, np.asarray(image.convert("RGB")))
         assert np.array_equal(decode(data), quick.transpose(2, 0, 1))
@@ -337,8 +337,8 @@ def test_damaged_jpeg_files_are_for_pillow_to_judge(monkeypatch):
                 one[place] = rng.integers(256)
             damaged.append(bytes(one[: rng.integers(2, len(data)) if rng.random() < 0.3 else len(data)]))
     found = [outcome(data) for data in damaged]
-    quick = decoding._plain_jpeg
-    monkeypatch.setattr(decoding, "_plain_jpeg", lambda data, image: (None, quick(data, image)[1]))
+    quick = decoding.plain_jpeg
+    monkeypatch.setattr(decoding, "plain_jpeg", lambda data, image: (None, quick(data, image)[1]))
     assert found == [outcome(data) for data in damaged]
     assert sum(isinstance(one, bytes) for one in found) > 100
     assert sum(isinstance(one, str) for one in found) > 100
@@ -407,6 +407,16 @@ def test_a_jpeg_of_which_most_is_missing_is_refused(enough):
     assert "premature end" in remarks[0]
     grey = encode(Image.new("RGB", (64, 48), (128, 128, 128)), "JPEG")
     assert (decode(grey) == 128).all()  # all of it is as grey as what is missing, and nothing is
+
+
+def test_only_what_is_grey_to_the_end_of_a_jpeg_counts_as_missing():
+    pixels = np.full((96, 96, 3), 128, np.uint8)
+    pixels[80:] = np.arange(96, dtype=np.uint8)[None, :, None]
+    data = encode(Image.fromarray(pixels), "JPEG", quality=95)
+    noted = data[:-2] + bytes(16) + data[-2:]  # extraneous bytes, which change no pixel
+    remarks: list[str] = []
+    assert np.array_equal(decode(noted, remarks=remarks), decode(data))
+    assert "extraneous" in remarks[0]
 
 
 def test_what_a_jpeg_decoder_notes_is_said_softly_where_the_picture_may_be_whole():
@@ -498,7 +508,7 @@ def test_reduced_and_turned_jpeg_files_have_the_pixels_that_pillow_gives():
             by_pillow = ImageOps.exif_transpose(image.crop((0, 0, *whole)))
             found = decode(data, enough=lambda width, height, part=part: (width // part, height // part))
             assert np.array_equal(found, np.asarray(by_pillow).transpose(2, 0, 1))
-            assert decoding._plain_jpeg(data, image)[0] is not None
+            assert decoding.plain_jpeg(data, image)[0] is not None
 
 
 @pytest.mark.parametrize("part", [1, 2, 4, 8])

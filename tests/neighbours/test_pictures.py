@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from cnncodes.codes.thumbnails import pack
 from cnncodes.images.image_set import ImageSet
+from cnncodes.neighbours import pictures
 from cnncodes.neighbours.copies import MAX_DIFFERENCE
 from cnncodes.neighbours.pictures import compare_pictures, plain_differences, plain_parts
 from cnncodes.neighbours.thumbnails import read_thumbnails
@@ -138,3 +140,25 @@ def test_pairs_are_compared_in_chunks_as_one_by_one() -> None:
         alone = compare_pictures(records, pairs[i : i + 1], mirrored[i : i + 1], framed=mirrored[i : i + 1])
         assert every.difference[i] == pytest.approx(alone.difference[0], abs=1e-4)
         assert every.is_like_a_copy[i] == alone.is_like_a_copy[0]
+
+
+def test_blank_pictures_are_no_copies_of_anything_without_being_laid_over_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = np.full((40, 64, 64, 3), 255, np.uint8)
+    pixels[10:20, ::9, ::7] -= 1  # as a lossy file has it
+    pixels[20:] = rng.integers(0, 256, (20, 1, 64, 3), dtype=np.uint8) // rng.integers(1, 200, (20, 1, 1, 1))
+    records = pack(pixels, np.full((40, 2), 64))
+    pairs = np.array([(i, j) for i in range(40) for j in range(i)])
+    mirrored, framed = np.zeros(len(pairs), bool), np.ones(len(pairs), bool)
+    fast = compare_pictures(records, pairs, mirrored, framed=framed)
+    laid = Mock(side_effect=pictures.register)
+    monkeypatch.setattr(pictures, "register", laid)
+    compare_pictures(records[:20], pairs[:190], mirrored[:190], framed=framed[:190])
+    assert not laid.called
+    monkeypatch.setattr(pictures, "NOISE", -1.0)  # each counts as telling
+    slow = compare_pictures(records, pairs, mirrored, framed=framed)
+    np.testing.assert_array_equal(fast.is_like_a_copy, slow.is_like_a_copy)
+    np.testing.assert_allclose(fast.difference, slow.difference, atol=1e-6)
+    assert fast.is_like_a_copy[:190].sum() == 0

@@ -25,3 +25,28 @@ def test_a_few_images_can_be_laid_out(n: int) -> None:
     places = lay_out(np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32))
     assert places.shape == (n, 2)
     assert np.isfinite(places).all()
+
+
+@pytest.mark.parametrize("scale", ["shrunk", "standard", "l2", "none"])
+@pytest.mark.parametrize(
+    "codes",
+    [
+        np.ones((12, 5)),
+        np.zeros((12, 5)),
+        np.full((12, 5), 6e4),
+        np.repeat(np.eye(2, 5), 6, axis=0),
+        np.repeat(np.eye(5), 4, axis=0),
+        np.eye(12, 5)[::-1] * 1e-30,
+        np.column_stack([np.arange(12), np.ones((12, 4))]),
+        np.ones((12, 1)),
+        1 + np.finfo(np.float32).eps * np.eye(12, 5),
+    ],
+    ids=["ones", "zeros", "huge", "two kinds", "five kinds", "tiny", "constant columns", "one column", "rounding"],
+)
+def test_codes_without_spread_can_be_laid_out(codes: np.ndarray, scale: str) -> None:
+    codes = codes.astype(np.float32)
+    places = lay_out(codes, scale=scale)  # type: ignore[arg-type]
+    assert np.isfinite(places).all()
+    for other in range(1, len(codes)):  # equal codes have one place
+        if np.array_equal(codes[other], codes[0]):
+            np.testing.assert_array_equal(places[other], places[0])

@@ -495,3 +495,25 @@ def test_no_other_place_writes_files() -> None:
         and any(writes(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
     }
     assert found == set(WRITERS)
+
+
+def test_the_name_of_a_folder_is_not_taken_for_that_of_a_file(made: Path, tmp_path: Path) -> None:
+    line = f"error: {tmp_path}/new/: cannot be written (it is the name of a folder); name a file in it\n"
+    codes, images, model = made / "codes.h5", made / "photos", made / "model.safetensors"
+    for words in (
+        ["extract", images, "-o"],
+        ["fit", codes, "-o"],
+        ["predict", images, "--model", model, "-o"],
+        ["report", codes, "-o"],
+        ["audit", codes, "-o"],
+    ):
+        assert run(*words, f"{tmp_path}/new/", code=1).stderr == line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other devices")
+def test_codes_are_not_kept_in_a_device_or_a_pipe(made: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/null", tmp_path / "pipe"):
+        line = f"error: {path}: is a device, a pipe or a socket, in which codes cannot be kept; name a file\n"
+        assert run("extract", made / "photos", "-o", path, code=1).stderr == line

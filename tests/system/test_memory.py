@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cnncodes.system import memory
 from cnncodes.system.memory import available_memory, parse_bytes, resident_memory
 
 
@@ -61,3 +62,10 @@ def test_control_groups_of_the_first_version(tmp_path):
 def test_this_process_has_some_and_may_take_more():
     assert resident_memory() > 10**7
     assert available_memory() > 10**7
+
+
+def test_limit_of_the_address_space_counts(monkeypatch):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+    limits = {memory.resource.RLIMIT_AS: used + 10**7}
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda limit: (limits.get(limit, -1), -1))
+    assert 0 < available_memory() <= 10**7

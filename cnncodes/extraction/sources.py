@@ -1,0 +1,42 @@
+"""Reads one image of a set, not decoded, with its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnncodes.errors import DecodeError
+from cnncodes.images.decoding import colour_profile, to_pixels
+from cnncodes.images.image_set import ImageSet
+from cnncodes.system.claims import Claim
+
+__all__ = ["read_source"]
+
+
+def read_source(
+    images: ImageSet,
+    row: int,
+    remarks: list[str] | None = None,
+    *,
+    ignore_profiles: bool = False,
+    claim: Claim | None = None,
+) -> tuple[bytes | np.ndarray, np.ndarray]:
+    """Return the undecoded bytes of a file, or the pixels of an array or a PIL image; and the SHA-256 of either.
+
+    The SHA-256 of a PIL image is that of its pixels, with its colour profile unless that is sRGB.
+    """
+    source: Any = images.sources[row]
+    if images.ids[row] in images.failures:
+        raise DecodeError(images.failures[images.ids[row]])
+    if isinstance(source, Path):
+        source = images.read_bytes(row, claim)
+        content = source
+    else:
+        image, profile = source, colour_profile(source)
+        source = to_pixels(image, ignore_profiles=ignore_profiles, remarks=remarks)  # a palette changes what is seen
+        plain = to_pixels(image, ignore_profiles=True) if profile and not ignore_profiles else source
+        content = str(plain.shape).encode() + plain.tobytes() + profile
+    return source, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
