@@ -46,7 +46,7 @@ def judge_damage(image: Image.Image, damage: str, remarks: list[str]) -> None:
     scale = min(1.0, SAMPLE_SIDE / min(image.size))
     some = image.resize([max(1, round(scale * side)) for side in image.size], Image.Resampling.NEAREST)
     is_grey = np.abs(np.asarray(some).reshape(some.height, -1).astype(np.int16) - JPEG_GREY) <= 1
-    missing = np.cumprod(is_grey.all(axis=1)[::-1]).mean()  # what is missing are the last lines
+    missing = np.cumprod(np.flip(is_grey.all(axis=1))).mean()  # what is missing are the last lines
     if missing > MAX_MISSING:  # whatever the decoder says: it names only the first thing that it notes
         raise DecodeError(f"the JPEG file is damaged: {missing:.0%} of the picture is missing ({damage})")
     remarks.append(f"the decoder notes: {damage}; parts of the picture may be wrong")
