@@ -290,7 +290,7 @@ def test_the_size_is_said_before_the_first_image(
 ) -> None:
     from cnncodes.images.image_set import ImageSet
 
-    def stop(images: ImageSet, row: int) -> bytes:
+    def stop(images: ImageSet, row: int, claim: object) -> bytes:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ImageSet, "read_bytes", stop)

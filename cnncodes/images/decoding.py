@@ -168,7 +168,7 @@ def _decoding(what: str) -> Iterator[None]:
 def _damage(error: Exception, what: str) -> str:
     if isinstance(error, MemoryError):
         detail = f" ({error})" if str(error) else ""
-        return f"there is not enough memory to decode the {what}{detail}; give more memory and --retry-failed"
+        return f"there is not enough memory to decode the {what}{detail}; give more memory, and retry_failed of extract"
     text = " ".join(str(error).split()) or type(error).__name__
     if text == "AssertionError":  # Pillow's, of a palette for example
         text = "a part that it needs is missing"

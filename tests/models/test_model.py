@@ -162,4 +162,4 @@ def test_codes_with_other_use_of_colour_profiles_are_refused_with_a_way_out(ther
     codes, ours = (Provenance.from_dict({**DESCRIPTION, "preprocessing": preprocessing}) for preprocessing in profiles)
     with pytest.raises(MismatchError, match=f"ignore_profiles is {there} there and {not there} in the model") as caught:
         replace(model, provenance=ours).check_codes(codes, "other.h5")
-    assert f"extract to a new file {option} --ignore-profiles, or fit the model again" in str(caught.value)
+    assert f"to a new file {option} extract(…, ignore_profiles=True), or fit the model again" in str(caught.value)

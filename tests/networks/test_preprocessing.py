@@ -367,7 +367,7 @@ def test_ten_crops_are_cut_from_enough_pixels(mode):
     [
         ({"mode": "stretch"}, "'stretch'; choose crop, pad, squash"),
         ({"views": "11crop"}, "'11crop'; choose none, flip, 10crop"),
-        ({"views": "10crop", "resize": 224}, "no ten views of 224 pixels to cut out; use --views flip"),
+        ({"views": "10crop", "resize": 224}, "no ten views of 224 pixels to cut out; use views='flip'"),
         ({"interpolation": "lanczos"}, "'lanczos' is not known, only bilinear, bicubic"),
         ({"image_size": 0}, "image size of 0 pixels"),
         ({"image_size": 10**9}, "expected 1 to 16384"),
