@@ -44,7 +44,7 @@ def test_without_a_codes_file_nothing_is_kept(tmp_path: Path) -> None:
         ),
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-            "where memory runs out; give more memory",
+            "for lack of memory as it seems; give more",
         ),
         ("import time; time.sleep(60)", "it was not decoded within 0.5 seconds; give it more by image_timeout"),
     ],
