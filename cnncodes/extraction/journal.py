@@ -28,7 +28,9 @@ with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as scor
 from cnncodes.images.decoding import decode
 decode(sys.stdin.buffer.read())
 """
-KILLED = "the system killed its decoder (signal 9), for lack of memory as it seems; give more, and retry_failed of extract"
+KILLED = (
+    "the system killed its decoder (signal 9), for lack of memory as it seems; give more, and retry_failed of extract"
+)
 
 
 class Journal:
