@@ -24,8 +24,10 @@ from cnncodes.images.loading import ImageSet
 from cnncodes.models.model import ProbeModel
 from cnncodes.neighbours.duplicates import NO_THUMBNAILS
 from cnncodes.pages.answers import Answers, ask
+from cnncodes.probes.guard import Guard
 from cnncodes.probes.intervals import paired_interval, wilson_interval
 from cnncodes.probes.scores import score
+from cnncodes.probes.search import search_C
 
 N, N_FEATURES = 60, 200
 MEMORISING = 10.0  # a C that learns each training image by heart
@@ -390,3 +392,19 @@ def test_group_mates_among_images_are_not_scored(tmp_path: Path) -> None:
     assert any(
         "6 held-out images of 3 groups that have training images, too ('g0', 'g1'" in one for one in result.notes
     )
+
+
+@pytest.mark.parametrize(("n", "measured"), [(2_000, True), (2_001, False)])
+def test_too_few_duplicates_to_be_seen_are_counted_and_cost_no_fits(n: int, measured: bool) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, 5)), np.arange(n) % 2
+    X[:, 0] += 3 * y
+    groups = np.array([f"{i}" for i in range(n)], dtype=object)
+    groups[1] = groups[3] = "pair"
+    duplicated = np.isin(np.arange(n), [1, 3])
+    guard = Guard(groups, np.full(n, ""), duplicated, np.zeros(0, bool), [])
+    search = search_C(X, y, Cs=[0.1], groups=groups)
+    figures, notes = guard.measure(X, y, search)
+    assert figures["n_duplicates"] == 2
+    assert ("unguarded_accuracy" in figures) == measured
+    assert ("differ by less than 0.1 points" in notes[-1]) != measured
