@@ -16,6 +16,7 @@ from cnncodes.cli.options import (
     option_force,
     option_guard,
     option_json,
+    option_outside,
     option_workers,
 )
 from cnncodes.cli.output import print_json, print_message, print_notes, progress_bar
@@ -31,11 +32,15 @@ HELP_FROM = (
     "First part of the network that is trained, with all above it: layer1 to layer4, head (the classifier alone), all, "
     "or the path of a module."
 )
-HELP_IMAGES = "Images that the codes file was made from."
+HELP_IMAGES = (
+    "Images that the codes file was made from, where it does not keep the maps of the layer below. For --from layer4, "
+    "`cnncodes extract --map layer3` keeps them."
+)
 
 
 @command(
     "cnncodes finetune photos/ --from layer4 -o model.safetensors",
+    "cnncodes extract photos/ --map layer3 && cnncodes finetune codes.h5 --from layer4",
     "cnncodes finetune codes.h5 --images photos/ --from layer3 --epochs 12",
     "cnncodes finetune photos/ --views flip --json | jq .gain",
 )
@@ -58,6 +63,7 @@ HELP_IMAGES = "Images that the codes file was made from."
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels, where images are given.")
 @click.option("--resize", type=click.Choice(list(RESIZE_MODES)), help="How images become square.")
 @click.option("--views", type=click.Choice(list(VIEWS)), help="Views of each image that are trained on.")
+@option_outside
 @option_device
 @option_workers
 @click.option("-o", "--out", default=MODEL, help="Model file.")
@@ -66,7 +72,8 @@ HELP_IMAGES = "Images that the codes file was made from."
 def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
     """Train the upper part of a network further, from the fitted probe on, and keep what is better.
 
-    The frozen lower part runs once. Folds say whether fine-tuning beats the probe; if it does not, the probe is kept.
+    The frozen lower part runs once, or not at all where the codes file keeps its maps. Folds say whether fine-tuning
+    beats the probe; if it does not, the probe is kept.
     A run that was stopped goes on with the same command, and gives the same model.
     """
     from cnncodes.finetuning.finetune import finetune as run

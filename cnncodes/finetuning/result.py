@@ -154,7 +154,7 @@ def _tuned_model(
     tensors = {name: one.cpu().numpy() for name, one in network.tensors().items()}
     classes, share = task.search.classes, tuned.share
     y, predicted = classes[answers.truth], classes[winner(answers.decision[share])]
-    whole = len(answers.rows) == len(task.truth)
+    whole = len(answers.rows) == task.n_scored
     scores = replace(
         fitted.scores,
         n_cv=len(y),
@@ -165,7 +165,7 @@ def _tuned_model(
         ungrouped_test_accuracy=None,
     )
     if n := len(held_out.labels):
-        answered = classes[winner(decide(network, task.maps, len(task.truth) + np.arange(n), task.device))]
+        answered = task.classes[winner(decide(network, task.maps, len(task.truth) + np.arange(n), task.device))]
         scores = replace(scores, held_out=score(held_out.labels, answered, groups=held_out.groups))
     provenance = fitted.provenance
     runtime = replace(provenance.runtime, leading_float32=0)
@@ -176,7 +176,7 @@ def _tuned_model(
         temperature=answers.temperature(share),
         scores=scores,
         provenance=replace(provenance, precision="fp32", runtime=runtime),
-        notes=[f"of the probe: {note}" for note in fitted.notes],
+        notes=[*(f"of the probe: {note}" for note in fitted.notes), *task.maps.notes],
         training_codes=None,
         familiarity=None,
         class_means=None,

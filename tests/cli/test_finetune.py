@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,19 @@ def test_command_and_function_give_the_same_file(stripes):
 
 def test_codes_need_their_images(stripes):
     run("extract", "photos", "--backbone", "staged")
-    assert "name the images that it was made from (--images" in failed("finetune", "codes.h5", "--from", "layer3")
+    error = failed("finetune", "codes.h5", "--from", "layer3")
+    assert "name the images that it was made from (--images photos/), or let the file keep them: " in error
+    assert "--map layer2" in error
     run("finetune", "codes.h5", "--images", "photos", "--from", "layer3", "--epochs", 1)
+
+
+def test_maps_in_the_codes_file_take_the_place_of_images(stripes):
+    run("extract", "photos", "--backbone", "staged", "--map", "layer2")
+    shutil.move("photos", "elsewhere")
+    result = run("finetune", "codes.h5", "--from", "layer3", "--epochs", 1, "--always")
+    assert "are computed from the images" not in result.stderr
+    assert len(run("predict", "elsewhere").stdout.splitlines()) == 25
+    assert "--images photos/" in failed("finetune", "codes.h5", "--from", "all", "--force")
 
 
 def test_what_another_program_wrote_is_not_replaced(stripes):
