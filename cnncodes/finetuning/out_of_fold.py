@@ -187,7 +187,7 @@ def hold_back(y: np.ndarray, groups: np.ndarray, rows: np.ndarray, seed: int) ->
 
     Parameters
     ----------
-    y, groups : ndarray, shape (n,)
+    y, groups : ndarray of str, shape (n,)
     rows : ndarray of int
     seed : int
 
@@ -224,7 +224,7 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
     for i, (train, test) in enumerate(folds[:n]):
         if i < len(state.results):
             continue
-        trained_on, held_back = hold_back(task.truth, task.groups, train, task.recipe.seed)
+        trained_on, held_back = hold_back(task.classes[task.truth], task.groups, train, task.recipe.seed)
         training = task.training(trained_on, held_back, task.recipe.epochs)
         start = training.network.tensors()
         _run(training, i, f"fold {i + 1} of {n}", state, on_step, on_epoch)

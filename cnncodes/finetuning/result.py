@@ -37,7 +37,7 @@ class Finetuning:
     first : str
         The first part of the network that was trained.
     pays : bool
-        Whether the gain is larger than its standard error.
+        Whether the gain is larger than its standard error. It may still be none: see `gain`.
     gain : Estimate
         What fine-tuning adds to the accuracy of the probe, out of fold, with a 95 % interval, paired by images.
     share : float
@@ -64,10 +64,11 @@ class Finetuning:
 
     @property
     def answer(self) -> str:
-        """Whether it pays, in one sentence."""
+        """Whether it pays, in one sentence: a gain is called likely where its 95 % interval contains 0."""
         low, high = points(self.gain.low), points(self.gain.high)
         if self.pays:
-            return f"fine-tuning from {self.first} gains {points(self.gain.value)} points ({low} to {high})"
+            gains = "gains" if float(low) > 0 else "likely gains"
+            return f"fine-tuning from {self.first} {gains} {points(self.gain.value)} points ({low} to {high})"
         kept = "kept nevertheless" if self.model.tuned is not None else "the probe is kept"
         return f"fine-tuning from {self.first} does not pay: {low} to {high} points; {kept}"
 

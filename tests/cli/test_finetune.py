@@ -37,6 +37,7 @@ def test_model_is_saved_and_the_other_commands_take_it(stripes):
     result = run("finetune", "photos", *OPTIONS, "--always")
     assert "saved                     model.safetensors" in result.stdout
     assert "fine-tuning from layer3" in result.stdout
+    assert "C, and how far to go from the probe, were chosen on the same folds" in result.stdout
     assert sorted(path.name for path in stripes.iterdir()) == ["model.safetensors", "photos"]
     facts = json.loads(run("info", "model.safetensors", "--json").stdout)
     assert (facts["tuned"]["first"], facts["tuned"]["below"], facts["tuned"]["epochs"]) == ("layer3", "layer2", 1)
@@ -84,6 +85,30 @@ def test_what_another_program_wrote_is_not_replaced(stripes):
     Path("mine.txt").write_text("precious")
     assert "overwrite it with --force" in failed("finetune", "photos", "-o", "mine.txt")
     assert Path("mine.txt").read_text() == "precious"
+
+
+def test_what_another_program_wrote_in_place_of_the_state_is_found_before_the_work(stripes, monkeypatch):
+    state = Path("model.safetensors.state")
+    state.write_text("precious")
+    with monkeypatch.context() as patch:
+        patch.setattr("cnncodes.finetuning.finetune.finetune", lambda *args, **options: pytest.fail("too late"))
+        assert "not a state of fine-tuning" in failed("finetune", "photos", *OPTIONS)
+    assert state.read_text() == "precious"
+    run("finetune", "photos", *OPTIONS, "--force")
+    assert not state.exists()
+
+
+def test_state_of_a_run_with_other_options_is_begun_anew(stripes, monkeypatch):
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cnncodes.finetuning.finetune.train_on_all", interrupt)
+        run("finetune", "photos", *OPTIONS, "--always", code=130)
+    other = ("--lr", "0.002", "--always")
+    assert "is of another run, and is begun anew" in run("finetune", "photos", *OPTIONS, *other).stderr
+    run("finetune", "photos", *OPTIONS, *other, "-o", "fresh.safetensors")
+    assert Path("model.safetensors").read_bytes() == Path("fresh.safetensors").read_bytes()
 
 
 def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):

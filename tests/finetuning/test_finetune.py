@@ -94,6 +94,7 @@ def test_it_pays_where_the_network_has_learned_nothing_of_use(striped_codes, str
     assert result.pays
     assert result.gain.value == pytest.approx(1 - result.probe_accuracy)
     assert result.answer.startswith("fine-tuning from layer3 gains +")
+    assert result.gain.low > 0
     assert result.model.tuned is not None
     assert result.model.scores.cross_validated.accuracy.value == 1
 
@@ -188,6 +189,14 @@ def test_class_of_one_image_is_learned_and_not_scored(stripes):
     np.testing.assert_allclose(model.decision_function(X), decision, rtol=1e-2, atol=5e-2)
     answered = np.array(model.classes)[decision[[19, 39, 59]].argmax(axis=1)]
     assert model.scores.held_out.accuracy.value == np.mean(answered == ["across", "down", "up"])
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_few_images_give_a_model_that_has_held_none_back(n, stripes):
+    images = stripes.take([*range(n), *range(20, 32)])
+    result = finetune(images, backbone="staged", always=True, **{**QUICK, "epochs": 1})
+    assert result.n_answers == n + 12
+    assert len(predict(stripes, result.model)) == 60
 
 
 @pytest.mark.parametrize(("train_from", "n_parts"), [("head", 0), ("layer4", 1), ("layer1", 4), ("all", 4)])
