@@ -75,8 +75,8 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
     """Train the upper part of a network further, from the fitted probe on, and keep what is better.
 
     The frozen lower part runs once, or not at all where the codes file keeps its maps. Folds say whether fine-tuning
-    beats the probe; if it does not, the probe is kept. It beats the probe if the gain is larger than its standard error.
-    It "gains" where the whole 95 % interval of the gain is above 0, and "likely gains" otherwise.
+    beats the probe by more than the standard error; if not, the probe is kept. It "gains" where the whole 95 % interval
+    of the gain is above 0, and "likely gains" where the interval contains 0.
 
     A run that was stopped goes on with the same command, and gives the same model.
     """
