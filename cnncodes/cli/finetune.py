@@ -16,6 +16,7 @@ from cnncodes.cli.options import (
     option_force,
     option_guard,
     option_json,
+    option_outside,
     option_workers,
 )
 from cnncodes.cli.output import print_json, print_message, print_notes, progress_bar
@@ -27,15 +28,21 @@ if TYPE_CHECKING:
     from cnncodes.finetuning.training import Epoch
 
 STATE_SUFFIX = ".state"  # of the file beside the model file from which a run goes on
+CHOSEN = "C, and how far to go from the probe, were chosen on the same folds"
+C_CHOSEN = "C was chosen on the same folds; `cnncodes fit --nested` includes that choice"
 HELP_FROM = (
     "First part of the network that is trained, with all above it: layer1 to layer4, head (the classifier alone), all, "
     "or the path of a module."
 )
-HELP_IMAGES = "Images that the codes file was made from."
+HELP_IMAGES = (
+    "Images that the codes file was made from, where it does not keep the maps of the layer below. For --from layer4, "
+    "`cnncodes extract --map layer3` keeps them."
+)
 
 
 @command(
     "cnncodes finetune photos/ --from layer4 -o model.safetensors",
+    "cnncodes extract photos/ --map layer3 && cnncodes finetune codes.h5 --from layer4",
     "cnncodes finetune codes.h5 --images photos/ --from layer3 --epochs 12",
     "cnncodes finetune photos/ --views flip --json | jq .gain",
 )
@@ -58,6 +65,7 @@ HELP_IMAGES = "Images that the codes file was made from."
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels, where images are given.")
 @click.option("--resize", type=click.Choice(list(RESIZE_MODES)), help="How images become square.")
 @click.option("--views", type=click.Choice(list(VIEWS)), help="Views of each image that are trained on.")
+@option_outside
 @option_device
 @option_workers
 @click.option("-o", "--out", default=MODEL, help="Model file.")
@@ -66,15 +74,22 @@ HELP_IMAGES = "Images that the codes file was made from."
 def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
     """Train the upper part of a network further, from the fitted probe on, and keep what is better.
 
-    The frozen lower part runs once. Folds say whether fine-tuning beats the probe; if it does not, the probe is kept.
+    The frozen lower part runs once, or not at all where the codes file keeps its maps. Folds say whether fine-tuning
+    beats the probe by more than the standard error; if not, the probe is kept. It "gains" where the whole 95 % interval
+    of the gain is above 0, and "likely gains" where the interval contains 0.
+
     A run that was stopped goes on with the same command, and gives the same model.
     """
     from cnncodes.finetuning.finetune import finetune as run
+    from cnncodes.finetuning.state import STATE, is_state
     from cnncodes.models.model_file import MODEL, is_model
     from cnncodes.system.files import refuse_foreign
 
     refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[data, options["images"]])
     state = Path(f"{out}{STATE_SUFFIX}")
+    refuse_foreign(state, STATE, is_state, overwrite=force, inputs=[data, options["images"]])
+    if force and state.is_file() and not is_state(state):
+        state.unlink()
     try:
         with progress_bar("fine-tuning", "steps") as progress:
             result = run(data, state=state, progress=progress, on_epoch=_show_epoch, **options)
@@ -91,7 +106,7 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
     probe_accuracy = result.probe_accuracy
     print_lines(
         [
-            *score_lines(result.model.scores),
+            *score_lines(result.model.scores, chosen=CHOSEN if result.model.tuned else C_CHOSEN),
             ("probe, same images", percent(probe_accuracy)),
             ("fine-tuning", f"{result.answer}, {result.seconds:.0f} s"),
             ("saved", out),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluation_lines", "print_lines", "score_lines"]
 
 Line = tuple[str, str]  # a title and a figure
+C_CHOSEN = "C was chosen on the same folds; --nested includes that choice"
 
 
 def print_lines(lines: list[Line]) -> None:
@@ -23,14 +24,14 @@ def print_lines(lines: list[Line]) -> None:
         print_line(f"{title:<25} {value}")
 
 
-def score_lines(scores: Scores) -> list[Line]:
-    """Return the lines that `fit` shows."""
+def score_lines(scores: Scores, *, chosen: str = C_CHOSEN) -> list[Line]:
+    """Return the lines that `fit` shows; `chosen` says what was chosen on the folds of the score."""
     lines = _probe_lines(scores.n, scores.classes, scores.clf, scores.layers, scores.C)
     lines += _accuracy_lines("cross-validated", scores.cross_validated)
     if scores.nested is not None:
         lines += _accuracy_lines("nested", scores.nested)
     elif scores.C_searched:
-        lines.append(("", "C was chosen on the same folds; --nested includes that choice"))
+        lines.append(("", chosen))
     if scores.held_out is not None:
         lines += _accuracy_lines("held-out", scores.held_out)
     lines += _baseline_lines(scores)

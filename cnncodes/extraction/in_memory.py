@@ -16,12 +16,13 @@ from cnncodes.extraction.kept_network import ready_network
 from cnncodes.extraction.settings import Settings, fill_in
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
+from cnncodes.networks.backbone import Backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import map_key
 
-__all__ = ["Computed", "compute_codes", "in_memory", "matching_network"]
+__all__ = ["Computed", "compute_codes", "in_memory", "matching_network", "require_same_weights"]
 
 
 @dataclass
@@ -122,23 +123,28 @@ def matching_network(
     MismatchError
         As for `compute_codes`.
     """
-    provenance.require("weights_sha256")
     settings = fill_in(Settings(weights=None if weights is None else os.fspath(weights), device=device), provenance)
     # whether to compile is chosen anew: for a few images it takes longer than it saves
     settings = replace(settings, compile=None, **(changes or {}))
     network = ready_network(settings, workload, owner=owner, tensors=tensors)
-    if network.backbone.weights_sha256 != provenance.weights_sha256:
-        raise MismatchError(
-            f"the weights {provenance.weights!r} of {provenance.backbone} found here have SHA-256 "
-            f"{network.backbone.weights_sha256[:12]}…, wanted {provenance.weights_sha256[:12]}…; "
-            "put the original file back"
-        )
+    require_same_weights(network.backbone, provenance)
     preprocessing = PreprocessingProvenance.from_dict(network.backbone.preprocessing.to_dict())
     if differences := provenance.preprocessing.differences(preprocessing):
         raise MismatchError(
             f"this version and these weights prepare images otherwise: {'; '.join(differences)}; extract and fit again"
         )
     return network
+
+
+def require_same_weights(backbone: Backbone, provenance: Provenance) -> None:
+    """Raise `MismatchError` if a backbone has other weights than those of a provenance."""
+    provenance.require("weights_sha256")
+    if backbone.weights_sha256 != provenance.weights_sha256:
+        raise MismatchError(
+            f"the weights {provenance.weights!r} of {provenance.backbone} found here have SHA-256 "
+            f"{backbone.weights_sha256[:12]}…, wanted {provenance.weights_sha256[:12]}…; "
+            "put the original file back"
+        )
 
 
 def in_memory(

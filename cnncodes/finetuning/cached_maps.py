@@ -1,7 +1,8 @@
-"""The maps of the frozen lower part of a network, computed once for all epochs."""
+"""The maps of the frozen lower part of a network, kept in a codes file or computed once for all epochs."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import MismatchError, ProbeError
+from cnncodes.codes.maps import Maps
+from cnncodes.errors import MismatchError, ProbeError, parameter
 from cnncodes.extraction.in_memory import matching_network
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.image_set import Images
@@ -22,9 +24,11 @@ from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.memory import memory_left
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import PIXELS
+from cnncodes.vocabulary import PENULTIMATE, PIXELS
 
 __all__ = ["CachedMaps", "cached_maps"]
+
+logger = logging.getLogger(__name__)
 
 PIXEL_BATCH = 32  # images that are decoded for a batch, where there is no lower part
 
@@ -35,19 +39,25 @@ class CachedMaps:
 
     Attributes
     ----------
-    values : ndarray of float16, shape (n, n_views, *map_shape)
-        Maps; pixels are uint8.
-    preprocessing : Preprocessing
-        Normalises pixels.
+    values : ndarray or Maps, shape (n, n_views, *map_shape)
+        Maps in float16, pixels in uint8, codes in float32. Where there is one view, its axis may be left out.
+    map_shape : tuple of int
+        Shape of what enters the network for one view of an image.
+    preprocessing : Preprocessing, optional
+        Normalises pixels; None for maps.
+    notes : tuple of str, default=()
+        What the user of a model that was trained on them should know.
     """
 
-    values: np.ndarray
-    preprocessing: Preprocessing
+    values: np.ndarray | Maps
+    map_shape: tuple[int, ...]
+    preprocessing: Preprocessing | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_views(self) -> int:
         """Number of views of each image."""
-        return int(self.values.shape[1])
+        return math.prod(self.values.shape[1:]) // math.prod(self.map_shape)
 
     def batch(self, rows: np.ndarray, views: np.ndarray | None = None) -> torch.Tensor:
         """Return what enters the network, in float32.
@@ -62,12 +72,9 @@ class CachedMaps:
         -------
         Tensor, shape (m, *map_shape) or (m * n_views, *map_shape)
         """
-        if views is None:
-            picked = self.values[rows].reshape(-1, *self.values.shape[2:])
-        else:
-            picked = self.values[rows, views]
-        tensor = torch.from_numpy(np.ascontiguousarray(picked))
-        tensor = self.preprocessing.normalise(tensor) if tensor.dtype == torch.uint8 else tensor.float()
+        picked = self.values[rows] if views is None or self.n_views == 1 else self.values[rows, views]
+        tensor = torch.from_numpy(np.ascontiguousarray(picked.reshape(-1, *self.map_shape)))
+        tensor = tensor.float() if self.preprocessing is None else self.preprocessing.normalise(tensor)
         return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
@@ -77,12 +84,16 @@ def cached_maps(
     cut: Cut,
     images: Images | None,
     *,
+    allow_outside: bool = False,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> CachedMaps:
-    """Return the maps of some images of a codes file, computed from these images by the network of the file.
+    """Return the maps of some images of a codes file: those that it keeps, or else computed from the images.
+
+    What the file keeps is read when a batch asks for it, and takes no memory. The codes of `penultimate` are the maps
+    of a network whose head alone is trained, unless that takes maps.
 
     Parameters
     ----------
@@ -91,8 +102,8 @@ def cached_maps(
     cut : Cut
         Says of which layer.
     images : path, sequence, ndarray or ImageSet, or None
-        The images that the codes file was made from.
-    weights, device, workers, progress
+        The images that the codes file was made from; they are read only if the file does not keep the maps.
+    allow_outside, weights, device, workers, progress
         As for `cnncodes.finetuning.finetune.finetune`.
 
     Raises
@@ -101,11 +112,20 @@ def cached_maps(
         The images are not those of the file.
     ProbeError
         Memory does not hold the maps, or there is nothing to compute them from.
+    CodesFileError
+        Maps that the file keeps are damaged.
     """
+    if (kept := _kept_maps(file, rows, cut)) is not None:
+        return kept
+    keep = parameter("maps", [cut.below], of="extract")
     if images is None:
+        or_keep = "" if cut.below == PIXELS else f", or let the file keep them: {keep}"
         raise ProbeError(
-            f"{file.path}: keeps no maps of {cut.below}; name the images that it was made from (--images photos/)"
+            f"{file.path}: keeps no maps of {cut.below}; name the images that it was made from "
+            f"({parameter('images', 'photos/')}){or_keep}"
         )
+    if cut.below != PIXELS:
+        logger.warning("the maps of %s are computed from the images; to keep them for other runs: %s", cut.below, keep)
     n_views = math.prod(file.provenance.preprocessing.middle_axis)
     dtype = np.dtype(np.uint8 if cut.below == PIXELS else np.float16)
     shape = (len(rows), n_views, *cut.map_shape)
@@ -115,14 +135,15 @@ def cached_maps(
             f"the maps of {cut.below} of {len(rows)} images take {needed / 1e9:.1f} GB, and {left / 1e9:.1f} GB "
             "of memory are free; train fewer layers, or take smaller images (--image-size)"
         )
-    chosen = _images_of(file, rows, images)
-    as_maps: dict[str, Any] = {"layers": (cut.below,), "pooling": "flatten", "precision": "fp32", "dtype": "float16"}
+    chosen = _images_of(file, rows, load_images(images, labelled=False, allow_outside=allow_outside))
+    as_maps: dict[str, Any] = {"layers": (cut.below,), "maps": (), "pooling": "flatten"}
+    as_maps |= {"precision": "fp32", "dtype": "float16"}
     network = matching_network(
         file.provenance,
         Workload(len(rows), workers),
         weights=weights,
         device=device,
-        changes={} if cut.below == PIXELS else as_maps,
+        changes={"maps": ()} if cut.below == PIXELS else as_maps,
     )
     runner = _PixelsOnly(network.backbone) if cut.below == PIXELS else network
     values, digests = np.empty(shape, dtype), file.sha256[rows]
@@ -136,11 +157,28 @@ def cached_maps(
         if maps.dtype.itemsize > dtype.itemsize:
             raise ProbeError(f"the map of {cut.below} is too large for float16 numbers; train from another layer")
         values[batch.rows] = _in_shape(maps, n_views, cut.map_shape)
-    return CachedMaps(values, network.backbone.preprocessing)
+    return CachedMaps(values, cut.map_shape, network.backbone.preprocessing if cut.below == PIXELS else None)
 
 
-def _images_of(file: CodesFile, rows: np.ndarray, images: Images) -> ImageSet:
-    image_set = load_images(images, labelled=False)
+def _kept_maps(file: CodesFile, rows: np.ndarray, cut: Cut) -> CachedMaps | None:
+    """Return the maps that a codes file keeps, each row compared with its checksum; None without any."""
+    values: np.ndarray | Maps
+    if cut.below == PENULTIMATE and len(cut.map_shape) == 1:
+        name, values = PENULTIMATE, file.codes(PENULTIMATE, rows)
+    elif name := next((name for name in file.map_layers if name in cut.names), ""):
+        values = file.maps(name, rows)
+        values.check()
+    else:
+        return None
+    shape = values.shape[1 + len(file.views) :]
+    if shape != cut.map_shape:
+        raise MismatchError(f"{file.path}: {name} has the shape {shape}, and the network gives {cut.map_shape} there")
+    precision = file.provenance.precision
+    note = f"trained on maps of {name} that were computed in {precision}; the model computes them in fp32"
+    return CachedMaps(values, cut.map_shape, notes=() if precision == "fp32" else (note,))
+
+
+def _images_of(file: CodesFile, rows: np.ndarray, image_set: ImageSet) -> ImageSet:
     place = {name: i for i, name in enumerate(image_set.ids)}
     wanted = file.ids[rows].tolist()
     if missing := [name for name in wanted if name not in place]:

@@ -20,6 +20,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import is_hdf5
 from cnncodes.errors import SettingError
 from cnncodes.extraction.extract import extract
+from cnncodes.extraction.in_memory import require_same_weights
 from cnncodes.extraction.settings import Settings, load_named_backbone, settings_of
 from cnncodes.finetuning.cached_maps import cached_maps
 from cnncodes.finetuning.head import TunedNetwork
@@ -61,6 +62,7 @@ def finetune(
     image_size: int | None = None,
     resize: str | None = None,
     views: str | None = None,
+    allow_outside: bool = False,
     device: str | None = None,
     workers: int | None = None,
     state: str | os.PathLike[str] | None = None,
@@ -80,7 +82,8 @@ def finetune(
         The first part that is trained, with all above it: ``layer1`` … ``layer4``, ``head`` (the classifier alone),
         ``all``, or the path of a module.
     images : path, sequence, ndarray or ImageSet, optional
-        The images that a codes file was made from; it has no maps to start from.
+        The images that a codes file was made from. They are needed only if it does not keep the maps of the layer
+        below (``extract(…, maps="layer3")`` for ``train_from="layer4"``).
     epochs : int, default=8
         How often each image is seen, at most: training stops where images that are held back are answered no better.
     lr : float, default=3e-4
@@ -103,6 +106,8 @@ def finetune(
         Keep the fine-tuned network even where it does not beat the probe.
     backbone, weights, image_size, resize, views : optional
         As for `extract`, where `data` are images; ``views="flip"`` trains on mirror images, too.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     device : str, optional
         ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; by default a GPU where there is one.
     workers : int, optional
@@ -142,23 +147,31 @@ def finetune(
     recipe = Recipe(epochs, lr, batch_size, seed=seed)
     probe: dict[str, Any] = {"clf": clf, "scale": scale, "cv": cv, "seed": seed}
     extraction = {"backbone": backbone, "weights": weights, "image_size": image_size, "resize": resize, "views": views}
-    with _codes_of(data, images, extraction, train_from, device, workers, progress) as (training_data, sources):
+    running: dict[str, Any] = {"allow_outside": allow_outside, "device": device, "workers": workers}
+    running["progress"] = progress
+    with _codes_of(data, images, extraction, train_from, running) as (training_data, sources):
         file = training_data.file
         settings = settings_of(file.provenance)
         if weights is not None:
             settings = replace(settings, weights=os.fspath(weights))
-        cut = cut_before(load_named_backbone(settings), train_from)
+        network_of_codes = load_named_backbone(settings)
+        require_same_weights(network_of_codes, file.provenance)
+        cut = cut_before(network_of_codes, train_from)
         fitted = fit(training_data, C=C, guard=guard, **probe)
         groups = training_data.groups(guard=guard)
-        search = training_data.search(PENULTIMATE, groups=groups, Cs=grid_of(C), n_jobs=AUTO, **probe)
-        rows = training_data.train
+        scored = training_data.scorable(groups).rows
+        options = {"groups": groups[scored], "rows": training_data.train[scored]}
+        search = training_data.search(PENULTIMATE, Cs=grid_of(C), n_jobs=AUTO, **options, **probe)
+        order = np.concatenate([scored, np.setdiff1d(np.arange(len(groups)), scored)])
+        rows, groups = training_data.train[order], groups[order]
+        classes, truth = np.unique(file.labels[rows], return_inverse=True)
         test = training_data.scored_rows(guard=guard) if training_data.has_held_out else rows[:0]
-        options: dict[str, Any] = {"weights": weights, "device": device, "workers": workers, "progress": progress}
-        maps = cached_maps(file, np.concatenate([rows, test]), cut, sources, **options)
+        maps = cached_maps(file, np.concatenate([rows, test]), cut, sources, weights=weights, **running)
         task = Task(
-            X=training_data.codes(PENULTIMATE),
+            X=training_data.codes(PENULTIMATE, rows),
             maps=maps,
-            truth=np.searchsorted(search.classes, training_data.labels),
+            truth=truth,
+            classes=classes,
             groups=groups,
             search=search,
             clf=clf,
@@ -182,9 +195,7 @@ def _codes_of(
     images: Images | None,
     extraction: dict[str, Any],
     train_from: str,
-    device: str | None,
-    workers: int | None,
-    progress: Progress | None,
+    running: dict[str, Any],
 ) -> Iterator[tuple[TrainingData, Images | None]]:
     """Give the codes to train on, and the images that they were made from."""
     if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
@@ -197,7 +208,7 @@ def _codes_of(
     with tempfile.TemporaryDirectory(prefix="cnncodes-") as folder:
         codes = Path(folder) / "codes.h5"
         source = data if images is None else images
-        extract(source, codes, layers=[PENULTIMATE], device=device, workers=workers, progress=progress, **extraction)
+        extract(source, codes, layers=[PENULTIMATE], **extraction, **running)
         with TrainingData.open(codes) as training_data:
             yield training_data, source
 

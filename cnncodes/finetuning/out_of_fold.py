@@ -49,9 +49,11 @@ class Task:
     maps : CachedMaps
         Those of these images first; others may follow.
     truth : ndarray of int, shape (n,)
+        Positions in `classes`.
+    classes : ndarray of str, shape (k,)
     groups : ndarray of str, shape (n,)
     search : Search
-        The cross-validation of the probe on these images.
+        The cross-validation of the probe. The last images are not in it if their classes have too few for folds.
     clf : {"svm", "logreg"}
     scale : str
         Name of the scaling.
@@ -65,6 +67,7 @@ class Task:
     X: np.ndarray
     maps: CachedMaps
     truth: np.ndarray
+    classes: np.ndarray
     groups: np.ndarray
     search: Search
     clf: str
@@ -80,10 +83,21 @@ class Task:
         """What the decision values of the probe are divided by when training begins."""
         return SOFTENING * self.search.temperature
 
+    @property
+    def n_scored(self) -> int:
+        """Number of images that the folds deal out."""
+        return len(self.search.decision)
+
+    def of_folds(self) -> Task:
+        """Return the task of the images that the folds deal out, and of their classes."""
+        n, classes = self.n_scored, self.search.classes
+        truth = np.searchsorted(classes, self.classes[self.truth[:n]])
+        return replace(self, X=self.X[:n], truth=truth, classes=classes, groups=self.groups[:n])
+
     def network(self, rows: np.ndarray) -> TunedNetwork:
         """Return the upper part of the network with the probe that these images give: what training begins with."""
         search = replace(self.search, notes=[])
-        y = self.search.classes[self.truth[rows]]
+        y = self.classes[self.truth[rows]]
         probe = fit_chosen(self.X[rows], y, search, clf=self.clf, scale=self.scaling)
         head = ProbeHead(probe, self.scale, self.temperature)
         return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling)
@@ -173,7 +187,7 @@ def hold_back(y: np.ndarray, groups: np.ndarray, rows: np.ndarray, seed: int) ->
 
     Parameters
     ----------
-    y, groups : ndarray, shape (n,)
+    y, groups : ndarray of str, shape (n,)
     rows : ndarray of int
     seed : int
 
@@ -204,12 +218,13 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
     on_epoch : callable, optional
         Called with what is trained, and what an epoch came to.
     """
+    task = task.of_folds()
     folds, shares = task.search.folds, (0.0, *SHARES)
     n = folds_to_answer(folds)
     for i, (train, test) in enumerate(folds[:n]):
         if i < len(state.results):
             continue
-        trained_on, held_back = hold_back(task.truth, task.groups, train, task.recipe.seed)
+        trained_on, held_back = hold_back(task.classes[task.truth], task.groups, train, task.recipe.seed)
         training = task.training(trained_on, held_back, task.recipe.epochs)
         start = training.network.tensors()
         _run(training, i, f"fold {i + 1} of {n}", state, on_step, on_epoch)
@@ -263,12 +278,7 @@ def train_on_all(
 
 
 def _run(
-    training: Training,
-    job: int,
-    what: str,
-    state: State,
-    on_step: OnStep | None,
-    on_epoch: OnEpoch | None,
+    training: Training, job: int, what: str, state: State, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> None:
     """Run a training from the state on, and write the state now and then."""
     if state.job is not None:

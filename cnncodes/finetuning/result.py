@@ -37,7 +37,7 @@ class Finetuning:
     first : str
         The first part of the network that was trained.
     pays : bool
-        Whether the gain is larger than its standard error.
+        Whether the gain is larger than its standard error. It may still be none: see `gain`.
     gain : Estimate
         What fine-tuning adds to the accuracy of the probe, out of fold, with a 95 % interval, paired by images.
     share : float
@@ -64,10 +64,11 @@ class Finetuning:
 
     @property
     def answer(self) -> str:
-        """Whether it pays, in one sentence."""
+        """Whether it pays, in one sentence: a gain is called likely where its 95 % interval contains 0."""
         low, high = points(self.gain.low), points(self.gain.high)
         if self.pays:
-            return f"fine-tuning from {self.first} gains {points(self.gain.value)} points ({low} to {high})"
+            gains = "gains" if float(low) > 0 else "likely gains"
+            return f"fine-tuning from {self.first} {gains} {points(self.gain.value)} points ({low} to {high})"
         kept = "kept nevertheless" if self.model.tuned is not None else "the probe is kept"
         return f"fine-tuning from {self.first} does not pay: {low} to {high} points; {kept}"
 
@@ -154,7 +155,7 @@ def _tuned_model(
     tensors = {name: one.cpu().numpy() for name, one in network.tensors().items()}
     classes, share = task.search.classes, tuned.share
     y, predicted = classes[answers.truth], classes[winner(answers.decision[share])]
-    whole = len(answers.rows) == len(task.truth)
+    whole = len(answers.rows) == task.n_scored
     scores = replace(
         fitted.scores,
         n_cv=len(y),
@@ -165,7 +166,7 @@ def _tuned_model(
         ungrouped_test_accuracy=None,
     )
     if n := len(held_out.labels):
-        answered = classes[winner(decide(network, task.maps, len(task.truth) + np.arange(n), task.device))]
+        answered = task.classes[winner(decide(network, task.maps, len(task.truth) + np.arange(n), task.device))]
         scores = replace(scores, held_out=score(held_out.labels, answered, groups=held_out.groups))
     provenance = fitted.provenance
     runtime = replace(provenance.runtime, leading_float32=0)
@@ -176,7 +177,7 @@ def _tuned_model(
         temperature=answers.temperature(share),
         scores=scores,
         provenance=replace(provenance, precision="fp32", runtime=runtime),
-        notes=[f"of the probe: {note}" for note in fitted.notes],
+        notes=[*(f"of the probe: {note}" for note in fitted.notes), *task.maps.notes],
         training_codes=None,
         familiarity=None,
         class_means=None,

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from cnncodes.system.files import refuse_foreign, replacing
 
-__all__ = ["State", "is_state"]
+__all__ = ["STATE", "State", "is_state"]
 
 logger = logging.getLogger(__name__)
 

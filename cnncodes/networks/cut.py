@@ -29,6 +29,8 @@ class Cut:
     ----------
     below : str
         Layer whose map enters the upper part: an alias or a node, or ``pixels`` where there is no lower part.
+    names : frozenset of str
+        All names of that layer, `below` among them.
     map_shape : tuple of int
         Shape of that map for one image: (C, H, W), (tokens, D) or (D,).
     top : Module
@@ -40,6 +42,7 @@ class Cut:
     """
 
     below: str
+    names: frozenset[str]
     map_shape: tuple[int, ...]
     top: nn.Module = field(repr=False)
     depths: dict[str, float] = field(repr=False)
@@ -67,10 +70,12 @@ def cut_before(backbone: Backbone, first: str) -> Cut:
         There is no such part, or the network cannot be cut there.
     """
     below = layer_below(backbone, first)
-    top = copy.deepcopy(_Graph(backbone).above(below)).eval().requires_grad_(True)
+    graph = _Graph(backbone)
+    top = copy.deepcopy(graph.above(below)).eval().requires_grad_(True)
     names = [name for name, _ in backbone.module.named_parameters()]
     place = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
-    return Cut(below, _map_shape(backbone, below), top, {name: place[name] for name, _ in top.named_parameters()})
+    depths = {name: place[name] for name, _ in top.named_parameters()}
+    return Cut(below, graph.names_of(below), _map_shape(backbone, below), top, depths)
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,11 @@ class _Graph:
         if below == PIXELS:
             return next(node for node in self.graph.nodes if node.op == "placeholder")
         return self.nodes[self.backbone.resolve(below)]
+
+    def names_of(self, below: str) -> frozenset[str]:
+        """Return all names by which a layer gives the same map: aliases, nodes, and what enters the next module."""
+        start, known = self.start_of(below), {**{node: node for node in self.nodes}, **self.backbone.aliases}
+        return frozenset({below} | {name for name, node in known.items() if self.nodes.get(node) is start})
 
     def above(self, below: str) -> fx.GraphModule:
         """Return what lies above a layer as a module, which shares the parameters of the backbone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def test_model_is_saved_and_the_other_commands_take_it(stripes):
     result = run("finetune", "photos", *OPTIONS, "--always")
     assert "saved                     model.safetensors" in result.stdout
     assert "fine-tuning from layer3" in result.stdout
+    assert "C, and how far to go from the probe, were chosen on the same folds" in result.stdout
     assert sorted(path.name for path in stripes.iterdir()) == ["model.safetensors", "photos"]
     facts = json.loads(run("info", "model.safetensors", "--json").stdout)
     assert (facts["tuned"]["first"], facts["tuned"]["below"], facts["tuned"]["epochs"]) == ("layer3", "layer2", 1)
@@ -64,14 +66,50 @@ def test_command_and_function_give_the_same_file(stripes):
 
 def test_codes_need_their_images(stripes):
     run("extract", "photos", "--backbone", "staged")
-    assert "name the images that it was made from (--images" in failed("finetune", "codes.h5", "--from", "layer3")
+    error = failed("finetune", "codes.h5", "--from", "layer3")
+    assert "name the images that it was made from (--images photos/), or let the file keep them: " in error
+    assert "--map layer2" in error
     run("finetune", "codes.h5", "--images", "photos", "--from", "layer3", "--epochs", 1)
+
+
+def test_maps_in_the_codes_file_take_the_place_of_images(stripes, caplog):
+    run("extract", "photos", "--backbone", "staged", "--map", "layer2")
+    shutil.move("photos", "elsewhere")
+    run("finetune", "codes.h5", "--from", "layer3", "--epochs", 1, "--always")
+    assert "are computed from the images" not in caplog.text
+    assert len(run("predict", "elsewhere").stdout.splitlines()) == 25
+    assert "--images photos/" in failed("finetune", "codes.h5", "--from", "all", "--force")
 
 
 def test_what_another_program_wrote_is_not_replaced(stripes):
     Path("mine.txt").write_text("precious")
     assert "overwrite it with --force" in failed("finetune", "photos", "-o", "mine.txt")
     assert Path("mine.txt").read_text() == "precious"
+
+
+def test_what_another_program_wrote_in_place_of_the_state_is_found_before_the_work(stripes, monkeypatch):
+    state = Path("model.safetensors.state")
+    state.write_text("precious")
+    with monkeypatch.context() as patch:
+        patch.setattr("cnncodes.finetuning.finetune.finetune", lambda *args, **options: pytest.fail("too late"))
+        assert "not a state of fine-tuning" in failed("finetune", "photos", *OPTIONS)
+    assert state.read_text() == "precious"
+    run("finetune", "photos", *OPTIONS, "--force")
+    assert not state.exists()
+
+
+def test_state_of_a_run_with_other_options_is_begun_anew(stripes, monkeypatch, caplog):
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cnncodes.finetuning.finetune.train_on_all", interrupt)
+        run("finetune", "photos", *OPTIONS, "--always", code=130)
+    other = ("--lr", "0.002", "--always")
+    run("finetune", "photos", *OPTIONS, *other)
+    assert "model.safetensors.state is of another run, and is begun anew" in caplog.text
+    run("finetune", "photos", *OPTIONS, *other, "-o", "fresh.safetensors")
+    assert Path("model.safetensors").read_bytes() == Path("fresh.safetensors").read_bytes()
 
 
 def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):

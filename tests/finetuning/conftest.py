@@ -60,6 +60,7 @@ def make_task(codes: Path, images: ImageSet, train_from: str = "layer3", **recip
             X=data.codes("penultimate"),
             maps=cached_maps(data.file, data.train, cut, images),
             truth=np.searchsorted(search.classes, data.labels),
+            classes=search.classes,
             groups=groups,
             search=search,
             clf="svm",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
-from tiny_network import UNCROPPED
+from tiny_network import UNCROPPED, Staged
 
-from cnncodes import ImageSet, ProbeModel, evaluate, fit, load_backbone, predict
+from cnncodes import ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict
 from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, SettingError
 from cnncodes.finetuning import out_of_fold
 from cnncodes.finetuning.finetune import Finetuning, finetune
@@ -92,8 +94,38 @@ def test_it_pays_where_the_network_has_learned_nothing_of_use(striped_codes, str
     assert result.pays
     assert result.gain.value == pytest.approx(1 - result.probe_accuracy)
     assert result.answer.startswith("fine-tuning from layer3 gains +")
+    assert result.gain.low > 0
     assert result.model.tuned is not None
     assert result.model.scores.cross_validated.accuracy.value == 1
+
+
+@pytest.mark.parametrize("views", ["none", pytest.param("flip", marks=pytest.mark.slow)])
+def test_maps_of_the_codes_file_give_the_model_of_the_images(views, stripes, tmp_path):
+    """Within the rounding of float16: the network ran on other batches when the maps were kept."""
+    options = {"backbone": "staged", "layers": "penultimate", "precision": "fp32", "views": views}
+    extract(stripes, tmp_path / "codes.h5", **options)
+    computed = finetune(tmp_path / "codes.h5", images=stripes, always=True, **QUICK)
+    extract(stripes, tmp_path / "codes.h5", maps="layer2", **options)
+    kept = finetune(tmp_path / "codes.h5", always=True, **QUICK)
+    assert (kept.share, kept.epochs) == (computed.share, computed.epochs)
+    for name, one in kept.model.tensors.items():
+        np.testing.assert_allclose(one, computed.model.tensors[name], atol=1e-3)
+    np.testing.assert_allclose(kept.model.coef, computed.model.coef, rtol=2e-2, atol=2e-3)
+    assert [one.label for one in predict(stripes, kept.model)] == [
+        one.label for one in predict(stripes, computed.model)
+    ]
+
+
+def test_weights_that_are_others_than_those_of_the_maps_are_refused(stripes, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(Staged().state_dict(), path)
+    extract(stripes, tmp_path / "codes.h5", backbone="staged", weights=path, maps="layer2", layers="penultimate")
+    shutil.copy(path, tmp_path / "moved.pth")
+    torch.save(Staged().state_dict(), path)
+    with pytest.raises(MismatchError, match="put the original file back"):
+        finetune(tmp_path / "codes.h5", **QUICK)
+    path.unlink()
+    finetune(tmp_path / "codes.h5", weights=tmp_path / "moved.pth", **{**QUICK, "epochs": 1})
 
 
 class KilledError(Exception):
@@ -140,6 +172,31 @@ def test_images_alone_are_enough_and_held_out_ones_are_scored(stripes):
     again = evaluate(images.take([row for row, split in enumerate(splits) if split == "test"]), model)
     assert model.scores.held_out is not None
     assert again.accuracies.accuracy == model.scores.held_out.accuracy
+
+
+def test_class_of_one_image_is_learned_and_not_scored(stripes):
+    """As by the probe: the folds leave it out, and the model that is kept knows it."""
+    labels = ["alone", *stripes.labels[1:]]
+    splits = ["test" if name.endswith("19") else "train" for name in stripes.ids]
+    images = ImageSet(stripes.ids, stripes.sources, labels, splits=splits)
+    result = finetune(images, backbone="staged", always=True, **{**QUICK, "epochs": 1})
+    model = result.model
+    assert model.classes == ["across", "alone", "down", "up"]
+    assert (model.scores.n, model.scores.n_cv, result.n_answers, model.scores.n_test) == (57, 56, 56, 3)
+    assert model.coef.shape[0] == 4
+    decision = by_hand(model, images)
+    X = model.concatenated(model.compute_codes(images).codes)
+    np.testing.assert_allclose(model.decision_function(X), decision, rtol=1e-2, atol=5e-2)
+    answered = np.array(model.classes)[decision[[19, 39, 59]].argmax(axis=1)]
+    assert model.scores.held_out.accuracy.value == np.mean(answered == ["across", "down", "up"])
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_few_images_give_a_model_that_has_held_none_back(n, stripes):
+    images = stripes.take([*range(n), *range(20, 32)])
+    result = finetune(images, backbone="staged", always=True, **{**QUICK, "epochs": 1})
+    assert result.n_answers == n + 12
+    assert len(predict(stripes, result.model)) == 60
 
 
 @pytest.mark.parametrize(("train_from", "n_parts"), [("head", 0), ("layer4", 1), ("layer1", 4), ("all", 4)])

@@ -63,7 +63,7 @@ def test_as_many_folds_are_trained_as_answer_enough_images():
 
 
 def test_held_back_images_are_no_group_mates_of_those_that_are_trained_on():
-    y = np.arange(160) % 2
+    y = np.array(["a", "b"])[np.arange(160) % 2]
     groups = np.repeat(np.arange(40), 4).astype(str)
     rows = np.arange(20, 160)
     trained_on, held_back = hold_back(y, groups, rows, 0)
@@ -74,7 +74,7 @@ def test_held_back_images_are_no_group_mates_of_those_that_are_trained_on():
 
 @pytest.mark.parametrize("groups", [np.full(4, ""), np.array(["a", "a", "b", "b"])])
 def test_too_few_images_hold_none_back(groups):
-    trained_on, held_back = hold_back(np.array([0, 1, 0, 1]), groups, np.arange(4), 0)
+    trained_on, held_back = hold_back(np.array(["a", "b", "a", "b"]), groups, np.arange(4), 0)
     assert (trained_on.tolist(), held_back.tolist()) == ([0, 1, 2, 3], [])
 
 

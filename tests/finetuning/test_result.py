@@ -19,6 +19,10 @@ def result(striped_codes) -> Finetuning:
 
 def test_answer_says_whether_it_pays(result):
     assert result.answer == "fine-tuning from layer4 gains +2.9 points (+1.2 to +4.6)"
+    likely = replace(result, gain=Estimate(0.033, -0.006, 0.064))
+    assert likely.answer == "fine-tuning from layer4 likely gains +3.3 points (-0.6 to +6.4)"
+    at_nothing = replace(result, gain=Estimate(0.033, 0.0004, 0.064))
+    assert at_nothing.answer == "fine-tuning from layer4 likely gains +3.3 points (+0.0 to +6.4)"
     not_sure = replace(result, pays=False, gain=Estimate(0.003, -0.004, 0.009))
     assert not_sure.answer == "fine-tuning from layer4 does not pay: -0.4 to +0.9 points; the probe is kept"
 
