@@ -11,7 +11,6 @@ from image_files import fill
 from cnncodes.images.layouts import masks_in
 from cnncodes.images.loading import load_images
 
-
 OTHERWISE = "; call a folder otherwise if it is a class"
 
 

@@ -147,7 +147,9 @@ def test_a_part_outside_the_prefix_is_reported_as_not_used() -> None:
     assert notes == ["f.pth: not used: projector.weight"]
 
 
-@pytest.mark.parametrize(("first", "second"), [("student.", "teacher."), ("", "teacher."), ("a.b.", "a.c."), ("model.", "ema.")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("student.", "teacher."), ("", "teacher."), ("a.b.", "a.c."), ("model.", "ema.")]
+)
 def test_two_copies_of_the_network_are_ambiguous_unless_they_are_the_same(first: str, second: str) -> None:
     module = network()
     before = state_of(module)
@@ -167,7 +169,11 @@ def test_two_copies_of_the_network_are_ambiguous_unless_they_are_the_same(first:
 
 @pytest.mark.parametrize(
     ("usual", "other"),
-    [("model.", "model_ema.module."), ("state_dict.", "state_dict_ema."), ("state_dict.model.", "state_dict.ema_model.")],
+    [
+        ("model.", "model_ema.module."),
+        ("state_dict.", "state_dict_ema."),
+        ("state_dict.model.", "state_dict.ema_model."),
+    ],
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_what_is_called_the_model_is_taken_and_not_an_average_beside_it(usual: str, other: str, first: bool) -> None:
