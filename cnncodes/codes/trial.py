@@ -47,8 +47,8 @@ def try_apart(path: Path) -> None:
 
 @functools.lru_cache(REMEMBERED)
 def _try(path: Path, _: tuple[int, ...]) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", TRIAL, os.path.abspath(path), str(CPU_SECONDS)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
+    command = [sys.executable, "-P", "-c", TRIAL, os.path.abspath(path), str(CPU_SECONDS)]
     try:
         ended = subprocess.run(
             command,

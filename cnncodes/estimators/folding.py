@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils import check_random_state
 
-from cnncodes.errors import FoldsError, SettingError
+from cnncodes.errors import FoldsError, SettingError, first_line
 from cnncodes.images.labels import Labels
 from cnncodes.probes.folds import Folds
 
@@ -48,7 +48,7 @@ def folding_of(
     Raises
     ------
     SettingError
-        `cv` does not hold each image out once, or holds images out that it learns from.
+        `cv` does not split these images, or does not hold each out once, or holds images out that it learns from.
     FoldsError
         A fold has no image of a class to learn from.
     """
@@ -65,7 +65,12 @@ def folding_of(
 
 def _folds(splitter: BaseCrossValidator, labels: np.ndarray, groups: ArrayLike | None, rows: np.ndarray) -> Folds:
     every = np.arange(len(labels))
-    splits = [(every[train], every[test]) for train, test in splitter.split(every, labels, groups)]
+    try:
+        splits = [(every[train], every[test]) for train, test in splitter.split(every, labels, groups)]
+    except (IndexError, TypeError, ValueError) as error:
+        raise SettingError(f"cv does not split these {len(every)} images: {first_line(error)}") from error
+    if not splits:
+        raise SettingError("cv has no splits; a generator has them once only, so give a list of them")
     held_out = np.bincount(np.concatenate([every[:0], *(test for _, test in splits)]), minlength=len(every))[rows]
     if (held_out != 1).any():
         row = int(np.argmax(held_out != 1))

@@ -117,10 +117,10 @@ class Journal:
 
 def _try_apart(data: bytes, seconds: float) -> None:
     """Decode in a process of its own; its death is an error, and what the decoder reports is not."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
     try:
         died = subprocess.run(
-            [sys.executable, "-c", DECODE],
+            [sys.executable, "-P", "-c", DECODE],
             input=data,
             env=environment,
             timeout=seconds,

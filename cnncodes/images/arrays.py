@@ -22,6 +22,7 @@ __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
 ARRAYS = (".npy", ".npz")
 IMAGE_KEYS, LABEL_KEYS = ("images", "x"), ("labels", "y")
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}  # by version
+TEXT_BYTES = 60  # that Python takes for a text, whatever its length
 FIRST_BYTES = (b"\x93", b"P", b"\x80")  # of .npy, of .npz, of a pickle
 
 
@@ -178,8 +179,8 @@ def _unpacked(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _declared_bytes(archive: zipfile.ZipFile, member: str) -> int:
-    """Return the bytes of an array, as its header says."""
+    """Return the bytes that an array takes, as its header says; each text becomes one of Python."""
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         shape, _, dtype = HEADERS[version](stream)
-    return math.prod(shape) * dtype.itemsize
+    return math.prod(shape) * (dtype.itemsize + TEXT_BYTES * (dtype.kind in "SU"))

@@ -43,7 +43,8 @@ def from_folder(root: Path, labelled: bool) -> ImageSet:
         left_out={as_text(name): Path(walk.files[name]) for name in masks},
     )
     if masks:
-        images.notes.append(f"masks left out: {len(masks)}, in {some_names(sorted(set(masks.values())))}")
+        folders = some_names(sorted(set(masks.values())))
+        images.notes.append(f"masks left out: {len(masks)}, in {folders}; call a folder otherwise if it is a class")
     if labelled:
         # An unreadable folder stands for the images in it.
         places = [composed(f"{name}/?" if name in walk.locked else name) for name in names]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +16,10 @@ __all__ = ["Layout", "masks_in", "read_layout"]
 
 Parts = Sequence[str]  # the folders that an image lies in, from the root on, and its name
 
-GROUND_TRUTH = frozenset({"ground_truth", "groundtruth"})  # of MVTec AD and its like: never images of their own
+GROUND_TRUTH = frozenset({"ground_truth", "groundtruth"})  # of MVTec AD and its like
 MASKS = GROUND_TRUTH | {"mask", "masks", "gt", "label", "labels", "annotation", "annotations"}
 IMAGES = frozenset({"image", "images", "img", "imgs"})
+MASK_ENDING = re.compile(r"[ _.-][a-z]+(_?\d+)?$", re.IGNORECASE)
 MASK_FILE = re.compile(r"(.+)[_-](mask|seg|segmentation|gt|groundtruth)(_?\d+)?", re.IGNORECASE)
 
 
@@ -41,8 +43,9 @@ class Layout:
 def masks_in(names: Sequence[str]) -> dict[str, str]:
     """Return the images that lie in folders of masks, each with that folder.
 
-    Such a folder is called ``ground_truth``; or ``masks`` or the like, beside a folder of images or of a split. Nothing
-    is a mask if everything would be.
+    Within a class, such a folder is called ``ground_truth``; or ``masks`` or the like, beside a folder of images or of
+    a split. Where class folders may lie, nothing but such folders may be beside it, and folders that are not called
+    ``ground_truth`` must have names of files from there. Nothing is a mask if everything would be.
 
     Parameters
     ----------
@@ -51,20 +54,29 @@ def masks_in(names: Sequence[str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> masks_in(["a/images/1.png", "a/masks/1.png"]), masks_in(["masks/1.png", "faces/1.png"])
+    >>> masks_in(["a/images/1.png", "a/masks/1.png"]), masks_in(["masks/1.png", "images/1.png", "faces/1.png"])
     ({'a/masks/1.png': 'a/masks'}, {})
     """
     inside: dict[str, set[str]] = {}  # the folders in each folder
-    for folder in {name.rpartition("/")[0] for name in names}:
+    with_images = {name.rpartition("/")[0] for name in names}
+    for folder in with_images:
         while folder:
             above, _, last = folder.rpartition("/")
             inside.setdefault(above, set()).add(last)
             folder = above
 
+    @functools.cache
     def is_mask(above: str, last: str) -> bool:
-        others = inside[above] - {last}
-        beside_images = any(other.lower() in IMAGES or split_of(other) for other in others)
-        return _plain(last) in (MASKS if beside_images else GROUND_TRUTH)
+        word, others = _plain(last), inside[above] - {last}
+        if word not in MASKS:
+            return False
+        in_split = split_of(above.rpartition("/")[2]) is not None
+        beside = [other.lower() in IMAGES or (split_of(other) is not None and not in_split) for other in others]
+        if _may_hold_classes(above, inside):
+            is_alone = all(_plain(other) in MASKS or pictures for other, pictures in zip(others, beside, strict=True))
+            named_alike = word in GROUND_TRUTH or _named_like_others(names, above, last)
+            return any(beside) and is_alone and named_alike
+        return any(beside) or (word in GROUND_TRUTH and (bool(others) or above in with_images))
 
     masks: dict[str, str] = {}
     for name in names:
@@ -74,6 +86,28 @@ def masks_in(names: Sequence[str]) -> dict[str, str]:
                 masks[name] = "/".join(parts[: depth + 1])
                 break
     return masks if len(masks) < len(names) else {}
+
+
+def _may_hold_classes(folder: str, inside: Mapping[str, Set[str]]) -> bool:
+    """Whether a folder, and each above it, is a split or has no other folder beside it."""
+    while folder:
+        above, _, last = folder.rpartition("/")
+        if split_of(last) is None and len(inside[above]) > 1:
+            return False
+        folder = above
+    return True
+
+
+def _named_like_others(names: Sequence[str], above: str, last: str) -> bool:
+    """Whether most images of a folder are called like others that lie below the same one, as masks are."""
+    start = f"{above}/" if above else ""
+    stems: dict[bool, set[str]] = {True: set(), False: set()}
+    for name in names:
+        if name.startswith(start):
+            stem = name.rpartition("/")[2].rpartition(".")[0]
+            stems[name.startswith(f"{start}{last}/")].add(stem)
+    alike = [stem for stem in stems[True] if {stem, MASK_ENDING.sub("", stem)} & stems[False]]
+    return 2 * len(alike) > len(stems[True])
 
 
 def read_layout(root: Path, parts: Sequence[Parts]) -> Layout:
@@ -117,7 +151,7 @@ def read_layout(root: Path, parts: Sequence[Parts]) -> Layout:
         )
     else:
         if splits:
-            layout.notes.append(f"{some_names(list(splits))} is taken as a class, because {some_names(others)} is one")
+            layout.notes.append(f"{some_names(list(splits))} is taken as a class, like {some_names(others)} beside it")
         _read_classes(layout, parts, depth)
     return layout
 
@@ -176,6 +210,8 @@ def _read_classes(layout: Layout, parts: Sequence[Parts], depth: int) -> None:
 def _label(layout: Layout, parts: Sequence[Parts], depth: int, split_depth: int | None = None) -> None:
     """Take the folders at a depth as classes, and note folders below them that mean nothing."""
     layout.labels = [as_text(part[depth]) for part in parts]
+    if masks := sorted({label for label in layout.labels if _plain(label) in GROUND_TRUTH}):
+        layout.notes.append(f"taken as a class, not as masks: {some_names(masks)}")
     below = max(depth, split_depth or 0) + 1
     if deeper := sorted({"/".join(part[: below + 1]) for part in parts if len(part) > below + 1}):
         layout.notes.append(f"folders in class folders are not told apart: {some_names(deeper)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import string
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ BYTE_ORDER_MARKS = {  # the longer ones first
 }
 WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")  # how .xlsx and .ods files begin, and .xls
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[^\S\r\n]*(?=[\r\n])', re.IGNORECASE)  # as Excel reads and writes it
+BLANK = string.whitespace + "\xa0\ufeff\u200b"  # around names of columns: byte order marks of pasted files, too
 MAX_NAMES_TO_COMPARE = 1000  # with the name of a column that is missing
 
 Rows = list[tuple[int, list[str]]]  # the number of the first line of each row, and its cells
@@ -92,8 +94,10 @@ def read_table(path: Path, required: Iterable[str] = REQUIRED) -> Table:
     rows = _rows(path, text, told[1] if told else _separator(path, text), skipped=int(told is not None))
     if not rows:
         raise ImagesError(f"{path}: it is empty; expected columns path,label[,group][,split]")
-    table = Table([name.strip().lower() for name in rows.pop(0)[1]], rows)
+    table = Table([name.strip(BLANK).lower() for name in rows.pop(0)[1]], rows)
     _drop_empty_columns(table)
+    if rows and all(len(cells) == len(table.header) + 1 and cells[0].isdecimal() for _, cells in rows):
+        table.header.insert(0, "")  # R numbers rows in a column that its header lacks
     _name_columns(path, table)
     for name in required:
         if name not in table.header:
@@ -143,7 +147,7 @@ def _separator(path: Path, text: str) -> str:
 
 def _known(name: str) -> str | None:
     """Return which of `COLUMNS` a name means."""
-    word = re.sub(r"[\s-]+", "_", name.strip().lower())
+    word = re.sub(r"[\s-]+", "_", name.strip(BLANK).lower())
     return next((known for known, others in COLUMNS.items() if word == known or word in others.split()), None)
 
 

@@ -20,6 +20,8 @@ __all__ = ["KeyRules", "digest_of", "fit_state", "read_published", "read_state"]
 State = dict[str, torch.Tensor]
 
 WRAPPERS = ("state_dict", "model")  # where published files keep the parameters, if they hold anything beside
+# What holds the network itself, whatever copies of it are kept beside (`model_ema`, `momentum`)
+USUAL_NAMES = frozenset({"state_dict", "model", "model_state_dict", "ema", "module", "backbone", "_orig_mod"})
 PREFIX_DEPTH = 8  # modules and dicts around a network; a bound, as a file may hold keys of any length
 # Modules that wrap a part of a network without being a part themselves
 TRANSPARENT = re.compile(r"(?<=\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -208,6 +210,10 @@ class _Candidate:
         what = f"{self.prefix}*" if self.prefix else "what has no prefix"
         return f"{what} ({len(self.fitting)} tensors fit)"
 
+    @property
+    def is_usual(self) -> bool:
+        return USUAL_NAMES.issuperset(self.prefix[:-1].split("."))
+
     def same_tensors(self, other: _Candidate, state: State) -> bool:
         return self.fitting == other.fitting and all(
             self.keys[key] == other.keys[key] or torch.equal(state[self.keys[key]], state[other.keys[key]])
@@ -240,7 +246,12 @@ def _match_keys(
         and not {one.keys[key] for key in one.fitting} & {best.keys[key] for key in best.fitting}
         and not one.same_tensors(best, state)
     ]
-    if any(len(one.fitting) == len(best.fitting) for one in others):
+    equals = [best, *(one for one in others if len(one.fitting) == len(best.fitting))]
+    usual = [one for one in equals if one.is_usual]
+    if len(equals) > 1 and len(usual) == 1:
+        others = [one for one in [best, *others] if one is not usual[0]]
+        best = usual[0]
+    elif len(equals) > 1:
         raise WeightsError(
             f"{source}: ambiguous, it holds the network more than once: {_named(map(str, [best, *others]))}; save the "
             "tensors of the wanted one in a file of their own"

@@ -158,7 +158,7 @@ def _reason(of_class: np.ndarray, own_groups: np.ndarray | None) -> str:
 def _unscorable(reason: str, labels: Sequence[str]) -> str:
     """Say why some classes cannot be both learned from and tested on, and what to add."""
     one, several, more = UNSCORABLE[reason]
-    names = ", ".join(repr(shortened(label)) for label in labels[:MAX_NAMED])
+    names = ", ".join(shortened(repr(label)) for label in labels[:MAX_NAMED])
     names += f" and {len(labels) - MAX_NAMED} more" * (len(labels) > MAX_NAMED)
     what = f"the class {names} {one}" if len(labels) == 1 else f"the classes {names} {several}"
     return f"{what}, which cannot be both learned from and tested on; add {more}"

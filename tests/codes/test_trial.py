@@ -117,6 +117,14 @@ def test_a_trial_that_never_asked_hdf5_is_no_proof(tmp_path: Path, monkeypatch: 
         CodesFile.open(shutil.copy(OLD, tmp_path))
 
 
+def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("contextlib", "cnncodes", "h5py"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name} was here', 'w')\nraise SystemExit(1)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    CodesFile.open(shutil.copy(OLD, tmp_path)).close()
+    assert not list(tmp_path.glob("* was here"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_flipped_bit_in_a_heap_is_a_hang_or_a_wrong_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

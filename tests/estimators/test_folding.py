@@ -57,7 +57,11 @@ def test_a_number_is_passed_on_with_a_seed() -> None:
     ("cv", "words"),
     [
         (ShuffleSplit(3, random_state=0), r"cv holds image \d+ .* out \d times, and each must be held out once"),
-        ([], r"cv holds image 0 .* out 0 times"),
+        ([], "cv has no splits; a generator has them once only, so give a list"),
+        ([(np.arange(12), np.arange(13))], "cv does not split these 12 images: index 12 is out of bounds"),
+        ([1, 2], "cv does not split these 12 images: cannot unpack non-iterable int"),
+        ([("a", "b")], "cv does not split these 12 images: "),
+        (GroupKFold(2), "cv does not split these 12 images: The 'groups' parameter should not be None"),
         ([(np.arange(12), np.arange(6)), (np.arange(12), np.arange(6, 12))], "learns from images that it holds out"),
     ],
 )

@@ -61,3 +61,12 @@ def test_a_suspect_that_fails_alone_is_an_error(
             monkeypatch.setattr(journal, "DECODE", "")
         assert kept.suspects(SUSPECT)
         assert SUSPECT in (tmp_path / ".codes.h5.decoding").read_bytes()
+
+
+def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "contextlib.py").write_text("open('was here', 'w')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".codes.h5.decoding").write_bytes(SUSPECT)
+    with Journal(tmp_path / "codes.h5", 1) as kept:
+        kept.try_suspect(b"P3 1 1 255 1 2 3", SUSPECT, 60.0)
+    assert not (tmp_path / "was here").exists()

@@ -192,11 +192,20 @@ def test_an_archive_that_memory_does_not_hold_is_refused_before_it_is_unpacked(
         load_images(tmp_path / "bomb.npz")
     np.savez_compressed(tmp_path / "small.npz", images=np.zeros((10, 8, 8), np.uint8), labels=["a", "b"] * 5)
     assert len(load_images(tmp_path / "small.npz")) == 10
-    monkeypatch.setattr(arrays, "memory_left", lambda: 679)  # 640 bytes of pixels, and 10 labels of 4
+    monkeypatch.setattr(arrays, "memory_left", lambda: 1279)  # 640 bytes of pixels, and 10 labels of 4 + 60
     with pytest.raises(ImagesError, match="of memory are free"):
         load_images(tmp_path / "small.npz")
-    monkeypatch.setattr(arrays, "memory_left", lambda: 680)
+    monkeypatch.setattr(arrays, "memory_left", lambda: 1280)
     assert load_images(tmp_path / "small.npz").labels == ["a", "b"] * 5
+
+
+def test_empty_names_count_as_what_python_takes_for_them(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<U0", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(tmp_path / "names.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    with pytest.raises(ImagesError, match=r"names\.npz: its arrays take 60,000\.0 GB, and .* GB of memory are free"):
+        load_images(tmp_path / "names.npz")
 
 
 @pytest.mark.parametrize("name", ["paths.npy", "paths.npz"])

@@ -67,7 +67,7 @@ def test_one_split_name_among_classes_is_a_class(tmp_path):
     images = load_images(fill(tmp_path, "train/1.png", "bus/1.png"))
     assert images.classes == ["bus", "train"]
     assert images.splits is None
-    assert images.notes == ["train is taken as a class, because bus is one"]
+    assert images.notes == ["train is taken as a class, like bus beside it"]
 
 
 def test_flat_folder_has_no_labels_and_says_so(tmp_path):

@@ -11,6 +11,8 @@ from image_files import fill
 from cnncodes.images.layouts import masks_in
 from cnncodes.images.loading import load_images
 
+OTHERWISE = "; call a folder otherwise if it is a class"
+
 
 def mvtec(name: str) -> list[str]:
     """Return the files of a class as MVTec AD has them."""
@@ -25,7 +27,7 @@ def mvtec(name: str) -> list[str]:
             mvtec("bottle") + mvtec("cable"),
             {("bottle", "train"): 2, ("bottle", "test"): 2, ("cable", "train"): 2, ("cable", "test"): 2},
             [
-                "masks left out: 2, in bottle/ground_truth, cable/ground_truth",
+                "masks left out: 2, in bottle/ground_truth, cable/ground_truth" + OTHERWISE,
                 "split folders lie in the class folders: bottle/test, bottle/train, cable/test and 1 more",
                 "folders in class folders are not told apart: "
                 "bottle/test/crack, bottle/test/good, bottle/train/good and 3 more",
@@ -35,7 +37,7 @@ def mvtec(name: str) -> list[str]:
             mvtec("bottle"),
             {("good", "train"): 2, ("good", "test"): 1, ("crack", "test"): 1},
             [
-                "masks left out: 1, in bottle/ground_truth",
+                "masks left out: 1, in bottle/ground_truth" + OTHERWISE,
                 "bottle is taken as a wrapper around the folders test, train",
                 "classes without images in train: crack",
             ],
@@ -43,7 +45,7 @@ def mvtec(name: str) -> list[str]:
         (
             [name.partition("/")[2] for name in mvtec("bottle")],
             {("good", "train"): 2, ("good", "test"): 1, ("crack", "test"): 1},
-            ["masks left out: 1, in ground_truth", "classes without images in train: crack"],
+            ["masks left out: 1, in ground_truth" + OTHERWISE, "classes without images in train: crack"],
         ),
         (
             ["cat/train/1.png", "cat/TEST/2.png", "dog/Train/1.png", "dog/test_set/2.png"],
@@ -89,12 +91,54 @@ def mvtec(name: str) -> list[str]:
             ["COVID/images/1.png", "COVID/masks/1.png", "Normal/images/1.png", "Normal/masks/1.png"],
             {("COVID", None): 1, ("Normal", None): 1},
             [
-                "masks left out: 2, in COVID/masks, Normal/masks",
+                "masks left out: 2, in COVID/masks, Normal/masks" + OTHERWISE,
                 "folders in class folders are not told apart: COVID/images, Normal/images",
             ],
         ),
         (["mask/1.png", "no_mask/1.png"], {("mask", None): 1, ("no_mask", None): 1}, []),
-        (["ground_truth/1.png"], {("ground_truth", None): 1}, []),
+        (
+            ["ground_truth/1.png"],
+            {("ground_truth", None): 1},
+            ["taken as a class, not as masks: ground_truth"],
+        ),
+        (
+            ["generated/1.png", "ground_truth/1.png", "labels/1.png", "test/1.png"],
+            {(name, None): 1 for name in ("generated", "ground_truth", "labels", "test")},
+            [
+                "test is taken as a class, like generated, ground_truth, labels beside it",
+                "taken as a class, not as masks: ground_truth",
+            ],
+        ),
+        (
+            [f"{split}/{name}/1.png" for split in ("train", "test") for name in ("train", "masks", "Ground Truth")],
+            {(name, split): 1 for split in ("train", "test") for name in ("train", "masks", "Ground Truth")},
+            ["taken as a class, not as masks: Ground Truth"],
+        ),
+        (
+            ["images/1.png", "masks/1.png", "hats/1.png"],
+            {("images", None): 1, ("masks", None): 1, ("hats", None): 1},
+            [],
+        ),
+        (
+            ["data/image/1.png", "data/label/2.png"],
+            {("image", None): 1, ("label", None): 1},
+            ["data is taken as a wrapper around the folders image, label"],
+        ),
+        (
+            ["images/1.png", "images/2.png", "masks/1_mask.png", "masks/2-L.png"],
+            {("images", None): 2},
+            ["masks left out: 2, in masks" + OTHERWISE],
+        ),
+        (
+            ["ice/1.png", "ice/ground_truth/1.png", "sea/1.png"],
+            {("ice", None): 1, ("sea", None): 1},
+            ["masks left out: 1, in ice/ground_truth" + OTHERWISE],
+        ),
+        (
+            ["ice/ground_truth/1.png", "sea/1.png"],
+            {("ice", None): 1, ("sea", None): 1},
+            ["folders in class folders are not told apart: ice/ground_truth"],
+        ),
         (
             ["cat/1.png", "cat/1_mask.png", "dog/1.png", "dog/a_mask.png"],
             {("cat", None): 2, ("dog", None): 2},
@@ -118,13 +162,15 @@ def test_layouts(tmp_path: Path, names: list[str], counts: dict[tuple[str, str |
     assert images.labels is not None
     assert Counter(zip(images.labels, images.splits or [None] * len(images), strict=True)) == counts
     assert [note for note in images.notes if "not images by their names" not in note] == notes
-    assert not [name for name in images.ids if "ground_truth/crack" in name or "/masks/" in name]
     everything = load_images(tmp_path, labelled=False)
     assert len(everything) == len(names) - sum(name.endswith(".txt") for name in names)
 
 
 def test_masks_are_those_beside_images_and_never_everything():
-    assert masks_in(["images/a/1.png", "gt/a/1.png", "labels/2.png"]) == {"gt/a/1.png": "gt", "labels/2.png": "labels"}
-    assert masks_in(["a/Ground-Truth/1.png", "b/1.png"]) == {"a/Ground-Truth/1.png": "a/Ground-Truth"}
+    assert masks_in(["images/a/1.png", "gt/a/1.png", "labels/1.png"]) == {"gt/a/1.png": "gt", "labels/1.png": "labels"}
+    assert masks_in(["a/Ground-Truth/1.png", "a/2.png", "b/1.png"]) == {"a/Ground-Truth/1.png": "a/Ground-Truth"}
     assert masks_in(["ground_truth/1.png", "a/ground truth/1.png"]) == {}
     assert masks_in(["masks/1.png", "faces/1.png", "2.png"]) == {}
+    assert masks_in([f"{name}/{i}.png" for name in ("img", "gt") for i in range(9)]).keys() == {
+        f"gt/{i}.png" for i in range(9)
+    }

@@ -21,6 +21,7 @@ SEMICOLONS = "path;label;group\n1.png;big, cat;g\nsub/2.png;dog;h\n"
     [
         PLAIN,
         PLAIN.encode("utf-8-sig"),
+        b"\xef\xbb\xbf" + PLAIN.encode("utf-8-sig"),
         PLAIN.encode("utf-16"),
         PLAIN.encode("utf-16-be"),
         PLAIN.encode("utf-16-le"),
@@ -73,6 +74,15 @@ def test_a_column_that_others_call_otherwise_is_taken_with_a_note(tmp_path: Path
     assert images.notes == ["columns that are not used: class, set"]
     images = load_images(table(tmp_path, ",path,label\n0,1.png,a\n1,2.png,b\n"))  # an index of pandas
     assert (images.ids, images.notes) == (["1.png", "2.png"], ["columns that are not used: one without a name"])
+
+
+def test_a_column_of_row_numbers_that_the_header_lacks_is_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path, "1.png", "2.png")
+    for separator in ",\t;":
+        rows = ['"path","label"', '"1","1.png","a"', '"2","2.png","b"']  # as write.table of R has it
+        images = load_images(table(tmp_path, "\n".join(rows).replace(",", separator)))
+        assert (images.ids, images.labels) == (["1.png", "2.png"], ["a", "b"])
+        assert images.notes == ["columns that are not used: one without a name"]
 
 
 def test_lines_within_quotation_marks_and_empty_rows_are_counted(tmp_path: Path) -> None:

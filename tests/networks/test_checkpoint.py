@@ -147,7 +147,9 @@ def test_a_part_outside_the_prefix_is_reported_as_not_used() -> None:
     assert notes == ["f.pth: not used: projector.weight"]
 
 
-@pytest.mark.parametrize(("first", "second"), [("student.", "teacher."), ("", "teacher."), ("a.b.", "a.c.")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("student.", "teacher."), ("", "teacher."), ("a.b.", "a.c."), ("model.", "ema.")]
+)
 def test_two_copies_of_the_network_are_ambiguous_unless_they_are_the_same(first: str, second: str) -> None:
     module = network()
     before = state_of(module)
@@ -163,6 +165,26 @@ def test_two_copies_of_the_network_are_ambiguous_unless_they_are_the_same(first:
     copy = {second + key: value.clone() for key, value in before.items()}
     fit(module, {first + key: value for key, value in before.items()} | copy)
     assert same(module, before)
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        ("model.", "model_ema.module."),
+        ("state_dict.", "state_dict_ema."),
+        ("state_dict.model.", "state_dict.ema_model."),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_called_the_model_is_taken_and_not_an_average_beside_it(usual: str, other: str, first: bool) -> None:
+    """As earlier versions did, so that their codes files are continued."""
+    module = network()
+    state = state_of(module)
+    parts = [{usual + key: value for key, value in state.items()}]
+    parts.insert(0 if first else 1, {other + key: torch.zeros_like(value) for key, value in state.items()})
+    notes, _ = fit(module, parts[0] | parts[1])
+    assert same(module, state)
+    assert notes[0] == f"f.pth: taken is {usual}* (8 tensors fit), not {other}* (8 tensors fit)"
 
 
 def test_of_two_networks_the_one_that_fits_best_is_taken_and_a_note_says_so() -> None:

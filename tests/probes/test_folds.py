@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import product
 
@@ -150,3 +151,10 @@ def test_labels_that_cannot_be_cross_validated_say_what_to_do(y, groups, message
 def test_fewer_than_two_folds_are_refused():
     with pytest.raises(SettingError, match=r"1 folds; .* at least 2"):
         make_folds(np.array(["a", "b"] * 5), cv=1)
+
+
+@pytest.mark.parametrize("labels", [["0", "1", "2"], [0, 1, 2], [0.0, 1.0, 2.0]])
+def test_a_class_of_one_image_is_named_whatever_the_type_of_its_label(labels: list[object]) -> None:
+    y = np.array(labels[:2] * 4 + labels[2:])
+    with pytest.raises(FoldsError, match=f"^the class {re.escape(repr(labels[2]))} has one image only, which "):
+        make_folds(y, cv=2)
