@@ -227,6 +227,20 @@ def test_maps_that_are_not_those_of_their_image_are_named(images: Path, with_map
     assert verify(with_maps, images).largest_error == 0
 
 
+def test_while_maps_are_added_the_complete_rows_are_verified(
+    images: Path, without_maps: Path, tmp_path: Path
+) -> None:
+    path, seen = Path(shutil.copy(without_maps, tmp_path / "codes.h5")), []
+
+    def meanwhile(done: int, total: int, failed: int) -> None:
+        if done < total:
+            result = verify(path, images)
+            seen.append((result.good, result.pending, result.recomputed, len(result.absent)))
+
+    extract(images, path, maps="1", workers=1, progress=meanwhile)
+    assert seen == [(True, N - done, done, 0) for done in (4, 8, 12)]
+
+
 def test_verification_tells_nothing_of_images_that_have_all_changed(with_maps: Path, tmp_path: Path) -> None:
     with CodesFile.open(with_maps) as file:
         for name in file.ids:

@@ -25,6 +25,7 @@ HEAVY = ("numpy", "torch", "torchvision", "sklearn", "timm", "h5py", "matplotlib
 LIGHT_MODULES = {
     "images.loading": ("torch", "torchvision", "sklearn"),
     "codes.file": ("torch", "torchvision", "sklearn"),
+    "cli.main": ("numpy", "importlib.metadata"),
     "models.fit": ("torch", "torchvision"),  # and with it all of probes/ and solvers/
     "models.evaluate": ("torch", "torchvision"),
     "models.predict": ("torch", "torchvision", "sklearn", "scipy"),

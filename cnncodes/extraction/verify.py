@@ -132,7 +132,8 @@ def verify(
             return verification
         image_set = load_images(images, allow_outside=allow_outside)
         row_of = image_set.row_of
-        done = np.setdiff1d(file.rows(labelled=False), damaged)
+        complete = np.flatnonzero(file.state == "ok")  # rows that lack a layer or a map that is being added are pending
+        done = np.setdiff1d(complete, damaged)
         given = np.array([name in row_of for name in file.ids[done].tolist()], bool)
         if len(done) and not given.any():
             raise ImagesError(

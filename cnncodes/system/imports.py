@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -103,7 +102,9 @@ def import_sklearn() -> None:
     """
     if not is_own_process() or "sklearn" in sys.modules:
         return
-    if not importlib.metadata.version("scikit-learn").startswith(TRIED_SKLEARN):
+    from importlib.metadata import version  # 15 ms, which commands without scikit-learn spare
+
+    if not version("scikit-learn").startswith(TRIED_SKLEARN):
         return
     with deferred("scipy.stats", "pandas"):
         for name in ("linear_model", "model_selection", "neighbors", "pipeline", "preprocessing", "svm"):
