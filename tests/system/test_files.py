@@ -408,7 +408,10 @@ def test_a_pipe_is_sent_the_content_and_stays_a_pipe(there: Path) -> None:
     assert [path.name for path in there.iterdir() if "partial" in path.name] == []
 
 
-@pytest.mark.parametrize("redirection", ["> all.txt", ">> all.txt", "| cat > all.txt"])
+@pytest.mark.parametrize(
+    "redirection",
+    ["> all.txt", *(pytest.param(one, marks=pytest.mark.slow) for one in (">> all.txt", "| cat > all.txt"))],
+)
 def test_standard_output_is_written_to_under_its_name_too(there: Path, redirection: str) -> None:
     command = f"{sys.executable} -m cnncodes predict {QUERY} -o /dev/stdout"
     subprocess.run(f"(echo first; {command}; echo last) {redirection}", shell=True, check=True, stderr=subprocess.PIPE)

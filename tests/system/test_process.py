@@ -118,10 +118,10 @@ def precisions() -> list[str]:
     [
         "pass",
         "torch.backends.fp32_precision = 'tf32'",
-        "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
-        "torch.backends.mkldnn.fp32_precision = 'bf16'",
-        "torch.backends.cuda.matmul.allow_tf32 = True",
-        "torch.set_float32_matmul_precision('high')",
+        pytest.param("torch.backends.cudnn.conv.fp32_precision = 'ieee'", marks=pytest.mark.slow),
+        pytest.param("torch.backends.mkldnn.fp32_precision = 'bf16'", marks=pytest.mark.slow),
+        pytest.param("torch.backends.cuda.matmul.allow_tf32 = True", marks=pytest.mark.slow),
+        pytest.param("torch.set_float32_matmul_precision('high')", marks=pytest.mark.slow),
     ],
 )
 def test_each_operation_has_full_float32_inside_and_its_own_setting_afterwards(host: str) -> None:
