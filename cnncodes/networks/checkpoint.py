@@ -20,7 +20,7 @@ __all__ = ["KeyRules", "digest_of", "fit_state", "read_published", "read_state"]
 State = dict[str, torch.Tensor]
 
 WRAPPERS = ("state_dict", "model")  # where published files keep the parameters, if they hold anything beside
-# What holds the network itself, whatever copies of it are kept beside (`model_ema`, `momentum`)
+# What holds the network itself, whatever copies of it are kept beside, such as an average
 USUAL_NAMES = frozenset({"state_dict", "model", "model_state_dict", "ema", "module", "backbone", "_orig_mod"})
 PREFIX_DEPTH = 8  # modules and dicts around a network; a bound, as a file may hold keys of any length
 # Modules that wrap a part of a network without being a part themselves
