@@ -227,9 +227,7 @@ def test_maps_that_are_not_those_of_their_image_are_named(images: Path, with_map
     assert verify(with_maps, images).largest_error == 0
 
 
-def test_while_maps_are_added_the_complete_rows_are_verified(
-    images: Path, without_maps: Path, tmp_path: Path
-) -> None:
+def test_while_maps_are_added_the_complete_rows_are_verified(images: Path, without_maps: Path, tmp_path: Path) -> None:
     path, seen = Path(shutil.copy(without_maps, tmp_path / "codes.h5")), []
 
     def meanwhile(done: int, total: int, failed: int) -> None:

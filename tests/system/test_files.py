@@ -452,6 +452,7 @@ WRITERS = {
     "system/locks.py": "locks, which hold nothing",
     "codes/columns.py": "rows of a codes file, each with its checksum",
     "codes/layout.py": "space for a file that `replacing` gave",
+    "codes/structure.py": "the digest of a file that `replacing` gave",
     "codes/writer.py": "a file that `replacing` gave",
     "models/model_file.py": "a file that `replacing` gave",
     "finetuning/state.py": "a file that `replacing` gave",
