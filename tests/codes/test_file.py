@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def look(path: Path) -> dict[str, Any]:
         read("sha256", lambda file: file.sha256[DONE])  # the row that is pending has none yet
         for name in file.layers:
             read(name, lambda file, name=name: file.codes(name, DONE))
+        read("maps", lambda file: file.maps("layer1", DONE)[:])
         read("thumbnails", lambda file: file.thumbnails(DONE))
         read("found", lambda file: bool(len(file.verify()) or file.damaged_columns() or file.counts["pending"] > 1))
     return values
@@ -108,11 +110,13 @@ DONE = np.array([0, 1, 2, 3, 4, 7, 8, 9, 10, 11])
 
 @pytest.fixture
 def everything(tmp_path: Path) -> Path:
-    """A file with all that there may be in one: groups, splits, small pictures, a failure, a row that is pending."""
+    """A file with all that there may be in one: groups, splits, maps, pictures, a failure, a row that is pending."""
     path, splits = tmp_path / "codes.h5", ["train"] * 10 + ["test"] * 2
-    groups = [f"g{i // 2}" for i in range(N)]
-    CodesWriter.create(path, ImageTable(IDS, LABELS, groups, splits, [*range(N)], [7] * N), PROVENANCE, thumbnails=True)
+    table = ImageTable(IDS, LABELS, [f"g{i // 2}" for i in range(N)], splits, [*range(N)], [7] * N)
+    CodesWriter.create(path, table, replace(PROVENANCE, maps={"layer1": (3, 8, 8)}), thumbnails=True)
+    maps = np.random.default_rng(1).random((len(DONE), 3, 8, 8)).astype(np.float16)
     with CodesWriter(path) as file:
+        file.write(DONE, {"maps/layer1": maps}, DIGESTS[DONE])
         write(file, DONE[:5].tolist())
         write(file, DONE[5:].tolist())
         pictures = np.random.default_rng(0).integers(0, 256, (len(DONE), 64, 64, 3), np.uint8)
