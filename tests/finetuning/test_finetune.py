@@ -223,9 +223,9 @@ def test_tuned_head_fits_the_codes_in_their_precision(stripes, tmp_path):
     assert by_codes.accuracies.accuracy == by_images.accuracies.accuracy
 
 
-def test_report_says_why_it_cannot_be_of_a_network_whose_codes_no_file_has(result, striped_codes, tmp_path):
+def test_report_says_why_it_cannot_be_of_a_network_whose_codes_no_file_has(result, striped_codes):
     with pytest.raises(MismatchError, match=r"is fine-tuned, .* `cnncodes evaluate IMAGES` scores the fine-tuned one"):
-        report(striped_codes, out=tmp_path / "report.html", model=result.model)
+        report(striped_codes, model=result.model)
 
 
 def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, monkeypatch):
