@@ -163,19 +163,20 @@ def cached_maps(
 def _kept_maps(file: CodesFile, rows: np.ndarray, cut: Cut) -> CachedMaps | None:
     """Return the maps that a codes file keeps, each row compared with its checksum; None without any."""
     values: np.ndarray | Maps
+    notes: tuple[str, ...] = ()
     if cut.below == PENULTIMATE and len(cut.map_shape) == 1:
         name, values = PENULTIMATE, file.codes(PENULTIMATE, rows)
     elif name := next((name for name in file.map_layers if name in cut.names), ""):
         values = file.maps(name, rows)
         values.check()
+        if (precision := file.provenance.precision) != "fp32":
+            notes = (f"trained on maps of {name} that were computed in {precision}; the model computes them in fp32",)
     else:
         return None
     shape = values.shape[1 + len(file.views) :]
     if shape != cut.map_shape:
         raise MismatchError(f"{file.path}: {name} has the shape {shape}, and the network gives {cut.map_shape} there")
-    precision = file.provenance.precision
-    note = f"trained on maps of {name} that were computed in {precision}; the model computes them in fp32"
-    return CachedMaps(values, cut.map_shape, notes=() if precision == "fp32" else (note,))
+    return CachedMaps(values, cut.map_shape, notes=notes)
 
 
 def _images_of(file: CodesFile, rows: np.ndarray, image_set: ImageSet) -> ImageSet:

@@ -25,8 +25,8 @@ from cnncodes.probes.search import Search, fit_chosen
 
 __all__ = ["SHARES", "OutOfFold", "Task", "answer_folds", "folds_to_answer", "hold_back", "train_on_all"]
 
-# The temperature that training begins with, as a multiple of that which calibrates answers to new images: with the
-# latter, images that the probe has learned from have nearly no loss left, and teach nothing
+# Training begins with this multiple of the temperature that calibrates answers to new images. With less, images that
+# the probe has learned from have nearly no loss left, and teach nothing
 SOFTENING = 10.0
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the probe to the trained network; 0 is the probe
 STANDARD_ERROR = 0.68  # chance with which a mean is within one standard error
@@ -219,8 +219,7 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
         Called with what is trained, and what an epoch came to.
     """
     task = task.of_folds()
-    folds, shares = task.search.folds, (0.0, *SHARES)
-    n = folds_to_answer(folds)
+    folds, shares, n = task.search.folds, (0.0, *SHARES), folds_to_answer(task.search.folds)
     for i, (train, test) in enumerate(folds[:n]):
         if i < len(state.results):
             continue

@@ -169,18 +169,21 @@ def _tuned_model(
         answered = task.classes[winner(decide(network, task.maps, len(task.truth) + np.arange(n), task.device))]
         scores = replace(scores, held_out=score(held_out.labels, answered, groups=held_out.groups))
     provenance = fitted.provenance
-    runtime = replace(provenance.runtime, leading_float32=0)
+    above_cut = {name: one for name, one in tensors.items() if not name.startswith(HEAD)}
+    if above_cut:  # otherwise the network is the one that the codes are of, in their precision
+        runtime = replace(provenance.runtime, leading_float32=0)
+        provenance = replace(provenance, precision="fp32", runtime=runtime)
     return replace(
         fitted,
         coef=tensors[f"{HEAD}weight"].astype(np.float64),
         intercept=tensors[f"{HEAD}bias"].astype(np.float64),
         temperature=answers.temperature(share),
         scores=scores,
-        provenance=replace(provenance, precision="fp32", runtime=runtime),
+        provenance=provenance,
         notes=[*(f"of the probe: {note}" for note in fitted.notes), *task.maps.notes],
         training_codes=None,
         familiarity=None,
         class_means=None,
         tuned=tuned,
-        tensors={name: one for name, one in tensors.items() if not name.startswith(HEAD)},
+        tensors=above_cut,
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import parameter
+from cnncodes.errors import MismatchError, parameter
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
@@ -150,6 +150,7 @@ def report(
         require(library, "a report")
     options = _options(advice, audit, points, seed, images)
     image_set = None if images is None else load_images(images, allow_outside=allow_outside)
+    loaded = _loaded(model)
     with TrainingData.open(codes) as training:
         file = training.file
         advice, audit, notes = _choose_parts(file, advice, audit)
@@ -157,7 +158,7 @@ def report(
         step_done = _step_counter(progress, 3 + (advice is True) + (audit is True) + has_pictures)
         advice_result, audit_result = _examine(training, image_set, advice, audit, seed, step_done)
         notes += audit_result.notes if audit_result else []
-        classifier = _classifier(training, model, advice_result, seed)
+        classifier = loaded or _classifier(training, advice_result, seed)
         answers = ask(training, classifier, seed=seed)
         step_done()
         notes = list(dict.fromkeys(notes + answers.notes))
@@ -247,13 +248,17 @@ def _examine(
     return advice or None, audit or None
 
 
-def _classifier(
-    data: TrainingData, model: str | os.PathLike[str] | ProbeModel | None, advice: Advice | None, seed: int
-) -> ProbeModel:
-    if isinstance(model, ProbeModel):
-        return model
-    if model is not None:
-        return ProbeModel.load(model)
+def _loaded(model: str | os.PathLike[str] | ProbeModel | None) -> ProbeModel | None:
+    loaded = model if model is None or isinstance(model, ProbeModel) else ProbeModel.load(model)
+    if loaded is not None and loaded.tensors:
+        raise MismatchError(
+            f"{_name(model)} is fine-tuned, and no codes file has codes of its network: make the report without it, or "
+            "with a model of `cnncodes fit`; `cnncodes evaluate IMAGES` scores the fine-tuned one"
+        )
+    return loaded
+
+
+def _classifier(data: TrainingData, advice: Advice | None, seed: int) -> ProbeModel:
     if advice is None:
         return fit(data, layers=data.file.top_layer, seed=seed)
     row = advice.recommended

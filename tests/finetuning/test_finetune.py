@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_network import UNCROPPED, Staged
 
-from cnncodes import ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict
+from cnncodes import ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict, report
 from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, SettingError
 from cnncodes.finetuning import out_of_fold
 from cnncodes.finetuning.finetune import Finetuning, finetune
@@ -212,6 +212,20 @@ def test_each_part_can_be_the_first(train_from, n_parts, striped_codes, stripes)
 def test_codes_of_the_network_before_are_refused(result, striped_codes):
     with pytest.raises(MismatchError, match="codes of the network before it was fine-tuned"):
         evaluate(striped_codes, result.model)
+
+
+def test_tuned_head_fits_the_codes_in_their_precision(stripes, tmp_path):
+    extract(stripes, tmp_path / "codes.h5", backbone="staged", layers="penultimate", precision="bf16")
+    model = finetune(tmp_path / "codes.h5", always=True, **{**QUICK, "train_from": "head"}).model
+    assert (model.provenance.precision, model.tensors) == ("bf16", {})
+    assert not any("fp32" in note for note in model.notes)
+    by_codes, by_images = evaluate(tmp_path / "codes.h5", model), evaluate(stripes, model)
+    assert by_codes.accuracies.accuracy == by_images.accuracies.accuracy
+
+
+def test_report_says_why_it_cannot_be_of_a_network_whose_codes_no_file_has(result, striped_codes):
+    with pytest.raises(MismatchError, match=r"is fine-tuned, .* `cnncodes evaluate IMAGES` scores the fine-tuned one"):
+        report(striped_codes, model=result.model)
 
 
 def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, monkeypatch):
