@@ -47,7 +47,7 @@ HELP_IMAGES = (
     "cnncodes finetune photos/ --views flip --json | jq .gain",
 )
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
-@click.option("--images", help=HELP_IMAGES)
+@click.option("--images", metavar="IMAGES", help=HELP_IMAGES)
 @click.option("--from", "train_from", default="layer4", metavar="PART", help=HELP_FROM)
 @click.option("--epochs", type=click.IntRange(1), default=8, help="How often each image is seen, at most.")
 @click.option("--lr", type=float, default=3e-4, help="Rate at the head; it is smaller towards the bottom.")
