@@ -157,7 +157,8 @@ def main(verbose: bool) -> None:
       cnncodes predict new/        labels of new images                  → standard output
     """
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[LogHandler()])
+    source = "%(name)s" if verbose else "note"
+    logging.basicConfig(level=level, format=f"{source}: %(message)s", handlers=[LogHandler()])
 
 
 # In the order of the work

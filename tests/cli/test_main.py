@@ -162,15 +162,18 @@ def test_wrong_usage_exits_with_2() -> None:
         assert CliRunner().invoke(main, words).exit_code == 2
 
 
-def test_what_the_library_logs_stands_on_a_line_above_the_bar(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("words", "source"), [([], "note"), (["--verbose"], "cnncodes.neighbours")])
+def test_what_the_library_logs_stands_on_a_line_above_the_bar(
+    words: list[str], source: str, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
-    run("info")
+    run(*words, "info")
     terminal = Console(file=io.StringIO(), force_terminal=True, highlight=False, soft_wrap=True)
     for module in ("main", "output"):
         monkeypatch.setattr(f"cnncodes.cli.{module}.stderr", terminal)
     with working("fitting"):
         logging.getLogger("cnncodes.neighbours").warning("comparing [1] %s", ":apple:")
-    assert "\r\x1b[2Kcnncodes.neighbours: comparing [1] :apple:\n" in terminal.file.getvalue()
+    assert f"\r\x1b[2K{source}: comparing [1] :apple:\n" in terminal.file.getvalue()
 
 
 def test_an_error_that_comes_of_an_interruption_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
