@@ -12,7 +12,7 @@ __all__ = ["bytes_to_decode"]
 # Bytes a pixel, measured with Pillow 12: what a codec keeps, at full size; then what becomes of its pixels
 CODEC_BYTES = {"WebP": 9, "AVIF": 9, "HEIC": 6, "JPEG 2000": 13}
 COEFFICIENT_BYTES = 2.25  # of each value in a progressive JPEG file: 2, and some more for blocks at the edge
-RGB_BYTES, PLAIN_BYTES, CONVERTED_BYTES, DEEP_BYTES, CLEAR_BYTES = 7.5, 8.5, 15, 22, 25
+RGB_BYTES, PLAIN_BYTES, CONVERTED_BYTES, DEEP_BYTES, CLEAR_BYTES = 7.5, 8.5, 15, 25, 25
 PROFILE_BYTES = 6
 
 

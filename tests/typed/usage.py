@@ -10,7 +10,6 @@ from typing import assert_type
 
 import numpy as np
 from PIL import Image
-from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
 import cnncodes
@@ -163,8 +162,9 @@ def estimators() -> None:
     labels = ["rose", "tulip"]
     assert_type(classifier.fit(found.sources, labels), CNNCodesClassifier)
     assert_type(classifier.fit(found, labels, sample_weight=[1.0, 2.0], groups=["a", "b"]), CNNCodesClassifier)
-    CNNCodesClassifier(cv=StratifiedKFold(3), random_state=np.random.RandomState(0), exact_decode=True)
-    CNNCodesClassifier(cv=[([0, 1], [2]), ([2], [0, 1])], random_state=None)
+    CNNCodesClassifier(cv=3, random_state=np.random.RandomState(0), exact_decode=True)
+    splits: list[tuple[list[int], list[int]]] = [([0, 1], [2]), ([2], [0, 1])]
+    CNNCodesClassifier(cv=splits, random_state=None)
     assert_type(classifier.fit(np.zeros((2, 28, 28), np.uint8), np.arange(2)), CNNCodesClassifier)
     assert_type(classifier.predict(found), np.ndarray)
     assert_type(classifier.predict_proba(found.sources), np.ndarray)
