@@ -166,7 +166,8 @@ def test_wrong_usage_exits_with_2() -> None:
 def test_what_the_library_logs_stands_on_a_line_above_the_bar(
     words: list[str], source: str, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.root, "handlers", [])
+    for name, value in (("handlers", []), ("level", logging.root.level)):
+        monkeypatch.setattr(logging.root, name, value)
     run(*words, "info")
     terminal = Console(file=io.StringIO(), force_terminal=True, highlight=False, soft_wrap=True)
     for module in ("main", "output"):
