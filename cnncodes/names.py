@@ -49,7 +49,7 @@ class RowsByName(Mapping[str, int]):
     def __init__(self, names: Sequence[str], rows: Sequence[int] | None = None) -> None:
         self._rows = dict(zip(names, range(len(names)) if rows is None else rows, strict=True))
         counts = Counter(composed(name) for name in names)
-        # Of names that only their forms tell apart, each stands for itself alone
+        # Names that differ in their forms alone are not joined: each stands for itself
         self._composed = {form: row for name, row in self._rows.items() if counts[form := composed(name)] == 1}
 
     def __getitem__(self, name: str) -> int:

@@ -121,7 +121,7 @@ def test_a_model_file_with_any_field_is_refused_in_one_line_or_works(tuned: bool
 def test_a_codes_file_with_any_field_is_refused_in_one_line_or_works(
     count: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of today's layout, with the right digests, and of the earlier one, in which the fields are attributes."""
+    """Today's layout has digests, which are made right again; the earlier one keeps the fields as attributes."""
     monkeypatch.setattr("cnncodes.codes.layout.try_apart", lambda _: None)  # it costs 0.2 s
     original, sealed = FILES / f"codes-version-1-{layout}.h5", layout == "sealed"
     content = original.read_bytes()

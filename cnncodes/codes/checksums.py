@@ -79,7 +79,7 @@ class Checksums:
         rows : ndarray of int, shape (k,)
             Row numbers, ascending.
         shape, dtype
-            Of the code of an image in the first column of the table of checksums.
+            Those of a code in the first column that the table of checksums covers.
 
         Returns
         -------

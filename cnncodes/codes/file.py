@@ -378,9 +378,9 @@ class CodesFile:
         Returns
         -------
         Maps
-            Of shape (k, C, H, W), or (k, n_views, C, H, W) where the file has several views of each image, in float16.
-            ``maps[batch]`` reads some of them. A row is compared with its checksum when it is first read;
-            ``maps.check()`` compares all at once.
+            They are float16 and have the shape (k, C, H, W), or (k, n_views, C, H, W) where the file has several views
+            of each image. ``maps[batch]`` reads some of them. A row is compared with its checksum when it is first
+            read; ``maps.check()`` compares all at once.
 
         Raises
         ------

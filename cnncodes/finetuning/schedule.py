@@ -99,7 +99,7 @@ def epoch_order(n: int, n_views: int, epoch: int, recipe: Recipe) -> tuple[list[
     Returns
     -------
     rows, views : list of ndarray of int
-        Of nearly the same length: no batch is a small rest.
+        The batches. They have nearly the same length, so that none is a small rest.
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     order, views = rng.permutation(n), rng.integers(n_views, size=n)

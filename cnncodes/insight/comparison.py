@@ -12,7 +12,7 @@ import numpy as np
 from cnncodes.display import for_terminal, html_table, points
 from cnncodes.errors import SettingError
 from cnncodes.probes.estimate import Accuracies, Estimate
-from cnncodes.probes.intervals import paired_interval
+from cnncodes.probes.intervals import error_bars, paired_interval
 from cnncodes.system.optional import require
 from cnncodes.vocabulary import DEFAULT_SCALING
 
@@ -228,10 +228,9 @@ class Comparison:
         for number, (line, rows) in enumerate(lines.items()):
             at = np.array([names.index(row.layers[0]) for row in rows]) + 0.06 * (number - (len(lines) - 1) / 2)
             accuracy = np.array([row.accuracy.value for row in rows])
-            low, high = np.array([row.accuracy.interval for row in rows]).T
             label = for_terminal(", ".join(Path(line[i]).name if i == 0 and by_name else line[i] for i in differing))
-            bars = np.maximum((accuracy - low, high - accuracy), 0)  # rounding may put an end beyond the value
-            ax.errorbar(at, accuracy, bars, marker="o", capsize=3, label=for_terminal(label))
+            bars = error_bars(accuracy, [row.accuracy.interval for row in rows])
+            ax.errorbar(at, accuracy, bars, marker="o", capsize=3, label=label)
         for row in self.rows:
             if row.clf in BASELINES:
                 style = ":" if row.clf == "majority" else "--"

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnncodes.errors import ProbeError
 from cnncodes.probes.folds import Folds, make_folds
-from cnncodes.probes.intervals import design_effect, wilson_interval
+from cnncodes.probes.intervals import design_effect, error_bars, wilson_interval
 from cnncodes.probes.scaling import Scaling
 from cnncodes.probes.search import search_C
 from cnncodes.system.optional import require
@@ -75,8 +75,7 @@ class LearningCurve:
         if ax is None:
             ax = require("matplotlib.pyplot", "plot").subplots(figsize=(7, 4), layout="constrained")[1]
         accuracy = np.array(self.accuracy)
-        low, high = np.array(self.intervals).T
-        bars = np.maximum((accuracy - low, high - accuracy), 0)  # rounding may put an end beyond the value
+        bars = error_bars(accuracy, self.intervals)
         ax.errorbar(self.sizes, accuracy, bars, marker="o", capsize=3, label="measured")
         far, top = [self.sizes[-1], 2 * self.sizes[-1]], [accuracy[-1], accuracy[-1] + self.gain]
         below, above = (accuracy[-1] + end for end in self.gain_interval)

@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri, stdtrit
 
-__all__ = ["balanced_interval", "design_effect", "paired_interval", "wilson_interval"]
+__all__ = ["balanced_interval", "design_effect", "error_bars", "paired_interval", "wilson_interval"]
+
+
+def error_bars(values: ArrayLike, intervals: ArrayLike) -> np.ndarray:
+    """Return how far intervals reach below and above values, as matplotlib draws them; rounding makes none negative.
+
+    Parameters
+    ----------
+    values : array-like of float, shape (n,)
+    intervals : array-like of float, shape (n, 2)
+
+    Returns
+    -------
+    ndarray, shape (2, n)
+
+    Examples
+    --------
+    >>> error_bars([0.5, 1.0], [(0.25, 0.75), (0.5, 1.0 - 1e-16)]).tolist()
+    [[0.25, 0.5], [0.25, 0.0]]
+    """
+    low, high = np.asarray(intervals, float).T
+    at = np.asarray(values, float)
+    return np.maximum([at - low, high - at], 0)
 
 
 def wilson_interval(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -84,7 +84,7 @@ SMALL: dict[str, Any] = {"layer": "layer1", "image_size": 32}
 
 
 def test_folds_may_come_from_a_splitter(data: tuple) -> None:
-    """Of the same folds comes the same choice, whoever made them."""
+    """The same folds lead to the same choice, whoever made them."""
     paths, y = data
     folds, _ = make_folds(y, cv=3, seed=4)
     expected = CNNCodesClassifier(cv=3, random_state=4, **SMALL).fit(paths, y)
