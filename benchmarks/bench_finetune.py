@@ -45,9 +45,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--source", type=Path, default=SOURCE)
-    parser.add_argument(
-        "--work", type=Path, default=Path("bench-work/finetune"), help="folder of the codes files"
-    )
+    parser.add_argument("--work", type=Path, default=Path("bench-work/finetune"), help="folder of the codes files")
     options = parser.parse_args()
     print(describe_machine())
     if options.only != "gain":
