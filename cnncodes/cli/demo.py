@@ -8,7 +8,7 @@ import click
 
 from cnncodes.cli.options import CODES, MODEL, command
 from cnncodes.cli.output import print_line, quoted
-from cnncodes.errors import CnnCodesError
+from cnncodes.system.places import make_folder
 
 
 @command("cnncodes demo", "cnncodes demo --folder try")
@@ -22,10 +22,7 @@ def demo(ctx: click.Context, folder: str) -> None:
     from cnncodes.system.shipped import SAMPLE, shipped_path
 
     sample = str(shipped_path(SAMPLE))
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CnnCodesError(f"{folder}: no folder can be made there ({error.strerror}); choose another") from error
+    make_folder(folder)
     codes, model = str(Path(folder, CODES)), str(Path(folder, MODEL))
     steps = [
         ["extract", sample, "-o", codes],

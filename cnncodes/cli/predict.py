@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +22,12 @@ from cnncodes.cli.options import (
 )
 from cnncodes.cli.output import input_files, open_output, print_message, progress_bar, short, write_csv
 from cnncodes.display import for_json
+from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import head_of
+from cnncodes.system.places import make_folder
+
+if TYPE_CHECKING:
+    from cnncodes.models.explanation import Explanation
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
 NUMBER_COLUMNS = ["probability", "novelty"]
@@ -32,6 +38,7 @@ NUMBER_COLUMNS = ["probability", "novelty"]
     "cnncodes predict new/ --min-confidence 0.8",
     "cnncodes predict new/ --format json | jq '.[] | select(.novelty > 0.99)'",
     "cnncodes predict photo.jpg --model flowers.safetensors -o labels.csv",
+    "cnncodes predict new/ --explain where/",
 )
 @click.argument("images")
 @option_model
@@ -42,6 +49,11 @@ NUMBER_COLUMNS = ["probability", "novelty"]
     "--min-confidence",
     type=click.FloatRange(0, 1),
     help="Smallest probability that gives a label; below it there is only a guess.  [default: label every image]",
+)
+@click.option(
+    "--explain",
+    metavar="DIR",
+    help="Folder for a picture of each image, red where it speaks for the guess, blue where against it.",
 )
 @option_weights
 @option_outside
@@ -56,6 +68,7 @@ def predict(
     force: bool,
     kind: str,
     min_confidence: float | None,
+    explain: str | None,
     **options: Any,
 ) -> None:
     """Label IMAGES (any folder, a file or a manifest) with a fitted model.
@@ -76,10 +89,15 @@ def predict(
     fitted = ProbeModel.load(model)
     weights = [options["weights"], fitted.provenance.weights]  # a name of weights, or the path of a file
     checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
+    folder = None if explain is None else _folder_for_pictures(explain, images)
     # Opened before the work, so that a place that cannot be written is an error at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
-            predictions = run(images, fitted, min_confidence=min_confidence or 0.0, progress=progress, **options)
+            options["progress"] = progress
+            pictures = None if folder is None else fitted.explain(images, **options)  # what it refuses, it refuses now
+            predictions = run(images, fitted, min_confidence=min_confidence or 0.0, **options)
+            if folder is not None and pictures is not None:
+                _save(pictures, folder, force)
         rows = [{name: getattr(prediction, name) for name in COLUMNS} for prediction in predictions]
         if kind == "json":
             stream.write(f"{for_json(rows)}\n")
@@ -95,10 +113,36 @@ def predict(
             f"{min_confidence:g}"
         )
     failed = counts["failed"]
+    if folder is not None:
+        print_message(
+            f"{folder}: {len(rows) - failed} pictures, red where they speak for the guess, blue where against it"
+        )
     if out:
         print_message(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed")
     if failed:
         ctx.exit(EXIT_SOME_FAILED)
+
+
+def _folder_for_pictures(explain: str, images: str) -> Path:
+    """Make the folder for pictures, unless they would be images of the next command."""
+    folder = Path(explain)
+    if Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve()):
+        raise CnnCodesError(f"{folder}: is there among the images, which would get the pictures; choose another folder")
+    make_folder(folder)
+    return folder
+
+
+def _save(explanations: Iterable[Explanation], folder: Path, force: bool) -> None:
+    """Write a picture of each image, under its path with .png."""
+    names: set[Path] = set()
+    for explanation in explanations:
+        parts = [part for part in PurePosixPath(explanation.path).parts if part not in ("..", "/")]
+        path = folder.joinpath(*parts[:-1], f"{parts[-1]}.png")
+        while path in names:  # as for ../a.jpg and a.jpg
+            path = path.with_name(f"{path.stem}-2.png")
+        names.add(path)
+        make_folder(path.parent)
+        explanation.save(path, overwrite=force)
 
 
 def _are_predictions(path: Path) -> bool:

@@ -7,7 +7,7 @@ of the lines are their documentation. What the methods need stands in modules of
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from cnncodes.extraction.in_memory import Computed
+    from cnncodes.models.explanation import Explanation
 
 __all__ = ["ProbeModel"]
 
@@ -330,6 +331,50 @@ class ProbeModel:
             owner=self,
             tensors=self.tensors,
         )
+
+    def explain(
+        self,
+        images: Images,
+        *,
+        label: str | None = None,
+        allow_outside: bool = False,
+        weights: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Explanation]:
+        """Return where in each image the answer comes from, for the images that can be read, in their order.
+
+        A pooled code is a sum over places of a feature map, and the classifier is linear: its decision value is a sum
+        over the places, too. Images are read as the explanations are asked for.
+
+        Parameters
+        ----------
+        images, allow_outside, weights, device, workers, progress
+            As for `predict`.
+        label : str, optional
+            The class whose decision value is explained; by default the most probable class of each image.
+
+        Raises
+        ------
+        BackboneError
+            A layer of the model is neither a map nor the mean of one.
+        SettingError
+            There is no such class, or the model takes views that are parts of an image.
+        ImagesError, MismatchError
+            As for `predict`.
+
+        Examples
+        --------
+        >>> for one in model.explain("new/"):  # doctest: +SKIP
+        ...     one.save(f"{one.path}.png")
+        """
+        import_torch()
+        from cnncodes.models.explain import explain
+
+        image_set = load_images(images, labelled=False, allow_outside=allow_outside)
+        running = {"weights": weights, "device": device, "workers": workers, "progress": progress}
+        return explain(self, image_set, label=label, **running)
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the codes of the model's layers side by side, as `decision_function` takes them.

@@ -37,11 +37,16 @@ class Forward(nn.Module):
         self.computed = tuple(computed)
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = self.preprocessing.normalise(batch).to(memory_format=torch.channels_last)  # (n, 3, S, S)
-        with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            outputs = self.extractor(x)
+        outputs = self.outputs(batch)
         codes = {name: pool(outputs[name], self.pooling) for name in self.computed if not name.startswith(MAPS)}
         return codes | {key: outputs[key.removeprefix(MAPS)] for key in self.computed if key.startswith(MAPS)}
+
+    def outputs(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what the network gives for each layer, before pooling."""
+        x = self.preprocessing.normalise(batch).to(memory_format=torch.channels_last)  # (n, 3, S, S)
+        with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            outputs: dict[str, torch.Tensor] = self.extractor(x)
+        return outputs
 
 
 def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:

@@ -156,6 +156,16 @@ class FrozenNetwork:
                 return {name: np.concatenate([batch[name] for batch in batches]) for name in self.plan.computed}
             self._halve(size)
 
+    def outputs(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what the network gives for pixels (n, 3, S, S) before pooling, in float32, one image at a time.
+
+        It runs uncompiled on the first device, by the precision of the plan.
+        """
+        device = self.plan.devices[0]
+        with torch.inference_mode():
+            parts = [self._unfused.outputs(part.to(device)) for part in pixels.split(1)]
+        return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in self.plan.computed}
+
     def photo_codes(self) -> dict[str, np.ndarray]:
         """Return the float32 codes of `reference_photos`; they are computed once for a plan."""
         if self._photo_codes is None:

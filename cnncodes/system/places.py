@@ -7,7 +7,23 @@ from pathlib import Path
 
 from cnncodes.errors import CnnCodesError, CodesFileError
 
-__all__ = ["refuse_device", "refuse_folder_name"]
+__all__ = ["make_folder", "refuse_device", "refuse_folder_name"]
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder, with those above it, unless it is there.
+
+    Raises
+    ------
+    CnnCodesError
+        It cannot be made, or a file is there.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CnnCodesError(
+            f"{os.fspath(path)}: no folder can be made there ({error.strerror}); choose another"
+        ) from error
 
 
 def refuse_folder_name(path: str | os.PathLike[str]) -> None:

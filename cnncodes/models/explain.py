@@ -1,0 +1,247 @@
+"""Finds where in an image an answer comes from: what `ProbeModel.explain` does.
+
+A pooled code is a sum over the places of a feature map, and a linear classifier is a sum over the code, so that its
+decision value is a sum over places. With scalings that divide a row by its length this holds, too: for one image the
+length is one number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cnncodes.errors import BackboneError, SettingError, nearest
+from cnncodes.extraction.in_memory import matching_network
+from cnncodes.extraction.workers import Batch, run_batches
+from cnncodes.images.loading import ImageSet
+from cnncodes.models.explanation import Explanation
+from cnncodes.networks.backbone import Backbone
+from cnncodes.networks.layers import INPUT
+from cnncodes.networks.pooling import POOLINGS
+from cnncodes.probes.decision_values import winner
+from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.runtime.precision import reference_photos
+from cnncodes.runtime.workload import Workload
+from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
+
+if TYPE_CHECKING:
+    from cnncodes.models.model import ProbeModel
+
+__all__ = ["explain"]
+
+MAP_AXES = 3  # channels, rows and columns
+MIRRORED = "flip"  # views whose second one is the mirror image of the first
+MAX_CANDIDATES = 8  # maps, from the vector backwards, that are compared with it
+TOLERANCE = 1e-4  # of the largest number of a vector
+PICTURE, DECISION, CONSTANT, LABEL = "picture", "decision", "constant", "label"  # beside the maps of a batch
+
+
+def explain(
+    model: ProbeModel,
+    images: ImageSet,
+    *,
+    label: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Explanation]:
+    """Return where the answer of a model comes from, for each image that can be read, in their order.
+
+    What cannot be explained is an error at once; images are read as the explanations are asked for.
+
+    Parameters
+    ----------
+    model : ProbeModel
+    images : ImageSet
+    label, weights, device, workers, progress
+        As for `ProbeModel.explain`.
+
+    Raises
+    ------
+    BackboneError, SettingError
+        As for `ProbeModel.explain`.
+    """
+    if label is not None and label not in model.classes:
+        raise SettingError(f"the model has no class {label!r}.{nearest(label, model.classes)}")
+    views = model.provenance.preprocessing.views
+    if views not in (NO_VIEWS, MIRRORED):
+        raise SettingError(f"the views {views} show parts of an image; an answer by them is not drawn on one picture")
+    network = matching_network(
+        model.provenance.only(model.layers),
+        Workload(len(images), workers),
+        weights=weights,
+        device=device,
+        owner=model,
+        tensors=model.tensors,
+    )
+    runner = _Explainer(model, network, label)
+    batches = run_batches(images, np.arange(len(images)), runner, workers=workers, progress=progress)  # type: ignore[arg-type]
+    return _in_order(model, images.ids, batches)
+
+
+def _in_order(model: ProbeModel, ids: Sequence[str], batches: Iterable[Batch]) -> Iterator[Explanation]:
+    waiting: dict[int, Explanation | None] = {}
+    wanted = 0
+    for batch in batches:
+        waiting |= dict.fromkeys(batch.failures)
+        waiting |= {row: _explanation(model, ids[row], batch, i) for i, row in enumerate(batch.rows.tolist())}
+        while wanted in waiting:
+            if (one := waiting.pop(wanted)) is not None:
+                yield one
+            wanted += 1
+
+
+def _explanation(model: ProbeModel, path: str, batch: Batch, i: int) -> Explanation:
+    computed = batch.codes
+    maps = {layer: computed[layer][i] for layer in model.layers}
+    label = model.classes[int(computed[LABEL][i])]
+    return Explanation(
+        path, label, float(computed[DECISION][i]), float(computed[CONSTANT][i]), maps, computed[PICTURE][i]
+    )
+
+
+class _Explainer:
+    """Stands for a network: it gives what each place adds to a decision value instead of codes."""
+
+    def __init__(self, model: ProbeModel, network: FrozenNetwork, label: str | None) -> None:
+        self.model, self.backbone, self.batch_size = model, network.backbone, network.batch_size
+        self.label = None if label is None else model.classes.index(label)
+        self.sources = {layer: _source_of(self.backbone, layer, model.provenance.pooling) for layer in model.layers}
+        computed = tuple(dict.fromkeys(source.layer for source in self.sources.values()))
+        self.network = FrozenNetwork(self.backbone, replace(network.plan, computed=computed, compiled=False))
+
+    def warm_up(self, n_images: int) -> None:
+        """Do nothing: the network runs as it is."""
+
+    def __call__(self, pixels: torch.Tensor, replica: int) -> dict[str, np.ndarray]:
+        views = pixels if pixels.ndim == 5 else pixels[:, None]
+        n, n_views = views.shape[:2]
+        outputs = self.network.outputs(views.flatten(0, 1))
+        maps = {layer: source.values(outputs) for layer, source in self.sources.items()}
+        codes = {layer: POOLINGS[self.sources[layer].pooling](one) for layer, one in maps.items()}
+        X = self.model.concatenated({layer: one.numpy() for layer, one in codes.items()})
+        decision = self.model.decision_function(X.reshape(n, n_views, -1) if pixels.ndim == 5 else X)
+        labels = winner(decision) if self.label is None else np.full(n, self.label)
+        slopes, constants = _linear(self.model, X, np.repeat(labels, n_views))
+        added = {
+            layer: _over_places(one, slope, self.sources[layer].pooling).reshape(n, n_views, *one.shape[2:])
+            for (layer, one), slope in zip(maps.items(), slopes, strict=True)
+        }
+        for one in added.values():
+            one[:, 1:] = one[:, 1:].flip(-1)  # the mirror image, turned back
+        return {
+            **{layer: one.sum(1).numpy() for layer, one in added.items()},
+            PICTURE: views[:, 0].permute(0, 2, 3, 1).numpy(),
+            DECISION: _values_of(decision, labels),
+            CONSTANT: constants.reshape(n, n_views).sum(1),
+            LABEL: labels,
+        }
+
+
+def _values_of(decision: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the decision value of a class for each row; for the first of two classes it is the negative one."""
+    if decision.shape[1] == 1:
+        return np.where(labels == 1, decision[:, 0], -decision[:, 0])
+    return decision[np.arange(len(labels)), labels]
+
+
+def _linear(model: ProbeModel, X: np.ndarray, labels: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
+    """Return slopes and constants so that the decision value of a class is ``slopes · x + constant`` for each row.
+
+    Parameters
+    ----------
+    model : ProbeModel
+    X : ndarray, shape (n, n_features)
+    labels : ndarray of int, shape (n,)
+
+    Returns
+    -------
+    slopes : list of Tensor, shape (n, n_features of the layer)
+        One for each layer.
+    constants : ndarray, shape (n,)
+    """
+    two_classes = len(model.coef) == 1
+    signs = np.where(labels == 1, 1.0, -1.0) if two_classes else np.ones(len(labels))
+    row = np.zeros_like(labels) if two_classes else labels
+    weights = signs[:, None] * (model.coef / model.deviation)[row]
+    constants = signs * (model.intercept - (model.coef / model.deviation) @ model.mean)[row]
+    ends = np.cumsum([model.provenance.layers[layer].n_features for layer in model.layers])[:-1]
+    parts, rows = np.split(weights, ends, axis=1), np.split(X, ends, axis=1)
+    if model.scale == "shrunk":
+        parts = [part / _lengths(one) for part, one in zip(parts, rows, strict=True)]
+    elif model.scale == "l2":
+        parts = [part / _lengths(X) for part in parts]
+    return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts], constants
+
+
+def _lengths(X: np.ndarray) -> np.ndarray:
+    return np.maximum(np.linalg.norm(X, axis=1, keepdims=True), np.finfo(X.dtype).tiny)
+
+
+def _over_places(maps: torch.Tensor, slopes: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Return what each place adds to ``slopes · pooled maps``, times the number of places, shape (n, H, W).
+
+    Each pooling grows in proportion to its map, so that by Euler's theorem its value is the sum over the map of number
+    times derivative.
+    """
+    with torch.enable_grad():
+        maps = maps.detach().requires_grad_(True)
+        (derivative,) = torch.autograd.grad((POOLINGS[pooling](maps) * slopes).sum(), maps)
+    return (maps.detach() * derivative).sum(1) * (maps.shape[2] * maps.shape[3])
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The map that a layer is pooled from."""
+
+    layer: str
+    pooling: str
+    rectified: bool = False  # whether a function of the network makes negative numbers 0 before they are pooled
+
+    def values(self, outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the map in float64, shape (n, C, H, W)."""
+        maps = outputs[self.layer].double()
+        return maps.relu() if self.rectified else maps
+
+
+def _source_of(backbone: Backbone, layer: str, pooling: str) -> _Source:
+    """Return the layer itself if it gives a map, or else the map whose mean the layer is."""
+    outputs = backbone.outputs()
+    node = backbone.resolve(layer)
+    shape = outputs[node].shape
+    if len(shape) == MAP_AXES:
+        return _Source(layer, pooling)
+    before = [path for path in itertools.takewhile(lambda path: path != node, outputs) if not path.endswith(INPUT)]
+    maps = [path for path in before if len(outputs[path].shape) == MAP_AXES and outputs[path].shape[0] == shape[-1]]
+    if len(shape) == 1 and maps:
+        nearest_maps = maps[: -MAX_CANDIDATES - 1 : -1]
+        of_photos = _outputs_of_photos(backbone, [node, *nearest_maps])
+        tolerance = TOLERANCE * float(of_photos[node].abs().max())
+        for source in (
+            _Source(path, DEFAULT_POOLING, rectified) for path in nearest_maps for rectified in (False, True)
+        ):
+            if torch.allclose(source.values(of_photos).mean(dim=(2, 3)), of_photos[node].double(), 0, tolerance):
+                return source
+    raise BackboneError(
+        f"{layer} of {backbone.name} is neither a map nor the mean of one, so that no place of the image can be named; "
+        f"{_advice(backbone)}"
+    )
+
+
+def _advice(backbone: Backbone) -> str:
+    maps = [name for name, node in backbone.aliases.items() if len(backbone.outputs()[node].shape) == MAP_AXES]
+    return f"fit the model to an earlier layer: {', '.join(maps)}" if maps else "no layer of it has maps"
+
+
+def _outputs_of_photos(backbone: Backbone, layers: Sequence[str]) -> Mapping[str, torch.Tensor]:
+    photos = reference_photos(backbone.preprocessing)[:2].flatten(0, -4)
+    with torch.inference_mode():
+        return backbone.extractor(layers)(backbone.preprocessing.normalise(photos))
