@@ -25,6 +25,11 @@ from cnncodes.vocabulary import MAX_SEED
     help="Compare the layers, and draw the learning curve.  [default: for up to 5,000 images]",
 )
 @click.option("--audit/--no-audit", default=None, help="Look for wrong labels and duplicates.  [default: the same]")
+@click.option(
+    "--explain/--no-explain",
+    default=None,
+    help="Show what speaks for the wrong answers; needs --images.  [default: where these are given]",
+)
 @click.option("--points", type=click.IntRange(1), default=2000, help="Largest number of images on the map.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")

@@ -11,7 +11,8 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -42,12 +43,17 @@ MAX_CANDIDATES = 8  # maps, from the vector backwards, that are compared with it
 TOLERANCE = 1e-4  # of the largest number of a vector
 PICTURE, DECISION, CONSTANT, LABEL = "picture", "decision", "constant", "label"  # beside the maps of a batch
 
+# Networks that give maps, by the network that gives the codes, and by layers and pooling
+_prepared: WeakKeyDictionary[FrozenNetwork, dict[Any, tuple[dict[str, _Source], FrozenNetwork]]] = WeakKeyDictionary()
+
 
 def explain(
     model: ProbeModel,
     images: ImageSet,
     *,
     label: str | None = None,
+    against: str | None = None,
+    owner: object | None = None,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
@@ -61,16 +67,18 @@ def explain(
     ----------
     model : ProbeModel
     images : ImageSet
-    label, weights, device, workers, progress
+    label, against, weights, device, workers, progress
         As for `ProbeModel.explain`.
+    owner : object, optional
+        Whose network it is, if another model has the same one; see `cnncodes.extraction.kept_network.ready_network`.
 
     Raises
     ------
     BackboneError, SettingError
         As for `ProbeModel.explain`.
     """
-    if label is not None and label not in model.classes:
-        raise SettingError(f"the model has no class {label!r}.{nearest(label, model.classes)}")
+    if against is not None and (label is None or against == label):
+        raise SettingError("`against` is another class than `label`, which is to be named, too")
     views = model.provenance.preprocessing.views
     if views not in (NO_VIEWS, MIRRORED):
         raise SettingError(f"the views {views} show parts of an image; an answer by them is not drawn on one picture")
@@ -79,10 +87,10 @@ def explain(
         Workload(len(images), workers),
         weights=weights,
         device=device,
-        owner=model,
+        owner=owner or model,
         tensors=model.tensors,
     )
-    runner = _Explainer(model, network, label)
+    runner = _Explainer(model, network, label, against)
     batches = run_batches(images, np.arange(len(images)), runner, workers=workers, progress=progress)  # type: ignore[arg-type]
     return _in_order(model, images.ids, batches)
 
@@ -111,12 +119,17 @@ def _explanation(model: ProbeModel, path: str, batch: Batch, i: int) -> Explanat
 class _Explainer:
     """Stands for a network: it gives what each place adds to a decision value instead of codes."""
 
-    def __init__(self, model: ProbeModel, network: FrozenNetwork, label: str | None) -> None:
+    def __init__(self, model: ProbeModel, network: FrozenNetwork, label: str | None, against: str | None) -> None:
         self.model, self.backbone, self.batch_size = model, network.backbone, network.batch_size
-        self.label = None if label is None else model.classes.index(label)
-        self.sources = {layer: _source_of(self.backbone, layer, model.provenance.pooling) for layer in model.layers}
-        computed = tuple(dict.fromkeys(source.layer for source in self.sources.values()))
-        self.network = FrozenNetwork(self.backbone, replace(network.plan, computed=computed, compiled=False))
+        self.label, self.against = _position(model, label), _position(model, against)
+        layers, pooling = tuple(model.layers), model.provenance.pooling
+        kept = _prepared.setdefault(network, {})
+        if (layers, pooling) not in kept:
+            sources = {layer: _source_of(self.backbone, layer, pooling) for layer in layers}
+            computed = tuple(dict.fromkeys(source.layer for source in sources.values()))
+            plan = replace(network.plan, computed=computed, compiled=False)
+            kept[layers, pooling] = sources, FrozenNetwork(self.backbone, plan)
+        self.sources, self.network = kept[layers, pooling]
 
     def warm_up(self, n_images: int) -> None:
         """Do nothing: the network runs as it is."""
@@ -130,7 +143,8 @@ class _Explainer:
         X = self.model.concatenated({layer: one.numpy() for layer, one in codes.items()})
         decision = self.model.decision_function(X.reshape(n, n_views, -1) if pixels.ndim == 5 else X)
         labels = winner(decision) if self.label is None else np.full(n, self.label)
-        slopes, constants = _linear(self.model, X, np.repeat(labels, n_views))
+        contrasts = _contrasts(self.model, labels, self.against)
+        slopes, constants = _linear(self.model, X, contrasts.repeat(n_views, axis=0))
         added = {
             layer: _over_places(one, slope, self.sources[layer].pooling).reshape(n, n_views, *one.shape[2:])
             for (layer, one), slope in zip(maps.items(), slopes, strict=True)
@@ -140,27 +154,42 @@ class _Explainer:
         return {
             **{layer: one.sum(1).numpy() for layer, one in added.items()},
             PICTURE: views[:, 0].permute(0, 2, 3, 1).numpy(),
-            DECISION: _values_of(decision, labels),
+            DECISION: (contrasts * decision).sum(axis=1),
             CONSTANT: constants.reshape(n, n_views).sum(1),
             LABEL: labels,
         }
 
 
-def _values_of(decision: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the decision value of a class for each row; for the first of two classes it is the negative one."""
-    if decision.shape[1] == 1:
-        return np.where(labels == 1, decision[:, 0], -decision[:, 0])
-    return decision[np.arange(len(labels)), labels]
+def _position(model: ProbeModel, label: str | None) -> int | None:
+    if label is not None and label not in model.classes:
+        raise SettingError(f"the model has no class {label!r}.{nearest(label, model.classes)}")
+    return None if label is None else model.classes.index(label)
 
 
-def _linear(model: ProbeModel, X: np.ndarray, labels: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
-    """Return slopes and constants so that the decision value of a class is ``slopes · x + constant`` for each row.
+def _contrasts(model: ProbeModel, labels: np.ndarray, against: int | None) -> np.ndarray:
+    """Return what each decision value counts, shape (n, k): that of the label against those of other classes.
+
+    The most probable class is the one whose value is above the others. A value alone says little: those of a linear SVM
+    with a small C are all below 0.
+    """
+    n, k = len(labels), len(model.classes)
+    if k == 2:
+        return np.where(labels == 1, 1.0, -1.0)[:, None]
+    contrasts = np.full((n, k), 0.0 if against is not None else -1 / (k - 1))
+    if against is not None:
+        contrasts[:, against] = -1.0
+    contrasts[np.arange(n), labels] = 1.0
+    return contrasts
+
+
+def _linear(model: ProbeModel, X: np.ndarray, contrasts: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
+    """Return slopes and constants so that the contrast of decision values is ``slopes · x + constant`` for each row.
 
     Parameters
     ----------
     model : ProbeModel
     X : ndarray, shape (n, n_features)
-    labels : ndarray of int, shape (n,)
+    contrasts : ndarray, shape (n, k)
 
     Returns
     -------
@@ -168,11 +197,8 @@ def _linear(model: ProbeModel, X: np.ndarray, labels: np.ndarray) -> tuple[list[
         One for each layer.
     constants : ndarray, shape (n,)
     """
-    two_classes = len(model.coef) == 1
-    signs = np.where(labels == 1, 1.0, -1.0) if two_classes else np.ones(len(labels))
-    row = np.zeros_like(labels) if two_classes else labels
-    weights = signs[:, None] * (model.coef / model.deviation)[row]
-    constants = signs * (model.intercept - (model.coef / model.deviation) @ model.mean)[row]
+    coef = model.coef / model.deviation
+    weights, constants = contrasts @ coef, contrasts @ (model.intercept - coef @ model.mean)
     ends = np.cumsum([model.provenance.layers[layer].n_features for layer in model.layers])[:-1]
     parts, rows = np.split(weights, ends, axis=1), np.split(X, ends, axis=1)
     if model.scale == "shrunk":

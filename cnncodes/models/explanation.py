@@ -24,7 +24,7 @@ GREY = 0.5  # how far the picture below is faded to grey, so that its own colour
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which places of an image speak for a class, and which against it.
+    """Which places of an image speak for a class, and which for others.
 
     The mean of the maps, over all places and summed over the layers, plus the constant is the decision value: nothing
     is left out, and nothing is estimated.
@@ -34,9 +34,10 @@ class Explanation:
     path : str
         Id of the image, as in a `Prediction`.
     label : str
-        The class whose decision value is explained.
+        The class that is explained.
     decision : float
-        That decision value; those of an image's views are summed.
+        How far its decision value is above that of another class, or above the mean of those of all others; of two
+        classes, the decision value itself. Those of an image's views are summed.
     constant : float
         The part of it that comes from no place.
     maps : dict of str to ndarray of float64, shape (H, W)

@@ -337,6 +337,7 @@ class ProbeModel:
         images: Images,
         *,
         label: str | None = None,
+        against: str | None = None,
         allow_outside: bool = False,
         weights: str | os.PathLike[str] | None = None,
         device: str | None = None,
@@ -345,22 +346,26 @@ class ProbeModel:
     ) -> Iterator[Explanation]:
         """Return where in each image the answer comes from, for the images that can be read, in their order.
 
-        A pooled code is a sum over places of a feature map, and the classifier is linear: its decision value is a sum
-        over the places, too. Images are read as the explanations are asked for.
+        A pooled code is a sum over places of a feature map, and the classifier is linear: its decision values are sums
+        over the places, too. What is explained is how far that of a class is above the others. Images are read as the
+        explanations are asked for.
 
         Parameters
         ----------
         images, allow_outside, weights, device, workers, progress
             As for `predict`.
         label : str, optional
-            The class whose decision value is explained; by default the most probable class of each image.
+            The class that is explained; by default the most probable one of each image.
+        against : str, optional
+            Why `label` rather than this class; by default rather than all others, by the mean of their values.
 
         Raises
         ------
         BackboneError
             A layer of the model is neither a map nor the mean of one.
         SettingError
-            There is no such class, or the model takes views that are parts of an image.
+            There is no such class, or `against` stands without a `label`; or the views of the model are parts of an
+            image.
         ImagesError, MismatchError
             As for `predict`.
 
@@ -373,8 +378,16 @@ class ProbeModel:
         from cnncodes.models.explain import explain
 
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
-        running = {"weights": weights, "device": device, "workers": workers, "progress": progress}
-        return explain(self, image_set, label=label, **running)
+        return explain(
+            self,
+            image_set,
+            label=label,
+            against=against,
+            weights=weights,
+            device=device,
+            workers=workers,
+            progress=progress,
+        )
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the codes of the model's layers side by side, as `decision_function` takes them.

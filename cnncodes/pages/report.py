@@ -23,6 +23,7 @@ from cnncodes.models.fit import fit
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages import report_sections as sections
 from cnncodes.pages.answers import ask
+from cnncodes.pages.evidence import evidence
 from cnncodes.pages.plots import COLOURS, draw
 from cnncodes.pages.provenance import provenance
 from cnncodes.pages.render import is_page, render_page
@@ -100,6 +101,7 @@ def report(
     allow_outside: bool = False,
     advice: Advice | bool | None = None,
     audit: auditing.Audit | bool | None = None,
+    explain: bool | None = None,
     points: int = 2000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -123,6 +125,10 @@ def report(
     audit : Audit or bool, optional
         What `audit` returned, with suspect labels, duplicates and outliers; ``True`` calls it. By default it is called
         for at most 5,000 images.
+    explain : bool, optional
+        Show which places of the images speak for the wrong answers, for which the network runs over these images
+        again, and classifiers of a cross-validation are fitted again. By default this is done for at most 5,000 images,
+        where `images` are given.
     points : int, default=2000
         Images on the map; if there are more, a random part is shown.
     seed : int, default=0
@@ -148,7 +154,7 @@ def report(
     """
     for library in ("jinja2", "matplotlib"):  # before anything that takes long
         require(library, "a report")
-    options = _options(advice, audit, points, seed, images)
+    options = _options(advice, audit, explain, points, seed, images)
     image_set = None if images is None else load_images(images, allow_outside=allow_outside)
     loaded = _loaded(model)
     with TrainingData.open(codes) as training:
@@ -164,6 +170,11 @@ def report(
         notes = list(dict.fromkeys(notes + answers.notes))
         examples = sections.examples(file)
         findings = {**sections.mistakes(file, answers), **sections.audit(audit_result)}
+        explained: dict[str, str] = {}
+        if image_set is not None and (file.n <= MAX_IMAGES_TO_EXAMINE if explain is None else explain):
+            shown_mistakes = answers.mistakes[: len(findings["mistakes"])]
+            explained, reasons = evidence(training, classifier, answers, image_set, shown_mistakes)
+            notes += reasons
         section_rows = sections.section_rows(file, examples, findings)
         shown_images = choose_images(file.rows(), answers, section_rows, points, seed)
         map_codes = file.codes(classifier.layers, shown_images.map_rows)
@@ -192,6 +203,7 @@ def report(
             **provenance(file, classifier, _name(model), options),
             "n_on_map": len(shown_images.map_rows),
             "sheet": sheet,
+            "explained": explained,
             "data": sections.script_data(file, answers, shown_images, places, sheet, COLOURS),
         }
     figures = {"n": len(answers.rows), **answers.accuracies.to_dict(), "held_out": answers.held_out}
@@ -270,11 +282,16 @@ def _name(model: str | os.PathLike[str] | ProbeModel | None) -> str:
 
 
 def _options(
-    advice: Advice | bool | None, audit: auditing.Audit | bool | None, points: int, seed: int, images: Any
+    advice: Advice | bool | None,
+    audit: auditing.Audit | bool | None,
+    explain: bool | None,
+    points: int,
+    seed: int,
+    images: Any,
 ) -> list[str]:
     """Return the options of the command that makes the same page."""
     words = [] if images is None else ["--images IMAGES"]
-    for name, value in (("advice", advice), ("audit", audit)):
+    for name, value in (("advice", advice), ("audit", audit), ("explain", explain)):
         words += [] if value is None else [f"--{name}" if value else f"--no-{name}"]
     defaults = {name: parameter.default for name, parameter in inspect.signature(report).parameters.items()}
     words += [f"--points {points}"] * (points != defaults["points"])

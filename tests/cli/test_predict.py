@@ -45,3 +45,19 @@ def test_predict_leaves_the_label_empty_where_it_is_unsure(there: Path, small_sa
     assert {(row["label"], row["status"]) for row in json.loads(asked.stdout)} == {(None, "unsure")}
     assert "unsure: 15 of 15 images" in asked.stderr
     assert "min-confidence" in run("predict", small_sample, "--min-confidence", 80, code=2).stderr
+
+
+def test_predict_draws_where_it_looked(there: Path, small_sample: Path) -> None:
+    run("fit", "-C", "0.01")
+    new = there / "new"
+    shutil.copytree(small_sample / "test" / "Sandal", new / "deep" / "er")
+    (new / "broken.jpg").write_bytes(b"")
+    result = run("predict", new, "--explain", "where", "-o", "labels.csv", code=3)
+    drawn = {path.relative_to(there / "where").as_posix() for path in (there / "where").rglob("*.png")}
+    assert drawn == {f"deep/er/{path.name}.png" for path in (new / "deep" / "er").iterdir()}
+    assert "where: 5 pictures" in result.stderr
+    (there / "where" / "deep" / "er" / next(iter(drawn)).split("/")[-1]).write_bytes(b"mine")
+    assert "not a picture of an explanation" in run("predict", new, "--explain", "where", code=1).stderr
+    inside = run("predict", new, "--explain", new / "where", code=1)
+    assert "among the images" in inside.stderr
+    assert not (new / "where").exists()

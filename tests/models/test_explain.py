@@ -50,19 +50,20 @@ def test_the_maps_and_the_constant_make_the_decision(scale, pooling, small_sampl
         total = sum(part.mean() for part in one.maps.values()) + one.constant
         tolerance = 1e-5 if pooling == "gem" else 1e-9  # what gem makes of zeros is no sum over places
         assert total == pytest.approx(one.decision, abs=tolerance * max(1, abs(one.constant)))
-        assert one.decision == pytest.approx(values.max(), abs=1e-4 * max(1, abs(one.constant)))
+        others = (values.sum() - values.max()) / 2
+        assert one.decision == pytest.approx(values.max() - others, abs=1e-4 * max(1, abs(one.constant)))
         assert one.label == model.classes[values.argmax()]
 
 
 def test_a_map_is_the_weighted_sum_of_the_channels(small_sample, tmp_path):
     model = small_model(small_sample, tmp_path, layers=["layer2"], scale="standard")
     (path,) = list((small_sample / "test" / "Bag").iterdir())[:1]
-    (one,) = model.explain(path, label="Sandal")
+    (one,) = model.explain(path, label="Sandal", against="Bag")
     backbone = load_backbone("explained_mean", "random")
     pixels = torch.from_numpy(np.array(one.picture)).permute(2, 0, 1)[None]
     channels = backbone.extractor(["layer2"])(backbone.preprocessing.normalise(pixels))["layer2"][0].numpy()
-    weights = (model.coef / model.deviation)[model.classes.index("Sandal")]
-    assert np.allclose(one.maps["layer2"], np.einsum("c,chw->hw", weights, channels), atol=1e-5)
+    sandal, bag = (model.coef[model.classes.index(name)] / model.deviation for name in ("Sandal", "Bag"))
+    assert np.allclose(one.maps["layer2"], np.einsum("c,chw->hw", sandal - bag, channels), atol=1e-5)
     assert (one.path, one.label) == (path.name, "Sandal")
 
 
@@ -118,6 +119,9 @@ def test_a_class_that_the_model_has_not_is_refused(small_sample, tmp_path):
     model = small_model(small_sample, tmp_path)
     with pytest.raises(SettingError, match=r"no class 'Sandel'.*Sandal"):
         model.explain(small_sample / "test", label="Sandel")
+    for options in ({"against": "Bag"}, {"label": "Bag", "against": "Bag"}):
+        with pytest.raises(SettingError, match="another class than `label`"):
+            model.explain(small_sample / "test", **options)
 
 
 def test_crops_are_refused(small_sample, tmp_path):
