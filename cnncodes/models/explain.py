@@ -11,12 +11,13 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
+from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import BackboneError, SettingError, nearest
 from cnncodes.extraction.in_memory import matching_network
 from cnncodes.extraction.workers import Batch, run_batches
@@ -32,9 +33,6 @@ from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
 
-if TYPE_CHECKING:
-    from cnncodes.models.model import ProbeModel
-
 __all__ = ["explain"]
 
 MAP_AXES = 3  # channels, rows and columns
@@ -43,12 +41,30 @@ MAX_CANDIDATES = 8  # maps, from the vector backwards, that are compared with it
 TOLERANCE = 1e-4  # of the largest number of a vector
 PICTURE, DECISION, CONSTANT, LABEL = "picture", "decision", "constant", "label"  # beside the maps of a batch
 
+
+class LinearModel(Protocol):
+    """What is asked of a model: that of a `ProbeModel`."""
+
+    classes: list[str]
+    layers: list[str]
+    scale: str
+    coef: np.ndarray
+    intercept: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    provenance: Provenance
+    tensors: dict[str, np.ndarray]
+
+    def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray: ...  # noqa: D102
+    def decision_function(self, X: np.ndarray) -> np.ndarray: ...  # noqa: D102
+
+
 # Networks that give maps, by the network that gives the codes, and by layers and pooling
 _prepared: WeakKeyDictionary[FrozenNetwork, dict[Any, tuple[dict[str, _Source], FrozenNetwork]]] = WeakKeyDictionary()
 
 
 def explain(
-    model: ProbeModel,
+    model: LinearModel,
     images: ImageSet,
     *,
     label: str | None = None,
@@ -65,7 +81,7 @@ def explain(
 
     Parameters
     ----------
-    model : ProbeModel
+    model : LinearModel
     images : ImageSet
     label, against, weights, device, workers, progress
         As for `ProbeModel.explain`.
@@ -95,7 +111,7 @@ def explain(
     return _in_order(model, images.ids, batches)
 
 
-def _in_order(model: ProbeModel, ids: Sequence[str], batches: Iterable[Batch]) -> Iterator[Explanation]:
+def _in_order(model: LinearModel, ids: Sequence[str], batches: Iterable[Batch]) -> Iterator[Explanation]:
     waiting: dict[int, Explanation | None] = {}
     wanted = 0
     for batch in batches:
@@ -107,7 +123,7 @@ def _in_order(model: ProbeModel, ids: Sequence[str], batches: Iterable[Batch]) -
             wanted += 1
 
 
-def _explanation(model: ProbeModel, path: str, batch: Batch, i: int) -> Explanation:
+def _explanation(model: LinearModel, path: str, batch: Batch, i: int) -> Explanation:
     computed = batch.codes
     maps = {layer: computed[layer][i] for layer in model.layers}
     label = model.classes[int(computed[LABEL][i])]
@@ -119,7 +135,7 @@ def _explanation(model: ProbeModel, path: str, batch: Batch, i: int) -> Explanat
 class _Explainer:
     """Stands for a network: it gives what each place adds to a decision value instead of codes."""
 
-    def __init__(self, model: ProbeModel, network: FrozenNetwork, label: str | None, against: str | None) -> None:
+    def __init__(self, model: LinearModel, network: FrozenNetwork, label: str | None, against: str | None) -> None:
         self.model, self.backbone, self.batch_size = model, network.backbone, network.batch_size
         self.label, self.against = _position(model, label), _position(model, against)
         layers, pooling = tuple(model.layers), model.provenance.pooling
@@ -160,13 +176,13 @@ class _Explainer:
         }
 
 
-def _position(model: ProbeModel, label: str | None) -> int | None:
+def _position(model: LinearModel, label: str | None) -> int | None:
     if label is not None and label not in model.classes:
         raise SettingError(f"the model has no class {label!r}.{nearest(label, model.classes)}")
     return None if label is None else model.classes.index(label)
 
 
-def _contrasts(model: ProbeModel, labels: np.ndarray, against: int | None) -> np.ndarray:
+def _contrasts(model: LinearModel, labels: np.ndarray, against: int | None) -> np.ndarray:
     """Return what each decision value counts, shape (n, k): that of the label against those of other classes.
 
     The most probable class is the one whose value is above the others. A value alone says little: those of a linear SVM
@@ -182,12 +198,12 @@ def _contrasts(model: ProbeModel, labels: np.ndarray, against: int | None) -> np
     return contrasts
 
 
-def _linear(model: ProbeModel, X: np.ndarray, contrasts: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
+def _linear(model: LinearModel, X: np.ndarray, contrasts: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
     """Return slopes and constants so that the contrast of decision values is ``slopes · x + constant`` for each row.
 
     Parameters
     ----------
-    model : ProbeModel
+    model : LinearModel
     X : ndarray, shape (n, n_features)
     contrasts : ndarray, shape (n, k)
 

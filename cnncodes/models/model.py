@@ -359,6 +359,10 @@ class ProbeModel:
         against : str, optional
             Why `label` rather than this class; by default rather than all others, by the mean of their values.
 
+        Returns
+        -------
+        iterator of Explanation
+
         Raises
         ------
         BackboneError
