@@ -55,8 +55,8 @@ class LinearModel(Protocol):
     provenance: Provenance
     tensors: dict[str, np.ndarray]
 
-    def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray: ...  # noqa: D102
-    def decision_function(self, X: np.ndarray) -> np.ndarray: ...  # noqa: D102
+    def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray: ...
+    def decision_function(self, X: np.ndarray) -> np.ndarray: ...
 
 
 # Networks that give maps, by the network that gives the codes, and by layers and pooling
