@@ -1,0 +1,54 @@
+"""Writes a model as one ONNX file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cnncodes.cli.options import MODEL, command, option_force, option_json, option_weights
+from cnncodes.cli.output import print_json, print_notes, working
+from cnncodes.cli.scores import print_lines
+
+if TYPE_CHECKING:
+    from cnncodes.exporting.export import Exported
+
+
+@command(
+    "cnncodes export",
+    "cnncodes export flowers.safetensors -o flowers.onnx",
+    "cnncodes export --fp16 --json | jq .n_bytes",
+)
+@click.argument("model", default=MODEL, metavar="[MODEL]")
+@click.option("-o", "--out", default="model.onnx", help="ONNX file.")
+@click.option("--fp16", is_flag=True, help="Keep large weights in float16: half the size, nearly the same answers.")
+@option_weights
+@option_force
+@option_json
+def export(model: str, out: str, fp16: bool, weights: str | None, force: bool, as_json: bool) -> None:
+    """Write a model as one ONNX file, which answers as `predict` does, without Python or torch.
+
+    The file takes the decoded pixels of images of any size and gives label, probabilities, decision values and novelty.
+    It is compared with `predict` on images of many sizes before it gets its name.
+    """
+    from cnncodes.exporting.export import export as run
+
+    with working("exporting"):
+        exported = run(model, out, dtype="float16" if fp16 else "float32", weights=weights, overwrite=force)
+    print_notes(exported.notes)
+    if as_json:
+        print_json(exported.to_dict())
+    else:
+        print_lines(_lines(exported))
+
+
+def _lines(exported: Exported) -> list[tuple[str, str]]:
+    parity = exported.parity
+    lines = [
+        ("labels as predict", f"{parity.n_same_labels} of {parity.n_images} images of many sizes"),
+        ("probabilities", f"differ by up to {parity.native_difference:.1e}; on resized images {parity.resized_difference:.1e}"),
+    ]
+    if parity.novelty_difference is not None:
+        lines.append(("novelty", f"differs by up to {parity.novelty_difference:.1e}"))
+    size = f"{exported.n_bytes / 1e6:.1f} MB, weights in {exported.dtype}, {exported.n_operators} operators"
+    return [*lines, ("size", size), ("saved", exported.path)]
