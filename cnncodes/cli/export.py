@@ -46,7 +46,10 @@ def _lines(exported: Exported) -> list[tuple[str, str]]:
     parity = exported.parity
     lines = [
         ("labels as predict", f"{parity.n_same_labels} of {parity.n_images} images of many sizes"),
-        ("probabilities", f"differ by up to {parity.native_difference:.1e}; on resized images {parity.resized_difference:.1e}"),
+        (
+            "probabilities",
+            f"differ by up to {parity.native_difference:.1e}; on resized images {parity.resized_difference:.1e}",
+        ),
     ]
     if parity.novelty_difference is not None:
         lines.append(("novelty", f"differs by up to {parity.novelty_difference:.1e}"))

@@ -158,25 +158,25 @@ class Graph:
         self.n_names += 1
         return f"v{self.n_names}"
 
-    def model(self, inputs: Sequence[Any], outputs: Sequence[tuple[str, Value, Sequence[str | int]]]) -> Any:
+    def model(self, inputs: Sequence[Any], outputs: Sequence[tuple[str, Value, Sequence[str | int] | None]]) -> Any:
         """Return the model.
 
         Parameters
         ----------
         inputs : sequence of onnx.ValueInfoProto
         outputs : sequence of (name, value, shape)
-            An axis is a number, or the name of one that is not fixed.
+            An axis is a number, or the name of one that is not fixed; without a shape, none is stated.
 
         Returns
         -------
         onnx.ModelProto
         """
         helper = self.onnx.helper
-        described = []
-        for name, value, shape in outputs:
-            self.nodes.append(helper.make_node("Identity", [value.name], [name]))
-            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
-            described.append(helper.make_tensor_value_info(name, kind, list(shape)))
-        graph = helper.make_graph(self.nodes, "cnncodes", list(inputs), described, self.initializers)
+        named = [helper.make_node("Identity", [value.name], [name]) for name, value, _ in outputs]
+        described = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), shape)
+            for name, value, shape in outputs
+        ]
+        graph = helper.make_graph([*self.nodes, *named], "cnncodes", list(inputs), described, self.initializers)
         opset = helper.make_opsetid("", OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="cnncodes")
