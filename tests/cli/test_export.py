@@ -12,6 +12,7 @@ from cnncodes.errors import ExportError
 from cnncodes.exporting import export as module
 from cnncodes.exporting.export import Exported
 from cnncodes.exporting.parity import Parity
+from cnncodes.pages import classifier_page
 
 PARITY = Parity(2e-6, 3e-4, 1e-4, 0.001, 20, 19)
 
@@ -58,3 +59,20 @@ def test_a_mismatch_is_an_error(monkeypatch):
 
     monkeypatch.setattr(module, "export", export)
     assert "answers otherwise" in failed("export")
+
+
+def test_a_page_is_written_alone_or_beside_the_file(calls, monkeypatch):
+    pages: list[tuple[str, str, dict[str, Any]]] = []
+
+    def export_page(model: str, page: str, **options: Any) -> Exported:
+        pages.append((model, page, options))
+        return Exported(page, "float16", 10_400_000, 358, PARITY, ["no commercial use"])
+
+    monkeypatch.setattr(classifier_page, "export_page", export_page)
+    alone = run("export", "--page", "model.html")
+    assert calls == []
+    assert pages == [("model.safetensors", "model.html", {"weights": None, "overwrite": False})]
+    assert "model.html" in alone.stdout
+    both = json.loads(run("export", "-o", "model.onnx", "--page", "model.html", "--json").stdout)
+    assert both["path"] == "model.onnx"
+    assert both["page"]["path"] == "model.html"
