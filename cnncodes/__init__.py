@@ -35,6 +35,7 @@ _HOMES = {
     "audit": "insight.audit",
     "compare": "insight.compare",
     "evaluate": "models.evaluate",
+    "export": "exporting.export",
     "extract": "extraction.extract",
     "finetune": "finetuning.finetune",
     "fit": "models.fit",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from cnncodes.errors import CnnCodesError as CnnCodesError
     from cnncodes.estimators.classifier import CNNCodesClassifier as CNNCodesClassifier
     from cnncodes.estimators.transformer import CNNCodes as CNNCodes
+    from cnncodes.exporting.export import export as export
     from cnncodes.extraction.extract import extract as extract
     from cnncodes.extraction.merge import merge as merge
     from cnncodes.extraction.verify import verify as verify

@@ -14,6 +14,7 @@ __all__ = [
     "CodesRangeError",
     "DecodeError",
     "DeviceError",
+    "ExportError",
     "FoldsError",
     "ImagesError",
     "LabelsError",
@@ -98,6 +99,10 @@ class ShapeError(CnnCodesError, ValueError):
 
 class ModelFileError(CnnCodesError):
     """A model file is not one, is damaged, or cannot be written."""
+
+
+class ExportError(CnnCodesError):
+    """A model cannot be exported, or what was exported answers otherwise than the model."""
 
 
 class MissingLibraryError(CnnCodesError, ImportError):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncodes.system.shipped import EMBEDDED_WEIGHTS, SAMPLE, shipped_path
+from cnncodes.system.shipped import EMBEDDED_WEIGHTS, RUNTIME, RUNTIME_SCRIPT, SAMPLE, shipped_path
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 SCRIPT = DATA / "make_fashion_mnist_sample.py"
@@ -44,9 +44,9 @@ def documented_hash(name: str) -> str:
     return found[1]
 
 
-def test_weights_have_the_documented_hash():
-    content = shipped_path(EMBEDDED_WEIGHTS).read_bytes()
-    assert hashlib.sha256(content).hexdigest() == documented_hash(EMBEDDED_WEIGHTS)
+@pytest.mark.parametrize("name", [EMBEDDED_WEIGHTS, RUNTIME, RUNTIME_SCRIPT])
+def test_files_have_the_documented_hash(name):
+    assert hashlib.sha256(shipped_path(name).read_bytes()).hexdigest() == documented_hash(name)
 
 
 def test_sample_has_the_documented_hash(script):

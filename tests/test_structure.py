@@ -33,7 +33,7 @@ LIGHT_MODULES = {
     "networks.backbone": ("torchvision", "timm", "sklearn"),
 }
 VERBS = (
-    *("advise", "audit", "compare", "evaluate", "extract", "finetune", "fit"),
+    *("advise", "audit", "compare", "evaluate", "export", "extract", "finetune", "fit"),
     *("merge", "predict", "report", "similar", "verify"),
 )
 
@@ -332,7 +332,7 @@ def test_each_lower_bound_has_its_reason_and_no_upper_one_is_set():
         *project["dependencies"],
         *(
             bound
-            for extra in ("heic", "notebook", "report", "timm")
+            for extra in ("heic", "notebook", "onnx", "report", "timm")
             for bound in project["optional-dependencies"][extra]
         ),
         f"python{project['requires-python']}",
@@ -347,7 +347,7 @@ def test_every_library_that_is_imported_is_declared():
     extras = project["optional-dependencies"]
     declared = {
         re.split(r"[^\w-]", requirement)[0].lower()
-        for requirement in [*project["dependencies"], *extras["timm"], *extras["report"]]
+        for requirement in [*project["dependencies"], *extras["onnx"], *extras["report"], *extras["timm"]]
     }
     distributions = packages_distributions()
     missing: dict[str, str] = {}

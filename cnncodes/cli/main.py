@@ -18,6 +18,7 @@ from cnncodes.cli.backbones import backbones
 from cnncodes.cli.compare import compare
 from cnncodes.cli.demo import demo
 from cnncodes.cli.evaluate import evaluate
+from cnncodes.cli.export import export
 from cnncodes.cli.extract import extract
 from cnncodes.cli.finetune import finetune
 from cnncodes.cli.fit import fit
@@ -169,6 +170,7 @@ for command in (
     finetune,
     evaluate,
     predict,
+    export,
     compare,
     advise,
     audit,

@@ -23,7 +23,9 @@ percent = partial(display.percent, space="\N{NO-BREAK SPACE}")
 interval = partial(display.interval, space="\N{NO-BREAK SPACE}")
 
 
-def render_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) -> str:
+def render_page(
+    template: str, *, scripts: tuple[str, ...] = (), module: str = "", module_file: str = "", **values: Any
+) -> str:
     """Return the page that a template makes of values, all of which it escapes.
 
     The page holds its style sheet and its scripts. Its content security policy forbids every other script and every
@@ -35,6 +37,10 @@ def render_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) 
         Name of a file in `templates/`.
     scripts : tuple of str, default=()
         Names of files in `templates/`.
+    module : str, default=""
+        Text that a module script begins with; it may compile WebAssembly.
+    module_file : str, default=""
+        Name of the file in `templates/` that it goes on with.
     **values
         What the template shows.
 
@@ -47,8 +53,11 @@ def render_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) 
     from markupsafe import Markup
 
     texts = [_text(name) for name in scripts]
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+    module += _text(module_file) if module_file else ""
+    ran = [*texts, module] if module else texts
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in ran]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
+    allowed += " 'wasm-unsafe-eval'" if module else ""
     return (
         _templates()
         .get_template(template)
@@ -57,6 +66,7 @@ def render_page(template: str, *, scripts: tuple[str, ...] = (), **values: Any) 
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
             style=Markup(_text(STYLE_SHEET)),
             scripts=[Markup(text) for text in texts],
+            module=Markup(module),
             **values,
         )
     )

@@ -9,7 +9,16 @@ from cnncodes.errors import MissingLibraryError, first_line
 
 __all__ = ["EXTRAS", "require"]
 
-EXTRAS = {"huggingface_hub": "timm", "jinja2": "report", "matplotlib": "report", "pandas": "notebook", "timm": "timm"}
+EXTRAS = {
+    "huggingface_hub": "timm",
+    "jinja2": "report",
+    "matplotlib": "report",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "pandas": "notebook",
+    "timm": "timm",
+}
 
 
 def require(module: str, what: str) -> Any:

@@ -1,13 +1,17 @@
-"""The files that ship with cnncodes: the embedded weights and the sample set."""
+"""The files that ship with cnncodes: the embedded weights, the sample set, and a runtime for browsers."""
 
 from __future__ import annotations
 
 import errno
 from pathlib import Path
 
-__all__ = ["EMBEDDED_WEIGHTS", "SAMPLE", "shipped_path"]
+__all__ = ["EMBEDDED_WEIGHTS", "RUNTIME", "RUNTIME_SCRIPT", "SAMPLE", "shipped_path"]
 
 EMBEDDED_WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
+RUNTIME, RUNTIME_SCRIPT = (  # that a page computes by
+    "onnxruntime-web/ort-wasm-simd-threaded.wasm.gz",
+    "onnxruntime-web/ort.wasm.bundle.min.mjs",
+)
 SAMPLE = "fashion-mnist-sample"
 
 

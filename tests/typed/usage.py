@@ -27,6 +27,7 @@ from cnncodes import (
     audit,
     compare,
     evaluate,
+    export,
     extract,
     finetune,
     fit,
@@ -42,6 +43,7 @@ from cnncodes import (
     similar,
     verify,
 )
+from cnncodes.exporting.export import Exported
 from cnncodes.extraction.extract import Extraction
 from cnncodes.extraction.verify import Verification
 from cnncodes.finetuning.finetune import Finetuning
@@ -117,6 +119,13 @@ def what_is_in_a_codes_file() -> None:
     assert_type(y, np.ndarray)
     assert_type(DenseLinearSVC(C=0.1).fit(X, y), DenseLinearSVC)
     assert_type(DenseLogisticRegression(C=0.1).fit(X, y), DenseLogisticRegression)
+
+
+def export_a_model() -> None:
+    exported = export("model.safetensors", Path("model.onnx"), dtype="float16", weights="own.pth", overwrite=True)
+    assert_type(exported, Exported)
+    assert_type(exported.parity.native_difference, float)
+    assert_type(exported.n_bytes, int)
 
 
 def insight() -> None:

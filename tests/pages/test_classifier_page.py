@@ -1,0 +1,154 @@
+"""The page of a classifier: a real browser answers as `predict` does, and asks for nothing."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_parts import HOSTILE
+
+from cnncodes import fit, predict
+from cnncodes.errors import CnnCodesError, ExportError
+from cnncodes.exporting.export import Exported
+from cnncodes.exporting.parity import Parity
+from cnncodes.models.model import ProbeModel
+from cnncodes.pages import classifier_page as module
+from cnncodes.pages.classifier_page import DIGITS, as_digits, export_page
+from cnncodes.system.shipped import RUNTIME, shipped_path
+
+
+@pytest.fixture(scope="module")
+def model(sample_codes: Path) -> ProbeModel:
+    return fit(sample_codes, C=0.01)
+
+
+def decoded(text: str, n_bytes: int) -> bytes:
+    """Undo `as_digits`, slowly."""
+    numbers = (DIGITS.index(a) * len(DIGITS) + DIGITS.index(b) for a, b in zip(text[::2], text[1::2], strict=True))
+    bits = "".join(f"{number:013b}" for number in numbers)
+    return bytes(int(bits[i : i + 8], 2) for i in range(0, 8 * n_bytes, 8))
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 2, 13, 14, 1000])
+def test_digits_hold_any_bytes(n_bytes):
+    data = np.random.default_rng(n_bytes).integers(0, 256, n_bytes, np.uint8).tobytes()
+    text = as_digits(data)
+    assert decoded(text, n_bytes) == data
+    assert len(text) == 2 * -(-8 * n_bytes // 13)
+    assert set(text) <= set(DIGITS)
+    assert not set('<&" \n') & set(DIGITS)
+
+
+def fake_export(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    def export(model: ProbeModel, out: Path, **options: Any) -> Exported:
+        Path(out).write_bytes(content)
+        return Exported(str(out), options["dtype"], len(content), 3, Parity(0.0, 0.0, 0.0, None, 1, 1), [])
+
+    monkeypatch.setattr(module, "export", export)
+
+
+def test_the_page_holds_the_model_and_the_runtime(model, tmp_path, monkeypatch):
+    fake_export(monkeypatch, b"a model")
+    hostile = replace(model, classes=[HOSTILE, *model.classes[1:]])
+    exported = export_page(hostile, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert exported.n_bytes == len(html.encode())
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', html)[1])
+    held = {name: re.search(rf'id="{name}">(.*?)</script>', html)[1] for name in ("model", "runtime")}
+    assert gzip.decompress(decoded(held["model"], facts["lengths"]["model"])) == b"a model"
+    runtime = shipped_path(RUNTIME).read_bytes()
+    assert facts["lengths"]["runtime"] == len(runtime)
+    assert decoded(held["runtime"][:16000], 8000) == runtime[:8000]
+    assert HOSTILE not in html
+    assert re.search("default-src .{1,6}none.{1,6}; ", html)
+    assert re.findall(r'(?:src|href)="(?!data:|#)', html) == []
+
+
+def test_another_file_is_not_replaced(model, tmp_path, monkeypatch):
+    fake_export(monkeypatch, b"a model")
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    with pytest.raises(CnnCodesError, match="not a page of a classifier"):
+        export_page(model, page)
+    assert page.read_text() == "mine"
+    export_page(model, page, overwrite=True)
+    export_page(model, page)
+
+
+def test_a_model_that_answers_otherwise_leaves_no_page(model, tmp_path, monkeypatch):
+    def export(*args: Any, **options: Any) -> Exported:
+        raise ExportError("answers otherwise")
+
+    monkeypatch.setattr(module, "export", export)
+    with pytest.raises(ExportError):
+        export_page(model, tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_runtime_is_refused(model, tmp_path, monkeypatch):
+    script = tmp_path / "script.mjs"
+    script.write_text("nothing is exported")
+    monkeypatch.setattr(module, "shipped_path", lambda name: script)
+    fake_export(monkeypatch, b"a model")
+    with pytest.raises(ExportError, match="install cnncodes again"):
+        export_page(model, tmp_path / "page.html")
+
+
+@pytest.mark.slow
+def test_a_browser_answers_as_predict_does(model, small_sample, photos, tmp_path, browser):
+    pytest.importorskip("onnxruntime")
+    assert export_page(model, tmp_path / "page.html").n_bytes < 10.5e6
+    folder = tmp_path / "new"
+    folder.mkdir()
+    sources = [*sorted((small_sample / "test").rglob("*.png"))[::3], *sorted(photos.rglob("0.png"))]
+    for i, path in enumerate(sources):
+        with Image.open(path) as image:
+            image.save(folder / f"{i:02}.png")
+    with Image.open(sources[0]) as image:  # clear pixels are white
+        clear = Image.new("RGBA", image.size, (0, 0, 0, 0))
+        clear.paste(image.convert("RGB"), (2, 2))
+        clear.save(folder / "clear.png")
+    (folder / "=broken.png").write_bytes(b"nothing")
+    expected = {one.path: one for one in predict(folder, model)}
+
+    context = browser.new_context(viewport={"width": 360, "height": 700}, color_scheme="dark", accept_downloads=True)
+    page = context.new_page()
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector("body[data-ready=yes]", timeout=120_000)
+    page.set_input_files("#files", sorted(folder.iterdir()))
+    page.wait_for_selector(f'body[data-answered="{len(expected)}"]', timeout=120_000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.focus("#threshold")
+    page.keyboard.press("Home")  # 0 %: no answer is unsure
+    with page.expect_download() as download:
+        page.focus("#save")
+        page.keyboard.press("Enter")
+    rows = {row["path"]: row for row in csv.DictReader(io.StringIO(Path(download.value.path()).read_text()))}
+    assert rows.pop("'=broken.png")["status"] == "failed"
+    assert expected.pop("=broken.png").status == "failed"
+    assert rows.keys() == expected.keys()
+    for path, one in expected.items():
+        assert rows[path]["guess"] == rows[path]["label"] == one.guess
+        assert float(rows[path]["probability"]) == pytest.approx(one.probability, abs=2e-3)
+        assert float(rows[path]["novelty"]) == pytest.approx(one.novelty, abs=0.05)
+    page.focus("#threshold")
+    page.keyboard.press("End")  # 99 %
+    n_unsure = sum(one.probability < 0.989 for one in expected.values())
+    assert abs(page.locator("b.unsure", has_text="unsure").count() - n_unsure) <= 1
+    page.focus("#clear")
+    page.keyboard.press("Enter")
+    assert page.locator("#results li").count() == 0
+    assert requests == [(tmp_path / "page.html").as_uri()]
+    assert errors == []
