@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import cnncodes
 from cnncodes.errors import ExportError, SettingError, nearest
 from cnncodes.exporting.answers import add_answers, add_stored
+from cnncodes.exporting.evidence import add_evidence, evidence_sources
 from cnncodes.exporting.geometry import add_geometry
 from cnncodes.exporting.graph import Graph, Value
 from cnncodes.exporting.network import add_network, translated
@@ -66,6 +67,7 @@ def export(
     *,
     dtype: str = "float32",
     weights: str | os.PathLike[str] | None = None,
+    evidence: bool = False,
     overwrite: bool = False,
 ) -> Exported:
     """Write a model as one ONNX file, from the pixels of images of any size to what `predict` says of them.
@@ -87,6 +89,9 @@ def export(
         Type that large weights are kept in. With ``"float16"`` the file is half as large; computing stays in float32.
     weights : path, optional
         Path of the weights file, if it has moved since the model was fitted; it must be the same file.
+    evidence : bool, default=False
+        Let the file also give ``evidence0`` (n, k, rows, columns), and so on for each layer: what each place of the
+        feature map adds to the decision values, where the layers are means of maps. See `ProbeModel.explain`.
     overwrite : bool, default=False
         Replace any other file, too.
 
@@ -126,7 +131,7 @@ def export(
         tensors=fitted.tensors,
         changes={"precision": "fp32"},
     )
-    proto = _build(fitted, network, dtype)
+    proto = _build(fitted, network, dtype, evidence)
     if proto.ByteSize() > MAX_BYTES:
         raise ExportError(f"{out}: would have {proto.ByteSize() / 1e9:.1f} GB, and an ONNX file has at most 2.1 GB")
     content = proto.SerializeToString()
@@ -147,25 +152,35 @@ def is_exported(path: Path) -> bool:
     return any(entry.key == "format" and entry.value == FORMAT for entry in proto.metadata_props)
 
 
-def _build(model: ProbeModel, network: FrozenNetwork, dtype: str) -> Any:
+def _build(model: ProbeModel, network: FrozenNetwork, dtype: str, evidence: bool) -> Any:
     """Return the whole graph, from pixels to answers, as an ONNX model."""
     graph = Graph()
     helper, uint8 = graph.onnx.helper, graph.onnx.TensorProto.UINT8
     preprocessing = network.backbone.preprocessing
     images = helper.make_tensor_value_info("images", uint8, ["n", "height", "width", 3])
     squares = add_geometry(graph, Value(graph, "images", np.dtype(np.uint8)), preprocessing)
+    sources = tuple(evidence_sources(network.backbone, model).values()) if evidence else ()
+    extractor = network.extractor
+    if sources:
+        computed = dict.fromkeys([*model.layers, *(source.layer for source in sources)])
+        extractor = FrozenNetwork(network.backbone, replace(network.plan, computed=tuple(computed))).extractor
     cut = translated(
-        network.extractor, model.layers, network.plan.pooling, preprocessing.image_size, network.backbone.name
+        extractor, model.layers, network.plan.pooling, preprocessing.image_size, network.backbone.name, sources
     )
     codes = add_network(graph, squares, cut, half=dtype == "float16")
+    codes, maps = codes[: len(model.layers)], codes[len(model.layers) :]
     codes = [
         add_stored(one) if network.layers[name]["dtype"] == "float16" else one
         for name, one in zip(model.layers, codes, strict=True)
     ]
     (n_views,) = preprocessing.middle_axis or (1,)
     answers = add_answers(graph, codes, model, n_views)
+    answers |= add_evidence(maps, codes, model) if maps else {}
     widths = {"probabilities": len(model.classes), "decision": len(model.coef)}
-    outputs = [(name, value, ["n", *([widths[name]] if name in widths else [])]) for name, value in answers.items()]
+    outputs = [
+        (name, value, None if name.startswith("evidence") else ["n", *([widths[name]] if name in widths else [])])
+        for name, value in answers.items()
+    ]
     proto = graph.model([images], outputs)
     helper.set_model_props(proto, _metadata(model, dtype))
     return proto

@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import nn
 
 from cnncodes.errors import ExportError, first_line
 from cnncodes.exporting.graph import OPSET, Graph, Value
+from cnncodes.models.explain import MapSource
 from cnncodes.networks.pooling import pool
 from cnncodes.system.optional import require
 
@@ -27,18 +28,26 @@ MIN_HALVED = 1 << 14  # numbers in a tensor that is kept in float16; small ones,
 
 
 class _Codes(nn.Module):
-    """From normalised pixels to the pooled codes of some layers."""
+    """From normalised pixels to the pooled codes of some layers, and to maps."""
 
-    def __init__(self, extractor: nn.Module, layers: list[str], pooling: str) -> None:
+    def __init__(self, extractor: nn.Module, layers: list[str], pooling: str, maps: Sequence[MapSource]) -> None:
         super().__init__()
-        self.extractor, self.layers, self.pooling = extractor, layers, pooling
+        self.extractor, self.layers, self.pooling, self.maps = extractor, layers, pooling, maps
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = self.extractor(x)
-        return tuple(pool(outputs[name], self.pooling) for name in self.layers)
+        maps = [outputs[one.layer].relu() if one.rectified else outputs[one.layer] for one in self.maps]
+        return (*(pool(outputs[name], self.pooling) for name in self.layers), *maps)
 
 
-def translated(extractor: nn.Module, layers: list[str], pooling: str, image_size: int, name: str) -> Any:
+def translated(
+    extractor: nn.Module,
+    layers: list[str],
+    pooling: str,
+    image_size: int,
+    name: str,
+    maps: Sequence[MapSource] = (),
+) -> Any:
     """Translate a network to ONNX, with a batch of any size.
 
     Parameters
@@ -52,6 +61,8 @@ def translated(extractor: nn.Module, layers: list[str], pooling: str, image_size
         Side of the squares in pixels.
     name : str
         Name of the network, for the message.
+    maps : sequence of MapSource, default=()
+        Maps that are outputs, too, after the codes.
 
     Returns
     -------
@@ -63,7 +74,7 @@ def translated(extractor: nn.Module, layers: list[str], pooling: str, image_size
         The exporter does not know an operator of the network, or cannot follow it.
     """
     require("onnxscript", "export")
-    module = _Codes(extractor, layers, pooling).cpu().eval()
+    module = _Codes(extractor, layers, pooling, maps).cpu().eval()
     example = torch.zeros(2, 3, image_size, image_size)
     with _quiet():
         try:
@@ -73,7 +84,7 @@ def translated(extractor: nn.Module, layers: list[str], pooling: str, image_size
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["squares"],
-                output_names=[f"codes{i}" for i in range(len(layers))],
+                output_names=[f"output{i}" for i in range(len(layers) + len(maps))],
                 dynamic_shapes=({0: torch.export.Dim("n")},),
                 verbose=False,
             )
@@ -96,8 +107,8 @@ def add_network(graph: Graph, squares: Value, model: Any, *, half: bool = False)
 
     Returns
     -------
-    list of Value of float32, shape (n, n_features)
-        Codes of each layer.
+    list of Value of float32, shape (n, n_features) or (n, C, H, W)
+        Codes of each layer, then the maps.
     """
     onnx = graph.onnx
     model = onnx.compose.add_prefix(model, PREFIX)

@@ -33,7 +33,7 @@ from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
 
-__all__ = ["explain"]
+__all__ = ["MapSource", "explain", "source_of"]
 
 MAP_AXES = 3  # channels, rows and columns
 MIRRORED = "flip"  # views whose second one is the mirror image of the first
@@ -60,7 +60,7 @@ class LinearModel(Protocol):
 
 
 # Networks that give maps, by the network that gives the codes, and by layers and pooling
-_prepared: WeakKeyDictionary[FrozenNetwork, dict[Any, tuple[dict[str, _Source], FrozenNetwork]]] = WeakKeyDictionary()
+_prepared: WeakKeyDictionary[FrozenNetwork, dict[Any, tuple[dict[str, MapSource], FrozenNetwork]]] = WeakKeyDictionary()
 
 
 def explain(
@@ -141,7 +141,7 @@ class _Explainer:
         layers, pooling = tuple(model.layers), model.provenance.pooling
         kept = _prepared.setdefault(network, {})
         if (layers, pooling) not in kept:
-            sources = {layer: _source_of(self.backbone, layer, pooling) for layer in layers}
+            sources = {layer: source_of(self.backbone, layer, pooling) for layer in layers}
             computed = tuple(dict.fromkeys(source.layer for source in sources.values()))
             plan = replace(network.plan, computed=computed, compiled=False)
             kept[layers, pooling] = sources, FrozenNetwork(self.backbone, plan)
@@ -241,12 +241,21 @@ def _over_places(maps: torch.Tensor, slopes: torch.Tensor, pooling: str) -> torc
 
 
 @dataclass(frozen=True)
-class _Source:
-    """The map that a layer is pooled from."""
+class MapSource:
+    """The map that a layer is pooled from.
+
+    Attributes
+    ----------
+    layer : str
+        The layer that gives the map.
+    pooling : str
+    rectified : bool, default=False
+        Whether a function of the network makes negative numbers 0 before they are pooled.
+    """
 
     layer: str
     pooling: str
-    rectified: bool = False  # whether a function of the network makes negative numbers 0 before they are pooled
+    rectified: bool = False
 
     def values(self, outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the map in float64, shape (n, C, H, W)."""
@@ -254,13 +263,19 @@ class _Source:
         return maps.relu() if self.rectified else maps
 
 
-def _source_of(backbone: Backbone, layer: str, pooling: str) -> _Source:
-    """Return the layer itself if it gives a map, or else the map whose mean the layer is."""
+def source_of(backbone: Backbone, layer: str, pooling: str) -> MapSource:
+    """Return the layer itself if it gives a map, or else the map whose mean the layer is.
+
+    Raises
+    ------
+    BackboneError
+        It is neither.
+    """
     outputs = backbone.outputs()
     node = backbone.resolve(layer)
     shape = outputs[node].shape
     if len(shape) == MAP_AXES:
-        return _Source(layer, pooling)
+        return MapSource(layer, pooling)
     before = [path for path in itertools.takewhile(lambda path: path != node, outputs) if not path.endswith(INPUT)]
     maps = [path for path in before if len(outputs[path].shape) == MAP_AXES and outputs[path].shape[0] == shape[-1]]
     if len(shape) == 1 and maps:
@@ -268,7 +283,7 @@ def _source_of(backbone: Backbone, layer: str, pooling: str) -> _Source:
         of_photos = _outputs_of_photos(backbone, [node, *nearest_maps])
         tolerance = TOLERANCE * float(of_photos[node].abs().max())
         for source in (
-            _Source(path, DEFAULT_POOLING, rectified) for path in nearest_maps for rectified in (False, True)
+            MapSource(path, DEFAULT_POOLING, rectified) for path in nearest_maps for rectified in (False, True)
         ):
             if torch.allclose(source.values(of_photos).mean(dim=(2, 3)), of_photos[node].double(), 0, tolerance):
                 return source

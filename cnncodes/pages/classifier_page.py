@@ -13,6 +13,7 @@ import numpy as np
 
 from cnncodes.display import interval, percent
 from cnncodes.errors import ExportError
+from cnncodes.exporting.evidence import constants
 from cnncodes.exporting.export import Exported, export
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.render import is_page, render_page
@@ -72,7 +73,7 @@ def export_page(
     refuse_foreign(out, CLASSIFIER_PAGE, is_classifier_page, overwrite=overwrite, inputs=[model, weights])
     with tempfile.TemporaryDirectory(prefix="cnncodes-") as folder:
         path = Path(folder, "model.onnx")
-        exported = export(fitted, path, dtype="float16", weights=weights)
+        exported = export(fitted, path, dtype="float16", weights=weights, evidence=True)
         packed = gzip.compress(path.read_bytes(), 9, mtime=0)
     html = _page(fitted, packed)
     with writing_text(Path(out)) as stream:
@@ -90,12 +91,14 @@ def is_classifier_page(path: Path) -> bool:
 def _page(model: ProbeModel, packed: bytes) -> str:
     from markupsafe import Markup
 
-    runtime = shipped_path(RUNTIME).read_bytes()
+    runtime, preprocessing = shipped_path(RUNTIME).read_bytes(), model.provenance.preprocessing
     facts: dict[str, Any] = {
         "classes": model.classes,
         "digits": DIGITS,
         "lengths": {"runtime": len(runtime), "model": len(packed)},
-        "least": DECODED * model.provenance.preprocessing.image_size,
+        "least": DECODED * preprocessing.image_size,
+        "seen": {"mode": preprocessing.mode, "share": preprocessing.image_size / preprocessing.resize},
+        "constants": constants(model),
         "novel": NOVEL,
     }
     return render_page(

@@ -25,6 +25,13 @@ from cnncodes.pages import classifier_page as module
 from cnncodes.pages.classifier_page import DIGITS, as_digits, export_page
 from cnncodes.system.shipped import RUNTIME, shipped_path
 
+SUM_OF_RED_AND_BLUE = """(canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let [red, blue] = [0, 0];
+  for (let i = 0; i < data.length; i += 4) { red += data[i]; blue += data[i + 2]; }
+  return [red, blue].map((sum) => sum / (data.length / 4));
+}"""
+
 
 @pytest.fixture(scope="module")
 def model(sample_codes: Path) -> ProbeModel:
@@ -143,6 +150,14 @@ def test_a_browser_answers_as_predict_does(model, small_sample, photos, tmp_path
         assert rows[path]["guess"] == rows[path]["label"] == one.guess
         assert float(rows[path]["probability"]) == pytest.approx(one.probability, abs=2e-3)
         assert float(rows[path]["novelty"]) == pytest.approx(one.novelty, abs=0.05)
+    page.focus("#where")
+    page.keyboard.press("Space")
+    heats = page.locator("canvas.heat")
+    assert heats.count() == len(expected)
+    sums = heats.nth(0).evaluate(SUM_OF_RED_AND_BLUE)
+    (told,) = model.explain(folder / "00.png")
+    drawn = np.asarray(told.draw(), float)
+    assert sums == pytest.approx([drawn[..., 0].mean(), drawn[..., 2].mean()], abs=4)
     page.focus("#threshold")
     page.keyboard.press("End")  # 99 %
     n_unsure = sum(one.probability < 0.989 for one in expected.values())

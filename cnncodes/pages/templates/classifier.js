@@ -7,6 +7,8 @@ const BASE = DIGITS.length;
 const BITS = 13; // that two digits hold
 const SHOWN_CLASSES = 3;
 const MAX_PREVIEW = 320; // pixels
+const HEAT_SIDE = 224; // pixels
+const FOR = [215, 25, 28], AGAINST = [44, 90, 180], STRONGEST = 0.65; // as pictures of the program have them
 const MAX_FRAME = 512; // pixels of the camera, of the shorter side
 
 function element(name, className, ...children) {
@@ -70,14 +72,85 @@ function pixelsOf(picture, width, height, least) {
   return new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]);
 }
 
+// What each place adds to the value of a class above the mean of the others, by layer; and what comes from no place.
+function heatOf(outputs, label) {
+  const k = facts.constants.length;
+  const counts = facts.constants.map((_, i) => {
+    if (k === 1) return label === 1 ? 1 : -1;
+    return i === label ? 1 : -1 / (k - 1);
+  });
+  const maps = [];
+  for (let i = 0; outputs[`evidence${i}`]; i++) {
+    const { data, dims } = outputs[`evidence${i}`];
+    const [height, width] = dims.slice(2);
+    const places = new Float32Array(height * width);
+    for (let at = 0; at < data.length; at++) places[at % places.length] += counts[Math.floor(at / places.length)] * data[at];
+    maps.push({ height, width, places });
+  }
+  const constant = facts.constants.reduce((sum, value, i) => sum + counts[i] * value, 0);
+  return maps.length ? { maps, constant } : null;
+}
+
+// A map at a place between its places, which are squares: as a smooth picture of it is made.
+function between({ height, width, places }, y, x) {
+  const at = (share, n) => {
+    const place = Math.min(Math.max(share * n - 0.5, 0), n - 1);
+    const low = Math.min(Math.floor(place), Math.max(n - 2, 0));
+    return [low, Math.min(low + 1, n - 1), place - low];
+  };
+  const [top, bottom, down] = at(y, height);
+  const [left, right, along] = at(x, width);
+  const row = (line) => places[line * width + left] * (1 - along) + places[line * width + right] * along;
+  return row(top) * (1 - down) + row(bottom) * down;
+}
+
+// The part of a picture that the network sees, as x, y, width and height; beyond the picture it is a border.
+function seenOf(width, height) {
+  const { mode, share } = facts.seen;
+  if (mode === "squash") return [0, 0, width, height];
+  const side = mode === "pad" ? Math.max(width, height) : Math.min(width, height) * share;
+  return [(width - side) / 2, (height - side) / 2, side, side];
+}
+
+// What the network sees of a picture, red where it speaks for the class, blue where for others.
+function drawHeat(picture, { maps, constant }) {
+  const drawn = element("canvas", "preview heat");
+  drawn.width = drawn.height = HEAT_SIDE;
+  const brush = drawn.getContext("2d");
+  const [x, y, width, height] = seenOf(picture.width, picture.height);
+  brush.fillStyle = "gray";
+  brush.fillRect(0, 0, HEAT_SIDE, HEAT_SIDE);
+  brush.drawImage(picture, x, y, width, height, 0, 0, HEAT_SIDE, HEAT_SIDE);
+  const image = brush.getImageData(0, 0, HEAT_SIDE, HEAT_SIDE);
+  const heat = new Float32Array(HEAT_SIDE * HEAT_SIDE);
+  let largest = 1e-12;
+  for (let at = 0; at < heat.length; at++) {
+    const [down, along] = [Math.floor(at / HEAT_SIDE) + 0.5, (at % HEAT_SIDE) + 0.5];
+    heat[at] = maps.reduce((sum, map) => sum + between(map, down / HEAT_SIDE, along / HEAT_SIDE), constant);
+    largest = Math.max(largest, Math.abs(heat[at]));
+  }
+  for (let at = 0; at < heat.length; at++) {
+    const strength = (STRONGEST * Math.abs(heat[at])) / largest;
+    const colour = heat[at] > 0 ? FOR : AGAINST;
+    const grey = (image.data[4 * at] + image.data[4 * at + 1] + image.data[4 * at + 2]) / 3;
+    for (let i = 0; i < 3; i++) {
+      const faded = (grey + image.data[4 * at + i]) / 2;
+      image.data[4 * at + i] = faded + strength * (colour[i] - faded);
+    }
+  }
+  brush.putImageData(image, 0, 0);
+  return drawn;
+}
+
 let queue = Promise.resolve(); // the runtime takes one image at a time
 
 function answer(session, images) {
   const run = queue.then(async () => {
-    const { probabilities, novelty } = await session.run({ images });
-    const shares = Array.from(probabilities.data);
+    const outputs = await session.run({ images });
+    const shares = Array.from(outputs.probabilities.data);
     const order = shares.map((_, i) => i).sort((a, b) => shares[b] - shares[a]);
-    return { order, shares, novelty: novelty ? novelty.data[0] : null };
+    const novelty = outputs.novelty ? outputs.novelty.data[0] : null;
+    return { order, shares, novelty, heat: heatOf(outputs, order[0]) };
   });
   queue = run.catch(() => {});
   return run;
@@ -142,8 +215,16 @@ async function add(session, path, file) {
     figure.firstChild.replaceWith(preview);
     const started = performance.now();
     const images = pixelsOf(picture, picture.width, picture.height, facts.least);
-    picture.close();
     result.answer = await answer(session, images);
+    if (result.answer.heat) {
+      const heat = drawHeat(picture, result.answer.heat);
+      heat.setAttribute("role", "img");
+      heat.setAttribute("aria-label", `where ${path} looks like ${facts.classes[result.answer.order[0]]}`);
+      preview.after(heat);
+      result.answer.heat = null; // it is drawn
+      $("where-box").hidden = false;
+    }
+    picture.close();
     result.seconds = (performance.now() - started) / 1000;
   } catch (error) {
     result.failure = String(error.message ?? error);
