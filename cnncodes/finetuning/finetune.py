@@ -186,7 +186,9 @@ def finetune(
         with inference_settings():
             answers, network, share = _train(task, kept, always, progress, on_epoch)
         held_out = HeldOut(file.labels[test], file.groups[test])
-        return make_result(fitted, task, answers, network, share, train_from, held_out, time.perf_counter() - started)
+        digests = file.sha256[rows]
+        seconds = time.perf_counter() - started
+        return make_result(fitted, task, answers, network, share, train_from, held_out, digests, seconds)
 
 
 @contextlib.contextmanager

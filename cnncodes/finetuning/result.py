@@ -11,9 +11,10 @@ from cnncodes.display import points
 from cnncodes.finetuning.head import HEAD, TunedNetwork
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task
 from cnncodes.finetuning.training import decide
+from cnncodes.models.answered import Answered
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.tuned import Tuned
-from cnncodes.probes.decision_values import winner
+from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.scores import score
 
@@ -104,6 +105,7 @@ def make_result(
     share: float,
     train_from: str,
     held_out: HeldOut,
+    digests: np.ndarray,
     seconds: float,
 ) -> Finetuning:
     """Put together the model that is kept, and what there is to say about it.
@@ -120,6 +122,8 @@ def make_result(
         How far its parameters are on the way from the probe.
     train_from : str
     held_out : HeldOut
+    digests : ndarray of uint8, shape (n, 32)
+        SHA-256 of the images of the task.
     seconds : float
     """
     gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
@@ -137,7 +141,7 @@ def make_result(
             gain_interval=(gain.low, gain.high),
             seed=task.recipe.seed,
         )
-        model = _tuned_model(fitted, task, answers, network, tuned, held_out)
+        model = _tuned_model(fitted, task, answers, network, tuned, held_out, digests)
     n = len(answers.rows)
     result = Finetuning(model, train_from, answers.pays(share), gain, share, epochs, probe_accuracy, n, seconds)
     model.notes.append(result.answer)
@@ -151,10 +155,14 @@ def _tuned_model(
     network: TunedNetwork,
     tuned: Tuned,
     held_out: HeldOut,
+    digests: np.ndarray,
 ) -> ProbeModel:
     tensors = {name: one.cpu().numpy() for name, one in network.tensors().items()}
     classes, share = task.search.classes, tuned.share
-    y, predicted = classes[answers.truth], classes[winner(answers.decision[share])]
+    decision, temperature = answers.decision[share], answers.temperature(share)
+    best = winner(decision)
+    y, predicted = classes[answers.truth], classes[best]
+    confidence = softmax(decision, temperature)[np.arange(len(best)), best]
     whole = len(answers.rows) == task.n_scored
     scores = replace(
         fitted.scores,
@@ -177,7 +185,7 @@ def _tuned_model(
         fitted,
         coef=tensors[f"{HEAD}weight"].astype(np.float64),
         intercept=tensors[f"{HEAD}bias"].astype(np.float64),
-        temperature=answers.temperature(share),
+        temperature=temperature,
         scores=scores,
         provenance=provenance,
         notes=[*(f"of the probe: {note}" for note in fitted.notes), *task.maps.notes],
@@ -186,4 +194,5 @@ def _tuned_model(
         class_means=None,
         tuned=tuned,
         tensors=above_cut,
+        answered=Answered.of(digests[answers.rows], np.searchsorted(fitted.classes, predicted), confidence),
     )

@@ -12,7 +12,9 @@ from cnncodes.errors import MismatchError, parameter
 __all__ = ["require_match"]
 
 
-def require_match(ours: Provenance, layers: Sequence[str], theirs: Provenance, name: str) -> None:
+def require_match(
+    ours: Provenance, layers: Sequence[str], theirs: Provenance, name: str, *, other_precision: bool = False
+) -> None:
     """Raise `MismatchError` if codes were made otherwise than those of a model.
 
     Parameters
@@ -25,8 +27,12 @@ def require_match(ours: Provenance, layers: Sequence[str], theirs: Provenance, n
         How the codes were made.
     name : str
         Name of the codes in the error.
+    other_precision : bool, default=False
+        Take codes that were computed in another precision.
     """
     here, there = _made_with(ours), _made_with(theirs)
+    if other_precision:
+        here["precision"] = there["precision"]
     differences = [
         f"{field} is {there.get(field)!r} there and {here.get(field)!r} in the model"
         for field in dict.fromkeys([*here, *there])

@@ -19,6 +19,7 @@ from cnncodes.codes.views import as_rows, averaged, summed
 from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.models.answered import ANSWERED, Answered
 from cnncodes.models.match import require_match
 from cnncodes.models.model_file import (
     ARRAYS,
@@ -94,6 +95,8 @@ class ProbeModel:
         How the network was fine-tuned; ``None`` where it is as its weights are.
     tensors : dict of str to ndarray of float32
         Fine-tuned parameters of the network, which take the place of those of its weights, by their names there.
+    answered : Answered, optional
+        Out-of-fold answers of a fine-tuned model to its training images: its cross-validated scores are theirs.
 
     Examples
     --------
@@ -121,6 +124,7 @@ class ProbeModel:
     class_means: np.ndarray | None = None
     tuned: Tuned | None = None
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    answered: Answered | None = None
 
     def scaled(self, X: np.ndarray) -> np.ndarray:
         """Return codes as the classifier takes them: scaled, in float64.
@@ -442,7 +446,9 @@ class ProbeModel:
             fields[TUNED] = Tuned.from_dict(fields[TUNED])
         names = [name for name in arrays if name.startswith(TENSOR)]
         tensors = {name.removeprefix(TENSOR): arrays.pop(name) for name in names}
-        return cls(**fields, provenance=provenance, tensors=tensors, **arrays)
+        answers = {name: arrays.pop(name) for name in ANSWERED if name in arrays}
+        answered = Answered.from_arrays(answers, len(fields["classes"])) if answers else None
+        return cls(**fields, provenance=provenance, tensors=tensors, answered=answered, **arrays)
 
     def same_as(self, other: ProbeModel) -> bool:
         """Whether two models are equal, bit by bit.
@@ -462,7 +468,8 @@ class ProbeModel:
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {name: getattr(self, name) for name in (*ARRAYS, *NOVELTY_ARRAYS)}
         tensors = {f"{TENSOR}{name}": array for name, array in self.tensors.items()}
-        return {name: array for name, array in arrays.items() if array is not None} | tensors
+        answered = {} if self.answered is None else self.answered.arrays()
+        return {name: array for name, array in arrays.items() if array is not None} | tensors | answered
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
         X = np.asarray(X)

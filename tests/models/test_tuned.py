@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import save
+from tuned_models import RECORD, forge
 
 from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.models.model import ProbeModel
-from cnncodes.models.model_file import FORMAT, _checksum
+from cnncodes.models.model_file import FORMAT
 from cnncodes.models.tuned import Tuned
-
-RECORD: dict[str, Any] = {
-    "first": "layer4",
-    "below": "layer3",
-    "epochs": 6,
-    "share": 0.75,
-    "probe_accuracy": 0.81,
-    "gain": 0.03,
-    "gain_interval": [0.01, 0.05],
-    "seed": 0,
-}
 
 
 @pytest.fixture
@@ -36,19 +24,6 @@ def tuned_file(model: ProbeModel, tmp_path: Path) -> Path:
     path = tmp_path / "tuned.safetensors"
     replace(model, tuned=Tuned.from_dict(RECORD), tensors=tensors).save(path)
     return path
-
-
-def forge(path: Path, header: dict[str, Any] | None = None, arrays: dict[str, np.ndarray | None] | None = None) -> Path:
-    """The same file with other header fields or arrays, and a right checksum."""
-    with safe_open(path, framework="np") as file:
-        fields = json.loads(file.metadata()[FORMAT]) | (header or {})
-        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    kept = {name: one for name, one in {**kept, **(arrays or {})}.items() if one is not None}
-    fields = {name: value for name, value in fields.items() if value != "gone"}
-    fields["checksum"] = _checksum(fields, kept)
-    other = path.with_name("forged.safetensors")
-    other.write_bytes(save(kept, metadata={FORMAT: json.dumps(fields)}))
-    return other
 
 
 def test_record_and_tensors_come_back(tuned_file, model):
