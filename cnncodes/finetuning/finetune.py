@@ -186,9 +186,8 @@ def finetune(
         with inference_settings():
             answers, network, share = _train(task, kept, always, progress, on_epoch)
         held_out = HeldOut(file.labels[test], file.groups[test])
-        digests = file.sha256[rows]
-        seconds = time.perf_counter() - started
-        return make_result(fitted, task, answers, network, share, train_from, held_out, digests, seconds)
+        result = make_result(fitted, task, answers, network, share, train_from, held_out, 0.0, file.sha256[rows])
+        return replace(result, seconds=time.perf_counter() - started)
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ def evaluate(
         predicted=predicted,
         classes=sorted({*classes, *labels.tolist()}),
         baseline_accuracy=float(counts.max() / len(y)),
-        about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
+        about=fitted.about,
         seconds=time.perf_counter() - started,
         notes=notes,
         neighbour_accuracy=neighbour,

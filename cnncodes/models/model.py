@@ -87,8 +87,8 @@ class ProbeModel:
     training_codes : ndarray of float16, shape (m, n_features), optional
         Training codes that new codes are compared with: not scaled, each of length 1, a sample where there are many.
     familiarity : ndarray of float64, shape (m,), optional
-        How close training codes are to those of other folds, sorted; see `cnncodes.probes.novelty.closeness`. In older
-        model files it is the cosine to the nearest class mean.
+        How close training codes are to those of other folds, sorted; see `cnncodes.probes.novelty.closeness`. Of a
+        fine-tuned model there may be fewer. In older model files it is the cosine to the nearest class mean.
     class_means : ndarray of float64, shape (n_classes, n_features), optional
         Means of `training_codes`; in older model files, which have none, of the scaled training codes.
     tuned : Tuned, optional
@@ -125,6 +125,14 @@ class ProbeModel:
     tuned: Tuned | None = None
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
     answered: Answered | None = None
+
+    def __repr__(self) -> str:
+        tuned = "" if self.tuned is None else f", fine-tuned from {self.tuned.first!r}"
+        accuracy = self.scores.cross_validated.accuracy.value
+        return (
+            f"ProbeModel({self.clf!r} on {' + '.join(self.layers)!r} of {self.provenance.backbone!r}{tuned}, "
+            f"{len(self.classes)} classes, cross-validated accuracy {accuracy:.3f})"
+        )
 
     def scaled(self, X: np.ndarray) -> np.ndarray:
         """Return codes as the classifier takes them: scaled, in float64.
@@ -362,7 +370,10 @@ class ProbeModel:
         require_match(self.provenance, self.layers, provenance, name)
 
     def to_sklearn(self) -> Pipeline:
-        """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
+        """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each.
+
+        The codes are those that `compute_codes` gives: of a fine-tuned model, those of its own network.
+        """
         from cnncodes.models.pipeline import fitted_pipeline
 
         return fitted_pipeline(
@@ -374,6 +385,12 @@ class ProbeModel:
             n_samples=self.scores.n,
             **{name: getattr(self, name) for name in ARRAYS},
         )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """``clf``, ``layers`` and ``C``; if it is fine-tuned, also ``tuned_from``, the first part that was trained."""
+        about = {name: getattr(self, name) for name in ("clf", "layers", "C")}
+        return about if self.tuned is None else about | {"tuned_from": self.tuned.first}
 
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""

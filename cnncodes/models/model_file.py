@@ -128,7 +128,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             refuse_odd_text(header)
             shapes = _checked_header(header)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        _check_arrays(_without_tuned(arrays), shapes)
+        _check_arrays(_without_tuned(arrays), shapes, TUNED in header)
         _check_tensors({name: array for name, array in arrays.items() if name.startswith(TENSOR)}, TUNED in header)
         if answered := {name: array for name, array in arrays.items() if name in ANSWERED}:
             _require(TUNED in header, "other arrays")
@@ -241,11 +241,12 @@ def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]
     return [layer.n_features for layer in layers_used.values()]
 
 
-def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], is_tuned: bool) -> None:
     _require(set(arrays) in KNOWN_ARRAYS, "other arrays")
     cosines = arrays.get("familiarity", np.zeros(1))
     m = len(arrays[TRAINING_CODES]) if TRAINING_CODES in arrays else min(cosines.size, MAX_REFERENCE)
-    shapes = {**shapes, TRAINING_CODES: (max(1, m), *shapes[TRAINING_CODES][1:]), "familiarity": (max(1, m),)}
+    held_out = min(m, cosines.size) if is_tuned else m  # not every image is held out from a fine-tuned network
+    shapes = {**shapes, TRAINING_CODES: (max(1, m), *shapes[TRAINING_CODES][1:]), "familiarity": (max(1, held_out),)}
     for name, array in arrays.items():
         _require(
             array.dtype == _dtype_of(name) and array.shape == shapes[name],

@@ -130,7 +130,7 @@ def _ask(data: TrainingData, model: ProbeModel, seed: int, images: ImageSet | No
         predicted=given.predicted,
         classes=sorted({*classes.tolist(), *y.tolist()}),
         baseline_accuracy=majority_accuracy(y),
-        about={name: getattr(model, name) for name in ("clf", "layers", "C")},
+        about=model.about,
         seconds=time.perf_counter() - started,
         neighbour_accuracy=given.neighbour_accuracy,
         n_seen=0 if held_out else len(y),

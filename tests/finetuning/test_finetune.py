@@ -242,10 +242,24 @@ def test_out_of_fold_answers_are_kept_with_the_model(result, striped_codes, tmp_
     assert ((model.answered.confidence > 1 / 3) & (model.answered.confidence <= 1)).all()
 
 
+def test_held_out_images_of_the_classes_are_not_novel_to_the_network(stripes):
+    splits = ["test" if int(name[-2:]) >= 14 else "train" for name in stripes.ids]
+    images = ImageSet(stripes.ids, stripes.sources, stripes.labels, splits=splits)
+    model = finetune(images, backbone="staged", always=True, **QUICK).model
+    assert (len(model.training_codes), len(model.familiarity)) == (42, 42)
+    held_out = images.take([row for row, split in enumerate(splits) if split == "test"])
+    known = np.array([one.novelty for one in model.predict_images(held_out)])
+    assert np.mean(known >= 0.95) <= 0.2
+    assert 0.2 < np.median(known) < 0.8
+
+
 def test_tuned_head_fits_the_codes_in_their_precision(stripes, tmp_path):
     extract(stripes, tmp_path / "codes.h5", backbone="staged", layers="penultimate", precision="bf16")
     model = finetune(tmp_path / "codes.h5", always=True, **{**QUICK, "train_from": "head"}).model
     assert (model.provenance.precision, model.tensors) == ("bf16", {})
+    probe = fit(tmp_path / "codes.h5", cv=3)
+    np.testing.assert_array_equal(model.familiarity, probe.familiarity)  # the network is the same
+    np.testing.assert_array_equal(model.training_codes, probe.training_codes)
     assert not any("fp32" in note for note in model.notes)
     by_codes, by_images = evaluate(tmp_path / "codes.h5", model), evaluate(stripes, model)
     assert by_codes.accuracies.accuracy == by_images.accuracies.accuracy

@@ -92,3 +92,18 @@ def test_codes_of_the_network_as_it_was_are_refused(tuned_file, split_codes, mod
     tuned = ProbeModel.load(tuned_file)
     with pytest.raises(MismatchError, match="before it was fine-tuned"):
         tuned.check_codes(model.provenance, "codes.h5")
+
+
+def test_fewer_images_may_be_held_out_than_are_kept_of_a_fine_tuned_network(tuned_file, saved):
+    familiarity = ProbeModel.load(tuned_file).familiarity
+    model = ProbeModel.load(forge(tuned_file, arrays={"familiarity": familiarity[:7]}))
+    assert (len(model.familiarity), len(model.training_codes)) == (7, len(familiarity))
+    assert model.novelty(model.training_codes).max() <= 7 / 8
+    for path, array in (
+        (tuned_file, np.append(familiarity, 1.0)),
+        (tuned_file, familiarity[:0]),
+        (tuned_file, familiarity[::-1]),
+        (saved, familiarity[:7]),
+    ):
+        with pytest.raises(ModelFileError, match="familiarity"):
+            ProbeModel.load(forge(path, arrays={"familiarity": array}))
