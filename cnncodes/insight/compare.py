@@ -158,7 +158,7 @@ def _run(
     rows = _with_differences(rows, shares, losses, groups)
     of_rows = {row.key: share for row, share in zip(rows, shares, strict=False)}
     best_share = shares[int(np.argmax([row.accuracy.value for row in rows[: len(shares)]]))]
-    beside = [tuned_row(answers, rows[0], best_share, len(shares), groups) for answers in tuned]
+    beside = [tuned_row(answers, rows[0], best_share, len(shares), groups, options["cv"]) for answers in tuned]
     rows, notes = rows + [row for row, _ in beside], notes + [note for _, note in beside]
     return Comparison(rows, notes, finished, of_rows, groups)
 

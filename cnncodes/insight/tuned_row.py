@@ -108,7 +108,9 @@ def _answers_of(model: ProbeModel, name: str) -> Answered:
     return model.answered
 
 
-def tuned_row(answers: TunedAnswers, like: Row, best: np.ndarray, n_probes: int, groups: np.ndarray) -> tuple[Row, str]:
+def tuned_row(
+    answers: TunedAnswers, like: Row, best: np.ndarray, n_probes: int, groups: np.ndarray, cv: int
+) -> tuple[Row, str]:
     """Return the row of a fine-tuned model, and a note on how its figures were found.
 
     Parameters
@@ -121,6 +123,8 @@ def tuned_row(answers: TunedAnswers, like: Row, best: np.ndarray, n_probes: int,
     n_probes : int
         Among how many it was the best.
     groups : ndarray of str, shape (n,)
+    cv : int
+        Folds of the probes.
 
     Returns
     -------
@@ -157,8 +161,9 @@ def tuned_row(answers: TunedAnswers, like: Row, best: np.ndarray, n_probes: int,
         recommended=False,
     )
     note = (
-        f"{answers.name}: its figures are those of its fine-tuning, of {len(at)} of {len(best)} images, each answered "
-        f"by a network that learned from other folds of {model.scores.cv}; the difference to the best probe is that on "
-        "these images"
+        f"{answers.name}: its figures are those of its fine-tuning: {len(at)} of {len(best)} images, each answered by "
+        f"a network that was trained on the other of {model.scores.cv} folds"
     )
+    if model.scores.cv < cv:
+        note += f", and so on fewer images than the probes here, which have {cv}"
     return row, note

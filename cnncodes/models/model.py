@@ -373,6 +373,10 @@ class ProbeModel:
         """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each.
 
         The codes are those that `compute_codes` gives: of a fine-tuned model, those of its own network.
+
+        Returns
+        -------
+        Pipeline
         """
         from cnncodes.models.pipeline import fitted_pipeline
 

@@ -32,6 +32,11 @@ def test_record_and_tensors_come_back(tuned_file, model):
     assert loaded.tensors["layer4.0.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert loaded.info()["tuned"] == {**RECORD, "parameters": 7}
     assert not loaded.same_as(model)
+    assert repr(model).startswith(
+        "ProbeModel('svm' on 'penultimate' of 'tiny', 10 classes, cross-validated accuracy 0."
+    )
+    assert repr(loaded) == repr(model).replace("'tiny'", "'tiny', fine-tuned from 'layer4'")
+    assert (model.about.keys() ^ loaded.about.keys(), loaded.about["tuned_from"]) == ({"tuned_from"}, "layer4")
     loaded.save(tuned_file.with_name("again.safetensors"))
     assert tuned_file.with_name("again.safetensors").read_bytes() == tuned_file.read_bytes()
     assert ProbeModel.load(forge(tuned_file)).same_as(loaded)
