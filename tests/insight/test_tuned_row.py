@@ -59,10 +59,8 @@ def test_row_has_the_figures_of_the_model_and_the_difference_is_paired(codes: Pa
     assert low == -paired_interval(best, right, best_of=5)[1]
     values = row.to_dict()
     assert (values["model"], values["from"], values["layers"], values["C"]) == ("the model", "layer3", [], None)
-    assert any(
-        "of 32 of 36 images, each answered by a network that learned from other folds of 3" in note
-        for note in comparison.notes
-    )
+    note = "32 of 36 images, each answered by a network that was trained on the other of 3 folds"
+    assert comparison.notes[-1].endswith(note)
     text = "\n".join(" ".join(cells) for cells in comparison.table()[1])
     assert "fine-tuned from layer3" in text
     assert f"({100 * low:+.1f} to {100 * high:+.1f})" in text
