@@ -224,6 +224,7 @@ def _digest_of(task: Task, file: CodesFile, rows: np.ndarray, train_from: str) -
     """Return a digest of all that decides a run: a state of another run is of no use."""
     search = task.search
     facts = {
+        "layout": 2,  # of the state: each fold has its parameters
         "recipe": asdict(task.recipe),
         "from": train_from,
         "probe": [task.clf, task.scale, search.C, search.temperature],
