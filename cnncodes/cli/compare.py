@@ -26,6 +26,7 @@ DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), (DEFAULT_SCALING,)
     "cnncodes compare",
     "cnncodes compare --clf svm --layer layer3 --layer penultimate --layer layer3+penultimate",
     "cnncodes compare mobilenet.h5 resnet.h5 --clf svm --plot layers.png",
+    "cnncodes compare codes.h5 --model tuned.safetensors",
     "cnncodes compare --json | jq -r .command",
 )
 @click.argument("codes", nargs=-1)
@@ -48,6 +49,14 @@ DEFAULT_CLFS, DEFAULT_SCALES = tuple(CLASSIFIERS), (DEFAULT_SCALING,)
 )
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @option_guard
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    metavar="FILE",
+    help="Fine-tuned model of these images: one more row.",
+)
 @option_jobs
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth: .png, .svg or .pdf.")
 @option_force
@@ -73,7 +82,7 @@ def compare(
     from cnncodes.insight.compare import compare as run
 
     if picture:
-        check_plot(picture, overwrite=force, inputs=codes)
+        check_plot(picture, overwrite=force, inputs=[*codes, *options["models"]])
         if options["layers"] and all("+" in name for name in options["layers"]):
             raise click.UsageError("--plot draws single layers by their depth, and each --layer here joins several")
     with progress_bar("comparing", "probes") as progress:

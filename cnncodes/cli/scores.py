@@ -53,8 +53,12 @@ def evaluation_lines(result: EvaluationResult) -> list[Line]:
     return [*lines, ("seconds", f"{result.seconds:.1f}")]
 
 
-def _probe_lines(n: int, classes: list[str], clf: str, layers: list[str], C: float) -> list[Line]:
-    return [("images", f"{n} in {len(classes)} classes"), ("probe", f"{clf} on {' + '.join(layers)}, C = {C:.3g}")]
+def _probe_lines(
+    n: int, classes: list[str], clf: str, layers: list[str], C: float, tuned_from: str | None = None
+) -> list[Line]:
+    images, probe = f"{n} in {len(classes)} classes", f"{clf} on {' + '.join(layers)}, C = {C:.3g}"
+    tuned = "" if tuned_from is None else f", fine-tuned from {tuned_from} on"
+    return [("images", images), ("probe", f"{probe}{tuned}")]
 
 
 def _accuracy_lines(name: str, accuracies: Accuracies) -> list[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import map_key
 
-__all__ = ["Computed", "compute_codes", "in_memory", "matching_network", "require_same_weights"]
+__all__ = ["Computed", "compute_codes", "images_named", "in_memory", "matching_network", "require_same_weights"]
 
 
 @dataclass
@@ -145,6 +145,30 @@ def require_same_weights(backbone: Backbone, provenance: Provenance) -> None:
             f"{backbone.weights_sha256[:12]}…, wanted {provenance.weights_sha256[:12]}…; "
             "put the original file back"
         )
+
+
+def images_named(images: ImageSet, ids: Sequence[str], path: object) -> ImageSet:
+    """Return the images of these ids, in their order.
+
+    Parameters
+    ----------
+    images : ImageSet
+    ids : sequence of str
+    path : path
+        The codes file that was made from them, for the error.
+
+    Raises
+    ------
+    MismatchError
+        One is not there.
+    """
+    place = images.row_of
+    if missing := [name for name in ids if name not in place]:
+        raise MismatchError(
+            f"{missing[0]!r} and {len(missing) - 1} more images of {path} are not among the images that are given; "
+            "name the folder or the table that it was made from"
+        )
+    return images.take([place[name] for name in ids])
 
 
 def in_memory(

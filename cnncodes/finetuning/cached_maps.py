@@ -14,10 +14,10 @@ import torch
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.maps import Maps
 from cnncodes.errors import MismatchError, ProbeError, parameter
-from cnncodes.extraction.in_memory import matching_network
+from cnncodes.extraction.in_memory import images_named, matching_network
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.image_set import Images
-from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.images.loading import load_images
 from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.cut import Cut
 from cnncodes.networks.preprocessing import Preprocessing
@@ -135,7 +135,8 @@ def cached_maps(
             f"the maps of {cut.below} of {len(rows)} images take {needed / 1e9:.1f} GB, and {left / 1e9:.1f} GB "
             "of memory are free; train fewer layers, or take smaller images (--image-size)"
         )
-    chosen = _images_of(file, rows, load_images(images, labelled=False, allow_outside=allow_outside))
+    image_set = load_images(images, labelled=False, allow_outside=allow_outside)
+    chosen = images_named(image_set, file.ids[rows].tolist(), file.path)
     as_maps: dict[str, Any] = {"layers": (cut.below,), "maps": (), "pooling": "flatten"}
     as_maps |= {"precision": "fp32", "dtype": "float16"}
     network = matching_network(
@@ -177,17 +178,6 @@ def _kept_maps(file: CodesFile, rows: np.ndarray, cut: Cut) -> CachedMaps | None
     if shape != cut.map_shape:
         raise MismatchError(f"{file.path}: {name} has the shape {shape}, and the network gives {cut.map_shape} there")
     return CachedMaps(values, cut.map_shape, notes=notes)
-
-
-def _images_of(file: CodesFile, rows: np.ndarray, image_set: ImageSet) -> ImageSet:
-    place = {name: i for i, name in enumerate(image_set.ids)}
-    wanted = file.ids[rows].tolist()
-    if missing := [name for name in wanted if name not in place]:
-        raise MismatchError(
-            f"{missing[0]!r} and {len(missing) - 1} more images of {file.path} are not among the images that are "
-            "given; name the folder or the table that it was made from"
-        )
-    return image_set.take([place[name] for name in wanted])
 
 
 def _in_shape(maps: np.ndarray, n_views: int, map_shape: tuple[int, ...]) -> np.ndarray:

@@ -186,7 +186,8 @@ def finetune(
         with inference_settings():
             answers, network, share = _train(task, kept, always, progress, on_epoch)
         held_out = HeldOut(file.labels[test], file.groups[test])
-        return make_result(fitted, task, answers, network, share, train_from, held_out, time.perf_counter() - started)
+        result = make_result(fitted, task, answers, network, share, train_from, held_out, 0.0, file.sha256[rows])
+        return replace(result, seconds=time.perf_counter() - started)
 
 
 @contextlib.contextmanager
@@ -223,6 +224,7 @@ def _digest_of(task: Task, file: CodesFile, rows: np.ndarray, train_from: str) -
     """Return a digest of all that decides a run: a state of another run is of no use."""
     search = task.search
     facts = {
+        "layout": 2,  # of the state: each fold has its parameters
         "recipe": asdict(task.recipe),
         "from": train_from,
         "probe": [task.clf, task.scale, search.C, search.temperature],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -125,6 +125,8 @@ class OutOfFold:
         Epoch after which each fold stopped being better.
     truth : ndarray of int, shape (m,)
     groups : ndarray of str, shape (m,)
+    trained : list of dict of str to Tensor
+        Parameters of the trained network of each fold, by their names in the network.
     """
 
     rows: np.ndarray
@@ -132,6 +134,7 @@ class OutOfFold:
     best_epochs: list[int]
     truth: np.ndarray
     groups: np.ndarray
+    trained: list[dict[str, torch.Tensor]] = field(default_factory=list)
 
     def right(self, share: float) -> np.ndarray:
         """Return which images are answered right, shape (m,)."""
@@ -232,14 +235,17 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
             decide(training.network, task.maps, test, task.device, mixed(start, training.best, share))
             for share in SHARES
         ]
-        state.finish_job({"best_epoch": training.best_epoch}, {"decision": torch.from_numpy(np.stack(decisions))})
+        arrays = {f"best/{name}": one.cpu() for name, one in training.best.items()}
+        arrays["decision"] = torch.from_numpy(np.stack(decisions))
+        state.finish_job({"best_epoch": training.best_epoch}, arrays)
     rows = np.concatenate([test for _, test in folds[:n]])
     order = np.argsort(rows)
     stacked = np.concatenate([state.arrays[f"{i}/decision"].numpy() for i in range(n)], axis=1)[:, order]
     rows = rows[order]
     best_epochs = [result["best_epoch"] for result in state.results[:n]]
     decision = dict(zip(shares, stacked, strict=True))
-    return OutOfFold(rows, decision, best_epochs, task.truth[rows], task.groups[rows])
+    trained = [state.arrays_of(f"{i}/best/") for i in range(n)]
+    return OutOfFold(rows, decision, best_epochs, task.truth[rows], task.groups[rows], trained)
 
 
 def train_on_all(
@@ -266,8 +272,7 @@ def train_on_all(
     training = task.training(every, every[:0], epochs)
     start = training.network.tensors()
     if job < len(state.results):
-        prefix = f"{job}/"
-        end = {name.removeprefix(prefix): one for name, one in state.arrays.items() if name.startswith(prefix)}
+        end = state.arrays_of(f"{job}/")
     else:
         _run(training, job, "all images", state, on_step, on_epoch)
         end = training.network.tensors()

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnncodes.display import points
+from cnncodes.finetuning.familiarity import learn_tuned_familiarity
 from cnncodes.finetuning.head import HEAD, TunedNetwork
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task
 from cnncodes.finetuning.training import decide
+from cnncodes.models.answered import Answered
 from cnncodes.models.model import ProbeModel
+from cnncodes.models.model_file import NOVELTY_ARRAYS
 from cnncodes.models.tuned import Tuned
-from cnncodes.probes.decision_values import winner
+from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.scores import score
 
@@ -105,6 +108,7 @@ def make_result(
     train_from: str,
     held_out: HeldOut,
     seconds: float,
+    digests: np.ndarray | None = None,
 ) -> Finetuning:
     """Put together the model that is kept, and what there is to say about it.
 
@@ -121,6 +125,8 @@ def make_result(
     train_from : str
     held_out : HeldOut
     seconds : float
+    digests : ndarray of uint8, shape (n, 32), optional
+        SHA-256 of the images of the task, by which the model knows its answers to them again.
     """
     gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
     share = share or answers.best_share(tuned=True)
@@ -137,7 +143,7 @@ def make_result(
             gain_interval=(gain.low, gain.high),
             seed=task.recipe.seed,
         )
-        model = _tuned_model(fitted, task, answers, network, tuned, held_out)
+        model = _tuned_model(fitted, task, answers, network, tuned, held_out, digests)
     n = len(answers.rows)
     result = Finetuning(model, train_from, answers.pays(share), gain, share, epochs, probe_accuracy, n, seconds)
     model.notes.append(result.answer)
@@ -151,10 +157,15 @@ def _tuned_model(
     network: TunedNetwork,
     tuned: Tuned,
     held_out: HeldOut,
+    digests: np.ndarray | None,
 ) -> ProbeModel:
     tensors = {name: one.cpu().numpy() for name, one in network.tensors().items()}
+    above_cut = {name: one for name, one in tensors.items() if not name.startswith(HEAD)}
     classes, share = task.search.classes, tuned.share
-    y, predicted = classes[answers.truth], classes[winner(answers.decision[share])]
+    decision, temperature = answers.decision[share], answers.temperature(share)
+    best = winner(decision)
+    y, predicted = classes[answers.truth], classes[best]
+    confidence = softmax(decision, temperature)[np.arange(len(best)), best]
     whole = len(answers.rows) == task.n_scored
     scores = replace(
         fitted.scores,
@@ -169,21 +180,24 @@ def _tuned_model(
         answered = task.classes[winner(decide(network, task.maps, len(task.truth) + np.arange(n), task.device))]
         scores = replace(scores, held_out=score(held_out.labels, answered, groups=held_out.groups))
     provenance = fitted.provenance
-    above_cut = {name: one for name, one in tensors.items() if not name.startswith(HEAD)}
+    familiar = {name: getattr(fitted, name) for name in NOVELTY_ARRAYS}
     if above_cut:  # otherwise the network is the one that the codes are of, in their precision
         runtime = replace(provenance.runtime, leading_float32=0)
         provenance = replace(provenance, precision="fp32", runtime=runtime)
+        familiar = dict(zip(NOVELTY_ARRAYS, learn_tuned_familiarity(task, answers, network, share), strict=True))
+    answered = None
+    if digests is not None:
+        answered = Answered.of(digests[answers.rows], np.searchsorted(fitted.classes, predicted), confidence)
     return replace(
         fitted,
         coef=tensors[f"{HEAD}weight"].astype(np.float64),
         intercept=tensors[f"{HEAD}bias"].astype(np.float64),
-        temperature=answers.temperature(share),
+        temperature=temperature,
         scores=scores,
         provenance=provenance,
         notes=[*(f"of the probe: {note}" for note in fitted.notes), *task.maps.notes],
-        training_codes=None,
-        familiarity=None,
-        class_means=None,
+        **familiar,
         tuned=tuned,
         tensors=above_cut,
+        answered=answered,
     )

@@ -91,6 +91,10 @@ class State:
         self.job = None
         self.write()
 
+    def arrays_of(self, prefix: str) -> dict[str, torch.Tensor]:
+        """Return the tensors of jobs that are done whose names begin with a prefix, without it."""
+        return {name.removeprefix(prefix): one for name, one in self.arrays.items() if name.startswith(prefix)}
+
     def is_due(self) -> bool:
         """Whether it is time to write."""
         return self.path is not None and time.monotonic() - self.written >= self.pause

@@ -17,6 +17,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.insight.recommendation import recommended
+from cnncodes.insight.tuned_row import Model, TunedAnswers, load_models, tuned_answers, tuned_row
 from cnncodes.names import composed
 from cnncodes.probes.calibration import log_losses
 from cnncodes.probes.intervals import paired_interval
@@ -51,6 +52,7 @@ def compare(
     seed: int = 0,
     repeats: int | None = None,
     guard: bool = True,
+    models: Model | Sequence[Model] = (),
     n_jobs: int | str | None = AUTO,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -75,6 +77,8 @@ def compare(
     repeats : int, optional
         Cross-validations, each on other folds; by default as many as give 1,500 answers, up to 5. The first one chooses
         C, as `fit` does.
+    models : path or ProbeModel, or sequence of these, default=()
+        Fine-tuned models of the same training images, a row each. Their figures are those of their own fine-tuning.
     progress : callable, optional
         Called with (done, total, 0) before the first probe, and after each.
 
@@ -86,7 +90,9 @@ def compare(
     Raises
     ------
     MismatchError
-        The files hold other images or labels.
+        The files hold other images or labels, or a model was fitted on other images or by another network.
+    SettingError
+        A model is not fine-tuned.
     ProbeError
         There are too few images.
 
@@ -100,11 +106,12 @@ def compare(
         every = [opened.enter_context(TrainingData.open(one)) for one in _distinct(files)]
         scored, groups, notes = _shared(every, guard=guard)
         y = every[0].labels[scored]
+        tuned = [tuned_answers(every, scored, *model) for model in load_models(models)]
         names = list(dict.fromkeys(as_names(layers)))
         plan = _plan(every, scored, names, clfs, scales)
         repeats = repeats or min(MAX_REPEATS, max(1, round(ANSWERS_TO_AIM_AT / max(1, len(y)))))
         options: dict[str, Any] = {"cv": cv, "seeds": range(seed, seed + repeats), "n_jobs": n_jobs}
-        return _run(plan, y, groups, notes, progress, **options)
+        return _run(plan, y, groups, notes, tuned, progress, **options)
 
 
 def _distinct(files: Sequence[Codes]) -> list[Codes]:
@@ -117,10 +124,11 @@ def _run(
     y: np.ndarray,
     groups: np.ndarray,
     notes: list[str],
+    tuned: Sequence[TunedAnswers],
     progress: Callable[[int, int, int], None] | None,
     **options: Any,
 ) -> Comparison:
-    """Cross-validate the candidates, and put the baselines beside them; Ctrl-C ends it with what is done."""
+    """Cross-validate the candidates, and put the others beside them; Ctrl-C ends it with what is done."""
     rows: list[Row] = []
     shares: list[np.ndarray] = []
     losses: list[np.ndarray] = []
@@ -149,6 +157,9 @@ def _run(
     rows.append(_majority(rows[0], y))
     rows = _with_differences(rows, shares, losses, groups)
     of_rows = {row.key: share for row, share in zip(rows, shares, strict=False)}
+    best_share = shares[int(np.argmax([row.accuracy.value for row in rows[: len(shares)]]))]
+    beside = [tuned_row(answers, rows[0], best_share, len(shares), groups, options["cv"]) for answers in tuned]
+    rows, notes = rows + [row for row, _ in beside], notes + [note for _, note in beside]
     return Comparison(rows, notes, finished, of_rows, groups)
 
 

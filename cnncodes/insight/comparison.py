@@ -20,11 +20,12 @@ __all__ = ["Comparison", "Row"]
 
 HEADERS = ("layer", "probe", "scaling", "features", "C", "accuracy", "95 % interval", "to the best, points", "seconds")
 BASELINES = {"majority": "majority class", "neighbour": "nearest neighbour"}
+TUNED = "tuned"  # stands for a classifier in the row of a fine-tuned model
 
 
 @dataclass(frozen=True)
 class Row:
-    """A probe of a comparison, or a baseline beside the probes.
+    """A probe of a comparison, or beside the probes a baseline, or a fine-tuned model.
 
     Attributes
     ----------
@@ -33,7 +34,7 @@ class Row:
     backbone, pooling : str
         Network and pooling that made the codes.
     layers : list of str
-        Layers whose codes the probe joins; a baseline has none.
+        Layers whose codes the probe joins; a baseline and a fine-tuned model have none.
     depth : int
         Place of the last of the layers in the network, from 0.
     n : int
@@ -45,21 +46,23 @@ class Row:
         Accuracy of the most frequent class.
     clf : str
         ``"svm"`` or ``"logreg"``; or one of the baselines: ``"neighbour"`` is the nearest training image,
-        ``"majority"`` the most frequent class.
+        ``"majority"`` the most frequent class; ``"tuned"`` is a fine-tuned model.
     scale : str
         Scaling of the codes; empty for the most frequent class.
     C : float or None
-        Geometric mean of the C that each cross-validation chose; None for a baseline.
+        Geometric mean of the C that each cross-validation chose; None for what is no probe.
     cross_validated : Accuracies
         Accuracy and balanced accuracy, each with its 95 % interval.
     log_loss : float or None
-        Cross-validated log loss; None for a baseline.
+        Cross-validated log loss; None for what is no probe.
     repeats : int
         Cross-validations that the figures are the mean of.
     seconds : float
         Time that the row took.
     by_layers : list of str, optional
         Layers by whose codes the nearest neighbour is looked for.
+    model, tuned_from : str, optional
+        File of a fine-tuned model, and the first part of the network that was trained.
     difference : float, default=0.0
         Accuracy less that of the best probe.
     difference_interval : list of float, optional
@@ -85,6 +88,8 @@ class Row:
     repeats: int
     seconds: float
     by_layers: list[str] | None = None
+    model: str | None = None
+    tuned_from: str | None = None
     difference: float = 0.0
     difference_interval: list[float] | None = None
     recommended: bool = False
@@ -101,12 +106,17 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The layers, or the name of the baseline."""
+        """The layers, or the name of the baseline or of the fine-tuned model."""
+        if self.tuned_from is not None:
+            return f"fine-tuned from {self.tuned_from}"
         by = f" by {' + '.join(self.by_layers)}" if self.by_layers else ""
         return " + ".join(self.layers) or BASELINES[self.clf] + by
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON; only the nearest neighbour has ``by_layers``."""
+        """Return everything, ready for JSON.
+
+        Only the nearest neighbour has ``by_layers``, and only a fine-tuned model ``model`` and ``from``.
+        """
         return {
             "codes": self.codes,
             "backbone": self.backbone,
@@ -118,6 +128,7 @@ class Row:
             "n_features": self.n_features,
             "baseline_accuracy": self.baseline_accuracy,
             **({} if self.by_layers is None else {"by_layers": self.by_layers}),
+            **({} if self.model is None else {"model": self.model, "from": self.tuned_from}),
             "clf": self.clf,
             "scale": self.scale,
             "C": self.C,
@@ -138,7 +149,7 @@ class Comparison:
     Attributes
     ----------
     rows : list of Row
-        The majority class and the nearest neighbour (by the codes of the best probe) are rows, too.
+        The majority class, the nearest neighbour (by the codes of the best probe) and fine-tuned models are rows, too.
     notes : list of str
     finished : bool
         Nothing was left out by an interruption.
@@ -167,7 +178,7 @@ class Comparison:
 
     @property
     def probes(self) -> list[Row]:
-        """The rows that are no baseline, best first."""
+        """The rows that are neither a baseline nor a fine-tuned model, best first."""
         return [row for row in self.rows if row.layers]
 
     def interval(self, row: Row, other: Row) -> tuple[float, float]:
@@ -235,6 +246,8 @@ class Comparison:
             if row.clf in BASELINES:
                 style = ":" if row.clf == "majority" else "--"
                 ax.axhline(row.accuracy.value, color="0.5", linestyle=style, label=BASELINES[row.clf])
+            elif row.clf == TUNED:
+                ax.axhline(row.accuracy.value, color="0.2", linestyle="-.", label=for_terminal(row.name))
         ax.set_xticks(range(len(names)), list(map(for_terminal, names)))
         ax.set_xlabel("layer, from the first to the last")
         ax.set_ylabel("cross-validated accuracy")
@@ -250,7 +263,7 @@ def _shown_row(row: Row) -> list[str]:
     """Return a row as the texts that are below `HEADERS`."""
     low, high = row.accuracy.interval
     to_best = points(row.difference)
-    if row.difference_interval is not None and row.difference < 0:
+    if row.difference_interval is not None and (row.difference < 0 or row.clf == TUNED):
         to_best += " ({} to {})".format(*map(points, row.difference_interval))
     return [
         row.name + (" *" if row.recommended else ""),

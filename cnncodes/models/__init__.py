@@ -2,5 +2,5 @@
 
 `fit` makes a `ProbeModel` (`model`) of a codes file, and `model_file` saves and loads it. `predict` runs new images
 through the network of the model and returns a `Prediction` each; `evaluate` does so with labelled images, or takes
-their codes from a codes file, and returns an `EvaluationResult` (`evaluation`).
+their codes from a codes file (`stored_codes`), and returns an `EvaluationResult` (`evaluation`).
 """

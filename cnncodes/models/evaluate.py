@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
+from cnncodes.models.stored_codes import StoredCodes
 from cnncodes.names import composed, composed_names
 from cnncodes.probes.out_of_core import pieces
 from cnncodes.probes.protocol import TrainingData
@@ -43,7 +46,8 @@ def evaluate(
     Parameters
     ----------
     data : path, CodesFile, TrainingData, or what `load_images` takes, default="codes.h5"
-        A codes file with a split gives its held-out images, anything else all labelled images.
+        A codes file with a split gives its held-out images, anything else all labelled images. For a fine-tuned model
+        it must keep the maps of the layer below what was trained.
     model : path or ProbeModel, default="model.safetensors"
         A model file, or a model that is loaded already.
     guard : bool, default=True
@@ -79,14 +83,15 @@ def evaluate(
     """
     started = time.perf_counter()
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
+    running: dict[str, Any] = {"weights": weights, "device": device, "workers": workers}
     if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
-        answers = _from_codes(data, fitted, guard)
+        answers = _from_codes(data, fitted, guard, running)
     else:
         answers = _from_images(
             load_images(data, allow_outside=allow_outside),
             str(data),
             fitted,
-            {"weights": weights, "device": device, "workers": workers, "progress": progress},
+            {**running, "progress": progress},
         )
     predicted, y, notes, neighbour = composed_names(answers.predicted), answers.y, answers.notes, answers.neighbour
     groups, classes = answers.groups, set(map(composed, fitted.classes))  # an older model may have another form
@@ -117,7 +122,7 @@ def evaluate(
         predicted=predicted,
         classes=sorted({*classes, *labels.tolist()}),
         baseline_accuracy=float(counts.max() / len(y)),
-        about={name: getattr(fitted, name) for name in ("clf", "layers", "C")},
+        about=fitted.about,
         seconds=time.perf_counter() - started,
         notes=notes,
         neighbour_accuracy=neighbour,
@@ -145,11 +150,11 @@ def _is_codes_file(data: Any) -> bool:
     return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
 
 
-def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Answers:
+def _from_codes(data: Any, model: ProbeModel, guard: bool, running: dict[str, Any]) -> _Answers:
     with TrainingData.open(data) as training:
         file, grouped = training.file, training.split.grouped
-        model.check_codes(file.provenance, str(file.path))
-        notes, neighbour = list(training.split.notes), None
+        codes = StoredCodes(file, model, **running)
+        notes, neighbour = [*training.split.notes, *codes.notes], None
         if training.has_held_out and not len(training.held_out):
             raise ProbeError(
                 f"{file.path}: all {len(grouped)} held-out images are of groups that have training images, so that "
@@ -167,17 +172,32 @@ def _from_codes(data: Any, model: ProbeModel, guard: bool) -> _Answers:
                 )
             neighbour = nearest_training_accuracy(file, model, training.train, rows)
         y, digests, groups = file.labels[rows], file.sha256[rows], file.groups[rows]
-        return _Answers(predict_rows(file, model, rows), y, digests, groups, notes, neighbour, len(grouped))
+        return _Answers(predict_rows(file, model, rows, codes), y, digests, groups, notes, neighbour, len(grouped))
 
 
-def predict_rows(file: CodesFile, model: ProbeModel, rows: np.ndarray) -> np.ndarray:
-    """Return the answers to images of a codes file, reading a bounded piece of it at a time."""
-    answers = [model.predict(file.codes(model.layers, rows[piece])) for piece in pieces(file, model.layers, len(rows))]
+def predict_rows(
+    file: CodesFile, model: ProbeModel, rows: np.ndarray, codes: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """Return the answers to images of a codes file, reading a bounded piece of it at a time.
+
+    Parameters
+    ----------
+    file : CodesFile
+    model : ProbeModel
+    rows : ndarray of int, shape (n,)
+    codes : callable, optional
+        Gives the codes of rows; by default those that the file keeps.
+    """
+    codes = codes or partial(file.codes, model.layers)
+    answers = [model.predict(codes(rows[piece])) for piece in pieces(file, model.layers, len(rows))]
     return np.concatenate(answers) if answers else np.empty(0, str)
 
 
 def nearest_training_accuracy(file: CodesFile, model: ProbeModel, train: np.ndarray, test: np.ndarray) -> float:
-    """Return the accuracy of answering with the class of the nearest training image, by codes scaled for the model."""
+    """Return the accuracy of answering with the class of the nearest training image, by codes scaled for the model.
+
+    The codes are those of the file: of the network as its weights are, even if the model has fine-tuned it.
+    """
     sample = spread(test)
     queries = model.scaled(averaged(file.codes(model.layers, sample)))
     least, nearest = np.full(len(sample), np.inf), np.zeros(len(sample), np.intp)

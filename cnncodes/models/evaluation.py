@@ -30,7 +30,8 @@ class EvaluationResult:
     baseline_accuracy : float
         Accuracy of always answering the most frequent class of these images.
     about : dict
-        ``clf``, ``layers`` and ``C`` of the probe.
+        ``clf``, ``layers`` and ``C`` of the probe, and of a fine-tuned model ``tuned_from``, the first part that was
+        trained.
     seconds : float
         Duration of the evaluation.
     notes : list of str, default=[]

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnncodes.codes.checks import cut
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
-from cnncodes.errors import MismatchError, SettingError, ShapeError, parameter
+from cnncodes.errors import MismatchError, SettingError, ShapeError
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.models.answered import ANSWERED, Answered
+from cnncodes.models.match import require_match
 from cnncodes.models.model_file import (
     ARRAYS,
     FIELDS,
@@ -31,15 +32,14 @@ from cnncodes.models.model_file import (
     same_model,
     write_model,
 )
+from cnncodes.models.novelty import novelty_by_blocks
 from cnncodes.models.prediction import Prediction, make_predictions
 from cnncodes.models.scores import Scores
 from cnncodes.models.tuned import Tuned
 from cnncodes.neighbours.nearest import unit_parts, unit_rows
 from cnncodes.probes.decision_values import softmax, winner
-from cnncodes.probes.novelty import closeness, cosine_to_nearest, novelty
 from cnncodes.system.imports import import_torch
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import LEARNED_SCALINGS
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -88,14 +88,16 @@ class ProbeModel:
     training_codes : ndarray of float16, shape (m, n_features), optional
         Training codes that new codes are compared with: not scaled, each of length 1, a sample where there are many.
     familiarity : ndarray of float64, shape (m,), optional
-        How close training codes are to those of other folds, sorted; see `cnncodes.probes.novelty.closeness`. In older
-        model files it is the cosine to the nearest class mean.
+        How close training codes are to those of other folds, sorted; see `cnncodes.probes.novelty.closeness`. Of a
+        fine-tuned model there may be fewer. In older model files it is the cosine to the nearest class mean.
     class_means : ndarray of float64, shape (n_classes, n_features), optional
         Means of `training_codes`; in older model files, which have none, of the scaled training codes.
     tuned : Tuned, optional
         How the network was fine-tuned; ``None`` where it is as its weights are.
     tensors : dict of str to ndarray of float32
         Fine-tuned parameters of the network, which take the place of those of its weights, by their names there.
+    answered : Answered, optional
+        Out-of-fold answers of a fine-tuned model to its training images: its cross-validated scores are theirs.
 
     Examples
     --------
@@ -123,6 +125,15 @@ class ProbeModel:
     class_means: np.ndarray | None = None
     tuned: Tuned | None = None
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    answered: Answered | None = None
+
+    def __repr__(self) -> str:
+        tuned = "" if self.tuned is None else f", fine-tuned from {self.tuned.first!r}"
+        accuracy = self.scores.cross_validated.accuracy.value
+        return (
+            f"ProbeModel({self.clf!r} on {' + '.join(self.layers)!r} of {self.provenance.backbone!r}{tuned}, "
+            f"{len(self.classes)} classes, cross-validated accuracy {accuracy:.3f})"
+        )
 
     def scaled(self, X: np.ndarray) -> np.ndarray:
         """Return codes as the classifier takes them: scaled, in float64.
@@ -237,15 +248,7 @@ class ProbeModel:
         X = averaged(self._checked(X))
         if self.class_means is None or self.familiarity is None:
             return None
-        cosines = np.empty(len(X))
-        for start in range(0, len(X), BLOCK_ROWS):
-            cosines[start : start + BLOCK_ROWS] = self._closeness(X[start : start + BLOCK_ROWS], self.class_means)
-        return novelty(cosines, self.familiarity)
-
-    def _closeness(self, X: np.ndarray, class_means: np.ndarray) -> np.ndarray:
-        if self.training_codes is None:  # an older model file
-            return cosine_to_nearest(self.scaled(X), class_means)
-        return closeness(X, self.training_codes, class_means)
+        return novelty_by_blocks(X, self.scaled, self.training_codes, self.class_means, self.familiarity)
 
     def predict_images(
         self,
@@ -426,56 +429,34 @@ class ProbeModel:
             raise MismatchError(
                 f"{name} has codes of the network before it was fine-tuned, which do not fit the model; give the images"
             )
-        there, ours = _made_with(provenance), _made_with(self.provenance)
-        differences = [
-            f"{field} is {there.get(field)!r} there and {ours.get(field)!r} in the model"
-            for field in dict.fromkeys([*ours, *there])
-            if there.get(field) != ours.get(field)
-        ]
-        theirs = provenance.layers
-        differences += [f"layer {layer!r} is not there" for layer in self.layers if layer not in theirs]
-        differences += [
-            f"{layer} has {theirs[layer].n_features} features there and {self._width(layer)} in the model"
-            for layer in self.layers
-            if layer in theirs and theirs[layer].n_features != self._width(layer)
-        ]
-        if differences:
-            advice = "Use codes that were made like those that the model was fitted on"
-            if there["preprocessing.ignore_profiles"] != (ignored := ours["preprocessing.ignore_profiles"]):
-                option = f"{'with' if ignored else 'without'} {parameter('ignore_profiles', True, of='extract')}"
-                advice += f": extract to a new file {option}, or fit the model again on codes like these"
-            raise MismatchError(f"{name} does not fit the model: {cut('; '.join(differences))}. {advice}")
+        require_match(self.provenance, self.layers, provenance, name)
 
     def to_sklearn(self) -> Pipeline:
-        """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each."""
-        from sklearn.compose import make_column_transformer
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+        """Return the scaling and the classifier as a fitted scikit-learn pipeline, which takes codes of a view each.
 
-        from cnncodes.probes.probe import CLASSIFIERS
+        The codes are those that `compute_codes` gives: of a fine-tuned model, those of its own network.
 
-        n_features = self.coef.shape[1]
-        steps: list[Any] = []
-        if self.scale == "l2":
-            steps = [Normalizer()]
-        elif self.scale == "shrunk":
-            ends = np.cumsum(self._widths)
-            parts = [slice(end - width, end) for end, width in zip(ends.tolist(), self._widths, strict=True)]
-            of_layers = make_column_transformer(*((Normalizer(), part) for part in parts))
-            steps = [of_layers.fit(np.ones((1, n_features)))]
-        if self.scale in LEARNED_SCALINGS:
-            scaler = StandardScaler()
-            scaler.mean_, scaler.scale_, scaler.var_ = self.mean.copy(), self.deviation.copy(), self.deviation**2
-            scaler.n_samples_seen_ = np.int64(self.scores.n)
-            steps.append(scaler)
-        steps = steps or [FunctionTransformer()]
-        for step in steps:
-            step.n_features_in_ = n_features
-        classifier = CLASSIFIERS[self.clf](C=self.C)
-        classifier.coef_, classifier.intercept_ = self.coef.copy(), self.intercept.copy()
-        classifier.classes_ = np.array(self.classes)
-        classifier.n_features_in_ = n_features
-        return make_pipeline(*steps, classifier)
+        Returns
+        -------
+        Pipeline
+        """
+        from cnncodes.models.pipeline import fitted_pipeline
+
+        return fitted_pipeline(
+            clf=self.clf,
+            C=self.C,
+            scale=self.scale,
+            widths=self._widths,
+            classes=self.classes,
+            n_samples=self.scores.n,
+            **{name: getattr(self, name) for name in ARRAYS},
+        )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """``clf``, ``layers`` and ``C``; if it is fine-tuned, also ``tuned_from``, the first part that was trained."""
+        about = {name: getattr(self, name) for name in ("clf", "layers", "C")}
+        return about if self.tuned is None else about | {"tuned_from": self.tuned.first}
 
     def info(self) -> dict[str, Any]:
         """Return what the model is and where it came from, ready for JSON."""
@@ -548,7 +529,9 @@ class ProbeModel:
             fields[TUNED] = Tuned.from_dict(fields[TUNED])
         names = [name for name in arrays if name.startswith(TENSOR)]
         tensors = {name.removeprefix(TENSOR): arrays.pop(name) for name in names}
-        return cls(**fields, provenance=provenance, tensors=tensors, **arrays)
+        answers = {name: arrays.pop(name) for name in ANSWERED if name in arrays}
+        answered = Answered.from_arrays(answers, len(fields["classes"])) if answers else None
+        return cls(**fields, provenance=provenance, tensors=tensors, answered=answered, **arrays)
 
     def same_as(self, other: ProbeModel) -> bool:
         """Whether two models are equal, bit by bit.
@@ -568,7 +551,8 @@ class ProbeModel:
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {name: getattr(self, name) for name in (*ARRAYS, *NOVELTY_ARRAYS)}
         tensors = {f"{TENSOR}{name}": array for name, array in self.tensors.items()}
-        return {name: array for name, array in arrays.items() if array is not None} | tensors
+        answered = {} if self.answered is None else self.answered.arrays()
+        return {name: array for name, array in arrays.items() if array is not None} | tensors | answered
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
         X = np.asarray(X)
@@ -589,12 +573,3 @@ class ProbeModel:
 
     def _width(self, layer: str) -> int:
         return self.provenance.layers[layer].n_features
-
-
-def _made_with(provenance: Provenance) -> dict[str, Any]:
-    """Return what must be the same for codes to fit a model."""
-    fields = {name: getattr(provenance, name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
-    preprocessing = provenance.preprocessing
-    # files leave the usual out
-    unwritten = {name: getattr(preprocessing, name) for name in ("views", "resized_by", "ignore_profiles")}
-    return fields | {f"preprocessing.{name}": value for name, value in (preprocessing.to_dict() | unwritten).items()}

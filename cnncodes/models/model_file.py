@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from cnncodes.codes.checks import cut, refuse_odd_text
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError, ModelFileError, first_line
+from cnncodes.models.answered import ANSWERED, Answered
 from cnncodes.models.scores import Scores
 from cnncodes.models.tuned import Tuned
 from cnncodes.probes.novelty import MAX_REFERENCE
@@ -127,8 +128,11 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             refuse_odd_text(header)
             shapes = _checked_header(header)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        _check_arrays({name: array for name, array in arrays.items() if not name.startswith(TENSOR)}, shapes)
+        _check_arrays(_without_tuned(arrays), shapes, TUNED in header)
         _check_tensors({name: array for name, array in arrays.items() if name.startswith(TENSOR)}, TUNED in header)
+        if answered := {name: array for name, array in arrays.items() if name in ANSWERED}:
+            _require(TUNED in header, "other arrays")
+            Answered.from_arrays(answered, len(header["classes"]))
         _require(_checksum(header, arrays) == header["checksum"], "the checksum differs")
         return {name: header[name] for name in (*FIELDS, TUNED) if name in header}, arrays
     except (ModelFileError, MismatchError) as error:
@@ -175,6 +179,8 @@ def is_model(path: str | os.PathLike[str]) -> bool:
 
 def _dtype_of(name: str) -> str:
     """Return the type of the numbers of an array."""
+    if name in ANSWERED:
+        return ANSWERED[name]
     return "<f4" if name.startswith(TENSOR) else "<f2" if name == TRAINING_CODES else "<f8"
 
 
@@ -235,11 +241,12 @@ def _checked_widths(description: dict[str, Any], layers: list[str]) -> list[int]
     return [layer.n_features for layer in layers_used.values()]
 
 
-def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], is_tuned: bool) -> None:
     _require(set(arrays) in KNOWN_ARRAYS, "other arrays")
     cosines = arrays.get("familiarity", np.zeros(1))
     m = len(arrays[TRAINING_CODES]) if TRAINING_CODES in arrays else min(cosines.size, MAX_REFERENCE)
-    shapes = {**shapes, TRAINING_CODES: (max(1, m), *shapes[TRAINING_CODES][1:]), "familiarity": (max(1, m),)}
+    held_out = min(m, cosines.size) if is_tuned else m  # not every image is held out from a fine-tuned network
+    shapes = {**shapes, TRAINING_CODES: (max(1, m), *shapes[TRAINING_CODES][1:]), "familiarity": (max(1, held_out),)}
     for name, array in arrays.items():
         _require(
             array.dtype == _dtype_of(name) and array.shape == shapes[name],
@@ -248,6 +255,11 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
         _require(bool(np.isfinite(array).all()), f"{name} is not finite")
     _require(bool((arrays["deviation"] > 0).all()), "a deviation is not positive")
     _require(bool((np.diff(cosines) >= 0).all() and np.abs(cosines).max() <= 1), "familiarity is no list of cosines")
+
+
+def _without_tuned(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays that every model may have."""
+    return {name: array for name, array in arrays.items() if not name.startswith(TENSOR) and name not in ANSWERED}
 
 
 def _check_tensors(tensors: Mapping[str, np.ndarray], is_tuned: bool) -> None:

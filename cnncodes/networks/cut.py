@@ -16,7 +16,7 @@ from cnncodes.networks.extractor import _GraphExtractor, _trace
 from cnncodes.networks.layers import INPUT, STAGES
 from cnncodes.vocabulary import PENULTIMATE, PIXELS, TRAIN_ALL, TRAIN_HEAD
 
-__all__ = ["Cut", "CutCost", "cut_before", "find_cuts", "layer_below"]
+__all__ = ["Cut", "CutCost", "cut_at", "cut_before", "find_cuts", "layer_below"]
 
 STEM_STRIDE = 2  # of the map that enters the first stage
 
@@ -69,7 +69,24 @@ def cut_before(backbone: Backbone, first: str) -> Cut:
     BackboneError
         There is no such part, or the network cannot be cut there.
     """
-    below = layer_below(backbone, first)
+    return cut_at(backbone, layer_below(backbone, first))
+
+
+def cut_at(backbone: Backbone, below: str) -> Cut:
+    """Cut a network at the map of a layer.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Stays as it is.
+    below : str
+        An alias or a node, or ``pixels`` for a cut below the whole network.
+
+    Raises
+    ------
+    BackboneError
+        There is no such layer, or the network cannot be cut there.
+    """
     graph = _Graph(backbone)
     top = copy.deepcopy(graph.above(below)).eval().requires_grad_(True)
     names = [name for name, _ in backbone.module.named_parameters()]

@@ -9,6 +9,7 @@ from typing import Any
 from cnncodes.codes.file import CodesFile
 from cnncodes.extraction.settings import settings_of
 from cnncodes.models.model import ProbeModel
+from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = ["PROBE_NAMES", "provenance"]
 
@@ -57,22 +58,45 @@ def provenance(file: CodesFile, model: ProbeModel, model_name: str, options: Seq
         ("images", f"{preprocessing.mode} to {size} × {size} pixels, {preprocessing.interpolation}"),
         ("layers (features)", f"{layers}; pooling {source.pooling}"),
         ("precision", f"{source.precision} on {source.runtime.device}"),
-        ("classifier", f"{PROBE_NAMES[model.clf]}, C = {model.C:.3g}, scaling {model.scale}"),
+        ("classifier", f"{PROBE_NAMES[model.clf]}, C = {model.C:.3g}, scaling {model.scale}{_in_words(model)}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
     ]
     settings, codes_name, model_name = settings_of(source), quote(file.path.name), quote(model_name)
     extraction = [(option, getattr(settings, name), default) for name, option, default in EXTRACT_OPTIONS]
-    probe = [("--clf", model.clf), ("--layer", model.layers), ("-C", model.C), ("--scale", model.scale)]
-    protocol = [(option, getattr(model.scores, name), default) for name, option, default in FIT_OPTIONS]
-    fit_words = _words([(option, value, None) for option, value in probe] + protocol)
-    if model.scores.n_duplicates is None:
-        fit_words += " --no-guard"
+    training = _finetuning(file, model) if model.tuned is not None else _fit(model)
     commands = [
         f"cnncodes extract IMAGES -o {codes_name} {_words(extraction)}",
-        f"cnncodes fit {codes_name} {fit_words} -o {model_name}",
+        f"cnncodes {training[0]} {codes_name} {training[1]} -o {model_name}",
         " ".join(["cnncodes report", codes_name, "--model", model_name, *options]),
     ]
     return {"facts": facts, "commands": commands, "layer_names": " + ".join(model.layers)}
+
+
+def _fit(model: ProbeModel) -> tuple[str, str]:
+    """Return the command that fits a probe, and its options."""
+    probe = [("--clf", model.clf), ("--layer", model.layers), ("-C", model.C), ("--scale", model.scale)]
+    protocol = [(option, getattr(model.scores, name), default) for name, option, default in FIT_OPTIONS]
+    options = _words([(option, value, None) for option, value in probe] + protocol)
+    return "fit", options + _guard(model)
+
+
+def _finetuning(file: CodesFile, model: ProbeModel) -> tuple[str, str]:
+    """Return the command that fine-tunes, and its options; those of the training itself are not recorded."""
+    assert model.tuned is not None
+    images = None if model.tuned.below in (PENULTIMATE, *file.map_layers) else "IMAGES"
+    probe = [("--from", model.tuned.first), ("--images", images), ("--clf", model.clf), ("--scale", model.scale)]
+    protocol = [("--cv", model.scores.cv), ("--seed", model.tuned.seed), ("--always", True)]
+    return "finetune", _words([(option, value, None) for option, value in probe + protocol]) + _guard(model)
+
+
+def _guard(model: ProbeModel) -> str:
+    return " --no-guard" if model.scores.n_duplicates is None else ""
+
+
+def _in_words(model: ProbeModel) -> str:
+    if (tuned := model.tuned) is None:
+        return ""
+    return f"; then fine-tuned from {tuned.first} on, {tuned.epochs} epochs, {tuned.share:g} of the way from the probe"
 
 
 def _words(options: Sequence[tuple[str, Any, Any]]) -> str:

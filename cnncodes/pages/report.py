@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.errors import MismatchError, parameter
+from cnncodes.errors import parameter
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
@@ -117,6 +117,7 @@ def report(
         layer.
     images : path, sequence, ndarray or ImageSet, optional
         The images that the codes file was made from. Without them the page has the small pictures that the file keeps.
+        A fine-tuned model is asked about them, unless the file keeps the maps of the layer below what was trained.
     allow_outside : bool, default=False
         Let a manifest name files outside its folder.
     advice : Advice or bool, optional
@@ -165,7 +166,7 @@ def report(
         advice_result, audit_result = _examine(training, image_set, advice, audit, seed, step_done)
         notes += audit_result.notes if audit_result else []
         classifier = loaded or _classifier(training, advice_result, seed)
-        answers = ask(training, classifier, seed=seed)
+        answers = ask(training, classifier, seed=seed, images=image_set)
         step_done()
         notes = list(dict.fromkeys(notes + answers.notes))
         examples = sections.examples(file)
@@ -261,13 +262,7 @@ def _examine(
 
 
 def _loaded(model: str | os.PathLike[str] | ProbeModel | None) -> ProbeModel | None:
-    loaded = model if model is None or isinstance(model, ProbeModel) else ProbeModel.load(model)
-    if loaded is not None and loaded.tensors:
-        raise MismatchError(
-            f"{_name(model)} is fine-tuned, and no codes file has codes of its network: make the report without it, or "
-            "with a model of `cnncodes fit`; `cnncodes evaluate IMAGES` scores the fine-tuned one"
-        )
-    return loaded
+    return model if model is None or isinstance(model, ProbeModel) else ProbeModel.load(model)
 
 
 def _classifier(data: TrainingData, advice: Advice | None, seed: int) -> ProbeModel:

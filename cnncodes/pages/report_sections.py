@@ -53,10 +53,16 @@ def sentence(answers: Answers, model: ProbeModel) -> str:
         else f"that is not significantly better than {constant} ({percent(result.baseline_accuracy)})"
     )
     return (
-        f"{PROBE_NAMES[model.clf]} on {' + '.join(model.layers)} names the right one of {len(result.classes)} classes "
+        f"{_name(model)} names the right one of {len(result.classes)} classes "
         f"for {percent(accuracy.value)} of {images}{protocol} (95\N{NO-BREAK SPACE}% interval "
         f"{interval(accuracy.low, accuracy.high)}); {verdict}."
     )
+
+
+def _name(model: ProbeModel) -> str:
+    if model.tuned is not None:
+        return f"The network, fine-tuned from {model.tuned.first} on,"
+    return f"{PROBE_NAMES[model.clf]} on {' + '.join(model.layers)}"
 
 
 def head(file: CodesFile, answers: Answers, answer: str, notes: Sequence[str]) -> dict[str, Any]:
@@ -130,7 +136,9 @@ def advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str
     source = "Each figure is from one cross-validation"
     if repeats > 1:
         source = f"Each figure is the mean of {repeats} cross-validations, that of the nearest neighbour is from one"
-    top_source = "the held-out images" if held_out else "one cross-validation, on the layer of the classifier alone"
+    top_source = "one cross-validation, on the layer of the classifier alone"
+    if held_out or model.tuned is not None:
+        top_source = "the held-out images" if held_out else "the cross-validation of the fine-tuned network"
     curve_text = ""
     if advice.curve is not None:
         low, high = map(points, advice.curve.gain_interval)
@@ -153,6 +161,8 @@ def advice(advice: Advice | None, model: ProbeModel, held_out: bool) -> dict[str
 def _choice(advice: Advice, model: ProbeModel) -> str:
     """Say why the layer is recommended, and whether the classifier is fitted to it."""
     text = f"{' + '.join(advice.layers)} is recommended: {advice.reason}. "
+    if model.tuned is not None:
+        return text + f"The classifier of this page is a given model, fine-tuned from {model.tuned.first} on."
     if model.layers == advice.layers:
         return text + "The classifier of this page is fitted to it."
     return text + f"The classifier of this page is a given model, fitted to {' + '.join(model.layers)}."

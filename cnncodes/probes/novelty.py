@@ -13,10 +13,13 @@ from cnncodes.solvers.threads import few_threads
 __all__ = [
     "MAX_CODES",
     "MAX_REFERENCE",
+    "class_means",
     "closeness",
     "cosine_to_nearest",
     "learn_familiarity",
     "novelty",
+    "rows_to_keep",
+    "to_keep",
 ]
 
 NEIGHBOURS = 3  # nearest training codes whose cosines are averaged
@@ -115,19 +118,36 @@ def learn_familiarity(
     fold_of = np.empty(len(truth), int)
     for number, (_, test) in enumerate(folds):
         fold_of[test] = number
-    n_features = codes(np.arange(1)).shape[1]
-    at_most = min(MAX_CODES, MAX_CODE_BYTES // (2 * n_features))
-    rows = stratified_sample(truth, at_most, least=LEAST_CODES, seed=SEED)
-    kept = unit_rows(np.asarray(codes(rows), np.float32)).astype(np.float16)
+    rows = rows_to_keep(truth, codes(np.arange(1)).shape[1])
+    kept = to_keep(codes(rows))
     fold_of, truth, reference = fold_of[rows], truth[rows], np.empty(len(rows))
     for number in np.unique(fold_of):
         inside = fold_of == number
         rest = kept[~inside]
-        reference[inside] = closeness(kept[inside], rest, _class_means(rest, truth[~inside]))
-    return kept, _class_means(kept, truth), np.sort(reference)
+        reference[inside] = closeness(kept[inside], rest, class_means(rest, truth[~inside]))
+    return kept, class_means(kept, truth), np.sort(reference)
 
 
-def _class_means(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def rows_to_keep(truth: np.ndarray, n_features: int) -> np.ndarray:
+    """Return the rows whose codes a model keeps, ascending: all, or a sample in which each class has its share.
+
+    Parameters
+    ----------
+    truth : ndarray of int, shape (n_samples,)
+        Index of the class of each row.
+    n_features : int
+    """
+    at_most = min(MAX_CODES, MAX_CODE_BYTES // (2 * n_features))
+    return stratified_sample(truth, at_most, least=LEAST_CODES, seed=SEED)
+
+
+def to_keep(codes: np.ndarray) -> np.ndarray:
+    """Return codes as a model keeps them: of length 1, in float16."""
+    return unit_rows(np.asarray(codes, np.float32)).astype(np.float16)
+
+
+def class_means(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the mean code of each class that there is, shape (n_classes, n_features), in float64."""
     return np.stack([codes[truth == label].mean(axis=0, dtype=np.float64) for label in np.unique(truth)])
 
 

@@ -24,7 +24,7 @@ COMMANDS = main.commands
 OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z-]*[a-z]")  # but no variable of a style sheet, var(--accent)
 # Modules that write commands of these names, a word at a time
 WRITES = {
-    "pages/provenance.py": ("extract", "fit", "report"),
+    "pages/provenance.py": ("extract", "fit", "finetune", "report"),
     "pages/report.py": ("report",),
     "insight/advise.py": ("fit", "compare"),
     "insight/comparison.py": ("fit",),

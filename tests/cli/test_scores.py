@@ -76,3 +76,5 @@ def test_an_evaluation_says_whether_its_images_are_new_to_the_model() -> None:
     assert (lines["probe"], lines["seconds"]) == ("logreg on layer3, C = 1", "2.0")
     assert "nearest neighbour" not in lines
     assert "TRAINING-image accuracy" in dict(evaluation_lines(replace(result, n_seen=4)))
+    tuned = dict(evaluation_lines(replace(result, about={**about, "tuned_from": "layer4"})))
+    assert tuned["probe"] == "logreg on layer3, C = 1, fine-tuned from layer4 on"

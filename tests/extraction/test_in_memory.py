@@ -11,8 +11,8 @@ import pytest
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError
-from cnncodes.extraction.in_memory import compute_codes
-from cnncodes.images.loading import load_images
+from cnncodes.extraction.in_memory import compute_codes, images_named
+from cnncodes.images.loading import ImageSet, load_images
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +58,11 @@ def test_rows_are_those_of_the_images_that_could_be_read(
     with CodesFile.open(sample_codes) as file:
         np.testing.assert_array_equal(computed.codes["layer3"], file.codes("layer3", computed.rows))
         np.testing.assert_array_equal(computed.sha256, file.sha256[computed.rows])
+
+
+def test_images_are_found_by_their_names_in_any_form_of_unicode() -> None:
+    images = ImageSet(["a", "cafe\u0301", "b"], [np.full((2, 2, 3), i, np.uint8) for i in range(3)])
+    chosen = images_named(images, ["b", "caf\u00e9"], "codes.h5")
+    assert [source[0, 0, 0] for source in chosen.sources] == [2, 1]
+    with pytest.raises(MismatchError, match=r"'c' and 1 more images of codes\.h5 are not among the images"):
+        images_named(images, ["c", "a", "d"], "codes.h5")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_network import UNCROPPED, Staged
 
-from cnncodes import ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict, report
-from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, SettingError
+from cnncodes import CodesFile, ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict
+from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, ProbeError, SettingError
 from cnncodes.finetuning import out_of_fold
 from cnncodes.finetuning.finetune import Finetuning, finetune
 
@@ -209,23 +210,59 @@ def test_each_part_can_be_the_first(train_from, n_parts, striped_codes, stripes)
     np.testing.assert_allclose(model.decision_function(X), by_hand(model, stripes), rtol=1e-2, atol=5e-2)
 
 
+@pytest.fixture(scope="module")
+def codes_with_maps(stripes, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("maps") / "codes.h5"
+    extract(stripes, path, backbone="staged", precision="fp32", dtype="float32", maps="layer2")
+    return path
+
+
 def test_codes_of_the_network_before_are_refused(result, striped_codes):
-    with pytest.raises(MismatchError, match="codes of the network before it was fine-tuned"):
+    with pytest.raises(ProbeError, match="codes of the network before it was fine-tuned"):
         evaluate(striped_codes, result.model)
+
+
+def test_training_images_are_never_scored_as_new_ones(result, codes_with_maps, stripes):
+    by_codes, by_images = evaluate(codes_with_maps, result.model), evaluate(stripes, result.model)
+    assert by_codes.only_seen
+    assert "the model was fitted on: the accuracy is far too good" in " ".join(by_codes.notes)
+    assert "seen_accuracy" in by_codes.to_dict()
+    assert "test_accuracy" not in by_codes.to_dict()
+    assert by_codes.predicted.tolist() == by_images.predicted.tolist()
+
+
+def test_out_of_fold_answers_are_kept_with_the_model(result, striped_codes, tmp_path):
+    result.model.save(tmp_path / "model.safetensors")
+    model = ProbeModel.load(tmp_path / "model.safetensors")
+    with CodesFile.open(striped_codes) as file:
+        places, labels = model.answered.places(file.sha256), file.labels
+    answers = np.array(model.classes)[model.answered.classes[places]]
+    assert places.min() == 0
+    assert np.mean(answers == labels) == model.scores.cross_validated.accuracy.value
+    assert ((model.answered.confidence > 1 / 3) & (model.answered.confidence <= 1)).all()
+
+
+def test_held_out_images_of_the_classes_are_not_novel_to_the_network(stripes):
+    splits = ["test" if int(name[-2:]) >= 14 else "train" for name in stripes.ids]
+    images = ImageSet(stripes.ids, stripes.sources, stripes.labels, splits=splits)
+    model = finetune(images, backbone="staged", always=True, **QUICK).model
+    assert (len(model.training_codes), len(model.familiarity)) == (42, 42)
+    held_out = images.take([row for row, split in enumerate(splits) if split == "test"])
+    known = np.array([one.novelty for one in model.predict_images(held_out)])
+    assert np.mean(known >= 0.95) <= 0.2
+    assert 0.2 < np.median(known) < 0.8
 
 
 def test_tuned_head_fits_the_codes_in_their_precision(stripes, tmp_path):
     extract(stripes, tmp_path / "codes.h5", backbone="staged", layers="penultimate", precision="bf16")
     model = finetune(tmp_path / "codes.h5", always=True, **{**QUICK, "train_from": "head"}).model
     assert (model.provenance.precision, model.tensors) == ("bf16", {})
+    probe = fit(tmp_path / "codes.h5", cv=3)
+    np.testing.assert_array_equal(model.familiarity, probe.familiarity)  # the network is the same
+    np.testing.assert_array_equal(model.training_codes, probe.training_codes)
     assert not any("fp32" in note for note in model.notes)
     by_codes, by_images = evaluate(tmp_path / "codes.h5", model), evaluate(stripes, model)
     assert by_codes.accuracies.accuracy == by_images.accuracies.accuracy
-
-
-def test_report_says_why_it_cannot_be_of_a_network_whose_codes_no_file_has(result, striped_codes):
-    with pytest.raises(MismatchError, match=r"is fine-tuned, .* `cnncodes evaluate IMAGES` scores the fine-tuned one"):
-        report(striped_codes, model=result.model)
 
 
 def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, monkeypatch):

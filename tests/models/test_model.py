@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from digit_codes import DESCRIPTION, LAYERS, X_DIGITS, Y_DIGITS, names, write_codes
+from digit_codes import LAYERS, X_DIGITS, Y_DIGITS, names
 from digit_models import N_TRAIN, codes_of, plain
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import cnncodes.models.model
 import cnncodes.models.model_file
 import cnncodes.probes.out_of_core
-from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import (
-    MismatchError,
     ShapeError,
 )
 from cnncodes.models.fit import fit
-from cnncodes.vocabulary import SCALINGS
-
-
-@pytest.mark.parametrize("scale", SCALINGS)
-@pytest.mark.parametrize("clf", ["svm", "logreg"])
-@pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
-def test_decisions_are_those_of_scikit_learn(clf, scale, codes, request):
-    path = request.getfixturevalue(codes)
-    model = fit(path, clf=clf, scale=scale, C=0.01, cv=2)
-    X, y = codes_of(path, "penultimate", "train" if codes == "split_codes" else None)
-    ours = model.decision_function(X)
-    exported = model.to_sklearn()
-    np.testing.assert_allclose(ours, exported.decision_function(X.astype(float)).reshape(ours.shape), rtol=1e-10)
-    assert model.predict(X).tolist() == exported.predict(X.astype(float)).tolist()
-    X = X.astype(float)  # in float32, scikit-learn's logistic regression stops early
-    expected = plain(clf, 0.01, scale).fit(X, y).decision_function(X).reshape(ours.shape)
-    np.testing.assert_allclose(ours, expected, atol=3e-3 * np.abs(expected).max())
 
 
 def test_codes_are_centred_before_they_are_scaled(model):
@@ -100,66 +79,3 @@ def test_codes_of_another_length_are_refused(model):
         for method in (model.predict, model.novelty):
             with pytest.raises(ShapeError, match=r"expected \(n, 40\)"):
                 method(np.zeros(shape))
-
-
-@pytest.mark.parametrize("scale", SCALINGS)
-def test_novelty_of_a_model_is_that_of_its_unscaled_codes(scale, split_codes, monkeypatch):
-    model = fit(split_codes, C=0.01, scale=scale)
-    X, y = codes_of(split_codes, "penultimate", "train")
-    U = X / np.linalg.norm(X, axis=1, keepdims=True)
-    np.testing.assert_array_equal(model.training_codes, U.astype(np.float16))
-    means = np.stack([U[y == label].mean(axis=0) for label in model.classes])
-    np.testing.assert_allclose(model.class_means, means, atol=1e-3)
-    X_test, _ = codes_of(split_codes, "penultimate", "test")
-    whole = model.novelty(X_test)
-    V, middle = X_test / np.linalg.norm(X_test, axis=1, keepdims=True), model.class_means.mean(axis=0)
-    angles = cosine_similarity(V - middle, model.class_means - middle).max(axis=1)
-    near = np.sort(V @ model.training_codes.astype(float).T, axis=1)[:, -3:].mean(axis=1)
-    assert (np.diff(whole[np.argsort(0.8 * near + 0.2 * angles)]) <= 0).all()
-    assert np.mean(whole >= 0.9) == pytest.approx(0.1, abs=0.08)
-    monkeypatch.setattr(cnncodes.models.model, "BLOCK_ROWS", 7)
-    np.testing.assert_array_equal(model.novelty(X_test), whole)
-
-
-def test_a_class_that_was_held_out_is_novel(tmp_path):
-    known, unknown = np.flatnonzero(Y_DIGITS != 3)[:400], np.flatnonzero(Y_DIGITS == 3)[:60]
-    model = fit(write_codes(tmp_path / "codes.h5", known[:300], names(known[:300])), C=0.01)
-    of_known, of_unknown = (model.novelty(X_DIGITS[rows][:, 24:]) for rows in (known[300:], unknown))
-    scores, truth = np.concatenate([of_known, of_unknown]), np.repeat([0, 1], [len(of_known), len(of_unknown)])
-    assert roc_auc_score(truth, scores) > 0.8
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"backbone": "huge"}, "backbone is 'huge' there and 'tiny' in the model"),
-        ({"weights_sha256": "cd" * 32}, "weights_sha256 is 'cdcd"),
-        ({"pooling": "max"}, "pooling is 'max' there and 'avg' in the model"),
-        ({"precision": "bf16"}, "precision is 'bf16'"),
-        ({"preprocessing": {**DESCRIPTION["preprocessing"], "mode": "pad"}}, "preprocessing.mode is 'pad' there"),
-        ({"preprocessing": {**DESCRIPTION["preprocessing"], "views": "flip"}}, "preprocessing.views is 'flip' there"),
-        ({"layers": {"layer1": {"n_features": 24, "pooling": "avg"}}}, "layer 'penultimate' is not there"),
-        (
-            {"layers": {"penultimate": {"n_features": 41, "pooling": "avg"}}},
-            "penultimate has 41 features there and 40 in the model",
-        ),
-    ],
-)
-def test_codes_made_otherwise_are_refused_and_each_difference_named(change, message, model):
-    model.check_codes(Provenance.from_dict(DESCRIPTION), "same.h5")
-    with pytest.raises(MismatchError, match=r"other\.h5 does not fit the model") as caught:
-        model.check_codes(Provenance.from_dict({**DESCRIPTION, **change}), "other.h5")
-    assert message in str(caught.value)
-    with pytest.raises(MismatchError) as caught:
-        model.check_codes(Provenance.from_dict({**DESCRIPTION, **change, "weights_sha256": "ef" * 32}), "other.h5")
-    assert "efef" in str(caught.value)
-    assert message[:9] in str(caught.value)
-
-
-@pytest.mark.parametrize(("there", "option"), [(False, "with"), (True, "without")])
-def test_codes_with_other_use_of_colour_profiles_are_refused_with_a_way_out(there, option, model):
-    profiles = [{**DESCRIPTION["preprocessing"], "ignore_profiles": ignored} for ignored in (there, not there)]
-    codes, ours = (Provenance.from_dict({**DESCRIPTION, "preprocessing": preprocessing}) for preprocessing in profiles)
-    with pytest.raises(MismatchError, match=f"ignore_profiles is {there} there and {not there} in the model") as caught:
-        replace(model, provenance=ours).check_codes(codes, "other.h5")
-    assert f"to a new file {option} extract(…, ignore_profiles=True), or fit the model again" in str(caught.value)

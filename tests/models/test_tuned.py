@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import save
+from tuned_models import RECORD, forge
 
 from cnncodes.errors import MismatchError, ModelFileError
 from cnncodes.models.model import ProbeModel
-from cnncodes.models.model_file import FORMAT, _checksum
+from cnncodes.models.model_file import FORMAT
 from cnncodes.models.tuned import Tuned
-
-RECORD: dict[str, Any] = {
-    "first": "layer4",
-    "below": "layer3",
-    "epochs": 6,
-    "share": 0.75,
-    "probe_accuracy": 0.81,
-    "gain": 0.03,
-    "gain_interval": [0.01, 0.05],
-    "seed": 0,
-}
 
 
 @pytest.fixture
@@ -38,25 +26,17 @@ def tuned_file(model: ProbeModel, tmp_path: Path) -> Path:
     return path
 
 
-def forge(path: Path, header: dict[str, Any] | None = None, arrays: dict[str, np.ndarray | None] | None = None) -> Path:
-    """The same file with other header fields or arrays, and a right checksum."""
-    with safe_open(path, framework="np") as file:
-        fields = json.loads(file.metadata()[FORMAT]) | (header or {})
-        kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    kept = {name: one for name, one in {**kept, **(arrays or {})}.items() if one is not None}
-    fields = {name: value for name, value in fields.items() if value != "gone"}
-    fields["checksum"] = _checksum(fields, kept)
-    other = path.with_name("forged.safetensors")
-    other.write_bytes(save(kept, metadata={FORMAT: json.dumps(fields)}))
-    return other
-
-
 def test_record_and_tensors_come_back(tuned_file, model):
     loaded = ProbeModel.load(tuned_file)
     assert loaded.tuned == Tuned.from_dict(RECORD)
     assert loaded.tensors["layer4.0.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert loaded.info()["tuned"] == {**RECORD, "parameters": 7}
     assert not loaded.same_as(model)
+    assert repr(model).startswith(
+        "ProbeModel('svm' on 'penultimate' of 'tiny', 10 classes, cross-validated accuracy 0."
+    )
+    assert repr(loaded) == repr(model).replace("'tiny'", "'tiny', fine-tuned from 'layer4'")
+    assert (model.about.keys() ^ loaded.about.keys(), loaded.about["tuned_from"]) == ({"tuned_from"}, "layer4")
     loaded.save(tuned_file.with_name("again.safetensors"))
     assert tuned_file.with_name("again.safetensors").read_bytes() == tuned_file.read_bytes()
     assert ProbeModel.load(forge(tuned_file)).same_as(loaded)
@@ -117,3 +97,18 @@ def test_codes_of_the_network_as_it_was_are_refused(tuned_file, split_codes, mod
     tuned = ProbeModel.load(tuned_file)
     with pytest.raises(MismatchError, match="before it was fine-tuned"):
         tuned.check_codes(model.provenance, "codes.h5")
+
+
+def test_fewer_images_may_be_held_out_than_are_kept_of_a_fine_tuned_network(tuned_file, saved):
+    familiarity = ProbeModel.load(tuned_file).familiarity
+    model = ProbeModel.load(forge(tuned_file, arrays={"familiarity": familiarity[:7]}))
+    assert (len(model.familiarity), len(model.training_codes)) == (7, len(familiarity))
+    assert model.novelty(model.training_codes).max() <= 7 / 8
+    for path, array in (
+        (tuned_file, np.append(familiarity, 1.0)),
+        (tuned_file, familiarity[:0]),
+        (tuned_file, familiarity[::-1]),
+        (saved, familiarity[:7]),
+    ):
+        with pytest.raises(ModelFileError, match="familiarity"):
+            ProbeModel.load(forge(path, arrays={"familiarity": array}))

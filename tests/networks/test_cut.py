@@ -9,7 +9,7 @@ from torch import nn
 
 from cnncodes.errors import BackboneError, MismatchError
 from cnncodes.networks.backbone import Backbone, load_backbone
-from cnncodes.networks.cut import CutCost, cut_before, find_cuts, layer_below
+from cnncodes.networks.cut import CutCost, cut_at, cut_before, find_cuts, layer_below
 from cnncodes.vocabulary import PIXELS
 
 FAMILIES = [
@@ -99,7 +99,8 @@ def test_stage_is_cut_below_and_the_whole_at_the_pixels():
     ]
     assert layer_below(backbone, "features.17") == "features.17:input"
     assert layer_below(backbone, "classifier.1") == "penultimate"
-    assert cut_before(backbone, "layer4").n_parameters == 1_681_344
+    assert cut_before(backbone, "layer4").n_parameters == cut_at(backbone, "features.13").n_parameters == 1_681_344
+    assert cut_at(backbone, "features.13").names == cut_before(backbone, "layer4").names
     assert find_cuts(backbone)["layer4"] == CutCost("layer3", 1_681_344, 2 * 96 * 14 * 14)
     assert find_cuts(backbone)["all"] == CutCost("pixels", 2_223_872, 3 * 224 * 224)
     assert list(find_cuts(backbone)) == ["layer1", "layer2", "layer3", "layer4", "head", "all"]

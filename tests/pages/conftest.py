@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from report_parts import HOSTILE, ODD_NAME
+from tuned_models import staged_images, tuned_by_hand
 
-from cnncodes import extract
+from cnncodes import CodesFile, ProbeModel, extract, fit
+from cnncodes.models.answered import Answered
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +44,14 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ProbeModel]:
+    """Codes with maps, and a fine-tuned model of them, which keeps answers to its training images but one."""
+    path = tmp_path_factory.mktemp("tuned") / "codes.h5"
+    extract(staged_images(), path, backbone="staged", precision="fp32", maps="layer2")
+    model = tuned_by_hand(fit(path, C=1.0, cv=3))
+    with CodesFile.open(path) as file:
+        digests = file.sha256[np.r_[0:5, 6:36]]
+    return path, replace(model, answered=Answered.of(digests, np.arange(35) % 3, np.linspace(0.4, 0.9, 35)))

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from report_parts import commands_of, open_page
 
-from cnncodes import audit, compare, evaluate, extract, fit
+from cnncodes import ProbeModel, audit, compare, evaluate, extract, fit
 from cnncodes.errors import ImagesError, MissingLibraryError
 from cnncodes.insight.advise import advise
 from cnncodes.insight.audit import Audit
@@ -299,3 +299,17 @@ def test_classes_of_one_image_or_of_two_copies_are_no_dead_end(small_sample: Pat
     assert "the right one of 2 classes for" in made.answer
     given = report(codes, model=model, advice=False, audit=False)
     assert (given.figures["n"], given.figures["accuracy"]) == (20, model.scores["cv_accuracy"])
+
+
+def test_page_of_a_fine_tuned_model_shows_the_answers_that_it_keeps(tuned: tuple[Path, ProbeModel]) -> None:
+    path, model = tuned
+    page = report(path, model=model, advice=False, audit=False)
+    answers = np.array(model.classes)[np.arange(35) % 3]
+    right = answers == np.repeat(model.classes, 12)[np.r_[0:5, 6:36]]
+    assert (page.figures["n"], page.figures["accuracy"]) == (35, right.mean())
+    assert page.answer.startswith("The network, fine-tuned from layer3 on, names the right one of 3 classes for ")
+    assert ", each named by a classifier that has not learned from it" in page.answer
+    assert "then fine-tuned from layer3 on, 6 epochs, 0.75 of the way from the probe" in page.html
+    assert f"{(~right).sum()}</dd>" in page.html.replace("<small>of 35 cross-validated answers</small>", "")
+    command = "finetune codes.h5 --from layer3 --clf svm --scale shrunk --cv 3 --seed 0 --always -o model.safetensors"
+    assert ["cnncodes", *command.split(" ")] in commands_of(page.html)

@@ -131,6 +131,7 @@ def export_a_model() -> None:
 def insight() -> None:
     compared = compare(["codes.h5", "others.h5"], clfs=["svm"], layers=["layer3", "layer3+penultimate"], progress=show)
     assert_type(compared, Comparison)
+    assert_type(compare("codes.h5", models="tuned.safetensors").rows[0].tuned_from, str | None)
     assert_type(compared.command, str)
     assert_type(compared.recommended.layers, list[str])
     assert_type(compared.rows[0].accuracy.value, float)
