@@ -12,16 +12,18 @@ import click
 from cnncodes.cli.options import (
     EXIT_SOME_FAILED,
     command,
+    option_backbone,
     option_device,
     option_force,
     option_model,
     option_outside,
-    option_weights,
+    option_weights_of_model,
     option_workers,
 )
 from cnncodes.cli.output import input_files, open_output, print_message, progress_bar, short, write_csv
 from cnncodes.display import for_json
 from cnncodes.system.files import head_of
+from cnncodes.vocabulary import IMAGENET
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
 NUMBER_COLUMNS = ["probability", "novelty"]
@@ -32,6 +34,7 @@ NUMBER_COLUMNS = ["probability", "novelty"]
     "cnncodes predict new/ --min-confidence 0.8",
     "cnncodes predict new/ --format json | jq '.[] | select(.novelty > 0.99)'",
     "cnncodes predict photo.jpg --model flowers.safetensors -o labels.csv",
+    "cnncodes predict new/ --model imagenet --backbone resnet50",
 )
 @click.argument("images")
 @option_model
@@ -43,7 +46,8 @@ NUMBER_COLUMNS = ["probability", "novelty"]
     type=click.FloatRange(0, 1),
     help="Smallest probability that gives a label; below it there is only a guess.  [default: label every image]",
 )
-@option_weights
+@option_backbone
+@option_weights_of_model
 @option_outside
 @option_device
 @option_workers
@@ -58,7 +62,7 @@ def predict(
     min_confidence: float | None,
     **options: Any,
 ) -> None:
-    """Label IMAGES (any folder, a file or a manifest) with a fitted model.
+    """Label IMAGES (any folder, a file or a manifest) with a fitted model, or by a network's own classes.
 
     \b
     path         of the image
@@ -73,8 +77,10 @@ def predict(
     from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
 
-    fitted = ProbeModel.load(model)
-    weights = [options["weights"], fitted.provenance.weights]  # a name of weights, or the path of a file
+    fitted = model if model == IMAGENET else ProbeModel.load(model)
+    weights = [options["weights"]]  # a name of weights, or the path of a file
+    if isinstance(fitted, ProbeModel):
+        weights.append(fitted.provenance.weights)
     checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
     # Opened before the work, so that a place that cannot be written is an error at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:

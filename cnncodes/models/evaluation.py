@@ -30,7 +30,8 @@ class EvaluationResult:
     baseline_accuracy : float
         Accuracy of always answering the most frequent class of these images.
     about : dict
-        ``clf``, ``layers`` and ``C`` of the probe.
+        ``clf``, ``layers`` and ``C`` of the probe; of a network with its own head ``"imagenet"``, the layer of its
+        answers, ``None``, and its ``backbone``.
     seconds : float
         Duration of the evaluation.
     notes : list of str, default=[]

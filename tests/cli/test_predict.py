@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from command_line import run
+from command_line import failed, run
 
 
 def test_predict_writes_json_and_files_and_records_failures(there: Path, small_sample: Path) -> None:
@@ -45,3 +45,12 @@ def test_predict_leaves_the_label_empty_where_it_is_unsure(there: Path, small_sa
     assert {(row["label"], row["status"]) for row in json.loads(asked.stdout)} == {(None, "unsure")}
     assert "unsure: 15 of 15 images" in asked.stderr
     assert "min-confidence" in run("predict", small_sample, "--min-confidence", 80, code=2).stderr
+
+
+def test_predict_by_the_classes_of_the_network_itself(photos: Path) -> None:
+    result = run("predict", photos / "china" / "0.png", "--model", "imagenet")
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert (row["label"], row["novelty"], row["status"]) == ("palace", "", "labelled")
+    assert 0.6 < float(row["probability"]) < 0.8
+    message = failed("predict", photos, "--model", "imagenet", "--weights", "IMAGENET1K_V3")
+    assert "Did you mean 'IMAGENET1K_V2'" in message
