@@ -61,8 +61,8 @@ def evaluate_pretrained(
     if len(wanted) > 1:
         right = percent(float(np.mean(among_labels == truth)))
         notes.append(
-            f"each answer is one of all {len(network.names.names):,} classes of the network; among the {len(wanted)} of "
-            f"these images alone, {right} would be right"
+            f"each answer is one of all {len(network.names.names):,} classes of the network; "
+            f"among the {len(wanted)} of these images alone, {right} would be right"
         )
     notes.append("the network may have been trained on these very images, if they are of ImageNet")
     names = np.array(network.names.names)

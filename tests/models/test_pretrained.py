@@ -90,7 +90,7 @@ def test_what_is_not_known_of_the_classes_is_said(photos: Path, caplog: pytest.L
     with caplog.at_level(logging.WARNING, "cnncodes"):
         (one,) = predict(photos / "china" / "0.png", "imagenet", backbone="squeezenet1_1", weights="random")
     assert str(one.label).isdigit()
-    assert "the names of its 1,000 classes are not known" in caplog.text
+    assert "the names of the 1,000 classes of squeezenet1_1 are not known" in caplog.text
     assert "weights of squeezenet1_1 are random" in caplog.text
 
 

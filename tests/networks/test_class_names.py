@@ -26,9 +26,7 @@ def test_each_name_of_imagenet_means_its_own_class_alone(imagenet: ClassNames) -
     assert [imagenet.of_label(name) for name in NAMES] == [[i] for i in range(1000)]
 
 
-@pytest.mark.parametrize(
-    "label", ["Great White Shark", "great_white_shark", "great-white-SHARK", " great  white shark"]
-)
+@pytest.mark.parametrize("label", ["Great White Shark", "great_white_shark", "great-white-SHARK"])
 def test_a_label_may_be_written_otherwise(imagenet: ClassNames, label: str) -> None:
     assert imagenet.of_label(label) == [2]
 
