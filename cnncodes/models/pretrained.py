@@ -68,7 +68,7 @@ class PretrainedNetwork:
         if names is None:
             names = ClassNames(tuple(map(str, range(n_classes))))
             self.notes.append(
-                f"the names of the {n_classes:,} classes of {self.backbone.name} are not known: they are numbers, from 0 on"
+                f"the names of the {n_classes:,} classes of {self.backbone.name} are not known: see their numbers"
             )
         if len(names.names) != n_classes:
             raise BackboneError(f"{self.backbone.name} has {n_classes} classes, and {len(names.names)} names for them")
