@@ -166,6 +166,7 @@ def table(tmp_path: Path, small_sample: Path, monkeypatch: pytest.MonkeyPatch) -
 TAKE_TABLES = {
     "extract": ["table.csv"],
     "evaluate": ["table.csv"],
+    "advise": ["codes.h5", "--images", "table.csv", "--finetune", "--cv", "2"],
     "predict": ["table.csv"],
     "audit": ["codes.h5", "table.csv"],
     "verify": ["codes.h5", "table.csv", "--sample", "3"],

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from comparison_rows import made_up_row
 from tiny_network import UNCROPPED, Staged
 
-from cnncodes import CodesFile, ImageSet, advise, extract, register_backbone
+from cnncodes import ImageSet, advise, extract, register_backbone
 from cnncodes.errors import ProbeError
 from cnncodes.insight import finetuning_trial
+from cnncodes.insight.advise import Advice
+from cnncodes.insight.comparison import Comparison
 from cnncodes.insight.finetuning_trial import FinetuningTrial, try_finetuning
 from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.protocol import TrainingData
@@ -83,24 +86,25 @@ def test_maps_of_the_images_do_as_well_as_maps_that_are_kept(
             try_finetuning(computed)
 
 
+@pytest.mark.slow
 def test_advice_tries_it_where_it_is_asked_to(codes: Path, without_maps: Path) -> None:
     advice = advise(codes, finetune=True, cv=2)
     assert advice.trial is not None
-    assert advice.evidence[-1] == advice.trial.evidence
     assert advice.summary.endswith(advice.trial.answer)
     assert advice.to_dict()["finetuning"]["n"] == 120
-    assert any(note.startswith("of fine-tuning, these were not tried") for note in advice.notes)
     with pytest.raises(ProbeError, match="keeps no maps of layer3"):
         advise(without_maps, finetune=True, cv=2)
-    small = advise(codes, cv=2)
-    assert (small.size, small.trial) == ("small", None)
-    assert not any("finetun" in command for command in small.commands)
+
+
+def large(size: str = "large") -> Advice:
+    return Advice(
+        size, "similar", ["penultimate"], [], ["cnncodes fit"], Comparison([made_up_row(["penultimate"])]), None
+    )
 
 
 def test_a_large_set_is_tried_on_its_own_and_without_maps_the_command_is_named(
-    codes: Path, without_maps: Path, stripes: ImageSet, monkeypatch: pytest.MonkeyPatch
+    codes: Path, without_maps: Path, stripes: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnncodes.insight.evidence.LARGE_CLASS", 40)
     asked = []
 
     def tried(data: TrainingData, images: object, **running: object) -> FinetuningTrial:
@@ -108,24 +112,29 @@ def test_a_large_set_is_tried_on_its_own_and_without_maps_the_command_is_named(
         return TRIAL
 
     monkeypatch.setattr(finetuning_trial, "try_finetuning", tried)
-    advice = advise(codes, cv=2)
-    assert (advice.size, advice.trial) == ("large", TRIAL)
-    assert advice.commands[0] == f"cnncodes finetune {codes} --from layer4"
-    assert advise(without_maps, images=stripes, cv=2).trial == TRIAL
-    assert asked == [(codes, None), (without_maps, stripes)]
-    assert advise(codes, finetune=False, cv=2).trial is None
-    alone = advise(without_maps, cv=2)
-    assert alone.trial is None
-    assert alone.commands[0] == f"cnncodes advise {without_maps} --finetune --images IMAGES"
-    assert "usually asks for fine-tuning" in alone.summary or alone.summary.startswith("the evidence does not decide")
+    monkeypatch.setattr("cnncodes.insight.advise._advise", lambda data, weights, **options: large())
+    advice = advise(codes)
+    assert (advice.trial, advice.evidence) == (TRIAL, [TRIAL.evidence])
+    assert advice.commands == [f"cnncodes finetune {codes} --from layer4", "cnncodes fit"]
+    assert advice.summary.endswith(TRIAL.answer)
+    assert advice.notes == [TRIAL.not_tried]
+    assert advise(without_maps, images=tmp_path).commands[0].endswith(f" --images {tmp_path} --from layer4")
+    assert asked == [(codes, None), (without_maps, tmp_path)]
+    alone = advise(without_maps)
+    assert (alone.trial, alone.commands[0]) == (None, f"cnncodes advise {without_maps} --finetune --images IMAGES")
+    assert "large and similar to ImageNet, which usually asks for fine-tuning" in alone.summary
+    assert advise(codes, finetune=False).trial is None
+    monkeypatch.setattr("cnncodes.insight.advise._advise", lambda data, weights, **options: large("small"))
+    assert advise(codes).trial is None
+    assert len(asked) == 2
+    assert advise(codes, finetune=True).trial == TRIAL
 
 
-def test_a_file_that_cannot_be_tried_gets_a_note(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnncodes.insight.evidence.LARGE_CLASS", 40)
-    with CodesFile.open(codes) as file:
-        advice = advise(file, images=tmp_path / "gone", weights=tmp_path / "gone.pth", cv=2)
+def test_a_set_that_cannot_be_tried_gets_a_note(codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnncodes.insight.advise._advise", lambda data, weights, **options: large())
+    advice = advise(codes, weights=tmp_path / "gone.pth")
     assert advice.trial is None
-    assert any(note.startswith("fine-tuning was not tried: ") for note in advice.notes)
+    assert advice.notes[0].startswith("fine-tuning was not tried: ")
 
 
 @pytest.mark.parametrize(
