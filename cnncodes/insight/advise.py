@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
-from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -29,6 +28,7 @@ from cnncodes.insight.evidence import (
     size_of,
 )
 from cnncodes.insight.learning_curve import LearningCurve, learning_curve
+from cnncodes.insight.next_commands import finetuning_commands, fit_commands
 from cnncodes.insight.pretrained_head import PretrainedHead
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.system.optional import require
@@ -132,7 +132,7 @@ class Advice:
             "evidence": [asdict(item) for item in self.evidence],
             "commands": self.commands,
             "curve": self.curve and asdict(self.curve),
-            "finetuning": self.trial and asdict(self.trial),
+            "finetuning": self.trial and self.trial.to_dict(),
             "rows": [row.to_dict() for row in self.comparison.rows],
         }
 
@@ -224,7 +224,7 @@ def advise(
         at_hand = images is not None or bool(data.file.map_layers)
         if finetune or (finetune is None and advice.size == "large" and at_hand):
             _try_finetuning(advice, data, images, running, required=bool(finetune))
-        advice.commands = [*_finetuning_commands(advice, str(data.file.path), images), *advice.commands]
+        advice.commands[:0] = finetuning_commands(advice.size, advice.trial, data.file, images)
         return advice
 
 
@@ -274,37 +274,13 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
             heads, spread = [by_pretrained_head(top, head)], [by_spread(top, head)]
         except CnnCodesError as error:
             notes.append(f"the pretrained head was not asked: {error}")
-    advice = Advice(
+    return Advice(
         size=size_of(size),
         similarity=similarity_of(depth + heads, spread),
         layers=best.layers,
         evidence=[*size, *depth, *heads, *spread, by_log_loss(comparison)],
-        commands=[],
+        commands=fit_commands(comparison),
         comparison=comparison,
         curve=curve,
         notes=notes,
     )
-    advice.commands = _commands(advice, best)
-    return advice
-
-
-def _commands(advice: Advice, best: Row) -> list[str]:
-    path = quote(best.codes)
-    layers = " ".join(f"--layer {quote(name)}" for name in best.layers)
-    commands = [f"cnncodes fit {path} --clf svm {layers}"]
-    has_top = any(row.layers == [PENULTIMATE] for row in advice.comparison.rows)
-    if has_top and PENULTIMATE not in best.layers:  # what the two say together is often worth more than either
-        together = quote("+".join([*best.layers, PENULTIMATE]))
-        commands.append(f"cnncodes compare {path} --clf svm {layers} --layer {together}")
-    return commands
-
-
-def _finetuning_commands(advice: Advice, codes: str, images: Images | None) -> list[str]:
-    """Return how to fine-tune where that pays, or how to find out; nothing where the set is not large."""
-    place = quote(os.fspath(images)) if isinstance(images, str | os.PathLike) else "IMAGES"
-    if advice.trial is None:
-        return [f"cnncodes advise {quote(codes)} --finetune --images {place}"] if advice.size == "large" else []
-    if not advice.trial.pays:
-        return []
-    given = "" if images is None else f" --images {place}"
-    return [f"cnncodes finetune {quote(codes)}{given} --from {advice.trial.first}"]

@@ -102,6 +102,21 @@ class FinetuningTrial:
         all_images = f"all {self.n_all:,} images, " if self.n < self.n_all else ""
         return f"of fine-tuning, these were not tried: {all_images}more than {self.epochs} epochs, lower layers"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON, by the names that `finetune` has for it."""
+        return {
+            "from": self.first,
+            "n": self.n,
+            "n_all": self.n_all,
+            "epochs": self.epochs,
+            "gain": self.gain.value,
+            "gain_interval": self.gain.interval,
+            "pays": self.pays,
+            "verdict": self.verdict,
+            "probe_accuracy": self.probe_accuracy,
+            "seconds": self.seconds,
+        }
+
 
 def try_finetuning(
     data: TrainingData,

@@ -26,7 +26,7 @@ OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z-]*[a-z]")  # but no variable of a s
 WRITES = {
     "pages/provenance.py": ("extract", "fit", "report"),
     "pages/report.py": ("report",),
-    "insight/advise.py": ("fit", "compare", "advise", "finetune"),
+    "insight/next_commands.py": ("fit", "compare", "advise", "finetune"),
     "insight/comparison.py": ("fit",),
     "cli/scores.py": ("fit",),
     "cli/demo.py": ("extract", "fit", "evaluate", "predict", "compare"),

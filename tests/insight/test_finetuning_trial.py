@@ -123,7 +123,8 @@ def test_a_large_set_is_tried_on_its_own_and_without_maps_the_command_is_named(
     alone = advise(without_maps)
     assert (alone.trial, alone.commands[0]) == (None, f"cnncodes advise {without_maps} --finetune --images IMAGES")
     assert "large and similar to ImageNet, which usually asks for fine-tuning" in alone.summary
-    assert advise(codes, finetune=False).trial is None
+    declined = advise(codes, finetune=False)
+    assert (declined.trial, declined.commands[0]) == (None, f"cnncodes advise {codes} --finetune")
     monkeypatch.setattr("cnncodes.insight.advise._advise", lambda data, weights, **options: large("small"))
     assert advise(codes).trial is None
     assert len(asked) == 2
