@@ -44,8 +44,8 @@ MAX_IMAGES_FOR_HEAD = 5000  # images that the pretrained head judges, and whose 
 MEANING = {
     ("small", "similar"): "a linear classifier on the top codes",
     ("small", "dissimilar"): "a linear SVM on the codes of an earlier layer",
-    ("large", "similar"): "fine-tuning, which has the images for it",
-    ("large", "dissimilar"): "fine-tuning much of the network; the pretrained start still helps",
+    ("large", "similar"): "fine-tuning",
+    ("large", "dissimilar"): "fine-tuning much of the network, from its pretrained weights on",
 }
 
 
@@ -234,7 +234,7 @@ def _try_finetuning(
     from cnncodes.insight.finetuning_trial import try_finetuning  # which takes time to import
 
     try:
-        advice.trial = try_finetuning(data, images, **running)
+        advice.trial = try_finetuning(data, images, layers=advice.layers, **running)
     except CnnCodesError as error:
         if required:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from cnncodes.networks.cut import cut_before
 from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.protocol import TrainingData
 from cnncodes.probes.sampling import stratified_sample
+from cnncodes.probes.search import Search
 from cnncodes.runtime.devices import resolve_device
 from cnncodes.system.process import inference_settings
 from cnncodes.system.progress import Progress
@@ -45,21 +47,24 @@ class FinetuningTrial:
     ----------
     first : str
         The first part of the network that was trained.
+    layers : list of str
+        Layers of the probe that it is compared with.
     n, n_all : int
         Images of the sample, and of the set.
     epochs : int
         How often each image of the sample was seen, at most.
     gain : Estimate
-        What it adds to the accuracy of the probe on the same images, out of fold, with a 95 % interval.
+        What it adds to the accuracy of that probe on the same images, out of fold, with a 95 % interval.
     pays : bool
         Whether the gain is larger than its standard error.
     probe_accuracy : float
-        Accuracy of the probe of `penultimate`.
+        Accuracy of the probe.
     seconds : float
         Duration.
     """
 
     first: str
+    layers: list[str]
     n: int
     n_all: int
     epochs: int
@@ -79,7 +84,7 @@ class FinetuningTrial:
     def answer(self) -> str:
         """What was found, in one clause."""
         low, high = points(self.gain.low), points(self.gain.high)
-        gain = f"{points(self.gain.value)} points ({low} to {high})"
+        gain = f"{points(self.gain.value)} points ({low} to {high}) over the probe of {' + '.join(self.layers)}"
         start = f"fine-tuning from {self.first}, tried on {self.n:,} of {self.n_all:,} images,"
         if self.pays:
             return f"{start} {'gains' if float(low) > 0 else 'likely gains'} {gain}"
@@ -106,6 +111,7 @@ class FinetuningTrial:
         """Return everything, ready for JSON, by the names that `finetune` has for it."""
         return {
             "from": self.first,
+            "layers": self.layers,
             "n": self.n,
             "n_all": self.n_all,
             "epochs": self.epochs,
@@ -122,6 +128,7 @@ def try_finetuning(
     data: TrainingData,
     images: Images | None = None,
     *,
+    layers: Sequence[str] = (PENULTIMATE,),
     allow_outside: bool = False,
     weights: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -135,6 +142,8 @@ def try_finetuning(
         With the codes of `penultimate`.
     images : path, sequence, ndarray or ImageSet, optional
         The images that the codes file was made from; they are needed if it does not keep the maps.
+    layers : sequence of str, default=("penultimate",)
+        Layers of the probe that it is compared with. Training begins with the probe of `penultimate` in any case.
     allow_outside : bool, default=False
         Let a manifest name files outside its folder.
     weights : path, optional
@@ -155,7 +164,7 @@ def try_finetuning(
     """
     started = time.perf_counter()
     running: dict[str, Any] = {"allow_outside": allow_outside, "weights": weights, "progress": progress}
-    task = _task(data, images, seed, running)
+    task, rows = _task(data, images, seed, running)
     lengths = [
         task.recipe.epochs * task.recipe.steps_per_epoch(len(train))
         for train, _ in task.search.folds[: folds_to_answer(task.search.folds)]
@@ -167,9 +176,12 @@ def try_finetuning(
 
     with inference_settings():
         answers = answer_folds(task, State(None, ""), on_step)
+    probe = _search(data, layers, rows, task.groups, seed)
+    answers = replace(answers, decision=answers.decision | {0.0: probe.decision[answers.rows]})
     share = answers.best_share(tuned=True)
     return FinetuningTrial(
         first=FIRST,
+        layers=list(layers),
         n=len(task.truth),
         n_all=len(data.train),
         epochs=task.recipe.epochs,
@@ -180,8 +192,8 @@ def try_finetuning(
     )
 
 
-def _task(data: TrainingData, images: Images | None, seed: int, running: dict[str, Any]) -> Task:
-    """Return what is trained: a sample in which each class has its share."""
+def _task(data: TrainingData, images: Images | None, seed: int, running: dict[str, Any]) -> tuple[Task, np.ndarray]:
+    """Return what is trained, and the rows of its images: a sample in which each class has its share."""
     settings = settings_of(data.file.provenance)
     if (weights := running["weights"]) is not None:
         settings = replace(settings, weights=os.fspath(weights))
@@ -192,8 +204,8 @@ def _task(data: TrainingData, images: Images | None, seed: int, running: dict[st
     sample = stratified_sample(of_class, MAX_IMAGES, least=MIN_IMAGES_OF_A_CLASS, seed=seed)
     sample = sample[data.scorable(data.groups()[sample], data.train[sample]).rows]
     rows, groups = data.train[sample], data.groups()[sample]
-    search = data.search(PENULTIMATE, groups=groups, rows=rows, cv=FOLDS, seed=seed, n_jobs=AUTO)
-    return Task(
+    search = _search(data, [PENULTIMATE], rows, groups, seed)
+    task = Task(
         X=data.codes(PENULTIMATE, rows),
         maps=cached_maps(data.file, rows, cut, images, **running),
         truth=np.searchsorted(search.classes, data.file.labels[rows]),
@@ -208,3 +220,9 @@ def _task(data: TrainingData, images: Images | None, seed: int, running: dict[st
         recipe=Recipe(EPOCHS, seed=seed),
         device=resolve_device(AUTO),
     )
+    return task, rows
+
+
+def _search(data: TrainingData, layers: Sequence[str], rows: np.ndarray, groups: np.ndarray, seed: int) -> Search:
+    """Cross-validate a probe on the folds of the sample."""
+    return data.search(layers, groups=groups, rows=rows, cv=FOLDS, seed=seed, n_jobs=AUTO)

@@ -19,7 +19,7 @@ from cnncodes.insight.finetuning_trial import FinetuningTrial, try_finetuning
 from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.protocol import TrainingData
 
-TRIAL = FinetuningTrial("layer4", 2000, 12000, 4, Estimate(0.029, 0.012, 0.046), True, 0.8, 53.2)
+TRIAL = FinetuningTrial("layer4", ["penultimate"], 2000, 12000, 4, Estimate(0.029, 0.012, 0.046), True, 0.8, 53.2)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,16 @@ def test_the_sample_has_its_share_of_each_class_and_the_probe_is_that_of_its_ima
     assert trial.gain.low <= trial.gain.value <= trial.gain.high
     assert calls[-1] == (3 * 4 * 2, 3 * 4 * 2)  # folds, epochs, steps of 32 among the 40 images of a fold
     assert calls == sorted(calls)
+
+
+def test_the_gain_is_over_the_probe_of_the_layers_that_are_named(codes: Path) -> None:
+    with TrainingData.open(codes) as data:
+        top, other = try_finetuning(data), try_finetuning(data, layers=["layer1", "layer3"])
+        probe = data.search(["layer1", "layer3"], groups=data.groups(), cv=3)
+        right = probe.classes[probe.decision.argmax(axis=1)] == data.labels
+    assert other.layers == ["layer1", "layer3"]
+    assert other.probe_accuracy == right.mean() != top.probe_accuracy
+    assert top.probe_accuracy + top.gain.value == pytest.approx(other.probe_accuracy + other.gain.value)
 
 
 def test_maps_of_the_images_do_as_well_as_maps_that_are_kept(
@@ -141,10 +151,15 @@ def test_a_set_that_cannot_be_tried_gets_a_note(codes: Path, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("gain", "pays", "verdict", "words"),
     [
-        ((0.029, 0.012, 0.046), True, "fine-tune", "images, gains +2.9 points (+1.2 to +4.6)"),
+        (
+            (0.029, 0.012, 0.046),
+            True,
+            "fine-tune",
+            "images, gains +2.9 points (+1.2 to +4.6) over the probe of penultimate",
+        ),
         ((0.02, -0.004, 0.044), True, "fine-tune", "images, likely gains +2.0 points (-0.4 to +4.4)"),
-        ((0.001, -0.005, 0.007), False, "probe", "gains +0.1 points (-0.5 to +0.7): the probe is enough"),
-        ((0.001, -0.02, 0.022), False, "undecided", "(-2.0 to +2.2): it may gain with more images"),
+        ((0.001, -0.005, 0.007), False, "probe", "(-0.5 to +0.7) over the probe of penultimate: the probe is enough"),
+        ((0.001, -0.02, 0.022), False, "undecided", "over the probe of penultimate: it may gain with more images"),
     ],
 )
 def test_what_a_gain_is_called(gain: tuple[float, float, float], pays: bool, verdict: str, words: str) -> None:
