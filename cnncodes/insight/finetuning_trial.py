@@ -89,7 +89,7 @@ class FinetuningTrial:
         if self.pays:
             return f"{start} {'gains' if float(low) > 0 else 'likely gains'} {gain}"
         enough = "the probe is enough" if self.verdict == "probe" else "it may gain with more images"
-        return f"{start} gains {gain}: {enough}"
+        return f"{start} brings {gain}: {enough}"
 
     @property
     def evidence(self) -> Evidence:

@@ -56,7 +56,8 @@ def evaluate_pretrained(
     if not len(computed.rows):
         raise ProbeError(f"none of these {len(images)} images can be read: {next(iter(computed.failures.values()))}")
     kept = np.array(images.labels)[computed.rows].tolist()
-    truth, wanted = np.array([places[label] for label in kept]), np.unique(list(places.values()))
+    truth = np.array([places[label] for label in kept])
+    wanted = np.unique(truth)
     answers, among_labels = scores.argmax(axis=1), wanted[scores[:, wanted].argmax(axis=1)]
     if len(wanted) > 1:
         right = percent(float(np.mean(among_labels == truth)))
@@ -72,7 +73,7 @@ def evaluate_pretrained(
     return EvaluationResult(
         y=y,
         predicted=predicted,
-        classes=[*sorted(set(y.tolist())), OTHER],
+        classes=[*sorted(names[wanted].tolist()), OTHER],
         baseline_accuracy=majority_accuracy(y),
         about={"clf": IMAGENET, "layers": [network.layer], "C": None, "backbone": network.backbone.name},
         seconds=time.perf_counter() - started,
