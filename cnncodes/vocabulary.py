@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_BACKBONE",
     "DEFAULT_POOLING",
     "DEFAULT_SCALING",
+    "IMAGENET",
     "LEARNED_SCALINGS",
     "MAPS",
     "MAX_SEED",
@@ -41,6 +42,7 @@ __all__ = [
 
 AUTO = "auto"  # leaves a choice to the program
 CODES_FILE, MODEL_FILE = "codes.h5", "model.safetensors"  # that commands write and read where none is named
+IMAGENET = "imagenet"  # in place of a model file: a pretrained network with its own head and classes
 DEFAULT_BACKBONE, DEFAULT_POOLING, DEFAULT_SCALING = "mobilenet_v2", "avg", "shrunk"
 PENULTIMATE = "penultimate"  # the layer that enters the classification head
 MAPS = "maps/"  # begins the key of a map, which tells it from the codes of the same layer

@@ -69,7 +69,7 @@ def test_the_python_examples_run(
         for i, path in enumerate(sorted((small_sample / "train" / name).iterdir())):
             shutil.copy(path, target / f"{i}.png")
     examples = [*examples_of(README), *examples_of(GUIDE)]
-    assert len(examples) == 9
+    assert len(examples) == 10
     for example in examples:
         space: dict[str, object] = {}
         exec(example, space)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnncodes.cli.options import CODES, command, option_force, option_jobs, option_json, option_weights
+from cnncodes.cli.options import (
+    CODES,
+    command,
+    option_force,
+    option_jobs,
+    option_json,
+    option_outside,
+    option_weights,
+)
 from cnncodes.cli.output import check_plot, print_json, print_line, print_notes, print_table, progress_bar, save_plot
 from cnncodes.display import points
 from cnncodes.system.imports import import_sklearn
@@ -16,12 +24,28 @@ from cnncodes.vocabulary import MAX_SEED
 if TYPE_CHECKING:
     from cnncodes.insight.advise import Advice
 
+HELP_IMAGES = (
+    "Images that CODES was made from: fine-tuning is tried on a sample of them, unless CODES keeps maps "
+    "(`cnncodes extract --map layer3`)."
+)
+HELP_FINETUNE = (
+    "Try fine-tuning on a sample of up to 2,000 images.  [default: if the set is large, and images or maps are at hand]"
+)
 
-@command("cnncodes advise", "cnncodes advise flowers.h5 --plot advice.png", "cnncodes advise --json | jq -r .summary")
+
+@command(
+    "cnncodes advise",
+    "cnncodes advise flowers.h5 --plot advice.png",
+    "cnncodes advise flowers.h5 --images flowers/ --finetune",
+    "cnncodes advise --json | jq -r .summary",
+)
 @click.argument("codes", default=CODES)
+@click.option("--images", metavar="IMAGES", help=HELP_IMAGES)
+@click.option("--finetune/--no-finetune", default=None, help=HELP_FINETUNE)
 @click.option("--cv", type=click.IntRange(2), default=5, help="Folds of the cross-validation.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds.")
 @option_jobs
+@option_outside
 @option_weights
 @click.option("--plot", "picture", metavar="FILE", help="Draw accuracy by depth and the learning curve: .png or .svg.")
 @option_force
@@ -29,13 +53,14 @@ if TYPE_CHECKING:
 def advise(codes: str, picture: str | None, force: bool, as_json: bool, **options: Any) -> None:
     """Say which of the four cases of transfer learning CODES is, small or large, similar to ImageNet or not.
 
-    Prints the evidence, what twice as many images would bring, and the commands to type next.
+    Prints the evidence, what twice as many images would bring, and the commands to type next. For a large set it tries
+    fine-tuning on a sample.
     """
     import_sklearn()
     from cnncodes.insight.advise import advise as run
 
     if picture:
-        check_plot(picture, overwrite=force, inputs=[codes])
+        check_plot(picture, overwrite=force, inputs=[codes, options["images"]])
     with progress_bar("fitting", "fits") as progress:
         advice = run(codes, progress=progress, **options)
     print_notes(advice.notes)

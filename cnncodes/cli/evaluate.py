@@ -9,12 +9,13 @@ import click
 from cnncodes.cli.options import (
     CODES,
     command,
+    option_backbone,
     option_device,
     option_guard,
     option_json,
     option_model,
     option_outside,
-    option_weights,
+    option_weights_of_model,
     option_workers,
 )
 from cnncodes.cli.output import print_json, print_notes, print_table, progress_bar
@@ -22,10 +23,15 @@ from cnncodes.cli.scores import evaluation_lines, print_lines
 from cnncodes.system.imports import import_sklearn
 
 
-@command("cnncodes evaluate", "cnncodes evaluate new-photos/ --model model.safetensors --json")
+@command(
+    "cnncodes evaluate",
+    "cnncodes evaluate new-photos/ --model model.safetensors --json",
+    "cnncodes evaluate new-photos/ --model imagenet",
+)
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
 @option_model
-@option_weights
+@option_backbone
+@option_weights_of_model
 @option_guard
 @option_outside
 @option_device
@@ -35,6 +41,7 @@ def evaluate(data: str, model: str, as_json: bool, **options: Any) -> None:
     """Score a fitted model: accuracy, precision and recall by class, and the confusion matrix.
 
     If a codes file has a split, the held-out images are used. IMAGES is a folder of class folders or a manifest.
+    With --model imagenet their labels are compared with the classes that the network itself was trained on.
     """
     import_sklearn()
     from cnncodes.models.evaluate import evaluate as run

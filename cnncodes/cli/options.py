@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cnncodes.errors import named_by
-from cnncodes.vocabulary import AUTO, CODES_FILE, MODEL_FILE
+from cnncodes.vocabulary import AUTO, CODES_FILE, DEFAULT_BACKBONE, IMAGENET, MODEL_FILE
 
 CLICK_NAMES = {"overwrite": "force"}  # names in Python, and those that commands have for them
 CODES, MODEL = CODES_FILE, MODEL_FILE
@@ -83,7 +83,19 @@ option_jobs = click.option(
     callback=lambda ctx, option, value: value or AUTO,
     help="Folds that run in parallel.  [default: one per core, if that saves time]",
 )
-option_model = click.option("-m", "--model", default=MODEL, show_default=True, help="Model file.")
+option_model = click.option(
+    "-m",
+    "--model",
+    default=MODEL,
+    show_default=True,
+    help=f"Model file; or {IMAGENET}: a pretrained network with its own classes.",
+)
+option_backbone = click.option("--backbone", help=f"Network for --model {IMAGENET}.  [default: {DEFAULT_BACKBONE}]")
+option_weights_of_model = click.option(
+    "--weights",
+    metavar="FILE|NAME",
+    help=f"Weights file of the network, if it has moved; for --model {IMAGENET} also a name of published weights.",
+)
 option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 option_workers = click.option("--workers", type=click.IntRange(1), help="Worker threads.  [default: one per core]")
 option_weights = click.option("--weights", metavar="FILE", help="Weights file of the network, if it has moved.")

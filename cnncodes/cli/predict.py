@@ -13,11 +13,12 @@ import click
 from cnncodes.cli.options import (
     EXIT_SOME_FAILED,
     command,
+    option_backbone,
     option_device,
     option_force,
     option_model,
     option_outside,
-    option_weights,
+    option_weights_of_model,
     option_workers,
 )
 from cnncodes.cli.output import input_files, open_output, print_message, progress_bar, short, write_csv
@@ -25,6 +26,7 @@ from cnncodes.display import for_json
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import head_of
 from cnncodes.system.places import make_folder
+from cnncodes.vocabulary import IMAGENET
 
 if TYPE_CHECKING:
     from cnncodes.models.explanation import Explanation
@@ -39,6 +41,7 @@ NUMBER_COLUMNS = ["probability", "novelty"]
     "cnncodes predict new/ --format json | jq '.[] | select(.novelty > 0.99)'",
     "cnncodes predict photo.jpg --model flowers.safetensors -o labels.csv",
     "cnncodes predict new/ --explain where/",
+    "cnncodes predict new/ --model imagenet --backbone resnet50",
 )
 @click.argument("images")
 @option_model
@@ -53,9 +56,10 @@ NUMBER_COLUMNS = ["probability", "novelty"]
 @click.option(
     "--explain",
     metavar="DIR",
-    help="Folder for a picture of each image, red where it speaks for the guess, blue where against it.",
+    help="Folder for a picture of each image, red where it speaks for the guess, blue where for others.",
 )
-@option_weights
+@option_backbone
+@option_weights_of_model
 @option_outside
 @option_device
 @option_workers
@@ -71,7 +75,7 @@ def predict(
     explain: str | None,
     **options: Any,
 ) -> None:
-    """Label IMAGES (any folder, a file or a manifest) with a fitted model.
+    """Label IMAGES (any folder, a file or a manifest) with a fitted model, or by a network's own classes.
 
     \b
     path         of the image
@@ -86,15 +90,21 @@ def predict(
     from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
 
-    fitted = ProbeModel.load(model)
-    weights = [options["weights"], fitted.provenance.weights]  # a name of weights, or the path of a file
+    fitted = model if model == IMAGENET else ProbeModel.load(model)
+    weights = [options["weights"]]  # a name of weights, or the path of a file
+    if isinstance(fitted, ProbeModel):
+        weights.append(fitted.provenance.weights)
     checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
+    if explain is not None and not isinstance(fitted, ProbeModel):
+        raise click.UsageError("--explain is for a model that was fitted; the network's own classes are not explained")
     folder = None if explain is None else _folder_for_pictures(explain, images)
     # Opened before the work, so that a place that cannot be written is an error at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
             options["progress"] = progress
-            pictures = None if folder is None else fitted.explain(images, **options)  # what it refuses, it refuses now
+            pictures = None
+            if folder is not None and isinstance(fitted, ProbeModel):  # what it refuses, it refuses before the work
+                pictures = fitted.explain(images, **{name: options[name] for name in options if name != "backbone"})
             predictions = run(images, fitted, min_confidence=min_confidence or 0.0, **options)
             if folder is not None and pictures is not None:
                 _save(pictures, folder, force)
@@ -115,7 +125,7 @@ def predict(
     failed = counts["failed"]
     if folder is not None:
         print_message(
-            f"{folder}: {len(rows) - failed} pictures, red where they speak for the guess, blue where against it"
+            f"{folder}: {len(rows) - failed} pictures, red where they speak for the guess, blue where for other classes"
         )
     if out:
         print_message(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed")

@@ -45,7 +45,11 @@ def score_lines(scores: Scores, *, chosen: str = C_CHOSEN) -> list[Line]:
 
 def evaluation_lines(result: EvaluationResult) -> list[Line]:
     """Return the lines that `evaluate` shows above its tables of classes."""
-    lines = _probe_lines(len(result.y), result.classes, **result.about)
+    about = result.about
+    if about["C"] is None:
+        lines = [("images", str(len(result.y))), ("network", f"{about['backbone']}, by its own head")]
+    else:
+        lines = _probe_lines(len(result.y), result.classes, **about)
     lines += _accuracy_lines("TRAINING-image" if result.only_seen else "held-out", result.accuracies)
     lines += _baseline_lines(result)
     if result.n_grouped:

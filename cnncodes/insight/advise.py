@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
-from shlex import quote
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from cnncodes.codes.views import averaged
 from cnncodes.display import html_table
 from cnncodes.errors import CnnCodesError, ProbeError
+from cnncodes.images.image_set import Images
 from cnncodes.insight.compare import compare
 from cnncodes.insight.comparison import Comparison, Row
 from cnncodes.insight.evidence import (
@@ -28,11 +28,15 @@ from cnncodes.insight.evidence import (
     size_of,
 )
 from cnncodes.insight.learning_curve import LearningCurve, learning_curve
+from cnncodes.insight.next_commands import finetuning_commands, fit_commands
 from cnncodes.insight.pretrained_head import PretrainedHead
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.system.optional import require
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import AUTO, PENULTIMATE
+
+if TYPE_CHECKING:
+    from cnncodes.insight.finetuning_trial import FinetuningTrial
 
 __all__ = ["Advice", "advise"]
 
@@ -40,8 +44,8 @@ MAX_IMAGES_FOR_HEAD = 5000  # images that the pretrained head judges, and whose 
 MEANING = {
     ("small", "similar"): "a linear classifier on the top codes",
     ("small", "dissimilar"): "a linear SVM on the codes of an earlier layer",
-    ("large", "similar"): "fine-tuning the whole network, which has the images for it",
-    ("large", "dissimilar"): "fine-tuning the whole network; the pretrained start still helps",
+    ("large", "similar"): "fine-tuning",
+    ("large", "dissimilar"): "fine-tuning much of the network, from its pretrained weights on",
 }
 
 
@@ -65,6 +69,8 @@ class Advice:
     curve : LearningCurve or None
         For the recommended layer, where there are images enough.
     notes : list of str
+    trial : FinetuningTrial or None
+        What a short run of fine-tuning came to, if there was one.
     """
 
     size: str
@@ -75,6 +81,7 @@ class Advice:
     comparison: Comparison
     curve: LearningCurve | None
     notes: list[str] = field(default_factory=list)
+    trial: FinetuningTrial | None = None
 
     @property
     def recommended(self) -> Row:
@@ -91,15 +98,22 @@ class Advice:
 
     @property
     def summary(self) -> str:
-        """The case, what it asks for, and the layer that is recommended, in one sentence.
+        """The case, what it asks for, the layer that is recommended, and whether fine-tuning pays, in one sentence.
 
-        The case is a rule of thumb, and the layer is measured: where they disagree, the sentence says so.
+        The case is a rule of thumb, and the rest is measured: where they disagree, the sentence says so.
         """
+        tried = "" if self.trial is None else f"; {self.trial.answer}"
+        return self._case + tried
+
+    @property
+    def _case(self) -> str:
         layer = f"{' + '.join(self.layers)} is recommended ({self.reason})"
         if meaning := MEANING.get((self.size, self.similarity)):
             case = f"{self.size} and {self.similarity} to ImageNet"
+            if self.size == "large":
+                return f"{case}, which usually asks for {meaning}; of the layers here, {layer}"
             other_end = (self.layers == [PENULTIMATE]) != (self.similarity == "similar")
-            if self.size == "small" and len(self.layers) == 1 and other_end:
+            if len(self.layers) == 1 and other_end:
                 return f"{case}, which usually asks for {meaning}; but of the layers here, {layer}"
             return f"{case}: {meaning}; of the layers here, {layer}"
         verdicts = {"the size": self.size, "the similarity": self.similarity}
@@ -118,6 +132,7 @@ class Advice:
             "evidence": [asdict(item) for item in self.evidence],
             "commands": self.commands,
             "curve": self.curve and asdict(self.curve),
+            "finetuning": self.trial and self.trial.to_dict(),
             "rows": [row.to_dict() for row in self.comparison.rows],
         }
 
@@ -154,23 +169,34 @@ class Advice:
 def advise(
     codes: Codes = "codes.h5",
     *,
+    images: Images | None = None,
+    finetune: bool | None = None,
     cv: int = 5,
     seed: int = 0,
     n_jobs: int | str | None = AUTO,
+    allow_outside: bool = False,
     weights: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Advice:
     """Say which of the four cases of transfer learning the images are, with the evidence, and what to do.
 
     The evidence: images of each class, the slope of the learning curve, accuracy by depth, and how sure the pretrained
-    head is of these images, beside how sure it is of photographs.
+    head is of these images, beside how sure it is of photographs. Whether fine-tuning pays for a large set is tried
+    on a sample of up to 2,000 images, which takes a minute or a few.
 
     Parameters
     ----------
     codes : path, CodesFile or TrainingData, default="codes.h5"
         Codes of several layers.
+    images : path, sequence, ndarray or ImageSet, optional
+        The images that the codes file was made from. They are read only to try fine-tuning, and only if the file keeps
+        no maps of the layer below (``extract(…, maps="layer3")``).
+    finetune : bool, optional
+        Whether to try fine-tuning; by default if the set is large, and images or maps are at hand.
     cv, seed, n_jobs
         As for `fit`.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     weights : path, optional
         Path of the weights file, if it has moved since the codes were made.
     progress : callable, optional
@@ -183,7 +209,8 @@ def advise(
     Raises
     ------
     ProbeError
-        There are no labels, or too few images to cross-validate.
+        There are no labels, or too few images to cross-validate; or fine-tuning was asked for, and there are neither
+        images nor maps.
 
     Examples
     --------
@@ -192,7 +219,29 @@ def advise(
     ('small', 'dissimilar', ['layer3'])
     """
     with TrainingData.open(codes) as data:
-        return _advise(data, weights, cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)
+        advice = _advise(data, weights, cv=cv, seed=seed, n_jobs=n_jobs, progress=progress)
+        running = {"allow_outside": allow_outside, "weights": weights, "seed": seed, "progress": progress}
+        at_hand = images is not None or bool(data.file.map_layers)
+        if finetune or (finetune is None and advice.size == "large" and at_hand):
+            _try_finetuning(advice, data, images, running, required=bool(finetune))
+        advice.commands[:0] = finetuning_commands(advice.size, advice.trial, data.file, images)
+        return advice
+
+
+def _try_finetuning(
+    advice: Advice, data: TrainingData, images: Images | None, running: dict[str, Any], *, required: bool
+) -> None:
+    from cnncodes.insight.finetuning_trial import try_finetuning  # which takes time to import
+
+    try:
+        advice.trial = try_finetuning(data, images, layers=advice.layers, **running)
+    except CnnCodesError as error:
+        if required:
+            raise
+        advice.notes.append(f"fine-tuning was not tried: {error}")
+        return
+    advice.evidence.append(advice.trial.evidence)
+    advice.notes.append(advice.trial.not_tried)
 
 
 def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **options: Any) -> Advice:
@@ -225,26 +274,13 @@ def _advise(data: TrainingData, weights: str | os.PathLike[str] | None, **option
             heads, spread = [by_pretrained_head(top, head)], [by_spread(top, head)]
         except CnnCodesError as error:
             notes.append(f"the pretrained head was not asked: {error}")
-    advice = Advice(
+    return Advice(
         size=size_of(size),
         similarity=similarity_of(depth + heads, spread),
         layers=best.layers,
         evidence=[*size, *depth, *heads, *spread, by_log_loss(comparison)],
-        commands=[],
+        commands=fit_commands(comparison),
         comparison=comparison,
         curve=curve,
         notes=notes,
     )
-    advice.commands = _commands(advice, best)
-    return advice
-
-
-def _commands(advice: Advice, best: Row) -> list[str]:
-    path = quote(best.codes)
-    layers = " ".join(f"--layer {quote(name)}" for name in best.layers)
-    commands = [f"cnncodes fit {path} --clf svm {layers}"]
-    has_top = any(row.layers == [PENULTIMATE] for row in advice.comparison.rows)
-    if has_top and PENULTIMATE not in best.layers:  # what the two say together is often worth more than either
-        together = quote("+".join([*best.layers, PENULTIMATE]))
-        commands.append(f"cnncodes compare {path} --clf svm {layers} --layer {together}")
-    return commands

@@ -19,13 +19,16 @@ from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
+from cnncodes.models.predict import require_no_backbone
 from cnncodes.models.stored_codes import StoredCodes
 from cnncodes.names import composed, composed_names
 from cnncodes.probes.out_of_core import pieces
 from cnncodes.probes.protocol import TrainingData
 from cnncodes.probes.scores import spread
 from cnncodes.probes.split import leave_out_seen
+from cnncodes.system.imports import import_torch
 from cnncodes.system.progress import Progress
+from cnncodes.vocabulary import IMAGENET
 
 __all__ = ["evaluate", "nearest_training_accuracy", "predict_rows"]
 
@@ -36,6 +39,7 @@ def evaluate(
     *,
     guard: bool = True,
     allow_outside: bool = False,
+    backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     workers: int | None = None,
@@ -49,14 +53,16 @@ def evaluate(
         A codes file with a split gives its held-out images, anything else all labelled images. For a fine-tuned model
         it must keep the maps of the layer below what was trained.
     model : path or ProbeModel, default="model.safetensors"
-        A model file, or a model that is loaded already.
+        A model file, or a model that is loaded already. ``"imagenet"`` is a pretrained network with its own head: it is
+        scored on the images whose labels are among the classes that it was trained on, however their words are
+        separated and capitalised, or given as WordNet ids (``n01440764``, if timm is installed).
     guard : bool, default=True
         Leave out held-out images of a codes file that have a near-duplicate among its training images. Those whose
         group has training images are left out in any case.
     allow_outside : bool, default=False
         Let a manifest name files outside its folder.
-    weights : path, optional
-        Path of the weights file, if it has moved since the model was fitted; it must be the same file.
+    backbone, weights : optional
+        As for `predict`.
     device : str, optional
         ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; by default the device of the training codes.
     workers : int, optional
@@ -73,7 +79,10 @@ def evaluate(
     MismatchError
         The codes are of another backbone, other weights or other preprocessing than the model's.
     ProbeError
-        There are no labelled images, or none is left that the model has not seen.
+        There are no labelled images, or none is left that the model has not seen, or whose label is a class of the
+        network.
+    SettingError
+        A backbone is given for a model that was fitted.
 
     Examples
     --------
@@ -81,17 +90,20 @@ def evaluate(
     >>> print(result.accuracies.accuracy)  # doctest: +SKIP
     92.0 % (84.1 to 96.2 %)
     """
+    running: dict[str, Any] = {"device": device, "workers": workers, "progress": progress}
+    if model == IMAGENET:
+        return _by_own_head(data, allow_outside, backbone, weights, running)
+    require_no_backbone(backbone)
     started = time.perf_counter()
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
-    running: dict[str, Any] = {"weights": weights, "device": device, "workers": workers}
     if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
-        answers = _from_codes(data, fitted, guard, running)
+        answers = _from_codes(data, fitted, guard, {"weights": weights, "device": device, "workers": workers})
     else:
         answers = _from_images(
             load_images(data, allow_outside=allow_outside),
             str(data),
             fitted,
-            {**running, "progress": progress},
+            {"weights": weights, **running},
         )
     predicted, y, notes, neighbour = composed_names(answers.predicted), answers.y, answers.notes, answers.neighbour
     groups, classes = answers.groups, set(map(composed, fitted.classes))  # an older model may have another form
@@ -142,6 +154,19 @@ class _Answers(NamedTuple):
     notes: list[str]
     neighbour: float | None = None  # accuracy of the nearest training image
     n_grouped: int = 0  # images that are not here, because their group has training images
+
+
+def _by_own_head(
+    data: Any, allow_outside: bool, backbone: str | None, weights: Any, running: dict[str, Any]
+) -> EvaluationResult:
+    if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
+        raise ProbeError(f"{IMAGENET} is scored on images, not on codes; name their folder or table")
+    images = load_images(data, allow_outside=allow_outside)
+    import_torch()
+    from cnncodes.models.evaluate_pretrained import evaluate_pretrained
+    from cnncodes.models.pretrained import PretrainedNetwork
+
+    return evaluate_pretrained(images, PretrainedNetwork(backbone, weights), **running)
 
 
 def _is_codes_file(data: Any) -> bool:

@@ -31,7 +31,8 @@ class EvaluationResult:
         Accuracy of always answering the most frequent class of these images.
     about : dict
         ``clf``, ``layers`` and ``C`` of the probe, and of a fine-tuned model ``tuned_from``, the first part that was
-        trained.
+        trained; of a network with its own head ``"imagenet"``, the layer of its answers, ``None``, and its
+        ``backbone``.
     seconds : float
         Duration of the evaluation.
     notes : list of str, default=[]

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.views import as_rows, averaged, summed
-from cnncodes.errors import MismatchError, SettingError, ShapeError
+from cnncodes.errors import MismatchError, ShapeError
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.models.answered import ANSWERED, Answered
@@ -33,7 +33,7 @@ from cnncodes.models.model_file import (
     write_model,
 )
 from cnncodes.models.novelty import novelty_by_blocks
-from cnncodes.models.prediction import Prediction, make_predictions
+from cnncodes.models.prediction import Prediction, make_predictions, require_probability
 from cnncodes.models.scores import Scores
 from cnncodes.models.tuned import Tuned
 from cnncodes.neighbours.nearest import unit_parts, unit_rows
@@ -278,8 +278,7 @@ class ProbeModel:
         ImagesError, MismatchError, SettingError
             As for `predict`.
         """
-        if not 0 <= min_confidence <= 1:
-            raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")
+        require_probability(min_confidence)
         image_set = load_images(images, labelled=False, allow_outside=allow_outside)
         computed = self.compute_codes(image_set, weights=weights, device=device, workers=workers, progress=progress)
         X = self.concatenated(computed.codes)

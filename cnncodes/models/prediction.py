@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnncodes.errors import SettingError
+
 if TYPE_CHECKING:
     from cnncodes.extraction.in_memory import Computed
 
-__all__ = ["Prediction", "make_predictions"]
+__all__ = ["Prediction", "make_predictions", "require_probability"]
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,9 @@ def make_predictions(
             guess=guesses[i],
         )
     return [predictions[row] for row in range(len(ids))]
+
+
+def require_probability(min_confidence: float) -> None:
+    """Raise `SettingError` unless the least probability of a label is from 0 to 1."""
+    if not 0 <= min_confidence <= 1:
+        raise SettingError(f"min_confidence is {min_confidence}; it must be a probability, from 0 to 1")

@@ -252,7 +252,7 @@ def _examine(
     """Return the advice and the audit: those that were given, or new ones where they are ``True``."""
     file = data.file
     if advice is True:
-        advice = advise(data, seed=seed)
+        advice = advise(data, finetune=False, seed=seed)
         step_done()
     if audit is True:
         is_complete = images is not None and all(name in images.row_of for name in file.ids.tolist())

@@ -26,7 +26,7 @@ OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z-]*[a-z]")  # but no variable of a s
 WRITES = {
     "pages/provenance.py": ("extract", "fit", "finetune", "report"),
     "pages/report.py": ("report",),
-    "insight/advise.py": ("fit", "compare"),
+    "insight/next_commands.py": ("fit", "compare", "advise", "finetune"),
     "insight/comparison.py": ("fit",),
     "cli/scores.py": ("fit",),
     "cli/demo.py": ("extract", "fit", "evaluate", "predict", "compare"),
@@ -166,6 +166,7 @@ def table(tmp_path: Path, small_sample: Path, monkeypatch: pytest.MonkeyPatch) -
 TAKE_TABLES = {
     "extract": ["table.csv"],
     "evaluate": ["table.csv"],
+    "advise": ["codes.h5", "--images", "table.csv", "--finetune", "--cv", "2"],
     "predict": ["table.csv"],
     "audit": ["codes.h5", "table.csv"],
     "verify": ["codes.h5", "table.csv", "--sample", "3"],

@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from command_line import run
+from command_line import failed, run
 
 
 def test_predict_writes_json_and_files_and_records_failures(there: Path, small_sample: Path) -> None:
@@ -61,3 +61,12 @@ def test_predict_draws_where_it_looked(there: Path, small_sample: Path) -> None:
     inside = run("predict", new, "--explain", new / "where", code=1)
     assert "among the images" in inside.stderr
     assert not (new / "where").exists()
+
+
+def test_predict_by_the_classes_of_the_network_itself(photos: Path) -> None:
+    result = run("predict", photos / "china" / "0.png", "--model", "imagenet")
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert (row["label"], row["novelty"], row["status"]) == ("palace", "", "labelled")
+    assert 0.6 < float(row["probability"]) < 0.8
+    message = failed("predict", photos, "--model", "imagenet", "--weights", "IMAGENET1K_V3")
+    assert "Did you mean 'IMAGENET1K_V2'" in message
