@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnncodes.display import points
+from cnncodes.finetuning.curves import Curves
 from cnncodes.finetuning.head import HEAD, TunedNetwork
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task
 from cnncodes.finetuning.training import decide
@@ -50,6 +51,8 @@ class Finetuning:
         Number of these images.
     seconds : float
         Duration.
+    curves : Curves, optional
+        Accuracy after each epoch, beside training from random weights, where that was asked for.
     """
 
     model: ProbeModel
@@ -61,6 +64,7 @@ class Finetuning:
     probe_accuracy: float
     n_answers: int
     seconds: float
+    curves: Curves | None = None
 
     @property
     def answer(self) -> str:
@@ -86,6 +90,7 @@ class Finetuning:
             "probe_accuracy": self.probe_accuracy,
             "n_answers": self.n_answers,
             "seconds": self.seconds,
+            **({} if self.curves is None else {"curves": self.curves.to_dict(), "saving": self.curves.saving[0]}),
         }
 
 
