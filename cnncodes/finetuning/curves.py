@@ -187,7 +187,12 @@ class Curves(Record):
                 style = {"marker": ".", "capsize": 2, "elinewidth": 0.8, "color": f"C{number}"}
                 ax.errorbar(places, accuracy, bars, label=for_terminal(self.name(name)), **style)
             ax.set_xlabel(f"seconds ({self.clock}), from the first pass on" if by_time else "epochs")
-        axes[0].set_xscale("symlog", linthresh=1)
+        end = max(point.seconds for points in self.lines.values() for point in points)
+        ticks = [0, *(tick for power in range(9) for tick in (10**power, 3 * 10**power) if tick <= end)]
+        axes[0].set_xscale("symlog", linthresh=1, linscale=0.4)
+        axes[0].set_xticks(ticks, list(map(str, ticks)))
+        axes[0].minorticks_off()
+        axes[0].set_xlim(-0.1, 1.25 * end)
         axes[0].set_ylabel(f"accuracy on {self.n_answers} held-out images")
         axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize="small", frameon=False)
         return axes

@@ -14,6 +14,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError, parameter
+from cnncodes.finetuning.curves import Curves
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
@@ -23,6 +24,7 @@ from cnncodes.models.fit import fit
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages import report_sections as sections
 from cnncodes.pages.answers import ask
+from cnncodes.pages.curves_section import curves_section, load_curves
 from cnncodes.pages.plots import COLOURS, draw
 from cnncodes.pages.provenance import provenance
 from cnncodes.pages.render import is_page, render_page
@@ -100,6 +102,7 @@ def report(
     allow_outside: bool = False,
     advice: Advice | bool | None = None,
     audit: auditing.Audit | bool | None = None,
+    curves: str | os.PathLike[str] | Curves | None = None,
     points: int = 2000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -123,6 +126,9 @@ def report(
     audit : Audit or bool, optional
         What `audit` returned, with suspect labels, duplicates and outliers; ``True`` calls it. By default it is called
         for at most 5,000 images.
+    curves : path or Curves, optional
+        What fine-tuning came to beside training from random weights: ``finetune(…, curves=True).curves``, or the file
+        that ``cnncodes finetune --curves FILE.json`` wrote.
     points : int, default=2000
         Images on the map; if there are more, a random part is shown.
     seed : int, default=0
@@ -151,6 +157,8 @@ def report(
     options = _options(advice, audit, points, seed, images)
     image_set = None if images is None else load_images(images, allow_outside=allow_outside)
     loaded = _loaded(model)
+    tuning = load_curves(curves)
+    options += ["--curves FILE.json"] * (tuning is not None)
     with TrainingData.open(codes) as training:
         file = training.file
         advice, audit, notes = _choose_parts(file, advice, audit)
@@ -186,6 +194,7 @@ def report(
             **sections.head(file, answers, answer, notes),
             **sections.data(file, examples),
             **_advice(advice_result, classifier, answers.held_out),
+            **curves_section(tuning),
             **sections.confusion(answers),
             **sections.per_class(answers),
             **findings,
