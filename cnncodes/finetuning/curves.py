@@ -186,7 +186,7 @@ class Curves(Record):
                 bars = error_bars(accuracy, [(point.low, point.high) for point in points])
                 style = {"marker": ".", "capsize": 2, "elinewidth": 0.8, "color": f"C{number}"}
                 ax.errorbar(places, accuracy, bars, label=for_terminal(self.name(name)), **style)
-            ax.set_xlabel(f"seconds ({self.clock}), from the first pass on" if by_time else "epochs")
+            ax.set_xlabel(f"seconds ({self.clock})" if by_time else "epochs")
         end = max(point.seconds for points in self.lines.values() for point in points)
         ticks = [0, *(tick for power in range(9) for tick in (10**power, 3 * 10**power) if tick <= end)]
         axes[0].set_xscale("symlog", linthresh=1, linscale=0.4)

@@ -97,6 +97,7 @@ def test_tuned_network_answers_as_plain_torch_does(stripes: tuple, tmp_path: Pat
     assert [int(one.label) for one in predictions] == fitted.predict(images).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("it_pays")
 def test_two_classes_keep_their_order_whatever_their_names(stripes: tuple, tmp_path: Path) -> None:
     images, y = stripes
