@@ -174,9 +174,9 @@ def finetune(
         test = training_data.scored_rows(guard=guard) if training_data.has_held_out else rows[:0]
         every = np.concatenate([rows, test])
         maps = cached_maps(file, every, cut, sources, weights=weights, **running)
-        whole = cut_before(network_of_codes, TRAIN_ALL) if curves else None
-        # Before the training, so that images that are not there are an error at once
-        pixels = None if whole is None else cached_maps(file, every, whole, sources, weights=weights, **running)
+        whole, pixels = cut_before(network_of_codes, TRAIN_ALL) if curves else None, maps
+        if whole is not None and cut.below != whole.below:  # before the training, which would be lost without images
+            pixels = cached_maps(file, every, whole, sources, weights=weights, **running)
         task = Task(
             X=training_data.codes(PENULTIMATE, rows),
             maps=maps,
@@ -198,7 +198,7 @@ def finetune(
         held_out = HeldOut(file.labels[test], file.groups[test])
         seconds = time.perf_counter() - started
         result = make_result(fitted, task, answers, network, share, train_from, held_out, seconds)
-        if whole is None or pixels is None:
+        if whole is None:
             return result
         with inference_settings():
             points = measure_curves(

@@ -90,8 +90,14 @@ class Finetuning:
             "probe_accuracy": self.probe_accuracy,
             "n_answers": self.n_answers,
             "seconds": self.seconds,
-            **({} if self.curves is None else {"curves": self.curves.to_dict(), "saving": self.curves.saving[0]}),
+            **self._curves(),
         }
+
+    def _curves(self) -> dict[str, Any]:
+        if self.curves is None:
+            return {}
+        saving, reached = self.curves.saving
+        return {"curves": self.curves.to_dict(), "saving": saving, "saving_is_bound": not reached}
 
 
 class HeldOut(NamedTuple):
