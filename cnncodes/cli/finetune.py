@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnncodes.cli.curves import check_curves, curves_lines, save_curves
 from cnncodes.cli.options import (
     CODES,
     MODEL,
@@ -38,6 +39,14 @@ HELP_IMAGES = (
     "Images that the codes file was made from, where it does not keep the maps of the layer below. For --from layer4, "
     "`cnncodes extract --map layer3` keeps them."
 )
+HELP_SCRATCH = (
+    "Also train the whole network, from the probe on and from random weights, and say what a pretrained network saves. "
+    "No model is made of that."
+)
+HELP_CURVES = (
+    "Draw accuracy by seconds and epochs of all that --scratch trains: .png, .svg or .pdf; or keep the points: .json, "
+    "for `cnncodes report --curves`. May be given several times."
+)
 
 
 @command(
@@ -45,6 +54,7 @@ HELP_IMAGES = (
     "cnncodes extract photos/ --map layer3 && cnncodes finetune codes.h5 --from layer4",
     "cnncodes finetune codes.h5 --images photos/ --from layer3 --epochs 12",
     "cnncodes finetune photos/ --views flip --json | jq .gain",
+    "cnncodes finetune photos/ --curves curves.png --curves curves.json",
 )
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
 @click.option("--images", metavar="IMAGES", help=HELP_IMAGES)
@@ -60,6 +70,8 @@ HELP_IMAGES = (
 )
 @option_guard
 @click.option("--always", is_flag=True, help="Keep the fine-tuned network even where it does not beat the probe.")
+@click.option("--scratch", is_flag=True, help=HELP_SCRATCH)
+@click.option("--curves", "files", multiple=True, metavar="FILE", help=HELP_CURVES)
 @click.option("--backbone", help="Network, where images are given.  [default: mobilenet_v2]")
 @click.option("--weights", metavar="NAME|FILE", help="Weights, or their file if it has moved.")
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels, where images are given.")
@@ -71,7 +83,9 @@ HELP_IMAGES = (
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_force
 @option_json
-def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
+def finetune(
+    data: str, out: str, force: bool, as_json: bool, scratch: bool, files: tuple[str, ...], **options: Any
+) -> None:
     """Train the upper part of a network further, from the fitted probe on, and keep what is better.
 
     The frozen lower part runs once, or not at all where the codes file keeps its maps. Folds say whether fine-tuning
@@ -86,19 +100,23 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
     from cnncodes.system.files import refuse_foreign
 
     refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[data, options["images"]])
+    check_curves(files, overwrite=force, inputs=[data, options["images"]])
     state = Path(f"{out}{STATE_SUFFIX}")
     refuse_foreign(state, STATE, is_state, overwrite=force, inputs=[data, options["images"]])
     if force and state.is_file() and not is_state(state):
         state.unlink()
     try:
         with progress_bar("fine-tuning", "steps") as progress:
-            result = run(data, state=state, progress=progress, on_epoch=_show_epoch, **options)
+            result = run(
+                data, state=state, curves=scratch or bool(files), progress=progress, on_epoch=_show_epoch, **options
+            )
     except KeyboardInterrupt:
         if state.is_file() and state.stat().st_size:
             print_message(f"{state}: the same command goes on from there")
         raise
     result.model.save(out, overwrite=force)
     state.unlink(missing_ok=True)
+    save_curves(result.curves, files, overwrite=force)
     print_notes(note for note in result.model.notes if note != result.answer)
     if as_json:
         print_json({**result.to_dict(), "model": out})
@@ -109,7 +127,8 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
             *score_lines(result.model.scores, chosen=CHOSEN if result.model.tuned else C_CHOSEN),
             ("probe, same images", percent(probe_accuracy)),
             ("fine-tuning", f"{result.answer}, {result.seconds:.0f} s"),
-            ("saved", out),
+            *curves_lines(result.curves),
+            *(("saved", path) for path in (out, *files)),
         ]
     )
 

@@ -30,6 +30,7 @@ from cnncodes.vocabulary import MAX_SEED
     default=None,
     help="Show what speaks for the wrong answers; needs --images.  [default: where these are given]",
 )
+@click.option("--curves", metavar="FILE", help="What `cnncodes finetune --curves FILE.json` wrote, to be shown, too.")
 @click.option("--points", type=click.IntRange(1), default=2000, help="Largest number of images on the map.")
 @click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, help="Seed of the folds and of the map.")
 @click.option("-o", "--out", default="report.html", help="Page to write.")
@@ -45,7 +46,7 @@ def report(codes: str, out: str, force: bool, as_json: bool, **options: Any) -> 
     import_sklearn()
     from cnncodes.pages.report import REPORT, is_report, report
 
-    inputs = [codes, options["model"], options["images"]]
+    inputs = [codes, options["model"], options["images"], options["curves"]]
     # Opened before the work, so that a place that cannot be written is an error at once
     with open_output(out, REPORT, is_report, overwrite=force, inputs=input_files(*inputs)) as stream:
         with progress_bar("making the report", "steps") as progress:

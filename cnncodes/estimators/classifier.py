@@ -1,4 +1,7 @@
-"""Labels images by their codes: `CNNCodesClassifier`, a scikit-learn classifier."""
+"""Labels images by their codes: `CNNCodesClassifier`, a scikit-learn classifier.
+
+The module is longer than others because it is one public class: half of the lines are its documentation.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from cnncodes.estimators.folding import Splitter, folding_of
 from cnncodes.estimators.image_estimator import ImageEstimator
 from cnncodes.estimators.transformer import CNNCodes
+from cnncodes.estimators.tuning import check_tuning, decide_images, tune, tuned_model
 from cnncodes.estimators.weights import image_weights
 from cnncodes.images.image_set import Images
 from cnncodes.images.labels import check_labels, remarks_on
@@ -55,6 +59,10 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         hold out, which hold each image out once.
     random_state : int, RandomState instance or None, default=0
         Seed of the shuffle into folds, where `cv` is a number; the same seed gives the same score.
+    finetune : str, optional
+        The first part of the network that is trained further, from the fitted probe on, with all above it, as
+        ``"layer4"``, ``"head"`` or ``"all"``; see `finetune`. It is kept only where it beats the probe on the folds.
+        Each fit computes the maps that enter that part from the images, and holds them in memory.
     weights : str or Path, optional
         As for `CNNCodes`, like the parameters that follow.
     pooling : {"avg", "max", "gem", "grid2", "flatten"}, default="avg"
@@ -87,11 +95,14 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
     C_ : float
         The C that was given or chosen.
     cv_accuracy_ : float
-        Accuracy of the out-of-fold predictions for that C.
+        Accuracy of the out-of-fold predictions for that C, by the fine-tuned network where that is kept.
     codes_ : CNNCodes
-        The transformer that makes the codes.
+        The transformer that makes the codes of the frozen network.
     probe_ : Pipeline
-        Scaling and classifier, fitted to the codes.
+        Scaling and classifier, fitted to these codes. A fine-tuned network labels images without it.
+    finetuning_ : Finetuning or None
+        What fine-tuning came to: whether it pays, its gain with an interval, `answer` in words, and the model, which
+        can be saved. None without it.
     temperature_ : float
         Divisor of the decision values before the softmax that gives probabilities.
 
@@ -112,6 +123,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "cv": ["cv_object"],
         "random_state": ["random_state"],
+        "finetune": [str, None],
     }
 
     def __init__(
@@ -125,6 +137,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         class_weight: str | dict[str, float] | dict[int, float] | None = None,
         cv: Splitter = 5,
         random_state: int | np.random.RandomState | None = 0,
+        finetune: str | None = None,
         weights: str | Path | None = None,
         pooling: str = "avg",
         image_size: int | None = None,
@@ -146,6 +159,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         self.class_weight = class_weight
         self.cv = cv
         self.random_state = random_state
+        self.finetune = finetune
         self.weights = weights
         self.pooling = pooling
         self.image_size = image_size
@@ -159,10 +173,14 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         self.ignore_profiles = ignore_profiles
         self.exact_decode = exact_decode
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of a pickled classifier; one of before there was fine-tuning has none."""
+        super().__setstate__({"finetune": None, "finetuning_": None} | state)
+
     def fit(
         self, X: Images, y: ArrayLike, sample_weight: ArrayLike | None = None, *, groups: ArrayLike | None = None
     ) -> CNNCodesClassifier:
-        """Compute codes, choose C, fit the probe.
+        """Compute codes, choose C, fit the probe; train the network further where that is asked for.
 
         Parameters
         ----------
@@ -188,7 +206,10 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         LabelsError
             An image has no label, or labels are of several types or of another number. It is a `ValueError`.
         SettingError, FoldsError
-            `cv` does not suit the images, or `sample_weight` is not one finite number for each.
+            `cv` does not suit the images, or `sample_weight` is not one finite number for each; or `finetune` does not
+            go with another parameter.
+        BackboneError
+            The network has no such part as `finetune` names, or cannot be cut there.
         """
         self._validate_params()
         images = self._load_images(X)
@@ -201,6 +222,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         images, labels = images.take(rows.tolist()), labels[rows]
         shared = CNNCodes().get_params()
         self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
+        check_tuning(self, sample_weight)
         codes = self.codes_.fit(images)._codes(images)
         self.probe_, search = fit_probe(
             codes,
@@ -218,6 +240,10 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         self.C_ = search.C
         self.cv_accuracy_ = float(np.mean(search.predictions == labels))
         self.temperature_ = search.temperature
+        self.finetuning_ = None if self.finetune is None else tune(self, images, labels, codes, search, groups)
+        if (model := tuned_model(self.finetuning_)) is not None:
+            self.cv_accuracy_ = model.scores.cross_validated.accuracy.value
+            self.temperature_ = model.temperature
         return self
 
     def score(self, X: Images, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -295,4 +321,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
 
     def _decide(self, X: Images) -> np.ndarray:
         check_is_fitted(self)
-        return decide(self.probe_, self.codes_._codes(X))
+        if (model := tuned_model(self.finetuning_)) is None:
+            return decide(self.probe_, self.codes_._codes(X))
+        self._unpack_networks(self.backbone)
+        return decide_images(model, self._load_images(X), self.classes_, self.workers)

@@ -15,7 +15,7 @@ from cnncodes.errors import FoldsError, SettingError, first_line
 from cnncodes.images.labels import Labels
 from cnncodes.probes.folds import Folds
 
-__all__ = ["Splitter", "folding_of"]
+__all__ = ["Splitter", "folding_of", "group_names", "seed_of"]
 
 Splitter: TypeAlias = "int | BaseCrossValidator | Iterable[tuple[ArrayLike, ArrayLike]] | None"
 
@@ -55,12 +55,22 @@ def folding_of(
     rows = np.arange(len(labels)) if rows is None else rows
     if cv is not None and not isinstance(cv, Integral):
         return {"folds": _folds(check_cv(cv), labels, groups, rows)}
+    names = group_names(groups, len(labels))
+    names = names if names is None else names[rows]
+    return {"cv": N_FOLDS if cv is None else int(cv), "seed": seed_of(random_state), "groups": names}
+
+
+def seed_of(random_state: int | np.random.RandomState | None) -> int:
+    """Return a seed: the number itself, or one that is drawn."""
     if isinstance(random_state, Integral):
-        seed = int(random_state)
-    else:
-        seed = int(check_random_state(random_state).randint(MAX_SEED))
-    names = None if groups is None else Labels.read(groups, len(labels), "groups").texts()
-    return {"cv": N_FOLDS if cv is None else int(cv), "seed": seed, "groups": names and np.array(names)[rows]}
+        return int(random_state)
+    return int(check_random_state(random_state).randint(MAX_SEED))
+
+
+def group_names(groups: ArrayLike | None, n: int) -> np.ndarray | None:
+    """Return the names of the groups of n images, shape (n,); None where no image has a group."""
+    names = None if groups is None else Labels.read(groups, n, "groups").texts()
+    return None if names is None else np.array(names)
 
 
 def _folds(splitter: BaseCrossValidator, labels: np.ndarray, groups: ArrayLike | None, rows: np.ndarray) -> Folds:

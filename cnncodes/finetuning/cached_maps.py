@@ -13,11 +13,12 @@ import torch
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.maps import Maps
+from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError, ProbeError, parameter
 from cnncodes.extraction.in_memory import images_named, matching_network
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.image_set import Images
-from cnncodes.images.loading import load_images
+from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.cut import Cut
 from cnncodes.networks.preprocessing import Preprocessing
@@ -26,7 +27,7 @@ from cnncodes.system.memory import memory_left
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import PENULTIMATE, PIXELS
 
-__all__ = ["CachedMaps", "cached_maps"]
+__all__ = ["CachedMaps", "cached_maps", "computed_maps"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,34 +127,72 @@ def cached_maps(
         )
     if cut.below != PIXELS:
         logger.warning("the maps of %s are computed from the images; to keep them for other runs: %s", cut.below, keep)
-    n_views = math.prod(file.provenance.preprocessing.middle_axis)
+    image_set = load_images(images, labelled=False, allow_outside=allow_outside)
+    chosen = images_named(image_set, file.ids[rows].tolist(), file.path)
+    options: dict[str, Any] = {"weights": weights, "device": device, "workers": workers, "progress": progress}
+    return computed_maps(chosen, file.provenance, cut, digests=file.sha256[rows], source=str(file.path), **options)
+
+
+def computed_maps(
+    images: ImageSet,
+    provenance: Provenance,
+    cut: Cut,
+    *,
+    digests: np.ndarray | None = None,
+    source: str = "memory",
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> CachedMaps:
+    """Return the maps of images that have codes, computed by the network of the codes.
+
+    Parameters
+    ----------
+    images : ImageSet
+    provenance : Provenance
+        Provenance of the codes.
+    cut : Cut
+        Says of which layer.
+    digests : ndarray of uint8, shape (n, 32), optional
+        Digests of the images that the codes are of.
+    source : str, default="memory"
+        Where the codes are, for messages.
+    weights, device, workers, progress
+        As for `cached_maps`.
+
+    Raises
+    ------
+    MismatchError, ProbeError
+        As for `cached_maps`.
+    """
+    n_views = math.prod(provenance.preprocessing.middle_axis)
     dtype = np.dtype(np.uint8 if cut.below == PIXELS else np.float16)
-    shape = (len(rows), n_views, *cut.map_shape)
+    shape = (len(images), n_views, *cut.map_shape)
     needed = math.prod(shape) * dtype.itemsize
     if needed > (left := memory_left()):
         raise ProbeError(
-            f"the maps of {cut.below} of {len(rows)} images take {needed / 1e9:.1f} GB, and {left / 1e9:.1f} GB "
+            f"the maps of {cut.below} of {len(images)} images take {needed / 1e9:.1f} GB, and {left / 1e9:.1f} GB "
             "of memory are free; train fewer layers, or take smaller images (--image-size)"
         )
-    image_set = load_images(images, labelled=False, allow_outside=allow_outside)
-    chosen = images_named(image_set, file.ids[rows].tolist(), file.path)
     as_maps: dict[str, Any] = {"layers": (cut.below,), "maps": (), "pooling": "flatten"}
     as_maps |= {"precision": "fp32", "dtype": "float16"}
     network = matching_network(
-        file.provenance,
-        Workload(len(rows), workers),
+        provenance,
+        Workload(len(images), workers),
         weights=weights,
         device=device,
         changes={"maps": ()} if cut.below == PIXELS else as_maps,
     )
     runner = _PixelsOnly(network.backbone) if cut.below == PIXELS else network
-    values, digests = np.empty(shape, dtype), file.sha256[rows]
-    for batch in run_batches(chosen, np.arange(len(rows)), runner, workers=workers, progress=progress):  # type: ignore[arg-type]
+    values = np.empty(shape, dtype)
+    for batch in run_batches(images, np.arange(len(images)), runner, workers=workers, progress=progress):  # type: ignore[arg-type]
         for row, (reason, _) in batch.failures.items():
-            raise MismatchError(f"{chosen.ids[row]}: {reason}; {file.path} has codes of it")
-        if (batch.sha256 != digests[batch.rows]).any():
-            changed = batch.rows[(batch.sha256 != digests[batch.rows]).any(axis=1)]
-            raise MismatchError(f"{chosen.ids[changed[0]]} is another image than in {file.path}; extract again")
+            raise MismatchError(f"{images.ids[row]}: {reason}; {source} has codes of it")
+        if digests is not None and (changed := (batch.sha256 != digests[batch.rows]).any(axis=1)).any():
+            raise MismatchError(
+                f"{images.ids[batch.rows[changed][0]]} is another image than in {source}; extract again"
+            )
         maps = batch.codes[cut.below]
         if maps.dtype.itemsize > dtype.itemsize:
             raise ProbeError(f"the map of {cut.below} is too large for float16 numbers; train from another layer")

@@ -23,6 +23,7 @@ from cnncodes.extraction.extract import extract
 from cnncodes.extraction.in_memory import require_same_weights
 from cnncodes.extraction.settings import Settings, load_named_backbone, settings_of
 from cnncodes.finetuning.cached_maps import cached_maps
+from cnncodes.finetuning.curve_points import measure_curves
 from cnncodes.finetuning.head import TunedNetwork
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task, answer_folds, folds_to_answer, train_on_all
 from cnncodes.finetuning.result import Finetuning, HeldOut, make_result
@@ -37,7 +38,7 @@ from cnncodes.probes.search import grid_of
 from cnncodes.runtime.devices import resolve_device
 from cnncodes.system.process import inference_settings
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, TRAIN_ALL
 
 __all__ = ["Finetuning", "finetune"]
 
@@ -57,6 +58,7 @@ def finetune(
     seed: int = 0,
     guard: bool = True,
     always: bool = False,
+    curves: bool = False,
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
@@ -104,6 +106,10 @@ def finetune(
         Keep near-duplicates on the same side of each fold.
     always : bool, default=False
         Keep the fine-tuned network even where it does not beat the probe.
+    curves : bool, default=False
+        When the model is done, also train the whole network, from the probe on and from random weights, and score each
+        after every epoch: the `curves` of the result. That takes the images, also where the codes file keeps maps. It
+        is not continued after a kill, but begun anew.
     backbone, weights, image_size, resize, views : optional
         As for `extract`, where `data` are images; ``views="flip"`` trains on mirror images, too.
     allow_outside : bool, default=False
@@ -166,7 +172,11 @@ def finetune(
         rows, groups = training_data.train[order], groups[order]
         classes, truth = np.unique(file.labels[rows], return_inverse=True)
         test = training_data.scored_rows(guard=guard) if training_data.has_held_out else rows[:0]
-        maps = cached_maps(file, np.concatenate([rows, test]), cut, sources, weights=weights, **running)
+        every = np.concatenate([rows, test])
+        maps = cached_maps(file, every, cut, sources, weights=weights, **running)
+        whole, pixels = cut_before(network_of_codes, TRAIN_ALL) if curves else None, maps
+        if whole is not None and cut.below != whole.below:  # before the training, which would be lost without images
+            pixels = cached_maps(file, every, whole, sources, weights=weights, **running)
         task = Task(
             X=training_data.codes(PENULTIMATE, rows),
             maps=maps,
@@ -187,7 +197,14 @@ def finetune(
             answers, network, share = _train(task, kept, always, progress, on_epoch)
         held_out = HeldOut(file.labels[test], file.groups[test])
         result = make_result(fitted, task, answers, network, share, train_from, held_out, 0.0, file.sha256[rows])
-        return replace(result, seconds=time.perf_counter() - started)
+        result = replace(result, seconds=time.perf_counter() - started)
+        if whole is None:
+            return result
+        with inference_settings():
+            points = measure_curves(
+                task, replace(task, cut=whole, maps=pixels), settings, held_out, train_from, progress
+            )
+        return replace(result, curves=points)
 
 
 @contextlib.contextmanager

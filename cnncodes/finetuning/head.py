@@ -63,12 +63,12 @@ class TunedNetwork(nn.Module):
     ----------
     top : Module
         From maps to what enters the head of the network, in eval mode: it stays so.
-    probe : ProbeHead
+    probe : ProbeHead or Linear
     pooling : str
         What makes codes of that, as for the codes of the probe.
     """
 
-    def __init__(self, top: nn.Module, probe: ProbeHead, pooling: str) -> None:
+    def __init__(self, top: nn.Module, probe: ProbeHead | nn.Linear, pooling: str) -> None:
         super().__init__()
         self.top, self.probe, self.pooling = top, probe, pooling
 

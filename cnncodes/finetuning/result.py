@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnncodes.display import points
+from cnncodes.finetuning.curves import Curves
 from cnncodes.finetuning.familiarity import learn_tuned_familiarity
 from cnncodes.finetuning.head import HEAD, TunedNetwork
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task
@@ -53,6 +54,8 @@ class Finetuning:
         Number of these images.
     seconds : float
         Duration.
+    curves : Curves, optional
+        Accuracy after each epoch, beside training from random weights, where that was asked for.
     """
 
     model: ProbeModel
@@ -64,6 +67,7 @@ class Finetuning:
     probe_accuracy: float
     n_answers: int
     seconds: float
+    curves: Curves | None = None
 
     @property
     def answer(self) -> str:
@@ -89,7 +93,14 @@ class Finetuning:
             "probe_accuracy": self.probe_accuracy,
             "n_answers": self.n_answers,
             "seconds": self.seconds,
+            **self._curves(),
         }
+
+    def _curves(self) -> dict[str, Any]:
+        if self.curves is None:
+            return {}
+        saving, reached = self.curves.saving
+        return {"curves": self.curves.to_dict(), "saving": saving, "saving_is_bound": not reached}
 
 
 class HeldOut(NamedTuple):

@@ -9,38 +9,28 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import averaged
 from cnncodes.display import percent, would_look
 from cnncodes.errors import FoldsError, SettingError, parameter
 from cnncodes.models.evaluate import predict_rows
+from cnncodes.models.fitted_model import C_CHOSEN, C_GIVEN, PROTOCOL, fitted_model
 from cnncodes.models.model import ProbeModel
-from cnncodes.models.model_file import digests_of
 from cnncodes.models.scores import Scores
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.novelty import learn_familiarity
 from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
 from cnncodes.probes.protocol import Codes, TrainingData
 from cnncodes.probes.scores import majority_accuracy, neighbour_accuracy, nested_predictions, score
-from cnncodes.probes.search import Search, fit_chosen, grid_of
+from cnncodes.probes.search import fit_chosen, grid_of
 from cnncodes.solvers.device import computing_on
 from cnncodes.system.progress import Progress, part_of
-from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, LEARNED_SCALINGS, as_names
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, as_names
 
 __all__ = ["fit"]
 
 logger = logging.getLogger(__name__)
-
-PROTOCOL = (
-    "accuracy of the pooled out-of-fold predictions of stratified cross-validation; 95 % interval by Wilson, "
-    "with n / (1 + 8 / n) for n, as the probes of the folds are not the one that is kept, and less where the images of "
-    "a group are right or wrong together; its upper end allows for what the kept probe learns from more images; "
-    "{choice}; the probe is then fitted on all training images"
-)
-C_CHOSEN = "C was chosen on the same folds, which flatters the figure a little (a nested estimate does not)"
-C_GIVEN = "C was given"
 
 
 def fit(
@@ -211,7 +201,7 @@ def _fit_data(
         if whole
         else neighbour_accuracy(X, y, search.folds, scale=options["scale"]),
     )
-    model = _model_of(file, train, probe, search, scores)
+    model = fitted_model(probe, search, scores, file.provenance, file.sha256[train])
     model.notes = notes + scored.notes + search.notes
     model.training_codes, model.class_means, model.familiarity = familiar
     if guarded is not None:
@@ -269,25 +259,3 @@ def _score_held_out(
             if len(test):
                 look = would_look(flattered[key], float(np.mean(right[: len(test)])))
             model.notes.append(f"with the held-out {what}, the held-out accuracy would {look}")
-
-
-def _model_of(file: CodesFile, train: np.ndarray, probe: Pipeline, search: Search, scores: Scores) -> ProbeModel:
-    """Return a fitted probe with all that new images need."""
-    scaler, classifier = probe[0], probe[-1]
-    d = classifier.coef_.shape[1]
-    learned = scores.scale in LEARNED_SCALINGS
-    return ProbeModel(
-        clf=scores.clf,
-        layers=scores.layers,
-        scale=scores.scale,
-        classes=scores.classes,
-        C=scores.C,
-        mean=scaler.mean_ if learned else np.zeros(d),
-        deviation=scaler.scale_ if learned else np.ones(d),
-        coef=classifier.coef_,
-        intercept=classifier.intercept_,
-        temperature=search.temperature,
-        scores=scores,
-        provenance=file.provenance.with_shard(None),
-        trained_on=digests_of(file.sha256[train]),
-    )

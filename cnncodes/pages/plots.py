@@ -42,7 +42,7 @@ class Drawable(Protocol):
     def plot(self, ax: Any = None) -> Any: ...
 
 
-def draw(result: Drawable, name: str, description: str) -> str:
+def draw(result: Drawable, name: str, description: str, *, columns: int = 1) -> str:
     """Return a plot as the text of an SVG element.
 
     Parameters
@@ -53,6 +53,8 @@ def draw(result: Drawable, name: str, description: str) -> str:
         Prefix of every id in the SVG, so that the ids of two plots on a page differ.
     description : str
         What the plot shows, for readers who cannot see it.
+    columns : int, default=1
+        Axes side by side that the result draws on, with one vertical axis for all.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def draw(result: Drawable, name: str, description: str) -> str:
 
     with rc_context({**SETTINGS, "svg.hashsalt": name, "axes.prop_cycle": cycler(color=COLOURS)}):
         figure = Figure(figsize=(7.4, 3.9), layout="constrained")
-        result.plot(figure.subplots())
+        result.plot(figure.subplots(1, columns, sharey=True))
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     svg = stream.getvalue()

@@ -14,6 +14,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import parameter
+from cnncodes.finetuning.curves import Curves
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.images.sheet import Sheet, draw_sheet
@@ -23,6 +24,7 @@ from cnncodes.models.fit import fit
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages import report_sections as sections
 from cnncodes.pages.answers import ask
+from cnncodes.pages.curves_section import curves_section, load_curves
 from cnncodes.pages.evidence import evidence
 from cnncodes.pages.plots import COLOURS, draw
 from cnncodes.pages.provenance import provenance
@@ -102,6 +104,7 @@ def report(
     advice: Advice | bool | None = None,
     audit: auditing.Audit | bool | None = None,
     explain: bool | None = None,
+    curves: str | os.PathLike[str] | Curves | None = None,
     points: int = 2000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -130,6 +133,9 @@ def report(
         Show which places of the images speak for the wrong answers, for which the network runs over these images
         again, and classifiers of a cross-validation are fitted again. By default this is done for at most 5,000 images,
         where `images` are given.
+    curves : path or Curves, optional
+        What fine-tuning came to beside training from random weights: ``finetune(…, curves=True).curves``, or the file
+        that ``cnncodes finetune --curves FILE.json`` wrote.
     points : int, default=2000
         Images on the map; if there are more, a random part is shown.
     seed : int, default=0
@@ -158,6 +164,8 @@ def report(
     options = _options(advice, audit, explain, points, seed, images)
     image_set = None if images is None else load_images(images, allow_outside=allow_outside)
     loaded = _loaded(model)
+    tuning = load_curves(curves)
+    options += ["--curves FILE.json"] * (tuning is not None)
     with TrainingData.open(codes) as training:
         file = training.file
         advice, audit, notes = _choose_parts(file, advice, audit)
@@ -198,6 +206,7 @@ def report(
             **sections.head(file, answers, answer, notes),
             **sections.data(file, examples),
             **_advice(advice_result, classifier, answers.held_out),
+            **curves_section(tuning),
             **sections.confusion(answers),
             **sections.per_class(answers),
             **findings,

@@ -76,3 +76,8 @@ def make_task(codes: Path, images: ImageSet, train_from: str = "layer3", **recip
 @pytest.fixture(scope="session")
 def task(striped_codes: Path, stripes: ImageSet) -> Task:
     return make_task(striped_codes, stripes)
+
+
+@pytest.fixture(scope="session")
+def whole_task(striped_codes: Path, stripes: ImageSet) -> Task:
+    return make_task(striped_codes, stripes, "all")

@@ -172,7 +172,7 @@ def estimators() -> None:
     labels = ["rose", "tulip"]
     assert_type(classifier.fit(found.sources, labels), CNNCodesClassifier)
     assert_type(classifier.fit(found, labels, sample_weight=[1.0, 2.0], groups=["a", "b"]), CNNCodesClassifier)
-    CNNCodesClassifier(cv=3, random_state=np.random.RandomState(0), exact_decode=True)
+    CNNCodesClassifier(cv=3, random_state=np.random.RandomState(0), exact_decode=True, finetune="layer4")
     splits: list[tuple[list[int], list[int]]] = [([0, 1], [2]), ([2], [0, 1])]
     CNNCodesClassifier(cv=splits, random_state=None)
     assert_type(classifier.fit(np.zeros((2, 28, 28), np.uint8), np.arange(2)), CNNCodesClassifier)
