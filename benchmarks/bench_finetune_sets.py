@@ -77,12 +77,12 @@ class SmallSet:
     @property
     def share(self) -> float:
         """The share whose gain is told."""
-        return self.answers.best_share() or self.answers.best_share(tuned=True)
+        return self.answers.best_share(tuned=True)
 
     @property
-    def pays(self) -> bool:
+    def is_kept(self) -> bool:
         """Whether the fine-tuned network is kept."""
-        return self.answers.pays(self.answers.best_share())
+        return self.answers.best_share() > 0
 
     @property
     def gains(self) -> np.ndarray:
@@ -93,7 +93,7 @@ class SmallSet:
     def lost(self) -> float:
         """How far what is kept is below the better of probe and tuned."""
         gain = float(self.gains.mean())
-        return max(gain, 0.0) - self.pays * gain
+        return max(gain, 0.0) - self.is_kept * gain
 
 
 def main() -> None:
@@ -196,7 +196,7 @@ def show(one: SmallSet) -> None:
     gain, low, high = (100 * value for value in one.answers.gain(one.share))
     error = 100 * standard_error(one.gains)
     print(
-        f"| {one.name} | {one.n} | {one.n_classes} | {probe:.3f} | {tuned:.3f} | {tuned if one.pays else probe:.3f} | "
+        f"| {one.name} | {one.n} | {one.n_classes} | {probe:.3f} | {tuned:.3f} | {tuned if one.is_kept else probe:.3f} | "
         f"{gain:+.1f} ({low:+.1f} to {high:+.1f}) | {100 * one.gains.mean():+.1f} ± {error:.1f} | {one.seconds:.0f} |",
         flush=True,
     )
@@ -205,14 +205,14 @@ def show(one: SmallSet) -> None:
 def summarise(sets: list[SmallSet]) -> None:
     lost = 100 * np.array([one.lost for one in sets])
     gains = 100 * np.array([one.gains.mean() for one in sets])
-    pays = np.array([one.pays for one in sets])
+    is_kept = np.array([one.is_kept for one in sets])
     intervals = 100 * np.array([one.answers.gain(one.share) for one in sets])  # (n_sets, 3)
     covered = (intervals[:, 1] <= gains) & (gains <= intervals[:, 2])
     n = len(sets)
-    print(f"\n{n} sets, the fine-tuned network is kept in {pays.sum()}")
+    print(f"\n{n} sets, the fine-tuned network is kept in {is_kept.sum()}")
     print(f"kept, below the better of probe and tuned: {mean(lost)} points", end="; ")
     print(f"always the probe {mean(np.maximum(gains, 0))}, always tuned {mean(np.maximum(-gains, 0))}")
-    print(f"kept, more than the probe: {mean(gains * pays)} points; always tuned {mean(gains)}")
+    print(f"kept, more than the probe: {mean(gains * is_kept)} points; always tuned {mean(gains)}")
     print(f"the interval holds the gain in {covered.sum()} of {n} sets: {mean(covered)}", end="; ")
     print(f"{(gains < intervals[:, 1]).sum()} are below it, {(gains > intervals[:, 2]).sum()} above")
     print(f"gain out of fold less that on other images: {mean(intervals[:, 0] - gains)} points")
