@@ -193,10 +193,11 @@ def tune(source: Source, rows: tuple[np.ndarray, np.ndarray], cut: Cut, recipe: 
 
 def show(one: SmallSet) -> None:
     probe, tuned = one.right[0.0].mean(), one.right[one.share].mean()
+    kept = tuned if one.is_kept else probe
     gain, low, high = (100 * value for value in one.answers.gain(one.share))
     error = 100 * standard_error(one.gains)
     print(
-        f"| {one.name} | {one.n} | {one.n_classes} | {probe:.3f} | {tuned:.3f} | {tuned if one.is_kept else probe:.3f} | "
+        f"| {one.name} | {one.n} | {one.n_classes} | {probe:.3f} | {tuned:.3f} | {kept:.3f} | "
         f"{gain:+.1f} ({low:+.1f} to {high:+.1f}) | {100 * one.gains.mean():+.1f} ± {error:.1f} | {one.seconds:.0f} |",
         flush=True,
     )

@@ -196,8 +196,8 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
     for i, (train, test) in enumerate(folds[:n]):
         if i < len(state.results):
             continue
-        # No image is held back to say when to stop. While the rate is large, answers get worse before they get better as
-        # it falls; what a training ends with that has learned too much is mended by a smaller share of the way
+        # No image is held back to say when to stop: while the rate is large, answers get worse, and better as it falls.
+        # Against too much training, there are the smaller shares of the way
         training = task.training(train, train[:0], task.recipe.epochs)
         start = training.network.tensors()
         _run(training, i, f"fold {i + 1} of {n}", state, on_step, on_epoch)
