@@ -40,11 +40,12 @@ from PIL import Image
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from cnncodes import Backbone, load_backbone
+from cnncodes import load_backbone
 from cnncodes.finetuning.cached_maps import CachedMaps
 from cnncodes.finetuning.out_of_fold import Task
 from cnncodes.finetuning.schedule import Recipe
 from cnncodes.finetuning.training import decide
+from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.cut import Cut, cut_before
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.scaling import scaling_of
