@@ -48,7 +48,7 @@ def main() -> None:
         batch_tfms=[FlipItem(0.5), Normalize.from_stats(*imagenet_stats)],
     )
     loaders = block.dataloaders(folder, bs=BATCH, num_workers=0)
-    learner = vision_learner(loaders, partial(network, weights), cut=-1)  # without the classifier, its last child
+    learner = vision_learner(loaders, partial(network, weights))
     epochs = max(1, round((budget - SECONDS["frozen"]) / SECONDS["whole"]))
     began = time.process_time()
     with learner.no_bar(), learner.no_logging():
@@ -60,10 +60,10 @@ def main() -> None:
 
 
 def network(path: str, pretrained: bool) -> torch.nn.Module:
-    """Return the network with the weights of a file; fastai asks for it as for one of torchvision."""
+    """Return the network with the weights of a file, up to its pooling, which fastai takes off for its own."""
     module = mobilenet_v2()
     module.load_state_dict(torch.load(path, weights_only=True))
-    return module
+    return torch.nn.Sequential(module.features, torch.nn.AdaptiveAvgPool2d(1))
 
 
 if __name__ == "__main__":
