@@ -88,9 +88,9 @@ def finetune(
 ) -> None:
     """Train the upper part of a network further, from the fitted probe on, and keep what is better.
 
-    The frozen lower part runs once, or not at all where the codes file keeps its maps. Folds say whether fine-tuning
-    beats the probe by more than the standard error; if not, the probe is kept. It "gains" where the whole 95 % interval
-    of the gain is above 0, and "likely gains" where the interval contains 0.
+    The frozen lower part runs once, or not at all where the codes file keeps its maps. Folds say what fine-tuning
+    gains; the probe is kept where it is better by more than the standard error. Fine-tuning "gains" where the whole
+    95 % interval of the gain is above 0, "likely gains" where the gain exceeds its standard error, or else "may gain".
 
     A run that was stopped goes on with the same command, and gives the same model.
     """

@@ -87,7 +87,7 @@ def finetune(
         The images that a codes file was made from. They are needed only if it does not keep the maps of the layer
         below (``extract(…, maps="layer3")`` for ``train_from="layer4"``).
     epochs : int, default=8
-        How often each image is seen, at most: training stops where images that are held back are answered no better.
+        How often each image is seen.
     lr : float, default=3e-4
         Rate of AdamW at the head; below it is smaller, down to a tenth at the bottom of the network.
     batch_size : int, default=32
@@ -262,7 +262,7 @@ def _train(
     progress: Progress | None,
     on_epoch: Callable[[str, Epoch], None] | None,
 ) -> tuple[OutOfFold, TunedNetwork | None, float]:
-    """Answer the folds, and train on all images if that pays; the share of the way is 0 where the probe is better."""
+    """Answer the folds, and train on all images unless the probe is better; the share of the way is then 0."""
     folds = task.search.folds[: folds_to_answer(task.search.folds)]
     lengths = [task.recipe.epochs * task.recipe.steps_per_epoch(len(train)) for train, _ in folds]
     lengths.append(task.recipe.epochs * task.recipe.steps_per_epoch(len(task.truth)))
@@ -275,7 +275,7 @@ def _train(
 
     answers = answer_folds(task, state, on_step, on_epoch)
     share = answers.best_share(tuned=always)
-    if not always and not answers.pays(share):
+    if not share:
         return answers, None, share
     network = train_on_all(task, max(1, round(np.median(answers.best_epochs))), share, state, on_step, on_epoch)
     return answers, network, share

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from cnncodes.errors import FoldsError
 from cnncodes.finetuning.cached_maps import CachedMaps
 from cnncodes.finetuning.head import ProbeHead, TunedNetwork
 from cnncodes.finetuning.schedule import Recipe
@@ -18,12 +17,12 @@ from cnncodes.finetuning.training import Epoch, Training, decide, mixed
 from cnncodes.networks.cut import Cut
 from cnncodes.probes.calibration import fit_temperature, log_loss
 from cnncodes.probes.decision_values import winner
-from cnncodes.probes.folds import Folds, make_folds
+from cnncodes.probes.folds import Folds
 from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.scaling import Scaling
 from cnncodes.probes.search import Search, fit_chosen
 
-__all__ = ["SHARES", "OutOfFold", "Task", "answer_folds", "folds_to_answer", "hold_back", "train_on_all"]
+__all__ = ["SHARES", "OutOfFold", "Task", "answer_folds", "folds_to_answer", "train_on_all"]
 
 # Training begins with this multiple of the temperature that calibrates answers to new images. With less, images that
 # the probe has learned from have nearly no loss left, and teach nothing
@@ -31,8 +30,6 @@ SOFTENING = 10.0
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the probe to the trained network; 0 is the probe
 STANDARD_ERROR = 0.68  # chance with which a mean is within one standard error
 ENOUGH_ANSWERS = 2000  # held-out images, after which no further fold is trained
-INNER_FOLDS = 8  # one of them is held back inside the training images of a fold
-MAX_HELD_BACK = 0.3  # of the training images: with more, as in few groups, too few are left to learn from
 
 OnStep = Callable[[Training, int], None]  # takes a training, and the number of its job
 OnEpoch = Callable[[str, Epoch], None]
@@ -122,7 +119,7 @@ class OutOfFold:
     decision : dict of float to ndarray, shape (m, k)
         Decision values for each share of the way from the probe (0) to the trained network (1).
     best_epochs : list of int
-        Epoch after which each fold stopped being better.
+        Epoch that each fold ended with.
     truth : ndarray of int, shape (m,)
     groups : ndarray of str, shape (m,)
     trained : list of dict of str to Tensor
@@ -143,13 +140,18 @@ class OutOfFold:
     def best_share(self, *, tuned: bool = False) -> float:
         """Return the share with the best accuracy; of equal ones that with the smallest calibrated log loss.
 
+        It is 0, which is the probe, where that answers more images right by more than the standard error. To ask more
+        of fine-tuning than not to be worse would keep a worse probe far more often than it would keep a better one:
+        benchmarks/README.md counts both on small sets.
+
         Parameters
         ----------
         tuned : bool, default=False
-            Leave out 0, which is the probe.
+            Never return 0.
         """
-        shares = [share for share in self.decision if share or not tuned]
-        return max(shares, key=lambda share: (self.right(share).sum(), -self.log_loss(share)))
+        shares = [share for share in self.decision if share]
+        best = max(shares, key=lambda share: (self.right(share).sum(), -self.log_loss(share)))
+        return best if tuned or self.gain(best, STANDARD_ERROR)[2] > 0 else 0.0
 
     def temperature(self, share: float) -> float:
         """Return the temperature that is fitted to the decision values."""
@@ -169,11 +171,7 @@ class OutOfFold:
         return float(tuned.mean() - probe.mean()), -high, -low
 
     def pays(self, share: float) -> bool:
-        """Whether a share adds more than its standard error, with allowance for the choice among several.
-
-        The networks of the folds learned from fewer images than the one that is kept, and so gain less than that. To
-        demand that the whole 95 % interval is above 0 would keep a worse probe too often.
-        """
+        """Whether a share adds more than its standard error, with allowance for the choice among several."""
         return share > 0 and self.gain(share, STANDARD_ERROR)[1] > 0
 
 
@@ -181,31 +179,6 @@ def folds_to_answer(folds: Folds) -> int:
     """Return how many of the folds are enough to answer `ENOUGH_ANSWERS` images."""
     answered = np.cumsum([len(test) for _, test in folds])
     return min(len(folds), int(np.searchsorted(answered, ENOUGH_ANSWERS)) + 1)
-
-
-def hold_back(y: np.ndarray, groups: np.ndarray, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split the training images of a fold into those that are trained on, and those that say when to stop.
-
-    Groups stay on one side. Where there are too few images for that, none is held back.
-
-    Parameters
-    ----------
-    y, groups : ndarray of str, shape (n,)
-    rows : ndarray of int
-    seed : int
-
-    Returns
-    -------
-    trained_on, held_back : ndarray of int
-    """
-    try:
-        folds, _ = make_folds(y[rows], groups[rows], cv=INNER_FOLDS, seed=seed)
-    except FoldsError:
-        return rows, rows[:0]
-    train, test = folds[0]
-    if len(test) > MAX_HELD_BACK * len(rows) or len(np.unique(y[rows[train]])) < len(np.unique(y[rows])):
-        return rows, rows[:0]
-    return rows[train], rows[test]
 
 
 def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epoch: OnEpoch | None = None) -> OutOfFold:
@@ -226,8 +199,9 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
     for i, (train, test) in enumerate(folds[:n]):
         if i < len(state.results):
             continue
-        trained_on, held_back = hold_back(task.classes[task.truth], task.groups, train, task.recipe.seed)
-        training = task.training(trained_on, held_back, task.recipe.epochs)
+        # No image is held back to say when to stop: while the rate is large, answers get worse, and better as it falls.
+        # Against too much training, there are the smaller shares of the way
+        training = task.training(train, train[:0], task.recipe.epochs)
         start = training.network.tensors()
         _run(training, i, f"fold {i + 1} of {n}", state, on_step, on_epoch)
         decisions = [task.search.decision[test] / task.temperature]

@@ -25,8 +25,8 @@ __all__ = ["Finetuning", "HeldOut", "make_result"]
 
 PROTOCOL = (
     "; the network was then fine-tuned from {first} on: the accuracy is that of networks that were trained on the same "
-    "folds from the probe of the fold on, and stopped early by images that were held back inside the training images; "
-    "how far the parameters are on the way from the probe, {share:g}, was chosen on the same answers"
+    "folds from the probe of the fold on; how far the parameters are on the way from the probe, {share:g}, was chosen "
+    "on the same answers"
 )
 
 
@@ -37,7 +37,7 @@ class Finetuning:
     Attributes
     ----------
     model : ProbeModel
-        The fine-tuned model where that pays or was asked for, otherwise the probe.
+        The fine-tuned model, or the probe where that answers more images right by more than the standard error.
     first : str
         The first part of the network that was trained.
     pays : bool
@@ -71,13 +71,14 @@ class Finetuning:
 
     @property
     def answer(self) -> str:
-        """Whether it pays, in one sentence: a gain is called likely where its 95 % interval contains 0."""
-        low, high = points(self.gain.low), points(self.gain.high)
-        if self.pays:
-            gains = "gains" if float(low) > 0 else "likely gains"
-            return f"fine-tuning from {self.first} {gains} {points(self.gain.value)} points ({low} to {high})"
-        kept = "kept nevertheless" if self.model.tuned is not None else "the probe is kept"
-        return f"fine-tuning from {self.first} does not pay: {low} to {high} points; {kept}"
+        """What it gains, in one sentence: how sure that is, and which model is kept."""
+        low, high, gain = points(self.gain.low), points(self.gain.high), points(self.gain.value)
+        if self.pays or (self.gain.value > 0 and self.model.tuned is not None):
+            gains = "may gain" if not self.pays else "gains" if float(low) > 0 else "likely gains"
+            return f"fine-tuning from {self.first} {gains} {gain} points ({low} to {high})"
+        if self.model.tuned is not None:
+            return f"fine-tuning from {self.first} shows no gain: {low} to {high} points; it is kept nevertheless"
+        return f"fine-tuning from {self.first} does not pay: {low} to {high} points; the probe is kept"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON: the scores of the model that is kept, and what fine-tuning came to."""

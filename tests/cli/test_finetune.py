@@ -51,7 +51,7 @@ def test_json_has_the_gain_with_its_interval(stripes):
     figures = json.loads(run("finetune", "photos", *OPTIONS, "--json").stdout)
     low, high = figures["gain_interval"]
     assert low <= figures["gain"] <= high
-    assert figures["pays"] == figures["finetuned"]
+    assert figures["finetuned"] or not figures["pays"]
     assert figures["model"] == "model.safetensors"
     assert figures["from"] == "layer3"
     assert 0 <= figures["probe_accuracy"] <= 1

@@ -72,8 +72,8 @@ def test_scores_are_out_of_fold_and_beside_those_of_the_probe(result, striped_co
     assert result.model.notes[-1] == result.answer
 
 
-def test_probe_is_kept_where_fine_tuning_does_not_pay(striped_codes, stripes):
-    result = finetune(striped_codes, images=stripes, **{**QUICK, "lr": 1e-7})
+def test_probe_is_kept_where_fine_tuning_spoils_the_network(striped_codes, stripes):
+    result = finetune(striped_codes, images=stripes, **{**QUICK, "lr": 0.5})
     assert not result.pays
     assert result.model.tuned is None
     assert "does not pay" in result.answer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnncodes.finetuning import out_of_fold
-from cnncodes.finetuning.out_of_fold import OutOfFold, answer_folds, folds_to_answer, hold_back, train_on_all
+from cnncodes.finetuning.out_of_fold import OutOfFold, answer_folds, folds_to_answer, train_on_all
 from cnncodes.finetuning.state import State
 from cnncodes.probes.decision_values import winner
 
@@ -24,8 +24,13 @@ def answers(right: dict[float, int], n: int = 200, groups: np.ndarray | None = N
 def test_best_share_is_that_with_most_right_answers():
     out = answers({0.0: 150, 0.5: 160, 1.0: 155})
     assert out.best_share() == 0.5
-    assert answers({0.0: 160, 0.5: 150, 1.0: 155}).best_share() == 0.0
     assert answers({0.0: 160, 0.5: 150, 1.0: 155}).best_share(tuned=True) == 1.0
+
+
+def test_probe_is_kept_where_it_is_better_by_more_than_the_standard_error():
+    """Of 200 images it answers 1 or 5 more right, and none less: standard errors of about 0.7 and 1.2 points."""
+    assert answers({0.0: 160, 0.5: 150, 1.0: 159}).best_share() == 1.0
+    assert answers({0.0: 160, 0.5: 150, 1.0: 155}).best_share() == 0.0
 
 
 def test_gain_has_an_interval_that_is_wider_for_groups():
@@ -62,27 +67,11 @@ def test_as_many_folds_are_trained_as_answer_enough_images():
     assert [folds_to_answer(folds(*one)) for one in ((100, 3), (700, 3), (1000, 5), (5000, 5))] == [3, 3, 2, 1]
 
 
-def test_held_back_images_are_no_group_mates_of_those_that_are_trained_on():
-    y = np.array(["a", "b"])[np.arange(160) % 2]
-    groups = np.repeat(np.arange(40), 4).astype(str)
-    rows = np.arange(20, 160)
-    trained_on, held_back = hold_back(y, groups, rows, 0)
-    assert sorted([*trained_on, *held_back]) == rows.tolist()
-    assert 0.08 < len(held_back) / len(rows) < 0.25
-    assert not set(groups[trained_on]) & set(groups[held_back])
-
-
-@pytest.mark.parametrize("groups", [np.full(4, ""), np.array(["a", "a", "b", "b"])])
-def test_too_few_images_hold_none_back(groups):
-    trained_on, held_back = hold_back(np.array(["a", "b", "a", "b"]), groups, np.arange(4), 0)
-    assert (trained_on.tolist(), held_back.tolist()) == ([0, 1, 2, 3], [])
-
-
 def test_first_answers_are_those_of_the_probe_and_each_image_is_answered_by_who_has_not_seen_it(task):
     seen: dict[int, set[int]] = {}
 
     def watch(training, job):
-        seen[job] = {*training.rows.tolist(), *training.held_back.tolist()}
+        seen[job] = set(training.rows.tolist())
 
     epochs = []
     out = answer_folds(task, State(None, ""), watch, lambda what, epoch: epochs.append((what, epoch.number)))
@@ -92,7 +81,7 @@ def test_first_answers_are_those_of_the_probe_and_each_image_is_answered_by_who_
     for job, (train, test) in enumerate(task.search.folds):
         assert seen[job] == set(train.tolist())
         assert not seen[job] & set(test.tolist())
-    assert len(out.best_epochs) == 3
+    assert out.best_epochs == [3, 3, 3]
     assert epochs[:4] == [("fold 1 of 3", number) for number in range(4)]
 
 
