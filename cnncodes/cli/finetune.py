@@ -34,6 +34,10 @@ HELP_FROM = (
     "First part of the network that is trained, with all above it: layer1 to layer4, head (the classifier alone), all, "
     "or the path of a module."
 )
+HELP_FREEZE = (
+    "Part of that which stays as it is after all: a stage, module or parameter, by name or shell pattern (repeatable)."
+)
+HELP_UNFREEZE = "Part below that which is trained as well (repeatable). --freeze wins over it."
 HELP_IMAGES = (
     "Images that the codes file was made from, where it does not keep the maps of the layer below. For --from layer4, "
     "`cnncodes extract --map layer3` keeps them."
@@ -44,11 +48,15 @@ HELP_IMAGES = (
     "cnncodes finetune photos/ --from layer4 -o model.safetensors",
     "cnncodes extract photos/ --map layer3 && cnncodes finetune codes.h5 --from layer4",
     "cnncodes finetune codes.h5 --images photos/ --from layer3 --epochs 12",
+    "cnncodes finetune photos/ --from layer3 --freeze '*.bias' --unfreeze features.6",
     "cnncodes finetune photos/ --views flip --json | jq .gain",
 )
 @click.argument("data", default=CODES, metavar="[CODES|IMAGES]")
 @click.option("--images", metavar="IMAGES", help=HELP_IMAGES)
 @click.option("--from", "train_from", default="layer4", metavar="PART", help=HELP_FROM)
+@click.option("--freeze", multiple=True, metavar="NAME", help=HELP_FREEZE)
+@click.option("--unfreeze", multiple=True, metavar="NAME", help=HELP_UNFREEZE)
+@click.option("--batchnorm", is_flag=True, help="Let batch normalisation that is trained move its statistics.")
 @click.option("--epochs", type=click.IntRange(1), default=8, help="How often each image is seen, at most.")
 @click.option("--lr", type=float, default=3e-4, help="Rate at the head; it is smaller towards the bottom.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images of a step.")
@@ -77,6 +85,9 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
     The frozen lower part runs once, or not at all where the codes file keeps its maps. Folds say whether fine-tuning
     beats the probe by more than the standard error; if not, the probe is kept. It "gains" where the whole 95 % interval
     of the gain is above 0, and "likely gains" where the interval contains 0.
+
+    A network that cannot be cut below the part that is trained is cut further down; where it cannot be cut at all, it
+    runs as a whole in every step, and a note says so.
 
     A run that was stopped goes on with the same command, and gives the same model.
     """

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import logging
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import is_hdf5
-from cnncodes.errors import SettingError
-from cnncodes.extraction.extract import extract
+from cnncodes.errors import SettingError, parameter
 from cnncodes.extraction.in_memory import require_same_weights
-from cnncodes.extraction.settings import Settings, load_named_backbone, settings_of
+from cnncodes.extraction.settings import load_named_backbone, settings_of
 from cnncodes.finetuning.cached_maps import cached_maps
-from cnncodes.finetuning.head import TunedNetwork
+from cnncodes.finetuning.codes_with_maps import codes_with_maps
+from cnncodes.finetuning.head import TunedNetwork, moving_statistics
 from cnncodes.finetuning.out_of_fold import OutOfFold, Task, answer_folds, folds_to_answer, train_on_all
 from cnncodes.finetuning.result import Finetuning, HeldOut, make_result
 from cnncodes.finetuning.schedule import Recipe
@@ -31,21 +29,26 @@ from cnncodes.finetuning.state import State
 from cnncodes.finetuning.training import Epoch, Training
 from cnncodes.images.image_set import Images
 from cnncodes.models.fit import fit
-from cnncodes.networks.cut import cut_before, layer_below
-from cnncodes.probes.protocol import Codes, TrainingData
+from cnncodes.networks.cut import Cut, cut_before
+from cnncodes.probes.protocol import Codes
 from cnncodes.probes.search import grid_of
 from cnncodes.runtime.devices import resolve_device
 from cnncodes.system.process import inference_settings
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, as_names
 
 __all__ = ["Finetuning", "finetune"]
+
+logger = logging.getLogger(__name__)
 
 
 def finetune(
     data: Images | Codes = "codes.h5",
     *,
     train_from: str = "layer4",
+    freeze: str | Sequence[str] = (),
+    unfreeze: str | Sequence[str] = (),
+    batchnorm: bool = False,
     images: Images | None = None,
     epochs: int = 8,
     lr: float = 3e-4,
@@ -81,6 +84,13 @@ def finetune(
     train_from : str, default="layer4"
         The first part that is trained, with all above it: ``layer1`` … ``layer4``, ``head`` (the classifier alone),
         ``all``, or the path of a module.
+    freeze : str or sequence of str, optional
+        Parts of that which stay as they are after all: stages, modules or parameters, by name or by shell pattern
+        (``"features.1[67]"``, ``"*.bias"``).
+    unfreeze : str or sequence of str, optional
+        Parts below that which are trained as well. What `freeze` names, too, stays as it is.
+    batchnorm : bool, default=False
+        Let batch normalisation that is trained normalise by the batch, and move its statistics. It needs large batches.
     images : path, sequence, ndarray or ImageSet, optional
         The images that a codes file was made from. They are needed only if it does not keep the maps of the layer
         below (``extract(…, maps="layer3")`` for ``train_from="layer4"``).
@@ -130,7 +140,7 @@ def finetune(
     ProbeError
         The codes give no probe, or memory does not hold the maps.
     BackboneError
-        The network has no such part, or cannot be cut there.
+        The network has no such part.
     MismatchError
         The images are not those of the codes file.
     SettingError
@@ -144,19 +154,22 @@ def finetune(
     >>> result.model.save("model.safetensors")  # doctest: +SKIP
     """
     started = time.perf_counter()
-    recipe = Recipe(epochs, lr, batch_size, seed=seed)
+    what = _described(train_from, as_names(freeze), as_names(unfreeze))
+    recipe = Recipe(epochs, lr, batch_size, seed=seed, batchnorm=batchnorm)
     probe: dict[str, Any] = {"clf": clf, "scale": scale, "cv": cv, "seed": seed}
     extraction = {"backbone": backbone, "weights": weights, "image_size": image_size, "resize": resize, "views": views}
     running: dict[str, Any] = {"allow_outside": allow_outside, "device": device, "workers": workers}
     running["progress"] = progress
-    with _codes_of(data, images, extraction, train_from, running) as (training_data, sources):
+    parts: dict[str, Any] = {"first": train_from, "freeze": as_names(freeze), "unfreeze": as_names(unfreeze)}
+    with codes_with_maps(data, images, extraction, parts, running) as (training_data, sources):
         file = training_data.file
         settings = settings_of(file.provenance)
         if weights is not None:
             settings = replace(settings, weights=os.fspath(weights))
         network_of_codes = load_named_backbone(settings)
         require_same_weights(network_of_codes, file.provenance)
-        cut = cut_before(network_of_codes, train_from)
+        cut = cut_before(network_of_codes, **parts, kept=file.map_layers if sources is None else ())
+        _explain(cut, what, batchnorm)
         fitted = fit(training_data, C=C, guard=guard, **probe)
         groups = training_data.groups(guard=guard)
         scored = training_data.scorable(groups).rows
@@ -182,49 +195,40 @@ def finetune(
             recipe=recipe,
             device=resolve_device(device or AUTO),
         )
-        kept = State.open(None if state is None else Path(state), _digest_of(task, file, rows, train_from))
+        kept = State.open(None if state is None else Path(state), _digest_of(task, file, rows))
         with inference_settings():
             answers, network, share = _train(task, kept, always, progress, on_epoch)
         held_out = HeldOut(file.labels[test], file.groups[test])
-        return make_result(fitted, task, answers, network, share, train_from, held_out, time.perf_counter() - started)
+        return make_result(fitted, task, answers, network, share, what, held_out, time.perf_counter() - started)
 
 
-@contextlib.contextmanager
-def _codes_of(
-    data: Any,
-    images: Images | None,
-    extraction: dict[str, Any],
-    train_from: str,
-    running: dict[str, Any],
-) -> Iterator[tuple[TrainingData, Images | None]]:
-    """Give the codes to train on, and the images that they were made from."""
-    if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
-        if given := [name for name, value in extraction.items() if value is not None and name != "weights"]:
-            raise SettingError(f"the codes file says how it was made; {', '.join(given)} can be set for images only")
-        with TrainingData.open(data) as training_data:
-            yield training_data, images
-        return
-    layer_below(load_named_backbone(Settings(**extraction)), train_from)  # a wrong part is an error before the work
-    with tempfile.TemporaryDirectory(prefix="cnncodes-") as folder:
-        codes = Path(folder) / "codes.h5"
-        source = data if images is None else images
-        extract(source, codes, layers=[PENULTIMATE], **extraction, **running)
-        with TrainingData.open(codes) as training_data:
-            yield training_data, source
+def _described(train_from: str, freeze: Sequence[str], unfreeze: Sequence[str]) -> str:
+    """Return what is trained, as a user may say it."""
+    more = f" with {', '.join(unfreeze)}" if unfreeze else ""
+    less = f" without {', '.join(freeze)}" if freeze else ""
+    return train_from + more + less
 
 
-def _is_codes_file(data: Any) -> bool:
-    if not isinstance(data, (str, os.PathLike)):
-        return False
-    return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
+def _explain(cut: Cut, what: str, batchnorm: bool) -> None:
+    """Say what is slower than a user may expect, and refuse to move statistics that are not there."""
+    if cut.frozen_in_steps:
+        logger.warning(
+            "no cut separates %s from what stays frozen: the network runs from the pixels on in every step, and is not "
+            "computed once",
+            what,
+        )
+    if batchnorm and not moving_statistics(cut.top):
+        setting = parameter("batchnorm", True)
+        raise SettingError(f"{setting}: in {what} there is no batch normalisation whose statistics could move")
 
 
-def _digest_of(task: Task, file: CodesFile, rows: np.ndarray, train_from: str) -> str:
+def _digest_of(task: Task, file: CodesFile, rows: np.ndarray) -> str:
     """Return a digest of all that decides a run: a state of another run is of no use."""
     search = task.search
     facts = {
         "recipe": asdict(task.recipe),
-        "from": train_from,
+        "below": task.cut.below,
+        "trained": sorted(task.cut.depths),
         "probe": [task.clf, task.scale, search.C, search.temperature],
         "codes": file.provenance.to_json(),
         "images": hashlib.sha256(file.sha256[rows].tobytes() + task.truth.tobytes()).hexdigest(),

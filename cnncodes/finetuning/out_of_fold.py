@@ -100,7 +100,7 @@ class Task:
         y = self.classes[self.truth[rows]]
         probe = fit_chosen(self.X[rows], y, search, clf=self.clf, scale=self.scaling)
         head = ProbeHead(probe, self.scale, self.temperature)
-        return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling)
+        return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling, self.recipe.batchnorm)
 
     def training(self, rows: np.ndarray, held_back: np.ndarray, last_epoch: int) -> Training:
         """Return a training that begins with the probe of these rows."""

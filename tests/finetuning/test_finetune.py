@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_network import UNCROPPED, Staged
 
-from cnncodes import ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict, report
+from cnncodes import ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict, register_backbone, report
 from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, SettingError
 from cnncodes.finetuning import out_of_fold
 from cnncodes.finetuning.finetune import Finetuning, finetune
@@ -209,6 +209,65 @@ def test_each_part_can_be_the_first(train_from, n_parts, striped_codes, stripes)
     np.testing.assert_allclose(model.decision_function(X), by_hand(model, stripes), rtol=1e-2, atol=5e-2)
 
 
+@pytest.mark.parametrize(
+    ("names", "trained", "what"),
+    [
+        ({"freeze": "layer3"}, {"layer4"}, "layer3 without layer3"),
+        ({"freeze": ["*.1", "*.bias"]}, {"layer3", "layer4"}, "layer3 without *.1, *.bias"),
+        ({"unfreeze": "layer1.0", "freeze": "layer4"}, {"layer1", "layer3"}, "layer3 with layer1.0 without layer4"),
+    ],
+)
+def test_parts_that_are_frozen_by_name_do_not_move(names, trained, what, striped_codes, stripes):
+    model = finetune(striped_codes, images=stripes, always=True, **QUICK, **names).model
+    assert {name.partition(".")[0] for name in model.tensors} == trained
+    assert (model.tuned.first, f"fine-tuning from {what} " in model.notes[-1]) == (what, True)
+    np.testing.assert_allclose(
+        model.decision_function(model.concatenated(model.compute_codes(stripes).codes)),
+        by_hand(model, stripes),
+        rtol=1e-2,
+        atol=5e-2,
+    )
+
+
+def test_batch_normalisation_moves_its_statistics_if_asked(striped_codes, stripes, tmp_path):
+    model = finetune(striped_codes, images=stripes, always=True, batchnorm=True, freeze="layer3", **QUICK).model
+    moved = {"layer4.1.running_mean", "layer4.1.running_var"}
+    assert {name for name in model.tensors if "running" in name} == moved
+    frozen = load_backbone("staged").module.state_dict()
+    assert not any(np.array_equal(model.tensors[name], frozen[name]) for name in moved)
+    model.save(tmp_path / "model.safetensors")
+    loaded = ProbeModel.load(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(
+        loaded.decision_function(loaded.concatenated(loaded.compute_codes(stripes).codes)),
+        by_hand(model, stripes),
+        rtol=1e-2,
+        atol=5e-2,
+    )
+
+
+def test_network_without_a_graph_is_trained_and_gives_the_model_of_its_twin(stripes, caplog, tmp_path):
+    """A network that can be traced is the independent route: the same parameters move to the same place."""
+
+    class Untraceable(Staged):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if x.sum() < 1e9 else -x)
+
+    register_backbone("untraceable", Untraceable, preprocessing=UNCROPPED, overwrite=True)
+    options = {**QUICK, "always": True, "freeze": "layer1"}
+    whole = finetune(stripes, backbone="untraceable", **{**options, "train_from": "all"})
+    assert "the network runs from the pixels on in every step, and is not computed once" in caplog.text
+    cut = finetune(stripes, backbone="staged", **{**options, "train_from": "all"})
+    assert (whole.share, whole.epochs) == (cut.share, cut.epochs)
+    assert {name.partition(".")[0] for name in whole.model.tensors} == {"layer2", "layer3", "layer4"}
+    for name, one in cut.model.tensors.items():
+        np.testing.assert_allclose(whole.model.tensors[name], one, atol=2e-3)
+    whole.model.save(tmp_path / "model.safetensors")
+    assert predict(stripes, tmp_path / "model.safetensors") == predict(stripes, whole.model)
+    expected = by_hand(whole.model, stripes)
+    X = whole.model.concatenated(whole.model.compute_codes(stripes).codes)
+    np.testing.assert_allclose(whole.model.decision_function(X), expected, rtol=1e-2, atol=5e-2)
+
+
 def test_codes_of_the_network_before_are_refused(result, striped_codes):
     with pytest.raises(MismatchError, match="codes of the network before it was fine-tuned"):
         evaluate(striped_codes, result.model)
@@ -229,7 +288,7 @@ def test_report_says_why_it_cannot_be_of_a_network_whose_codes_no_file_has(resul
 
 
 def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, monkeypatch):
-    monkeypatch.setattr("cnncodes.finetuning.finetune.extract", lambda *args, **options: pytest.fail("too late"))
+    monkeypatch.setattr("cnncodes.finetuning.codes_with_maps.extract", lambda *args, **options: pytest.fail("too late"))
     with pytest.raises(BackboneError, match="no layer 'layer9'"):
         finetune(stripes, backbone="staged", train_from="layer9")
 
@@ -238,6 +297,9 @@ def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, mon
     ("options", "error", "message"),
     [
         ({"train_from": "layer9"}, BackboneError, "no layer 'layer9'"),
+        ({"freeze": "layer5"}, BackboneError, "has no part 'layer5'. Did you mean 'layer4'"),
+        ({"batchnorm": True, "freeze": "*.1"}, SettingError, "no batch normalisation whose statistics could move"),
+        ({"batchnorm": True, "batch_size": 1}, SettingError, "batches of at least 2"),
         ({"epochs": 0}, SettingError, "0 epochs"),
         ({"image_size": 64}, SettingError, "image_size can be set for images only"),
         ({"images": None}, CnnCodesError, "keeps no maps of layer2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -65,8 +66,9 @@ def test_training_learns(task):
     assert np.isnan([epoch.held_back_loss for epoch in training.curve]).all()
 
 
-@pytest.mark.parametrize("killed_at", range(0, 19, 2))
-def test_run_that_is_continued_is_the_same_run(task, killed_at):
+@pytest.mark.parametrize(("killed_at", "batchnorm"), [*((at, False) for at in range(0, 19, 2)), (7, True)])
+def test_run_that_is_continued_is_the_same_run(task, killed_at, batchnorm):
+    task = dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, batchnorm=batchnorm))
     whole = task.training(*rows_of(task), 3)
     whole.run()
 
@@ -150,8 +152,8 @@ def test_loss_of_two_classes_is_the_logistic_one(task):
             super().__init__()
             self.top, self.probe = nn.Linear(1, 1), None
 
-        def train(self, mode: bool = True) -> Half:
-            return self
+        def trained(self) -> dict[str, nn.Parameter]:
+            return dict(self.named_parameters())
 
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             return self.top(maps)
