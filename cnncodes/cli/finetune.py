@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ from cnncodes.cli.options import (
     option_outside,
     option_workers,
 )
-from cnncodes.cli.output import print_json, print_message, print_notes, progress_bar
+from cnncodes.cli.output import Bar, print_json, print_message, print_notes, progress_bar, stderr
 from cnncodes.cli.scores import print_lines, score_lines
 from cnncodes.display import percent
 from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, RESIZE_MODES, SCALINGS, VIEWS
 
 if TYPE_CHECKING:
+    from cnncodes.finetuning.result import Finetuning
     from cnncodes.finetuning.training import Epoch
 
 STATE_SUFFIX = ".state"  # of the file beside the model file from which a run goes on
@@ -89,9 +91,13 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
     A network that cannot be cut below the part that is trained is cut further down; where it cannot be cut at all, it
     runs as a whole in every step, and a note says so.
 
-    A run that was stopped goes on with the same command, and gives the same model.
+    A run that was stopped or killed goes on with the same command, and gives the same model. Ctrl-C while folds are
+    trained leaves no model, as nothing is known of it yet. Ctrl-C while the network is then trained on all images saves
+    it as it was after the last complete epoch, and says so; the same command still trains it to the end. A second
+    Ctrl-C ends the program at once.
     """
     from cnncodes.finetuning.finetune import finetune as run
+    from cnncodes.finetuning.result import StoppedError
     from cnncodes.finetuning.state import STATE, is_state
     from cnncodes.models.model_file import MODEL, is_model
     from cnncodes.system.files import refuse_foreign
@@ -102,33 +108,48 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
     if force and state.is_file() and not is_state(state):
         state.unlink()
     try:
-        with progress_bar("fine-tuning", "steps") as progress:
-            result = run(data, state=state, progress=progress, on_epoch=_show_epoch, **options)
+        with progress_bar("fine-tuning", "steps") as bar:
+            watchers = {"progress": bar, "on_epoch": _show_epoch, "on_step": partial(_show_step, bar)}
+            result = run(data, state=state, **watchers, **options)
+    except StoppedError as stop:
+        _show(stop.result, out, force, as_json)
+        print_message(f"{state}: the same command goes on from there, to the end")
+        raise
     except KeyboardInterrupt:
         if state.is_file() and state.stat().st_size:
-            print_message(f"{state}: the same command goes on from there")
+            print_message(f"no model is saved yet; {state}: the same command goes on from there")
         raise
-    result.model.save(out, overwrite=force)
+    _show(result, out, force, as_json)
     state.unlink(missing_ok=True)
+
+
+def _show(result: Finetuning, out: str, force: bool, as_json: bool) -> None:
+    """Save the model, and show what fine-tuning came to."""
+    result.model.save(out, overwrite=force)
     print_notes(note for note in result.model.notes if note != result.answer)
     if as_json:
         print_json({**result.to_dict(), "model": out})
         return
-    probe_accuracy = result.probe_accuracy
-    print_lines(
-        [
-            *score_lines(result.model.scores, chosen=CHOSEN if result.model.tuned else C_CHOSEN),
-            ("probe, same images", percent(probe_accuracy)),
-            ("fine-tuning", f"{result.answer}, {result.seconds:.0f} s"),
-            ("saved", out),
-        ]
-    )
+    lines = [*score_lines(result.model.scores, chosen=CHOSEN if result.model.tuned else C_CHOSEN)]
+    lines.append(("probe, same images", percent(result.probe_accuracy)))
+    if result.probe_test_accuracy is not None:
+        lines.append(("probe, held out", percent(result.probe_test_accuracy.value)))
+    lines += [("fine-tuning", f"{result.answer}, {result.seconds:.0f} s"), ("saved", out)]
+    print_lines(lines)
 
 
 def _show_epoch(what: str, epoch: Epoch) -> None:
     """Show loss and accuracy of an epoch above the bar, on a terminal."""
-    from cnncodes.cli.output import stderr
-
     if stderr.is_terminal and epoch.number:
-        held_back = f", accuracy {percent(epoch.held_back_accuracy)}" if math.isfinite(epoch.held_back_loss) else ""
-        print_message(f"{what}: epoch {epoch.number}, loss {epoch.loss:.3f}{held_back}", style="dim")
+        print_message(f"{what}: {_words(epoch)}", style="dim")
+
+
+def _show_step(bar: Bar, what: str, epoch: Epoch) -> None:
+    """Show loss and accuracy so far beside the bar."""
+    bar.say(f"{what}: {_words(epoch)}")
+
+
+def _words(epoch: Epoch) -> str:
+    loss = f", loss {epoch.loss:.3f}" if math.isfinite(epoch.loss) else ""
+    held_back = f", accuracy {percent(epoch.held_back_accuracy)}" if math.isfinite(epoch.held_back_loss) else ""
+    return f"epoch {epoch.number}{loss}{held_back}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,9 +21,9 @@ from cnncodes.extraction.in_memory import require_same_weights
 from cnncodes.extraction.settings import load_named_backbone, settings_of
 from cnncodes.finetuning.cached_maps import cached_maps
 from cnncodes.finetuning.codes_with_maps import codes_with_maps
-from cnncodes.finetuning.head import TunedNetwork, moving_statistics
-from cnncodes.finetuning.out_of_fold import OutOfFold, Task, answer_folds, folds_to_answer, train_on_all
-from cnncodes.finetuning.result import Finetuning, HeldOut, make_result
+from cnncodes.finetuning.head import moving_statistics
+from cnncodes.finetuning.out_of_fold import OutOfFold, Task, Trained, answer_folds, folds_to_answer, train_on_all
+from cnncodes.finetuning.result import Finetuning, HeldOut, StoppedError, make_result
 from cnncodes.finetuning.schedule import Recipe
 from cnncodes.finetuning.state import State
 from cnncodes.finetuning.training import Epoch, Training
@@ -33,6 +33,7 @@ from cnncodes.networks.cut import Cut, cut_before
 from cnncodes.probes.protocol import Codes
 from cnncodes.probes.search import grid_of
 from cnncodes.runtime.devices import resolve_device
+from cnncodes.system.interrupt import patience
 from cnncodes.system.process import inference_settings
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, as_names
@@ -40,6 +41,8 @@ from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, as_names
 __all__ = ["Finetuning", "finetune"]
 
 logger = logging.getLogger(__name__)
+
+SAVING_SECONDS = 60.0  # until a step of the training on all images is over after Ctrl-C
 
 
 def finetune(
@@ -71,6 +74,7 @@ def finetune(
     state: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[str, Epoch], None] | None = None,
+    on_step: Callable[[str, Epoch], None] | None = None,
 ) -> Finetuning:
     """Train the upper part of a network further, from the fitted probe on, and say whether that beats the probe.
 
@@ -129,6 +133,8 @@ def finetune(
         Called with (done, total, failed): images while they are extracted, then steps of training.
     on_epoch : callable, optional
         Called with what is trained, and with loss and accuracy of each epoch.
+    on_step : callable, optional
+        Called with what is trained, and with the loss of the epoch so far, before the first step and after each.
 
     Returns
     -------
@@ -145,6 +151,8 @@ def finetune(
         The images are not those of the codes file.
     SettingError
         A setting has no such value.
+    StoppedError
+        Ctrl-C while the network was trained on all images: a KeyboardInterrupt whose `result` is what there is so far.
 
     Examples
     --------
@@ -197,9 +205,13 @@ def finetune(
         )
         kept = State.open(None if state is None else Path(state), _digest_of(task, file, rows))
         with inference_settings():
-            answers, network, share = _train(task, kept, always, progress, on_epoch)
-        held_out = HeldOut(file.labels[test], file.groups[test])
-        return make_result(fitted, task, answers, network, share, what, held_out, time.perf_counter() - started)
+            answers, trained, share = _train(task, kept, always, _Watchers(progress, on_epoch, on_step))
+            held_out = HeldOut(file.labels[test], file.groups[test])
+            seconds = time.perf_counter() - started
+            result = make_result(fitted, task, answers, trained, share, what, held_out, seconds)
+        if result.stopped_after is not None:
+            raise StoppedError(result)
+        return result
 
 
 def _described(train_from: str, freeze: Sequence[str], unfreeze: Sequence[str]) -> str:
@@ -240,27 +252,33 @@ def _digest_of(task: Task, file: CodesFile, rows: np.ndarray) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _train(
-    task: Task,
-    state: State,
-    always: bool,
-    progress: Progress | None,
-    on_epoch: Callable[[str, Epoch], None] | None,
-) -> tuple[OutOfFold, TunedNetwork | None, float]:
+class _Watchers(NamedTuple):
+    """Whom to tell how far training is."""
+
+    progress: Progress | None
+    on_epoch: Callable[[str, Epoch], None] | None
+    on_step: Callable[[str, Epoch], None] | None
+
+
+def _train(task: Task, state: State, always: bool, watchers: _Watchers) -> tuple[OutOfFold, Trained | None, float]:
     """Answer the folds, and train on all images if that pays; the share of the way is 0 where the probe is better."""
     folds = task.search.folds[: folds_to_answer(task.search.folds)]
     lengths = [task.recipe.epochs * task.recipe.steps_per_epoch(len(train)) for train, _ in folds]
     lengths.append(task.recipe.epochs * task.recipe.steps_per_epoch(len(task.truth)))
 
     def on_step(training: Training, job: int) -> None:
-        if progress is not None:
+        if watchers.progress is not None:
             part = training.step / (training.steps_per_epoch * training.last_epoch)
             done = sum(lengths[:job]) + lengths[job] * (1 if training.done else part)
-            progress(round(done), sum(lengths), 0)
+            watchers.progress(round(done), sum(lengths), 0)
+        if watchers.on_step is not None:
+            what = f"fold {job + 1} of {len(folds)}" if job < len(folds) else "all images"
+            watchers.on_step(what, training.so_far)
 
-    answers = answer_folds(task, state, on_step, on_epoch)
+    answers = answer_folds(task, state, on_step, watchers.on_epoch)
     share = answers.best_share(tuned=always)
     if not always and not answers.pays(share):
         return answers, None, share
-    network = train_on_all(task, max(1, round(np.median(answers.best_epochs))), share, state, on_step, on_epoch)
-    return answers, network, share
+    epochs = max(1, round(np.median(answers.best_epochs)))
+    with patience(SAVING_SECONDS):
+        return answers, train_on_all(task, epochs, share, state, on_step, watchers.on_epoch), share

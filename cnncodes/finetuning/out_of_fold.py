@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from cnncodes.probes.intervals import paired_interval
 from cnncodes.probes.scaling import Scaling
 from cnncodes.probes.search import Search, fit_chosen
 
-__all__ = ["SHARES", "OutOfFold", "Task", "answer_folds", "folds_to_answer", "hold_back", "train_on_all"]
+__all__ = ["SHARES", "OutOfFold", "Task", "Trained", "answer_folds", "folds_to_answer", "hold_back", "train_on_all"]
 
 # Training begins with this multiple of the temperature that calibrates answers to new images. With less, images that
 # the probe has learned from have nearly no loss left, and teach nothing
@@ -242,6 +243,13 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
     return OutOfFold(rows, decision, best_epochs, task.truth[rows], task.groups[rows])
 
 
+class Trained(NamedTuple):
+    """The network that all training images gave, and after how many complete epochs it was stopped, if it was."""
+
+    network: TunedNetwork
+    stopped_after: int | None
+
+
 def train_on_all(
     task: Task,
     epochs: int,
@@ -249,8 +257,10 @@ def train_on_all(
     state: State,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
-) -> TunedNetwork:
+) -> Trained:
     """Return the network that all training images give, a share of the way from the probe.
+
+    Ctrl-C ends the training, not the program.
 
     Parameters
     ----------
@@ -269,11 +279,16 @@ def train_on_all(
         prefix = f"{job}/"
         end = {name.removeprefix(prefix): one for name, one in state.arrays.items() if name.startswith(prefix)}
     else:
-        _run(training, job, "all images", state, on_step, on_epoch)
+        try:
+            _run(training, job, "all images", state, on_step, on_epoch)
+        except KeyboardInterrupt:
+            stopped_after = max(0, len(training.curve) - 1)
+            training.network.put(mixed(start, training.best or start, share))
+            return Trained(training.network, stopped_after)
         end = training.network.tensors()
         state.finish_job({"best_epoch": epochs}, end)
     training.network.put(mixed(start, {name: one.to(task.device) for name, one in end.items()}, share))
-    return training.network
+    return Trained(training.network, None)
 
 
 def _run(

@@ -106,6 +106,12 @@ class Training:
         return int(np.argmin([epoch.held_back_loss for epoch in self.curve]))
 
     @property
+    def so_far(self) -> Epoch:
+        """The epoch that is under way, with its steps so far, and the last answers to the images that are held back."""
+        last, loss = self.curve[-1], float(np.mean(self.losses)) if self.losses else np.nan
+        return Epoch(len(self.curve), loss, last.held_back_loss, last.held_back_accuracy)
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to train."""
         return bool(self.curve) and (

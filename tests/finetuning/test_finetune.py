@@ -13,6 +13,8 @@ from cnncodes import ImageSet, ProbeModel, evaluate, extract, fit, load_backbone
 from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, SettingError
 from cnncodes.finetuning import out_of_fold
 from cnncodes.finetuning.finetune import Finetuning, finetune
+from cnncodes.finetuning.result import StoppedError
+from cnncodes.finetuning.training import Epoch
 
 QUICK = {"train_from": "layer3", "epochs": 3, "batch_size": 8, "lr": 3e-3}
 
@@ -162,6 +164,57 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(killed_at, result, striped_
     assert (tmp_path / "continued.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(("steps", "epochs"), [(2, 0), (8, 1), (15, 1)])
+def test_stop_of_the_last_training_gives_the_network_so_far(
+    steps, epochs, result, striped_codes, stripes, tmp_path, monkeypatch
+):
+    """The networks of the folds are best after two epochs of eight steps; the whole run then gives the same bytes."""
+    answer_folds = out_of_fold.answer_folds
+
+    def answer(*args):
+        answers = answer_folds(*args)
+        answers.best_epochs[:] = [2] * 3
+        return answers
+
+    monkeypatch.setattr("cnncodes.finetuning.finetune.answer_folds", answer)
+    options = {"images": stripes, "always": True, "state": tmp_path / "state", **QUICK}
+    seen = []
+
+    def stop(what: str, epoch: Epoch) -> None:
+        seen.append(what)
+        if seen.count("all images") == steps + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(StoppedError) as stopped:
+        finetune(striped_codes, on_step=stop, **options)
+    so_far = stopped.value.result
+    assert (so_far.stopped_after, so_far.to_dict()["stopped_after"]) == (epochs, epochs)
+    assert f"was stopped after {epochs} complete epochs: " in so_far.model.notes[-1]
+    if epochs:
+        assert (so_far.epochs, so_far.model.tuned.epochs) == (1, 1)
+        assert so_far.model.scores.cross_validated.accuracy.value == so_far.probe_accuracy + so_far.gain.value
+        assert "may be more than that of this" in so_far.model.notes[-1]
+        assert len(predict(stripes, so_far.model)) == 60
+    else:
+        assert so_far.model.tuned is None
+        assert so_far.model.scores == fit(striped_codes, cv=3).scores
+    whole = finetune(striped_codes, **options)
+    assert whole.stopped_after is None
+    del options["state"]
+    assert finetune(striped_codes, **options).model.same_as(whole.model)
+
+
+def test_loss_is_told_after_each_step(striped_codes, stripes):
+    told: list[tuple[str, Epoch]] = []
+    finetune(striped_codes, images=stripes, on_step=lambda what, epoch: told.append((what, epoch)), **QUICK)
+    assert list(dict.fromkeys(what for what, _ in told))[:3] == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+    first, second = told[:2]
+    assert (first[1].number, second[1].number) == (1, 1)
+    assert np.isnan(first[1].loss)
+    assert second[1].loss > 0
+    assert 0 <= first[1].held_back_accuracy <= 1
+
+
 def test_images_alone_are_enough_and_held_out_ones_are_scored(stripes):
     splits = ["test" if name.endswith(("18", "19")) else "train" for name in stripes.ids]
     images = ImageSet(stripes.ids, stripes.sources, stripes.labels, splits=splits)
@@ -171,6 +224,10 @@ def test_images_alone_are_enough_and_held_out_ones_are_scored(stripes):
     assert model.provenance.preprocessing.views == "flip"
     again = evaluate(images.take([row for row, split in enumerate(splits) if split == "test"]), model)
     assert model.scores.held_out is not None
+    probe = finetune(images, backbone="staged", views="flip", **{**QUICK, "epochs": 1, "lr": 1e-7}).model
+    assert probe.tuned is None
+    assert result.probe_test_accuracy == probe.scores.held_out.accuracy
+    assert result.to_dict()["probe_test_accuracy"] == result.probe_test_accuracy.value
     assert again.accuracies.accuracy == model.scores.held_out.accuracy
 
 
