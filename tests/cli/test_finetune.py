@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,3 +177,25 @@ def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):
     monkeypatch.setattr("cnncodes.finetuning.finetune.train_on_all", train)
     run("finetune", "photos", *OPTIONS, "--always")
     assert not Path("model.safetensors.state").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
+def test_process_that_is_killed_again_and_again_gives_the_same_model(stripes):
+    """The system ends it soon after each change of the state, in whatever it does then."""
+    words = ["finetune", "codes.h5", "--from", "layer4", "--epochs", "2", "--always", "--batch-size", "8"]
+    run("extract", "photos", "--image-size", 64, "--map", "layer3", "--layer", "penultimate")
+    run(*words, "-o", "whole.safetensors")
+    model, state, kills = Path("model.safetensors"), Path("model.safetensors.state"), 0
+    while not model.exists():
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen([sys.executable, "-m", "cnncodes", *words], stderr=subprocess.DEVNULL)
+        while process.poll() is None and (state.stat().st_mtime_ns if state.exists() else 0) == before:
+            time.sleep(0.01)
+        if process.poll() is None:
+            time.sleep(0.03 * kills)
+            process.kill()
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    assert model.read_bytes() == Path("whole.safetensors").read_bytes()

@@ -11,12 +11,28 @@ import pytest
 import torch
 from torch import nn
 
-from cnncodes.finetuning.head import HEAD
+from cnncodes.finetuning.cached_maps import CachedMaps
+from cnncodes.finetuning.head import BATCH_NORMS, HEAD, ProbeHead, TunedNetwork
+from cnncodes.finetuning.schedule import Recipe
 from cnncodes.finetuning.training import Epoch, Training, decide, mixed
+from cnncodes.networks.backbone import load_backbone
+from cnncodes.networks.cut import cut_before
+from cnncodes.networks.pooling import pool
 from cnncodes.probes.probe import decide as decide_by_probe
+from cnncodes.probes.probe import make_probe
 from cnncodes.probes.search import fit_chosen
 
 CPU = torch.device("cpu")
+FAMILIES = [  # one network of each family of the registry, cut in its last stage
+    *((name, "layer4") for name in ("resnet18", "resnext50_32x4d", "wide_resnet50_2", "densenet121", "googlenet")),
+    *((name, "layer4") for name in ("inception_v3", "mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5")),
+    *(
+        (name, "layer4")
+        for name in ("mobilenet_v2", "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf")
+    ),
+    *((name, "layer4") for name in ("convnext_tiny", "swin_t", "swin_v2_t", "maxvit_t", "squeezenet1_1")),
+    *(("alexnet", "features.8"), ("vgg11_bn", "features.22"), ("vit_b_16", "encoder.layers.encoder_layer_11")),
+]
 
 
 def rows_of(task):
@@ -170,3 +186,38 @@ def test_loss_of_two_classes_is_the_logistic_one(task):
     decision = network(Maps().batch(rows, rows)).detach().double().numpy()[:, 0]
     expected = np.mean([np.log1p(np.exp(decision[0])), np.log1p(np.exp(-decision[1]))])
     assert training._train(rows, rows) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("staged", "layer3"), *(pytest.param(*one, marks=pytest.mark.slow) for one in FAMILIES)],
+)
+def test_frozen_is_frozen_in_all_families(name, first):
+    """Bit for bit: parameters, statistics and dropout below the cut, and every second module above it."""
+    with pytest.MonkeyPatch.context() as patch:  # initialising millions of parameters is not what is tested
+        patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.data.normal_(0, 0.02))
+        patch.setattr("cnncodes.networks.backbone.digest_of", lambda state: "")
+        backbone = load_backbone(name, "random")
+    before = tensors_of(backbone.module)
+    every = cut_before(backbone, first)
+    modules = sorted({one.rpartition(".")[0] for one in every.depths})
+    cut = cut_before(backbone, first, freeze=modules[::2], kept=[every.below])
+    assert (cut.below, 0 < len(cut.depths) < len(every.depths)) == (every.below, True)
+    maps = np.random.default_rng(0).normal(size=(6, *cut.map_shape)).astype(np.float32)
+    truth = np.arange(6) % 2
+    with torch.no_grad():
+        X = pool(cut.top(torch.from_numpy(maps)), "avg").double().numpy()
+    network = TunedNetwork(copy.deepcopy(cut.top), ProbeHead(make_probe().fit(X, truth), "shrunk", 1.0), "avg", True)
+    start = tensors_of(network.top)
+    recipe = Recipe(epochs=2, batch_size=6, lr=1e-2, batchnorm=True)
+    rows = np.arange(6)
+    Training(network, CachedMaps(maps, cut.map_shape), truth, rows, rows[:0], recipe, cut.depths, 2).run()
+    end = network.top.state_dict()
+    moved = {one for one in start if not torch.equal(start[one], end[one])}
+    statistics = {f"{path}.{one}" for path in network.moving for one in ("running_mean", "running_var")}
+    assert moved <= cut.depths.keys() | statistics
+    assert statistics <= moved
+    assert len(moved - statistics) > len(cut.depths) / 2
+    assert not any(part.training for part in network.modules() if not isinstance(part, BATCH_NORMS))
+    assert all(torch.equal(one, before[path]) for path, one in backbone.module.state_dict().items())
+    assert not any(part.training for part in backbone.module.modules())
