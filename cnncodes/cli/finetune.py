@@ -109,7 +109,7 @@ def finetune(data: str, out: str, force: bool, as_json: bool, **options: Any) ->
         state.unlink()
     try:
         with progress_bar("fine-tuning", "steps") as bar:
-            watchers = {"progress": bar, "on_epoch": _show_epoch, "on_step": partial(_show_step, bar)}
+            watchers: dict[str, Any] = {"progress": bar, "on_epoch": _show_epoch, "on_step": partial(_show_step, bar)}
             result = run(data, state=state, **watchers, **options)
     except StoppedError as stop:
         _show(stop.result, out, force, as_json)

@@ -88,10 +88,10 @@ def finetune(
     train_from : str, default="layer4"
         The first part that is trained, with all above it: ``layer1`` … ``layer4``, ``head`` (the classifier alone),
         ``all``, or the path of a module.
-    freeze : str or sequence of str, optional
+    freeze : str or sequence of str, default=()
         Parts of that which stay as they are after all: stages, modules or parameters, by name or by shell pattern
         (``"features.1[67]"``, ``"*.bias"``).
-    unfreeze : str or sequence of str, optional
+    unfreeze : str or sequence of str, default=()
         Parts below that which are trained as well. What `freeze` names, too, stays as it is.
     batchnorm : bool, default=False
         Let batch normalisation that is trained normalise by the batch, and move its statistics. It needs large batches.
@@ -99,7 +99,8 @@ def finetune(
         The images that a codes file was made from. They are needed only if it does not keep the maps of the layer
         below (``extract(…, maps="layer3")`` for ``train_from="layer4"``).
     epochs : int, default=8
-        How often each image is seen, at most: training stops where images that are held back are answered no better.
+        How often each image is seen. On the folds at most: there, training stops where images that are held back are
+        answered no better.
     lr : float, default=3e-4
         Rate of AdamW at the head; below it is smaller, down to a tenth at the bottom of the network.
     batch_size : int, default=32
@@ -279,6 +280,5 @@ def _train(task: Task, state: State, always: bool, watchers: _Watchers) -> tuple
     share = answers.best_share(tuned=always)
     if not always and not answers.pays(share):
         return answers, None, share
-    epochs = max(1, round(np.median(answers.best_epochs)))
     with patience(SAVING_SECONDS):
-        return answers, train_on_all(task, epochs, share, state, on_step, watchers.on_epoch), share
+        return answers, train_on_all(task, share, state, on_step, watchers.on_epoch), share

@@ -21,8 +21,9 @@ __all__ = ["Finetuning", "HeldOut", "StoppedError", "make_result"]
 
 PROTOCOL = (
     "; the network was then fine-tuned from {first} on: the accuracy is that of networks that were trained on the same "
-    "folds from the probe of the fold on, and stopped early by images that were held back inside the training images; "
-    "how far the parameters are on the way from the probe, {share:g}, was chosen on the same answers"
+    "folds from the probe of the fold on, and stopped early by images that were held back inside the training images, "
+    "while the network that is kept was trained for all epochs; how far the parameters are on the way from the probe, "
+    "{share:g}, was chosen on the same answers"
 )
 STOPPED = "the training on all images was stopped after {after} complete epochs: {kept}"
 STOPPED_EARLY = "the probe is kept so far"
@@ -154,13 +155,13 @@ def make_result(
     network = None if trained is None or stopped_after == 0 else trained.network
     gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
     share = share or answers.best_share(tuned=True)
-    epochs = stopped_after or max(1, round(np.median(answers.best_epochs)))
+    best_epochs = max(1, round(np.median(answers.best_epochs)))
     model, probe_accuracy = fitted, float(answers.right(0.0).mean())
     if network is not None:
         tuned = Tuned(
             first=train_from,
             below=task.cut.below,
-            epochs=epochs,
+            epochs=stopped_after or task.recipe.epochs,
             share=share,
             probe_accuracy=probe_accuracy,
             gain=gain.value,
@@ -172,7 +173,17 @@ def make_result(
     pays, held_out_score = answers.pays(share), fitted.scores.held_out
     probe_test_accuracy = None if held_out_score is None else held_out_score.accuracy
     result = Finetuning(
-        model, train_from, pays, gain, share, epochs, probe_accuracy, n, seconds, probe_test_accuracy, stopped_after
+        model,
+        train_from,
+        pays,
+        gain,
+        share,
+        best_epochs,
+        probe_accuracy,
+        n,
+        seconds,
+        probe_test_accuracy,
+        stopped_after,
     )
     model.notes.append(result.answer)
     if stopped_after is not None:

@@ -123,12 +123,6 @@ def test_state_of_a_run_with_other_options_is_begun_anew(stripes, monkeypatch, c
 
 def test_stopped_run_saves_what_there_is_and_goes_on(stripes, monkeypatch):
     train = training.Training._train
-    answer_folds = out_of_fold.answer_folds
-
-    def answer(*args: object) -> out_of_fold.OutOfFold:
-        answers = answer_folds(*args)
-        answers.best_epochs[:] = [2] * 3
-        return answers
 
     def stop(one: training.Training, rows: np.ndarray, views: np.ndarray) -> float:
         if len(one.rows) == 24 and one.step == 1:
@@ -136,7 +130,6 @@ def test_stopped_run_saves_what_there_is_and_goes_on(stripes, monkeypatch):
         return train(one, rows, views)
 
     options = (*OPTIONS, "--always", "--epochs", 2)
-    monkeypatch.setattr("cnncodes.finetuning.finetune.answer_folds", answer)
     with monkeypatch.context() as patch:
         patch.setattr(training.Training, "_train", stop)
         result = run("finetune", "photos", *options, code=130)

@@ -23,15 +23,11 @@ from cnncodes.probes.probe import make_probe
 from cnncodes.probes.search import fit_chosen
 
 CPU = torch.device("cpu")
-FAMILIES = [  # one network of each family of the registry, cut in its last stage
-    *((name, "layer4") for name in ("resnet18", "resnext50_32x4d", "wide_resnet50_2", "densenet121", "googlenet")),
-    *((name, "layer4") for name in ("inception_v3", "mobilenet_v3_small", "mnasnet0_5", "shufflenet_v2_x0_5")),
-    *(
-        (name, "layer4")
-        for name in ("mobilenet_v2", "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf")
-    ),
-    *((name, "layer4") for name in ("convnext_tiny", "swin_t", "swin_v2_t", "maxvit_t", "squeezenet1_1")),
-    *(("alexnet", "features.8"), ("vgg11_bn", "features.22"), ("vit_b_16", "encoder.layers.encoder_layer_11")),
+FAMILIES = [  # one network of each kind in the registry, cut in its last stage
+    *((name, "layer4") for name in ("resnet18", "densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small")),
+    *((name, "layer4") for name in ("mnasnet0_5", "shufflenet_v2_x0_5", "efficientnet_b0", "regnet_y_400mf")),
+    *((name, "layer4") for name in ("convnext_tiny", "swin_t")),
+    *(("squeezenet1_1", "layer3"), ("alexnet", "features.8"), ("vit_b_16", "encoder.layers.encoder_layer_11")),
 ]
 
 
