@@ -172,6 +172,14 @@ def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):
     assert not Path("model.safetensors.state").exists()
 
 
+def changed(path: Path) -> int:
+    """When a file was last written; 0 if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
 def test_process_that_is_killed_again_and_again_gives_the_same_model(stripes):
@@ -180,10 +188,11 @@ def test_process_that_is_killed_again_and_again_gives_the_same_model(stripes):
     run("extract", "photos", "--image-size", 64, "--map", "layer3", "--layer", "penultimate")
     run(*words, "-o", "whole.safetensors")
     model, state, kills = Path("model.safetensors"), Path("model.safetensors.state"), 0
+    program = [sys.executable, "-m", "cnncodes", *words]
     while not model.exists():
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        process = subprocess.Popen([sys.executable, "-m", "cnncodes", *words], stderr=subprocess.DEVNULL)
-        while process.poll() is None and (state.stat().st_mtime_ns if state.exists() else 0) == before:
+        before = changed(state)
+        process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and changed(state) == before:
             time.sleep(0.01)
         if process.poll() is None:
             time.sleep(0.03 * kills)
