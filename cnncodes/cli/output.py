@@ -20,7 +20,6 @@ from rich.table import Table
 from cnncodes.display import for_csv, for_json, for_terminal
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import refuse_foreign, replacing, writing_text
-from cnncodes.system.progress import Progress
 
 __all__ = [
     "check_plot",
@@ -75,8 +74,31 @@ def working(text: str) -> Iterator[None]:
         yield
 
 
+class Bar:
+    """A progress callback that draws a bar, beside which a few words can be shown."""
+
+    def __init__(self, bar: Any, text: str, unit: str) -> None:
+        self.bar, self.unit = bar, unit
+        self.task = bar.add_task(text, total=None, rate="", failed="", words="")
+
+    def __call__(self, done: int, total: int, failed: int) -> None:
+        """Show how much is done, as a `Progress`."""
+        speed = self.bar.tasks[self.task].speed
+        self.bar.update(
+            self.task,
+            completed=done,
+            total=total,
+            rate=f"{speed:.{speed < 10:d}f} {self.unit}/s" if speed else "",
+            failed=f"{failed} failed" if failed else "",
+        )
+
+    def say(self, words: str) -> None:
+        """Show words after the bar, in place of those before."""
+        self.bar.update(self.task, words=for_terminal(words))
+
+
 @contextlib.contextmanager
-def progress_bar(text: str, unit: str = "images") -> Iterator[Progress]:
+def progress_bar(text: str, unit: str = "images") -> Iterator[Bar]:
     """Give a progress callback that draws a bar on stderr, with the rate, the time so far and the time left."""
     from rich.progress import (
         BarColumn,
@@ -96,21 +118,10 @@ def progress_bar(text: str, unit: str = "images") -> Iterator[Progress]:
         TextColumn("left:"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
+        TextColumn("{task.fields[words]}", markup=False),
     )
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
-        task = bar.add_task(text, total=None, rate="", failed="")
-
-        def update(done: int, total: int, failed: int) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(
-                task,
-                completed=done,
-                total=total,
-                rate=f"{speed:.{speed < 10:d}f} {unit}/s" if speed else "",
-                failed=f"{failed} failed" if failed else "",
-            )
-
-        yield update
+        yield Bar(bar, text, unit)
 
 
 def print_line(text: str = "", **style: Any) -> None:

@@ -118,12 +118,11 @@ def tune(
     with inference_settings():
         state = State(None, "")
         answers = answer_folds(task, state)
-        share, network = answers.best_share(), None
-        if share:
-            network = train_on_all(task, max(1, round(np.median(answers.best_epochs))), share, state)
+        share = answers.best_share()
+        trained = train_on_all(task, share, state) if share else None
         held_out = HeldOut(none, task.groups[:0])
         seconds = perf_counter() - started
-        result = make_result(fitted, task, answers, network, share, classifier.finetune, held_out, seconds)
+        result = make_result(fitted, task, answers, trained, share, classifier.finetune, held_out, seconds, digests)
     _sort_by_name(result.model)
     return result
 

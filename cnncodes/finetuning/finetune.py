@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import logging
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import is_hdf5
-from cnncodes.errors import SettingError
-from cnncodes.extraction.extract import extract
+from cnncodes.errors import SettingError, parameter
 from cnncodes.extraction.in_memory import require_same_weights
-from cnncodes.extraction.settings import Settings, load_named_backbone, settings_of
+from cnncodes.extraction.settings import load_named_backbone, settings_of
 from cnncodes.finetuning.cached_maps import cached_maps
+from cnncodes.finetuning.codes_with_maps import codes_with_maps
 from cnncodes.finetuning.curve_points import measure_curves
-from cnncodes.finetuning.head import TunedNetwork
-from cnncodes.finetuning.out_of_fold import OutOfFold, Task, answer_folds, folds_to_answer, train_on_all
-from cnncodes.finetuning.result import Finetuning, HeldOut, make_result
+from cnncodes.finetuning.head import moving_statistics
+from cnncodes.finetuning.out_of_fold import OutOfFold, Task, Trained, answer_folds, folds_to_answer, train_on_all
+from cnncodes.finetuning.result import Finetuning, HeldOut, StoppedError, make_result
 from cnncodes.finetuning.schedule import Recipe
 from cnncodes.finetuning.state import State
 from cnncodes.finetuning.training import Epoch, Training
 from cnncodes.images.image_set import Images
 from cnncodes.models.fit import fit
-from cnncodes.networks.cut import cut_before, layer_below
-from cnncodes.probes.protocol import Codes, TrainingData
+from cnncodes.networks.cut import Cut, cut_before
+from cnncodes.probes.protocol import Codes
 from cnncodes.probes.search import grid_of
 from cnncodes.runtime.devices import resolve_device
+from cnncodes.system.interrupt import patience
 from cnncodes.system.process import inference_settings
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, TRAIN_ALL
+from cnncodes.vocabulary import AUTO, DEFAULT_SCALING, PENULTIMATE, TRAIN_ALL, as_names
 
 __all__ = ["Finetuning", "finetune"]
+
+logger = logging.getLogger(__name__)
+
+SAVING_SECONDS = 60.0  # until a step of the training on all images is over after Ctrl-C
 
 
 def finetune(
     data: Images | Codes = "codes.h5",
     *,
     train_from: str = "layer4",
+    freeze: str | Sequence[str] = (),
+    unfreeze: str | Sequence[str] = (),
+    batchnorm: bool = False,
     images: Images | None = None,
     epochs: int = 8,
     lr: float = 3e-4,
@@ -70,6 +76,7 @@ def finetune(
     state: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     on_epoch: Callable[[str, Epoch], None] | None = None,
+    on_step: Callable[[str, Epoch], None] | None = None,
 ) -> Finetuning:
     """Train the upper part of a network further, from the fitted probe on, and say whether that beats the probe.
 
@@ -83,6 +90,13 @@ def finetune(
     train_from : str, default="layer4"
         The first part that is trained, with all above it: ``layer1`` … ``layer4``, ``head`` (the classifier alone),
         ``all``, or the path of a module.
+    freeze : str or sequence of str, default=()
+        Parts of that which stay as they are after all: stages, modules or parameters, by name or by shell pattern
+        (``"features.1[67]"``, ``"*.bias"``).
+    unfreeze : str or sequence of str, default=()
+        Parts below that which are trained as well. What `freeze` names, too, stays as it is.
+    batchnorm : bool, default=False
+        Let batch normalisation that is trained normalise by the batch, and move its statistics. It needs large batches.
     images : path, sequence, ndarray or ImageSet, optional
         The images that a codes file was made from. They are needed only if it does not keep the maps of the layer
         below (``extract(…, maps="layer3")`` for ``train_from="layer4"``).
@@ -125,6 +139,8 @@ def finetune(
         Called with (done, total, failed): images while they are extracted, then steps of training.
     on_epoch : callable, optional
         Called with what is trained, and with loss and accuracy of each epoch.
+    on_step : callable, optional
+        Called with what is trained, and with the loss of the epoch so far, before the first step and after each.
 
     Returns
     -------
@@ -136,11 +152,13 @@ def finetune(
     ProbeError
         The codes give no probe, or memory does not hold the maps.
     BackboneError
-        The network has no such part, or cannot be cut there.
+        The network has no such part.
     MismatchError
         The images are not those of the codes file.
     SettingError
         A setting has no such value.
+    StoppedError
+        Ctrl-C while the network was trained on all images: a KeyboardInterrupt whose `result` is what there is so far.
 
     Examples
     --------
@@ -150,19 +168,22 @@ def finetune(
     >>> result.model.save("model.safetensors")  # doctest: +SKIP
     """
     started = time.perf_counter()
-    recipe = Recipe(epochs, lr, batch_size, seed=seed)
+    what = _described(train_from, as_names(freeze), as_names(unfreeze))
+    recipe = Recipe(epochs, lr, batch_size, seed=seed, batchnorm=batchnorm)
     probe: dict[str, Any] = {"clf": clf, "scale": scale, "cv": cv, "seed": seed}
     extraction = {"backbone": backbone, "weights": weights, "image_size": image_size, "resize": resize, "views": views}
     running: dict[str, Any] = {"allow_outside": allow_outside, "device": device, "workers": workers}
     running["progress"] = progress
-    with _codes_of(data, images, extraction, train_from, running) as (training_data, sources):
+    parts: dict[str, Any] = {"first": train_from, "freeze": as_names(freeze), "unfreeze": as_names(unfreeze)}
+    with codes_with_maps(data, images, extraction, parts, running) as (training_data, sources):
         file = training_data.file
         settings = settings_of(file.provenance)
         if weights is not None:
             settings = replace(settings, weights=os.fspath(weights))
         network_of_codes = load_named_backbone(settings)
         require_same_weights(network_of_codes, file.provenance)
-        cut = cut_before(network_of_codes, train_from)
+        cut = cut_before(network_of_codes, **parts, kept=file.map_layers if sources is None else ())
+        _explain(cut, what, batchnorm)
         fitted = fit(training_data, C=C, guard=guard, **probe)
         groups = training_data.groups(guard=guard)
         scored = training_data.scorable(groups).rows
@@ -192,58 +213,48 @@ def finetune(
             recipe=recipe,
             device=resolve_device(device or AUTO),
         )
-        kept = State.open(None if state is None else Path(state), _digest_of(task, file, rows, train_from))
+        kept = State.open(None if state is None else Path(state), _digest_of(task, file, rows))
         with inference_settings():
-            answers, network, share = _train(task, kept, always, progress, on_epoch)
-        held_out = HeldOut(file.labels[test], file.groups[test])
-        result = make_result(fitted, task, answers, network, share, train_from, held_out, 0.0, file.sha256[rows])
-        result = replace(result, seconds=time.perf_counter() - started)
-        if whole is None:
-            return result
-        with inference_settings():
-            points = measure_curves(
-                task, replace(task, cut=whole, maps=pixels), settings, held_out, train_from, progress
-            )
+            answers, trained, share = _train(task, kept, always, _Watchers(progress, on_epoch, on_step))
+            held_out = HeldOut(file.labels[test], file.groups[test])
+            result = make_result(fitted, task, answers, trained, share, what, held_out, 0.0, file.sha256[rows])
+            result = replace(result, seconds=time.perf_counter() - started)
+            if result.stopped_after is not None:
+                raise StoppedError(result)
+            if whole is None:
+                return result
+            points = measure_curves(task, replace(task, cut=whole, maps=pixels), settings, held_out, what, progress)
         return replace(result, curves=points)
 
 
-@contextlib.contextmanager
-def _codes_of(
-    data: Any,
-    images: Images | None,
-    extraction: dict[str, Any],
-    train_from: str,
-    running: dict[str, Any],
-) -> Iterator[tuple[TrainingData, Images | None]]:
-    """Give the codes to train on, and the images that they were made from."""
-    if isinstance(data, (CodesFile, TrainingData)) or _is_codes_file(data):
-        if given := [name for name, value in extraction.items() if value is not None and name != "weights"]:
-            raise SettingError(f"the codes file says how it was made; {', '.join(given)} can be set for images only")
-        with TrainingData.open(data) as training_data:
-            yield training_data, images
-        return
-    layer_below(load_named_backbone(Settings(**extraction)), train_from)  # a wrong part is an error before the work
-    with tempfile.TemporaryDirectory(prefix="cnncodes-") as folder:
-        codes = Path(folder) / "codes.h5"
-        source = data if images is None else images
-        extract(source, codes, layers=[PENULTIMATE], **extraction, **running)
-        with TrainingData.open(codes) as training_data:
-            yield training_data, source
+def _described(train_from: str, freeze: Sequence[str], unfreeze: Sequence[str]) -> str:
+    """Return what is trained, as a user may say it."""
+    more = f" with {', '.join(unfreeze)}" if unfreeze else ""
+    less = f" without {', '.join(freeze)}" if freeze else ""
+    return train_from + more + less
 
 
-def _is_codes_file(data: Any) -> bool:
-    if not isinstance(data, (str, os.PathLike)):
-        return False
-    return is_hdf5(data) if Path(data).is_file() else Path(data).suffix.lower() in (".h5", ".hdf5")
+def _explain(cut: Cut, what: str, batchnorm: bool) -> None:
+    """Say what is slower than a user may expect, and refuse to move statistics that are not there."""
+    if cut.frozen_in_steps:
+        logger.warning(
+            "no cut separates %s from what stays frozen: the network runs from the pixels on in every step, and is not "
+            "computed once",
+            what,
+        )
+    if batchnorm and not moving_statistics(cut.top):
+        setting = parameter("batchnorm", True)
+        raise SettingError(f"{setting}: in {what} there is no batch normalisation whose statistics could move")
 
 
-def _digest_of(task: Task, file: CodesFile, rows: np.ndarray, train_from: str) -> str:
+def _digest_of(task: Task, file: CodesFile, rows: np.ndarray) -> str:
     """Return a digest of all that decides a run: a state of another run is of no use."""
     search = task.search
     facts = {
         "layout": 2,  # of the state: each fold has its parameters
         "recipe": asdict(task.recipe),
-        "from": train_from,
+        "below": task.cut.below,
+        "trained": sorted(task.cut.depths),
         "probe": [task.clf, task.scale, search.C, search.temperature],
         "codes": file.provenance.to_json(),
         "images": hashlib.sha256(file.sha256[rows].tobytes() + task.truth.tobytes()).hexdigest(),
@@ -255,27 +266,32 @@ def _digest_of(task: Task, file: CodesFile, rows: np.ndarray, train_from: str) -
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _train(
-    task: Task,
-    state: State,
-    always: bool,
-    progress: Progress | None,
-    on_epoch: Callable[[str, Epoch], None] | None,
-) -> tuple[OutOfFold, TunedNetwork | None, float]:
+class _Watchers(NamedTuple):
+    """Whom to tell how far training is."""
+
+    progress: Progress | None
+    on_epoch: Callable[[str, Epoch], None] | None
+    on_step: Callable[[str, Epoch], None] | None
+
+
+def _train(task: Task, state: State, always: bool, watchers: _Watchers) -> tuple[OutOfFold, Trained | None, float]:
     """Answer the folds, and train on all images unless the probe is better; the share of the way is then 0."""
     folds = task.search.folds[: folds_to_answer(task.search.folds)]
     lengths = [task.recipe.epochs * task.recipe.steps_per_epoch(len(train)) for train, _ in folds]
     lengths.append(task.recipe.epochs * task.recipe.steps_per_epoch(len(task.truth)))
 
     def on_step(training: Training, job: int) -> None:
-        if progress is not None:
+        if watchers.progress is not None:
             part = training.step / (training.steps_per_epoch * training.last_epoch)
             done = sum(lengths[:job]) + lengths[job] * (1 if training.done else part)
-            progress(round(done), sum(lengths), 0)
+            watchers.progress(round(done), sum(lengths), 0)
+        if watchers.on_step is not None:
+            what = f"fold {job + 1} of {len(folds)}" if job < len(folds) else "all images"
+            watchers.on_step(what, training.so_far)
 
-    answers = answer_folds(task, state, on_step, on_epoch)
+    answers = answer_folds(task, state, on_step, watchers.on_epoch)
     share = answers.best_share(tuned=always)
     if not share:
         return answers, None, share
-    network = train_on_all(task, max(1, round(np.median(answers.best_epochs))), share, state, on_step, on_epoch)
-    return answers, network, share
+    with patience(SAVING_SECONDS):
+        return answers, train_on_all(task, share, state, on_step, watchers.on_epoch), share

@@ -12,9 +12,11 @@ from torch import nn
 from cnncodes.networks.pooling import pool
 from cnncodes.vocabulary import LEARNED_SCALINGS
 
-__all__ = ["HEAD", "ProbeHead", "TunedNetwork"]
+__all__ = ["HEAD", "TOP", "ProbeHead", "TunedNetwork", "moving_statistics"]
 
-HEAD = "probe."  # what the names of the parameters of the head begin with
+HEAD, TOP = "probe.", "top."  # what the names of the parameters of the head, and of all others, begin with
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+STATISTICS = ("running_mean", "running_var")
 
 
 class ProbeHead(nn.Module):
@@ -62,19 +64,29 @@ class TunedNetwork(nn.Module):
     Parameters
     ----------
     top : Module
-        From maps to what enters the head of the network, in eval mode: it stays so.
+        From maps to what enters the head of the network, in eval mode: it stays so. Parameters that are trained require
+        a gradient.
     probe : ProbeHead or Linear
     pooling : str
         What makes codes of that, as for the codes of the probe.
+    batchnorm : bool, default=False
+        Let batch normalisation whose parameters are trained normalise by the batch while the network is trained, and
+        move its statistics.
     """
 
-    def __init__(self, top: nn.Module, probe: ProbeHead | nn.Linear, pooling: str) -> None:
+    def __init__(self, top: nn.Module, probe: ProbeHead | nn.Linear, pooling: str, batchnorm: bool = False) -> None:
         super().__init__()
         self.top, self.probe, self.pooling = top, probe, pooling
+        self.moving = moving_statistics(top) if batchnorm else {}
+        for norm in self.moving.values():
+            norm.register_buffer("num_batches_tracked", None)  # counts steps, which only averages over all of them need
 
     def train(self, mode: bool = True) -> TunedNetwork:
-        """Stay in eval mode: batch normalisation keeps its statistics, dropout does nothing."""
-        return super().train(False)
+        """Stay in eval mode, where dropout does nothing, but for the batch normalisation that moves."""
+        super().train(False)
+        for norm in self.moving.values():
+            norm.train(mode)
+        return self
 
     def codes(self, maps: torch.Tensor) -> torch.Tensor:
         """Return codes (n, n_features) of maps."""
@@ -84,12 +96,35 @@ class TunedNetwork(nn.Module):
         """Return decision values (n, k) of maps."""
         return self.probe(self.codes(maps))
 
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return what is trained, by its names in the network; those of parameters of the probe begin with `HEAD`."""
+        named = self.named_parameters()
+        return {name.removeprefix(TOP): one for name, one in named if one.requires_grad}
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        """Return all that training changes, by names as `trained` has them: parameters, and statistics that move."""
+        statistics = {
+            f"{path}.{name}": getattr(norm, name) for path, norm in self.moving.items() for name in STATISTICS
+        }
+        return {**self.trained(), **statistics}
+
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return copies of all parameters, by their names in the network; those of the probe begin with `HEAD`."""
-        return {name.removeprefix("top."): one.detach().clone() for name, one in self.named_parameters()}
+        """Return copies of what `learned` returns."""
+        return {name: one.detach().clone() for name, one in self.learned().items()}
 
     def put(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take over what `tensors` returned."""
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                parameter.copy_(tensors[name.removeprefix("top.")])
+            for name, one in self.learned().items():
+                one.copy_(tensors[name])
+
+
+def moving_statistics(top: nn.Module) -> dict[str, nn.Module]:
+    """Return the batch normalisations of a module whose parameters are trained, by their paths."""
+    return {
+        path: norm
+        for path, norm in top.named_modules()
+        if isinstance(norm, BATCH_NORMS)
+        and norm.track_running_stats
+        and any(one.requires_grad for one in norm.parameters())
+    }

@@ -11,7 +11,7 @@ from cnncodes.display import points
 from cnncodes.finetuning.curves import Curves
 from cnncodes.finetuning.familiarity import learn_tuned_familiarity
 from cnncodes.finetuning.head import HEAD, TunedNetwork
-from cnncodes.finetuning.out_of_fold import OutOfFold, Task
+from cnncodes.finetuning.out_of_fold import OutOfFold, Task, Trained
 from cnncodes.finetuning.training import decide
 from cnncodes.models.answered import Answered
 from cnncodes.models.model import ProbeModel
@@ -21,13 +21,16 @@ from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.estimate import Estimate
 from cnncodes.probes.scores import score
 
-__all__ = ["Finetuning", "HeldOut", "make_result"]
+__all__ = ["Finetuning", "HeldOut", "StoppedError", "make_result"]
 
 PROTOCOL = (
     "; the network was then fine-tuned from {first} on: the accuracy is that of networks that were trained on the same "
     "folds from the probe of the fold on; how far the parameters are on the way from the probe, {share:g}, was chosen "
     "on the same answers"
 )
+STOPPED = "the training on all images was stopped after {after} complete epochs: {kept}"
+STOPPED_EARLY = "the probe is kept so far"
+STOPPED_LATER = "the accuracy is that of networks that the folds trained to the end, and may be more than that of this"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Finetuning:
         Duration.
     curves : Curves, optional
         Accuracy after each epoch, beside training from random weights, where that was asked for.
+    probe_test_accuracy : Estimate or None
+        Accuracy of the probe on the held-out images, beside that in the scores of the model; None without any.
+    stopped_after : int or None
+        Epochs of the training on all images after which it was stopped; None where it went to the end.
     """
 
     model: ProbeModel
@@ -68,6 +75,8 @@ class Finetuning:
     n_answers: int
     seconds: float
     curves: Curves | None = None
+    probe_test_accuracy: Estimate | None = None
+    stopped_after: int | None = None
 
     @property
     def answer(self) -> str:
@@ -91,7 +100,10 @@ class Finetuning:
             "gain_interval": self.gain.interval,
             "share": self.share,
             "epochs": self.epochs,
+            "stopped_after": self.stopped_after,
             "probe_accuracy": self.probe_accuracy,
+            "probe_test_accuracy": None if self.probe_test_accuracy is None else self.probe_test_accuracy.value,
+            "probe_test_interval": None if self.probe_test_accuracy is None else self.probe_test_accuracy.interval,
             "n_answers": self.n_answers,
             "seconds": self.seconds,
             **self._curves(),
@@ -102,6 +114,20 @@ class Finetuning:
             return {}
         saving, reached = self.curves.saving
         return {"curves": self.curves.to_dict(), "saving": saving, "saving_is_bound": not reached}
+
+
+class StoppedError(KeyboardInterrupt):
+    """Ctrl-C while the network was trained on all images: what there is by then is worth keeping.
+
+    Attributes
+    ----------
+    result : Finetuning
+        With the network after the last epoch that was complete, or else with the probe.
+    """
+
+    def __init__(self, result: Finetuning) -> None:
+        super().__init__()
+        self.result = result
 
 
 class HeldOut(NamedTuple):
@@ -115,7 +141,7 @@ def make_result(
     fitted: ProbeModel,
     task: Task,
     answers: OutOfFold,
-    network: TunedNetwork | None,
+    trained: Trained | None,
     share: float,
     train_from: str,
     held_out: HeldOut,
@@ -130,8 +156,8 @@ def make_result(
         The probe.
     task : Task
     answers : OutOfFold
-    network : TunedNetwork or None
-        None if the probe is kept.
+    trained : Trained or None
+        The network; None if the probe is kept.
     share : float
         How far its parameters are on the way from the probe.
     train_from : str
@@ -140,15 +166,17 @@ def make_result(
     digests : ndarray of uint8, shape (n, 32), optional
         SHA-256 of the images of the task, by which the model knows its answers to them again.
     """
+    stopped_after = None if trained is None else trained.stopped_after
+    network = None if trained is None or stopped_after == 0 else trained.network
     gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
     share = share or answers.best_share(tuned=True)
-    epochs = max(1, round(np.median(answers.best_epochs)))
+    best_epochs = max(1, round(np.median(answers.best_epochs)))
     model, probe_accuracy = fitted, float(answers.right(0.0).mean())
     if network is not None:
         tuned = Tuned(
             first=train_from,
             below=task.cut.below,
-            epochs=epochs,
+            epochs=stopped_after or task.recipe.epochs,
             share=share,
             probe_accuracy=probe_accuracy,
             gain=gain.value,
@@ -157,8 +185,24 @@ def make_result(
         )
         model = _tuned_model(fitted, task, answers, network, tuned, held_out, digests)
     n = len(answers.rows)
-    result = Finetuning(model, train_from, answers.pays(share), gain, share, epochs, probe_accuracy, n, seconds)
+    pays, held_out_score = answers.pays(share), fitted.scores.held_out
+    probe_test_accuracy = None if held_out_score is None else held_out_score.accuracy
+    result = Finetuning(
+        model,
+        train_from,
+        pays,
+        gain,
+        share,
+        best_epochs,
+        probe_accuracy,
+        n,
+        seconds,
+        probe_test_accuracy=probe_test_accuracy,
+        stopped_after=stopped_after,
+    )
     model.notes.append(result.answer)
+    if stopped_after is not None:
+        model.notes.append(STOPPED.format(after=stopped_after, kept=STOPPED_LATER if stopped_after else STOPPED_EARLY))
     return result
 
 

@@ -30,6 +30,8 @@ class Recipe:
     batch_size : int, default=32
     weight_decay : float, default=0.01
     seed : int, default=0
+    batchnorm : bool, default=False
+        Let batch normalisation that is trained normalise by the batch, and move its statistics.
     """
 
     epochs: int = 8
@@ -37,10 +39,13 @@ class Recipe:
     batch_size: int = 32
     weight_decay: float = 0.01
     seed: int = 0
+    batchnorm: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise SettingError(f"{self.epochs} epochs in batches of {self.batch_size}; each must be at least 1")
+        if self.batchnorm and self.batch_size < 2:
+            raise SettingError("batch normalisation that moves its statistics needs batches of at least 2 images")
         if not 0 < self.lr < 1:
             raise SettingError(f"the rate is {self.lr}; it must be above 0 and below 1")
 

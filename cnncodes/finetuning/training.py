@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 
 from cnncodes.finetuning.cached_maps import CachedMaps
-from cnncodes.finetuning.head import HEAD, TunedNetwork
+from cnncodes.finetuning.head import HEAD, TOP, TunedNetwork
 from cnncodes.finetuning.schedule import Recipe, epoch_order, layer_rates, rate_at
 from cnncodes.probes.calibration import fit_temperature, log_loss
 from cnncodes.probes.decision_values import winner
@@ -93,8 +93,7 @@ class Training:
         rates = layer_rates(self.depths)
         self.network.to(self.device).to(memory_format=torch.channels_last).train(False)
         groups = [
-            {"params": [parameter], "share": rates.get(name.removeprefix("top."), 1.0)}
-            for name, parameter in self.network.named_parameters()
+            {"params": [parameter], "share": rates.get(name, 1.0)} for name, parameter in self.network.trained().items()
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(self.rows))
@@ -105,6 +104,12 @@ class Training:
         if not len(self.held_back):
             return len(self.curve) - 1
         return int(np.argmin([epoch.held_back_loss for epoch in self.curve]))
+
+    @property
+    def so_far(self) -> Epoch:
+        """The epoch that is under way, with its steps so far, and the last answers to the images that are held back."""
+        last, loss = self.curve[-1], float(np.mean(self.losses)) if self.losses else np.nan
+        return Epoch(len(self.curve), loss, last.held_back_loss, last.held_back_accuracy)
 
     @property
     def done(self) -> bool:
@@ -143,7 +148,7 @@ class Training:
         maps = self.maps.batch(rows, views).to(self.device)
         truth = torch.from_numpy(self.truth[rows]).to(self.device)
         # One view stands for all of its image, whose decision values are summed when it is answered
-        decision = self.network(maps) * self.maps.n_views
+        decision = self.network.train()(maps) * self.maps.n_views
         sides = torch.cat([-decision / 2, decision / 2], dim=1) if decision.shape[1] == 1 else decision
         loss = nn.functional.cross_entropy(sides, truth)
         self.optimizer.zero_grad()
@@ -171,9 +176,8 @@ class Training:
             "losses": self.losses,
         }
         tensors = {f"best/{name}": one for name, one in self.best.items()}
-        for name, parameter in self.network.named_parameters():
-            name = name.removeprefix("top.")
-            tensors[f"now/{name}"] = parameter.detach()
+        tensors |= {f"now/{name}": one.detach() for name, one in self.network.learned().items()}
+        for name, parameter in self.network.trained().items():
             moments = self.optimizer.state.get(parameter, {})
             tensors |= {f"{moment}/{name}": value for moment, value in moments.items()}
         return values, tensors
@@ -188,8 +192,7 @@ class Training:
             parts.setdefault(part, {})[name] = tensor
         self.network.put(parts.pop("now"))
         self.best = {name: tensor.to(self.device) for name, tensor in parts.pop("best").items()}
-        for name, parameter in self.network.named_parameters():
-            name = name.removeprefix("top.")
+        for name, parameter in self.network.trained().items():
             moments = {moment: values[name] for moment, values in parts.items() if name in values}
             if moments:
                 self.optimizer.state[parameter] = {
@@ -224,7 +227,8 @@ def decide(
     """
     named = None
     if tensors is not None:
-        named = {name if name.startswith(HEAD) else f"top.{name}": tensor for name, tensor in tensors.items()}
+        named = {name if name.startswith(HEAD) else TOP + name: tensor for name, tensor in tensors.items()}
+    network.train(False)
     parts = [np.empty((0, len(network.probe.bias)))]
     for piece in np.array_split(rows, max(1, -(-len(rows) * maps.n_views // ANSWER_BATCH))):
         batch = maps.batch(piece).to(device)

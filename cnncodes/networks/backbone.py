@@ -27,7 +27,7 @@ from torch import nn
 
 from cnncodes.errors import BackboneError, MismatchError, SettingError, first_line, nearest
 from cnncodes.networks.checkpoint import digest_of
-from cnncodes.networks.extractor import Tap, build_extractor
+from cnncodes.networks.extractor import Tap, build_extractor, network_up_to
 from cnncodes.networks.facts import Facts, is_non_commercial
 from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Output, Survey, find_stages, survey
 from cnncodes.networks.network import RANDOM, USER
@@ -125,27 +125,35 @@ class Backbone:
         """Return what each node gives for one image of the size of the preprocessing, in the order of computation."""
         return self._survey(self.preprocessing.image_size).outputs
 
+    def order(self) -> Mapping[str, int]:
+        """Return when a module is first entered (``PATH:input``), and left for the last time (``PATH``), in a pass."""
+        return self._survey(self.preprocessing.image_size).order
+
     def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Backbone:
-        """Return this backbone with other values for some of its parameters; the others are shared.
+        """Return this backbone with other values for some of its parameters or statistics; the others are shared.
 
         Parameters
         ----------
         tensors : mapping of str to Tensor
-            By the names of the parameters.
+            By the names of the parameters and buffers.
 
         Raises
         ------
         MismatchError
-            The network has no such parameter, or one of another shape.
+            The network has no such parameter or buffer, or one of another shape.
         """
         parameters = dict(self.module.named_parameters())
+        named = {**dict(self.module.named_buffers()), **parameters}
         for name, tensor in tensors.items():
-            if name not in parameters or parameters[name].shape != tensor.shape:
-                there = f"has shape {tuple(parameters[name].shape)}" if name in parameters else "is not there"
+            if name not in named or named[name].shape != tensor.shape:
+                there = f"has shape {tuple(named[name].shape)}" if name in named else "is not there"
                 raise MismatchError(
                     f"{self.name}: the parameter {name:.100} {there}, and the fine-tuned one has {tuple(tensor.shape)}"
                 )
-        values = {id(parameters[name]): nn.Parameter(tensor, False) for name, tensor in tensors.items()}
+        values = {
+            id(named[name]): nn.Parameter(tensor, False) if name in parameters else tensor
+            for name, tensor in tensors.items()
+        }
         shared = {id(one): one for one in (*self.module.parameters(), *self.module.buffers())}
         return replace(self, module=copy.deepcopy(self.module, shared | values), surveys=dict(self.surveys))
 
@@ -190,6 +198,11 @@ class Backbone:
         nodes = {layer: self.resolve(layer) for layer in layers}
         taps = {layer: Tap(node, native.outputs[node].channels_last) for layer, node in nodes.items()}
         return build_extractor(self.module, taps, native.calls)
+
+    def up_to_head(self) -> nn.Module:
+        """Return a copy of the network that ends at what enters its head; its parameters keep their names."""
+        native, node = self._survey(self.native_size), self.aliases[PENULTIMATE]
+        return network_up_to(self.module, Tap(node, native.outputs[node].channels_last), native.calls)
 
     def describe(self) -> dict[str, Any]:
         """Return the provenance, ready for JSON: all that decides what the codes are, beside layers and runtime."""

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from torch import fx, nn
+from torch import nn
 
 from cnncodes.errors import BackboneError
 from cnncodes.networks.backbone import Backbone
-from cnncodes.networks.extractor import _GraphExtractor, _trace
-from cnncodes.networks.layers import INPUT, STAGES
+from cnncodes.networks.graph import Graph
+from cnncodes.networks.layers import STAGES
+from cnncodes.networks.parts import Parts, layer_below
 from cnncodes.vocabulary import PENULTIMATE, PIXELS, TRAIN_ALL, TRAIN_HEAD
 
-__all__ = ["Cut", "CutCost", "cut_at", "cut_before", "find_cuts", "layer_below"]
-
-STEM_STRIDE = 2  # of the map that enters the first stage
+__all__ = ["Cut", "CutCost", "Plan", "cut_at", "cut_before", "find_cuts", "plan_cut"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,12 @@ class Cut:
         Shape of that map for one image: (C, H, W), (tokens, D) or (D,).
     top : Module
         From a batch of maps, or of normalised pixels, to what enters the head of the network. In eval mode: dropout
-        does nothing, and batch normalisation keeps its statistics. Its parameters are copies that can be trained, and
-        have the names that they have in the network.
+        does nothing, and batch normalisation keeps its statistics. Its parameters are copies, and have the names that
+        they have in the network; those that are trained require a gradient.
     depths : dict of str to float
-        How far up in the network each parameter of `top` is, from 0 (the first) to 1 (the last).
+        How far up in the network each trained parameter of `top` is, from 0 (the first) to 1 (the last).
+    frozen_in_steps : bool
+        Whether a frozen part runs in every step, because no cut separates it from what is trained.
     """
 
     below: str
@@ -46,15 +46,86 @@ class Cut:
     map_shape: tuple[int, ...]
     top: nn.Module = field(repr=False)
     depths: dict[str, float] = field(repr=False)
+    frozen_in_steps: bool
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters above the cut, without the head."""
-        return sum(parameter.numel() for parameter in self.top.parameters())
+        """Number of parameters that are trained, without the head."""
+        return sum(parameter.numel() for parameter in self.top.parameters() if parameter.requires_grad)
 
 
-def cut_before(backbone: Backbone, first: str) -> Cut:
-    """Cut a network below the first part that is to be trained.
+@dataclass(frozen=True)
+class Plan:
+    """Where a network is cut, and what is trained of it.
+
+    Attributes
+    ----------
+    below : str
+        Layer whose map enters the upper part; ``pixels`` where there is no lower part.
+    trained : frozenset of str
+        Names of the parameters that are trained, all of them above.
+    frozen_in_steps : bool
+        Whether a frozen part runs in every step, because no cut separates it from what is trained.
+    graph : Graph or None
+        None where the network has no graph.
+    """
+
+    below: str
+    trained: frozenset[str]
+    frozen_in_steps: bool
+    graph: Graph | None = field(repr=False)
+
+
+def plan_cut(
+    backbone: Backbone,
+    first: str,
+    *,
+    freeze: Sequence[str] = (),
+    unfreeze: Sequence[str] = (),
+    kept: Collection[str] = (),
+) -> Plan:
+    """Decide where a network is cut, without the work of `cut_before`, whose parameters these are."""
+    return _plan(backbone, Graph.of(backbone), Parts(backbone), first, freeze, unfreeze, kept)
+
+
+def _plan(
+    backbone: Backbone,
+    graph: Graph | None,
+    parts: Parts,
+    first: str,
+    freeze: Sequence[str] = (),
+    unfreeze: Sequence[str] = (),
+    kept: Collection[str] = (),
+) -> Plan:
+    below = layer_below(backbone, first)
+    above = None if graph is None else graph.parameters_above(below)
+    trained = parts.above(below) if above is None else above
+    trained = (trained | parts.named(unfreeze)) - parts.named(freeze)
+    lowest = min((parts.first_use[name] for name in trained), default=parts.moment(PENULTIMATE))
+    if graph is None:
+        place = PIXELS if trained else PENULTIMATE
+    else:
+        places = [below] if not freeze else []
+        places += [name for name in graph.outputs if parts.moment(name) <= lowest][::-1]
+        kept_places = sorted((name for name in kept if parts.moment(name) <= lowest), key=parts.moment, reverse=True)
+        place = next(one for one in (*kept_places, *places, PIXELS) if one == PIXELS or graph.separates(one, trained))
+        place = graph.plainest_name(place)
+    frozen_in_steps = place == PIXELS and min(parts.first_use.values(), default=lowest) < lowest
+    return Plan(place, frozenset(trained), frozen_in_steps, graph)
+
+
+def cut_before(
+    backbone: Backbone,
+    first: str,
+    *,
+    freeze: Sequence[str] = (),
+    unfreeze: Sequence[str] = (),
+    kept: Collection[str] = (),
+) -> Cut:
+    """Cut a network below what is to be trained, as high as possible.
+
+    Where the network cannot be cut right below that, since it has no graph or more than one map enters there, it is cut
+    further down, if need be at the pixels; what lies between stays frozen, as part of `Cut.top`.
 
     Parameters
     ----------
@@ -63,22 +134,40 @@ def cut_before(backbone: Backbone, first: str) -> Cut:
     first : str
         ``layer1`` … ``layer4``: that stage and all above. ``head``: the head alone. ``all``: the whole network. Or the
         path of a module.
+    freeze, unfreeze : sequence of str
+        Stages, modules or parameters, by names or shell patterns, that are not trained after all, or trained as well;
+        what both name is not trained.
+    kept : collection of str
+        Layers whose maps are at hand: the network is cut at one of them, if that is possible.
 
     Raises
     ------
     BackboneError
-        There is no such part, or the network cannot be cut there.
+        There is no such part.
     """
-    return cut_at(backbone, layer_below(backbone, first))
+    plan = plan_cut(backbone, first, freeze=freeze, unfreeze=unfreeze, kept=kept)
+    below, graph = plan.below, plan.graph
+    if graph is not None:
+        top: nn.Module = copy.deepcopy(graph.above(below))
+        cut_names = graph.names_of(below)
+    else:
+        cut_names = frozenset({below, backbone.aliases.get(below, below)})
+        top = nn.Identity() if below == PENULTIMATE else backbone.up_to_head()
+    top.eval().requires_grad_(False)
+    names = [name for name, _ in backbone.module.named_parameters()]
+    place = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
+    depths = {name: place[name] for name, _ in top.named_parameters() if name in plan.trained}
+    for name in depths:
+        top.get_parameter(name).requires_grad_(True)
+    return Cut(below, cut_names, _map_shape(backbone, below), top, depths, plan.frozen_in_steps)
 
 
 def cut_at(backbone: Backbone, below: str) -> Cut:
-    """Cut a network at the map of a layer.
+    """Cut a network at the map of a layer, to run what is above it: nothing of that is trained.
 
     Parameters
     ----------
     backbone : Backbone
-        Stays as it is.
     below : str
         An alias or a node, or ``pixels`` for a cut below the whole network.
 
@@ -87,12 +176,10 @@ def cut_at(backbone: Backbone, below: str) -> Cut:
     BackboneError
         There is no such layer, or the network cannot be cut there.
     """
-    graph = _Graph(backbone)
-    top = copy.deepcopy(graph.above(below)).eval().requires_grad_(True)
-    names = [name for name, _ in backbone.module.named_parameters()]
-    place = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
-    depths = {name: place[name] for name, _ in top.named_parameters()}
-    return Cut(below, graph.names_of(below), _map_shape(backbone, below), top, depths)
+    if (graph := Graph.of(backbone)) is None:
+        raise BackboneError(f"{backbone.name} cannot be cut at {below}: it cannot be traced into a graph")
+    top = graph.above(below).eval().requires_grad_(False)
+    return Cut(below, graph.names_of(below), _map_shape(backbone, below), top, {}, False)
 
 
 @dataclass(frozen=True)
@@ -115,134 +202,23 @@ class CutCost:
 
 
 def find_cuts(backbone: Backbone) -> dict[str, CutCost]:
-    """Return the stages that a network can be trained from, ``head`` and ``all``; nothing where it has no graph.
+    """Return what it costs to train a network from each of its stages, from ``head`` and ``all``.
 
     Parameters
     ----------
     backbone : Backbone
     """
-    try:
-        graph = _Graph(backbone)
-    except BackboneError:
-        return {}
+    graph, parts = Graph.of(backbone), Parts(backbone)
+    sizes = {name: parameter.numel() for name, parameter in backbone.module.named_parameters()}
     cuts = {}
     for first in (*(name for name in backbone.aliases if name in STAGES), TRAIN_HEAD, TRAIN_ALL):
-        below = layer_below(backbone, first)
-        inside = graph.between(graph.start_of(below)) if graph.has(below) else None
-        if inside is not None:
-            n_parameters = sum(parameter.numel() for parameter in graph.parameters(inside).values())
-            size = 1 if below == PIXELS else 2
-            cuts[first] = CutCost(below, n_parameters, size * math.prod(_map_shape(backbone, below)))
+        plan = _plan(backbone, graph, parts, first)
+        size = 1 if plan.below == PIXELS else 2
+        n_bytes = size * math.prod(_map_shape(backbone, plan.below))
+        cuts[first] = CutCost(plan.below, sum(sizes[name] for name in plan.trained), n_bytes)
     return cuts
 
 
 def _map_shape(backbone: Backbone, below: str) -> tuple[int, ...]:
     side = backbone.preprocessing.image_size
     return (3, side, side) if below == PIXELS else backbone.outputs()[backbone.resolve(below)].shape
-
-
-def layer_below(backbone: Backbone, first: str) -> str:
-    """Return the layer whose map enters a part of the network, as for `cut_before`; ``pixels`` for the whole."""
-    if first in (TRAIN_ALL, TRAIN_HEAD):
-        return PIXELS if first == TRAIN_ALL else PENULTIMATE
-    stages = list(STAGES)
-    if first in backbone.aliases and first in stages:
-        lower = [name for name in stages[: stages.index(first)] if name in backbone.aliases]
-        return lower[-1] if lower else _stem(backbone, backbone.resolve(first))
-    node = backbone.resolve(first)
-    below = node if node.endswith(INPUT) else node + INPUT
-    return PENULTIMATE if below == backbone.aliases[PENULTIMATE] else backbone.resolve(below)
-
-
-def _stem(backbone: Backbone, stage: str) -> str:
-    """Return the smallest map of stride 2 that enters the first stage alone, or the pixels where there is none."""
-    graph, outputs = _Graph(backbone), backbone.outputs()
-    lower = itertools.takewhile(lambda path: path != stage, outputs)
-    stem = [path for path in lower if outputs[path].stride == STEM_STRIDE and path in graph.nodes and ":" not in path]
-    clean = [path for path in stem if graph.between(graph.nodes[path]) is not None]
-    return min(reversed(clean), key=lambda path: math.prod(outputs[path].shape), default=PIXELS)
-
-
-class _Graph:
-    """The traced graph of a network up to its head, and what of it lies above a node."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
-        traced, node = _trace(backbone.module), backbone.aliases[PENULTIMATE]
-        if traced is None or node not in traced.nodes:
-            raise BackboneError(
-                f"{backbone.name} cannot be traced into a graph, and so not be cut in two; choose another network"
-            )
-        self.graph, self.nodes, self.end = traced.graph, traced.nodes, traced.nodes[node]
-        self.modules = dict(backbone.module.named_modules())
-        self.outputs = backbone.outputs()
-
-    def has(self, below: str) -> bool:
-        """Whether the graph has the output of a layer."""
-        return below == PIXELS or self.backbone.resolve(below) in self.nodes
-
-    def start_of(self, below: str) -> fx.Node:
-        """Return the node of a layer."""
-        if below == PIXELS:
-            return next(node for node in self.graph.nodes if node.op == "placeholder")
-        return self.nodes[self.backbone.resolve(below)]
-
-    def names_of(self, below: str) -> frozenset[str]:
-        """Return all names by which a layer gives the same map: aliases, nodes, and what enters the next module."""
-        start, known = self.start_of(below), {**{node: node for node in self.nodes}, **self.backbone.aliases}
-        return frozenset({below} | {name for name, node in known.items() if self.nodes.get(node) is start})
-
-    def above(self, below: str) -> fx.GraphModule:
-        """Return what lies above a layer as a module, which shares the parameters of the backbone."""
-        inside = self.between(self.start_of(below)) if self.has(below) else None
-        if inside is None:
-            raise self._unclean(below)
-        start = self.start_of(below)
-        channels_last = below != PIXELS and self.outputs[self.backbone.resolve(below)].channels_last
-        graph = fx.Graph()
-        maps = graph.placeholder("maps")
-        copies = {start: graph.call_method("permute", (maps, 0, 2, 3, 1)) if channels_last else maps}
-        for node in self.graph.nodes:
-            if node in inside:
-                copies[node] = graph.node_copy(node, copies.__getitem__)
-        last = copies[self.end]
-        if self.outputs[self.backbone.aliases[PENULTIMATE]].channels_last:
-            last = graph.call_method("permute", (last, 0, 3, 1, 2))
-        graph.output(last)
-        top = _GraphExtractor(self.backbone.module, graph)
-        top.delete_all_unused_submodules()
-        return top
-
-    def between(self, start: fx.Node) -> set[fx.Node] | None:
-        """Return the nodes after `start` that lead to the head; None if anything else of below enters there."""
-        inside: set[fx.Node] = set()
-        waiting = [self.end]
-        while waiting:
-            node = waiting.pop()
-            if node is start or node in inside:
-                continue
-            if node.op == "placeholder":
-                return None
-            inside.add(node)
-            waiting += node.all_input_nodes
-        outside = [node for node in self.graph.nodes if node not in inside]
-        above = self.parameters(inside)
-        return None if above.keys() & self.parameters(outside).keys() else inside
-
-    def parameters(self, nodes: Iterable[fx.Node]) -> dict[int, nn.Parameter]:
-        """Return the parameters that some nodes use, by their identity."""
-        found: dict[int, nn.Parameter] = {}
-        for node in nodes:
-            if node.op == "call_module":
-                found |= {id(one): one for one in self.modules[str(node.target)].parameters()}
-            elif node.op == "get_attr":
-                path, _, name = str(node.target).rpartition(".")
-                if isinstance(value := getattr(self.modules.get(path), name, None), nn.Parameter):
-                    found[id(value)] = value
-        return found
-
-    def _unclean(self, below: str) -> BackboneError:
-        return BackboneError(
-            f"{self.backbone.name} cannot be cut at {below}: more than its map enters what is above; "
-            f"it can be trained from {', '.join(find_cuts(self.backbone))}"
-        )

@@ -6,8 +6,9 @@ import copy
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import new_class
 
 import torch
 from torch import fx, nn
@@ -16,7 +17,7 @@ from torch.fx.graph import inplace_methods
 from cnncodes.networks.layers import INPUT
 from cnncodes.networks.tracing import Tracer
 
-__all__ = ["Tap", "build_extractor"]
+__all__ = ["Tap", "build_extractor", "network_up_to"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +63,7 @@ class _HookExtractor(_Frozen):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map a batch to the wanted layers, copied: a later operation may work in place."""
-        reached = _passes.current = _Pass(self.calls)
-        try:
-            self.network(x)
-        except _DeepestReachedError:
-            pass
-        finally:
-            _passes.current = None
-        return {
-            name: reached.kept[tap.node].permute(0, 3, 1, 2) if tap.channels_last else reached.kept[tap.node]
-            for name, tap in self.taps.items()
-        }
+        return _reach(self.network, x, self.taps, self.calls)
 
 
 class _Pass:
@@ -113,6 +104,50 @@ class _Report:
 
 class _DeepestReachedError(Exception):
     """All wanted layers are there: nothing more needs to be computed."""
+
+
+def _reach(
+    run: Callable[[torch.Tensor], object], x: torch.Tensor, taps: Mapping[str, Tap], calls: Mapping[str, int]
+) -> dict[str, torch.Tensor]:
+    """Run a network that reports what it reaches, until it has reached all of the wanted layers."""
+    reached = _passes.current = _Pass(calls)
+    try:
+        run(x)
+    except _DeepestReachedError:
+        pass
+    finally:
+        _passes.current = None
+    return {
+        name: reached.kept[tap.node].permute(0, 3, 1, 2) if tap.channels_last else reached.kept[tap.node]
+        for name, tap in taps.items()
+    }
+
+
+def network_up_to(network: nn.Module, tap: Tap, calls: Mapping[str, int]) -> nn.Module:
+    """Return a copy of a network that ends at a layer, for networks that have no graph.
+
+    Parameters
+    ----------
+    network : Module
+        In eval mode, none of its modules in place.
+    tap : Tap
+    calls : mapping of str to int
+        As for `build_extractor`.
+
+    Returns
+    -------
+    Module
+        Maps a batch to what `tap` names. Its parameters have the names that they have in the network.
+    """
+    network = copy.deepcopy(network)
+    wanted = _HookExtractor(network, {tap.node: tap}, calls).calls
+    kind = type(network)
+
+    def forward(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return _reach(lambda x: kind.forward(module, x), x, {tap.node: tap}, wanted)[tap.node]
+
+    network.__class__ = new_class(kind.__name__, (kind,), exec_body=lambda names: names.update(forward=forward))
+    return network
 
 
 def build_extractor(network: nn.Module, taps: Mapping[str, Tap], calls: Mapping[str, int]) -> nn.Module:

@@ -66,11 +66,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Survey:
-    """What every node gives at one image size, in the order of computation; and how often each module is called."""
+    """What every node gives at one image size, in the order of computation; and how often each module is called.
+
+    `order` numbers the moments of a pass: ``PATH:input`` is when a module is first entered, ``PATH`` is when it is left
+    for the last time.
+    """
 
     image_size: int
     outputs: Mapping[str, Output]
     calls: Mapping[str, int]
+    order: Mapping[str, int]
 
     def table(self, aliases: Mapping[str, str]) -> list[LayerInfo]:
         """Return a row for the output of each module, and for each node that has an alias."""
@@ -113,12 +118,12 @@ def survey(network: nn.Module, image_size: int, native: Survey | None = None) ->
     device = "cpu" if n_params * image_size**2 <= MAX_RUN_ON_ZEROS else "meta"
     x = torch.zeros(SURVEY_BATCH, 3, image_size, image_size, device=device)
     try:
-        shapes, calls = _watch(_shadow(network, device), x)
+        shapes, calls, order = _watch(_shadow(network, device), x)
     except Exception:  # it cannot be copied, or computes with tensors of its own
-        shapes, calls = _watch(network, torch.zeros_like(x, device="cpu"))
+        shapes, calls, order = _watch(network, torch.zeros_like(x, device="cpu"))
     native_outputs = native.outputs if native else {}
     outputs = {node: _output(shape, image_size, native_outputs.get(node)) for node, shape in shapes.items()}
-    return Survey(image_size, {node: output for node, output in outputs.items() if output is not None}, calls)
+    return Survey(image_size, {node: output for node, output in outputs.items() if output is not None}, calls, order)
 
 
 def _shadow(network: nn.Module, device: str) -> nn.Module:
@@ -127,10 +132,12 @@ def _shadow(network: nn.Module, device: str) -> nn.Module:
     return copy.deepcopy(network, {id(tensor): tensor.to(device) for tensor in tensors})
 
 
-def _watch(network: nn.Module, x: torch.Tensor) -> tuple[dict[str, tuple[int, ...]], Counter[str]]:
-    """Run the network; return the shape at each node, in the order of the last calls, and how often each was called."""
+def _watch(network: nn.Module, x: torch.Tensor) -> tuple[dict[str, tuple[int, ...]], Counter[str], dict[str, int]]:
+    """Run the network; return the shape at each node, in the order of the last calls, the calls, and their order."""
     shapes: dict[str, tuple[int, ...]] = {}
     calls: Counter[str] = Counter()
+    order: dict[str, int] = {}
+    moments = itertools.count(1)
 
     def note(node: str, value: Any) -> None:
         shapes.pop(node, None)
@@ -138,11 +145,16 @@ def _watch(network: nn.Module, x: torch.Tensor) -> tuple[dict[str, tuple[int, ..
             shapes[node] = tuple(value.shape[1:])
 
     def before(path: str) -> Callable[..., None]:
-        return lambda module, args: note(path + INPUT, args[0] if args else None)
+        def hook(module: nn.Module, args: Any) -> None:
+            order.setdefault(path + INPUT, next(moments))
+            note(path + INPUT, args[0] if args else None)
+
+        return hook
 
     def after(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             calls[path] += 1
+            order[path] = next(moments)
             note(path, output)
 
         return hook
@@ -156,7 +168,7 @@ def _watch(network: nn.Module, x: torch.Tensor) -> tuple[dict[str, tuple[int, ..
     finally:
         for handle in handles:
             handle.remove()
-    return shapes, calls
+    return shapes, calls, order
 
 
 def _output(shape: tuple[int, ...], image_size: int, native: Output | None) -> Output | None:

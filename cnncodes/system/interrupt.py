@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INTERRUPTED", "end_when_interrupted", "ignore_interruptions", "unfinished", "was_interrupted"]
+__all__ = ["INTERRUPTED", "end_when_interrupted", "ignore_interruptions", "patience", "unfinished", "was_interrupted"]
 
 INTERRUPTED = 130  # exit code: 128 and the number of SIGINT, as shells have it
 GRACE_SECONDS = 1.0  # until Python is back from a library
+POLL_SECONDS = 0.1
 SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"  # a progress bar hides it
 
 unfinished: set[Path] = set()  # files that go when the process ends at once
+_grace = [GRACE_SECONDS]  # the last one counts
 _interrupted = threading.Event()
 
 
@@ -52,6 +57,21 @@ def end_when_interrupted() -> None:
         signal.signal(number, interrupt)
 
 
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Give a library longer to come back after the first Ctrl-C, for what is then saved; the second one ends it.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+    _grace.append(seconds)
+    try:
+        yield
+    finally:
+        _grace.pop()
+
+
 def ignore_interruptions() -> None:
     """Let Ctrl-C and SIGTERM do nothing any more, for a program whose work is done."""
     if threading.current_thread() is threading.main_thread():
@@ -60,7 +80,7 @@ def ignore_interruptions() -> None:
 
 
 def _watch(reading: int, numbers: list[signal.Signals], raised: threading.Event) -> None:
-    while os.read(reading, 1)[0] not in numbers or raised.wait(GRACE_SECONDS):  # it reads of other signals, too
+    while os.read(reading, 1)[0] not in numbers or _came_back(reading, raised):  # it reads of other signals, too
         raised.clear()
     for path in list(unfinished):
         with contextlib.suppress(OSError):
@@ -68,3 +88,13 @@ def _watch(reading: int, numbers: list[signal.Signals], raised: threading.Event)
     with contextlib.suppress(OSError):
         os.write(2, SHOW_CURSOR * os.isatty(2) + b"interrupted\n")
     os._exit(INTERRUPTED)
+
+
+def _came_back(reading: int, raised: threading.Event) -> bool:
+    """Wait until Python has raised; give up when its time is over, or when another signal comes after a second."""
+    started = time.monotonic()
+    while not raised.wait(POLL_SECONDS):
+        waited = time.monotonic() - started
+        if waited >= _grace[-1] or (waited >= GRACE_SECONDS and select.select([reading], [], [], 0)[0]):
+            return False
+    return True

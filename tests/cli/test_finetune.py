@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +18,11 @@ from PIL import Image
 from tiny_network import UNCROPPED, Staged
 
 from cnncodes import register_backbone
+from cnncodes.cli.finetune import _show_step
+from cnncodes.display import percent
+from cnncodes.finetuning import out_of_fold, training
 from cnncodes.finetuning.finetune import finetune
+from cnncodes.finetuning.training import Epoch
 
 OPTIONS = ("--from", "layer3", "--epochs", 1, "--backbone", "staged", "--lr", "0.003")
 
@@ -112,9 +121,44 @@ def test_state_of_a_run_with_other_options_is_begun_anew(stripes, monkeypatch, c
     assert Path("model.safetensors").read_bytes() == Path("fresh.safetensors").read_bytes()
 
 
-def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):
-    from cnncodes.finetuning import out_of_fold
+def test_stopped_run_saves_what_there_is_and_goes_on(stripes, monkeypatch):
+    train = training.Training._train
 
+    def stop(one: training.Training, rows: np.ndarray, views: np.ndarray) -> float:
+        if len(one.rows) == 24 and one.step == 1:
+            raise KeyboardInterrupt
+        return train(one, rows, views)
+
+    options = (*OPTIONS, "--always", "--epochs", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "_train", stop)
+        result = run("finetune", "photos", *options, code=130)
+    assert "the training on all images was stopped after 1 complete epochs" in result.stderr
+    assert "model.safetensors.state: the same command goes on from there, to the end" in result.stderr
+    assert "saved                     model.safetensors" in result.stdout
+    assert len(run("predict", "photos").stdout.splitlines()) == 25
+    run("finetune", "photos", *options)
+    assert not Path("model.safetensors.state").exists()
+    run("finetune", "photos", *options, "-o", "fresh.safetensors")
+    assert Path("model.safetensors").read_bytes() == Path("fresh.safetensors").read_bytes()
+
+
+def test_bar_shows_loss_and_accuracy():
+    words: list[str] = []
+    bar = SimpleNamespace(say=words.append)
+    _show_step(bar, "fold 1 of 3", Epoch(2, 0.4567, 0.3, 0.875))
+    _show_step(bar, "all images", Epoch(1, float("nan"), float("nan"), float("nan")))
+    assert words == [f"fold 1 of 3: epoch 2, loss 0.457, accuracy {percent(0.875)}", "all images: epoch 1"]
+
+
+def test_parts_are_named_by_repeated_options(stripes):
+    names = ("--unfreeze", "layer2", "--freeze", "layer4", "--freeze", "*.1")
+    figures = json.loads(run("finetune", "photos", *OPTIONS, *names, "--always", "--json").stdout)
+    assert figures["from"] == "layer3 with layer2 without layer4, *.1"
+    assert "Did you mean 'layer4'" in failed("finetune", "photos", *OPTIONS, "--freeze", "layer5")
+
+
+def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):
     train = out_of_fold.train_on_all
 
     def interrupt(*args: object, **options: object) -> None:
@@ -122,7 +166,38 @@ def test_interrupted_run_says_where_it_goes_on(stripes, monkeypatch):
 
     monkeypatch.setattr("cnncodes.finetuning.finetune.train_on_all", interrupt)
     result = run("finetune", "photos", *OPTIONS, "--always", code=130)
-    assert "model.safetensors.state: the same command goes on from there" in result.stderr
+    assert "no model is saved yet; model.safetensors.state: the same command goes on from there" in result.stderr
     monkeypatch.setattr("cnncodes.finetuning.finetune.train_on_all", train)
     run("finetune", "photos", *OPTIONS, "--always")
     assert not Path("model.safetensors.state").exists()
+
+
+def changed(path: Path) -> int:
+    """When a file was last written; 0 if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
+def test_process_that_is_killed_again_and_again_gives_the_same_model(stripes):
+    """The system ends it soon after each change of the state, in whatever it does then."""
+    words = ["finetune", "codes.h5", "--from", "layer4", "--epochs", "2", "--always", "--batch-size", "8"]
+    run("extract", "photos", "--image-size", 64, "--map", "layer3", "--layer", "penultimate")
+    run(*words, "-o", "whole.safetensors")
+    model, state, kills = Path("model.safetensors"), Path("model.safetensors.state"), 0
+    program = [sys.executable, "-m", "cnncodes", *words]
+    while not model.exists():
+        before = changed(state)
+        process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and changed(state) == before:
+            time.sleep(0.01)
+        if process.poll() is None:
+            time.sleep(0.03 * kills)
+            process.kill()
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    assert model.read_bytes() == Path("whole.safetensors").read_bytes()

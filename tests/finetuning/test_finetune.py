@@ -10,10 +10,12 @@ import pytest
 import torch
 from tiny_network import UNCROPPED, Staged
 
-from cnncodes import CodesFile, ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict
+from cnncodes import CodesFile, ImageSet, ProbeModel, evaluate, extract, fit, load_backbone, predict, register_backbone
 from cnncodes.errors import BackboneError, CnnCodesError, MismatchError, ProbeError, SettingError
 from cnncodes.finetuning import out_of_fold
 from cnncodes.finetuning.finetune import Finetuning, finetune
+from cnncodes.finetuning.result import StoppedError
+from cnncodes.finetuning.training import Epoch
 
 QUICK = {"train_from": "layer3", "epochs": 3, "batch_size": 8, "lr": 3e-3}
 
@@ -133,7 +135,9 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("killed_at", [16, *(pytest.param(at, marks=pytest.mark.slow) for at in range(1, 61, 4))])
+@pytest.mark.parametrize(
+    "killed_at", [15, *(pytest.param(at, marks=pytest.mark.slow) for at in range(1, 74) if at % 3)]
+)
 def test_killed_run_goes_on_and_gives_the_same_bytes(killed_at, result, striped_codes, stripes, tmp_path, monkeypatch):
     monkeypatch.setattr(out_of_fold.State, "is_due", lambda self: True)
     calls = 0
@@ -163,6 +167,46 @@ def test_killed_run_goes_on_and_gives_the_same_bytes(killed_at, result, striped_
     assert (tmp_path / "continued.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(("steps", "epochs"), [(2, 0), (8, 1), (15, 1), (23, 2)])
+def test_stop_of_the_last_training_gives_the_network_so_far(steps, epochs, result, striped_codes, stripes, tmp_path):
+    """Three epochs have eight steps each; the same call then goes on to the end."""
+    options = {"images": stripes, "always": True, "state": tmp_path / "state", **QUICK}
+    seen = []
+
+    def stop(what: str, epoch: Epoch) -> None:
+        seen.append(what)
+        if seen.count("all images") == steps + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(StoppedError) as stopped:
+        finetune(striped_codes, on_step=stop, **options)
+    so_far = stopped.value.result
+    assert (so_far.stopped_after, so_far.to_dict()["stopped_after"]) == (epochs, epochs)
+    assert f"was stopped after {epochs} complete epochs: " in so_far.model.notes[-1]
+    if epochs:
+        assert so_far.model.tuned.epochs == epochs
+        assert so_far.model.scores.cross_validated.accuracy.value == so_far.probe_accuracy + so_far.gain.value
+        assert "may be more than that of this" in so_far.model.notes[-1]
+        assert len(predict(stripes, so_far.model)) == 60
+    else:
+        assert so_far.model.tuned is None
+        assert so_far.model.scores == fit(striped_codes, cv=3).scores
+    whole = finetune(striped_codes, **options)
+    assert (whole.stopped_after, whole.model.tuned.epochs) == (None, 3)
+    assert whole.model.same_as(result.model)
+
+
+def test_loss_is_told_after_each_step(striped_codes, stripes):
+    told: list[tuple[str, Epoch]] = []
+    finetune(striped_codes, images=stripes, on_step=lambda what, epoch: told.append((what, epoch)), **QUICK)
+    assert list(dict.fromkeys(what for what, _ in told))[:3] == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+    first, second = told[:2]
+    assert (first[1].number, second[1].number) == (1, 1)
+    assert np.isnan(first[1].loss)
+    assert second[1].loss > 0
+    assert 0 <= first[1].held_back_accuracy <= 1
+
+
 def test_images_alone_are_enough_and_held_out_ones_are_scored(stripes):
     splits = ["test" if name.endswith(("18", "19")) else "train" for name in stripes.ids]
     images = ImageSet(stripes.ids, stripes.sources, stripes.labels, splits=splits)
@@ -172,6 +216,10 @@ def test_images_alone_are_enough_and_held_out_ones_are_scored(stripes):
     assert model.provenance.preprocessing.views == "flip"
     again = evaluate(images.take([row for row, split in enumerate(splits) if split == "test"]), model)
     assert model.scores.held_out is not None
+    probe = finetune(images, backbone="staged", views="flip", **{**QUICK, "epochs": 1, "lr": 1e-7}).model
+    assert probe.tuned is None
+    assert result.probe_test_accuracy == probe.scores.held_out.accuracy
+    assert result.to_dict()["probe_test_accuracy"] == result.probe_test_accuracy.value
     assert again.accuracies.accuracy == model.scores.held_out.accuracy
 
 
@@ -215,6 +263,65 @@ def codes_with_maps(stripes, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("maps") / "codes.h5"
     extract(stripes, path, backbone="staged", precision="fp32", dtype="float32", maps="layer2")
     return path
+
+
+@pytest.mark.parametrize(
+    ("names", "trained", "what"),
+    [
+        ({"freeze": "layer3"}, {"layer4"}, "layer3 without layer3"),
+        ({"freeze": ["*.1", "*.bias"]}, {"layer3", "layer4"}, "layer3 without *.1, *.bias"),
+        ({"unfreeze": "layer1.0", "freeze": "layer4"}, {"layer1", "layer3"}, "layer3 with layer1.0 without layer4"),
+    ],
+)
+def test_parts_that_are_frozen_by_name_do_not_move(names, trained, what, striped_codes, stripes):
+    model = finetune(striped_codes, images=stripes, always=True, **QUICK, **names).model
+    assert {name.partition(".")[0] for name in model.tensors} == trained
+    assert (model.tuned.first, f"fine-tuning from {what} " in model.notes[-1]) == (what, True)
+    np.testing.assert_allclose(
+        model.decision_function(model.concatenated(model.compute_codes(stripes).codes)),
+        by_hand(model, stripes),
+        rtol=1e-2,
+        atol=5e-2,
+    )
+
+
+def test_batch_normalisation_moves_its_statistics_if_asked(striped_codes, stripes, tmp_path):
+    model = finetune(striped_codes, images=stripes, always=True, batchnorm=True, freeze="layer3", **QUICK).model
+    moved = {"layer4.1.running_mean", "layer4.1.running_var"}
+    assert {name for name in model.tensors if "running" in name} == moved
+    frozen = load_backbone("staged").module.state_dict()
+    assert not any(np.array_equal(model.tensors[name], frozen[name]) for name in moved)
+    model.save(tmp_path / "model.safetensors")
+    loaded = ProbeModel.load(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(
+        loaded.decision_function(loaded.concatenated(loaded.compute_codes(stripes).codes)),
+        by_hand(model, stripes),
+        rtol=1e-2,
+        atol=5e-2,
+    )
+
+
+def test_network_without_a_graph_is_trained_and_gives_the_model_of_its_twin(stripes, caplog, tmp_path):
+    """A network that can be traced is the independent route: the same parameters move to the same place."""
+
+    class Untraceable(Staged):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if x.sum() < 1e9 else -x)
+
+    register_backbone("untraceable", Untraceable, preprocessing=UNCROPPED, overwrite=True)
+    options = {**QUICK, "always": True, "freeze": "layer1"}
+    whole = finetune(stripes, backbone="untraceable", **{**options, "train_from": "all"})
+    assert "the network runs from the pixels on in every step, and is not computed once" in caplog.text
+    cut = finetune(stripes, backbone="staged", **{**options, "train_from": "all"})
+    assert (whole.share, whole.epochs) == (cut.share, cut.epochs)
+    assert {name.partition(".")[0] for name in whole.model.tensors} == {"layer2", "layer3", "layer4"}
+    for name, one in cut.model.tensors.items():
+        np.testing.assert_allclose(whole.model.tensors[name], one, atol=2e-3)
+    whole.model.save(tmp_path / "model.safetensors")
+    assert predict(stripes, tmp_path / "model.safetensors") == predict(stripes, whole.model)
+    expected = by_hand(whole.model, stripes)
+    X = whole.model.concatenated(whole.model.compute_codes(stripes).codes)
+    np.testing.assert_allclose(whole.model.decision_function(X), expected, rtol=1e-2, atol=5e-2)
 
 
 def test_codes_of_the_network_before_are_refused(result, striped_codes):
@@ -266,7 +373,7 @@ def test_tuned_head_fits_the_codes_in_their_precision(stripes, tmp_path):
 
 
 def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, monkeypatch):
-    monkeypatch.setattr("cnncodes.finetuning.finetune.extract", lambda *args, **options: pytest.fail("too late"))
+    monkeypatch.setattr("cnncodes.finetuning.codes_with_maps.extract", lambda *args, **options: pytest.fail("too late"))
     with pytest.raises(BackboneError, match="no layer 'layer9'"):
         finetune(stripes, backbone="staged", train_from="layer9")
 
@@ -275,6 +382,9 @@ def test_part_that_is_not_there_is_found_before_the_images_are_read(stripes, mon
     ("options", "error", "message"),
     [
         ({"train_from": "layer9"}, BackboneError, "no layer 'layer9'"),
+        ({"freeze": "layer5"}, BackboneError, "has no part 'layer5'. Did you mean 'layer4'"),
+        ({"batchnorm": True, "freeze": "*.1"}, SettingError, "no batch normalisation whose statistics could move"),
+        ({"batchnorm": True, "batch_size": 1}, SettingError, "batches of at least 2"),
         ({"epochs": 0}, SettingError, "0 epochs"),
         ({"image_size": 64}, SettingError, "image_size can be set for images only"),
         ({"images": None}, CnnCodesError, "keeps no maps of layer2"),

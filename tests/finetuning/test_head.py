@@ -42,3 +42,25 @@ def test_network_stays_in_eval_mode_and_takes_over_what_it_gave():
     assert not torch.allclose(network(x), before)
     network.put(tensors)
     assert torch.equal(network(x), before)
+
+
+def test_batch_normalisation_that_is_trained_moves_its_statistics_if_asked():
+    probe = make_probe().fit(np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2)
+    parts = [nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False)]
+    top = nn.Sequential(*parts).eval()
+    top[3].requires_grad_(False)
+    network = TunedNetwork(top, ProbeHead(probe, "shrunk", 1.0), "avg", batchnorm=True).train()
+    assert [part.training for part in top] == [False, True, False, False, False]
+    start = network.tensors()
+    assert {name for name in start if "running" in name} == {"1.running_mean", "1.running_var"}
+    x = torch.randn(8, 3, 5, 5)
+    maps = top[0](x)
+    network(x)
+    moved = network.tensors()
+    torch.testing.assert_close(moved["1.running_mean"], 0.1 * maps.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(moved["1.running_var"], 0.9 + 0.1 * maps.var(dim=(0, 2, 3)))
+    assert torch.equal(top[3].running_mean, torch.zeros(4))
+    network.put(start)
+    assert torch.equal(top[1].running_mean, torch.zeros(4))
+    network.train(False)
+    assert not top[1].training

@@ -89,11 +89,11 @@ def test_state_spares_what_is_done(task, tmp_path, monkeypatch):
     monkeypatch.setattr(out_of_fold.State, "is_due", lambda self: True)
     state = State(tmp_path / "state", "run")
     whole = answer_folds(task, state)
-    network = train_on_all(task, 2, 0.5, state)
+    network = train_on_all(task, 0.5, state).network
     steps: list[int] = []
     again = State.open(tmp_path / "state", "run")
     repeated = answer_folds(task, again, lambda training, job: steps.append(job))
-    end = train_on_all(task, 2, 0.5, again, lambda training, job: steps.append(job))
+    end = train_on_all(task, 0.5, again, lambda training, job: steps.append(job)).network
     assert steps == []
     for share, decision in whole.decision.items():
         np.testing.assert_array_equal(decision, repeated.decision[share])

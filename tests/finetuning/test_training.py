@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -10,12 +11,24 @@ import pytest
 import torch
 from torch import nn
 
-from cnncodes.finetuning.head import HEAD
+from cnncodes.finetuning.cached_maps import CachedMaps
+from cnncodes.finetuning.head import BATCH_NORMS, HEAD, ProbeHead, TunedNetwork
+from cnncodes.finetuning.schedule import Recipe
 from cnncodes.finetuning.training import Epoch, Training, decide, mixed
+from cnncodes.networks.backbone import load_backbone
+from cnncodes.networks.cut import cut_before
+from cnncodes.networks.pooling import pool
 from cnncodes.probes.probe import decide as decide_by_probe
+from cnncodes.probes.probe import make_probe
 from cnncodes.probes.search import fit_chosen
 
 CPU = torch.device("cpu")
+FAMILIES = [  # one network of each kind in the registry, cut in its last stage
+    *((name, "layer4") for name in ("resnet18", "densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small")),
+    *((name, "layer4") for name in ("mnasnet0_5", "shufflenet_v2_x0_5", "efficientnet_b0", "regnet_y_400mf")),
+    *((name, "layer4") for name in ("convnext_tiny", "swin_t")),
+    *(("squeezenet1_1", "layer3"), ("alexnet", "features.8"), ("vit_b_16", "encoder.layers.encoder_layer_11")),
+]
 
 
 def rows_of(task):
@@ -65,8 +78,9 @@ def test_training_learns(task):
     assert np.isnan([epoch.held_back_loss for epoch in training.curve]).all()
 
 
-@pytest.mark.parametrize("killed_at", range(0, 19, 2))
-def test_run_that_is_continued_is_the_same_run(task, killed_at):
+@pytest.mark.parametrize(("killed_at", "batchnorm"), [*((at, False) for at in range(0, 19, 2)), (7, True)])
+def test_run_that_is_continued_is_the_same_run(task, killed_at, batchnorm):
+    task = dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, batchnorm=batchnorm))
     whole = task.training(*rows_of(task), 3)
     whole.run()
 
@@ -150,8 +164,8 @@ def test_loss_of_two_classes_is_the_logistic_one(task):
             super().__init__()
             self.top, self.probe = nn.Linear(1, 1), None
 
-        def train(self, mode: bool = True) -> Half:
-            return self
+        def trained(self) -> dict[str, nn.Parameter]:
+            return dict(self.named_parameters())
 
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             return self.top(maps)
@@ -168,3 +182,38 @@ def test_loss_of_two_classes_is_the_logistic_one(task):
     decision = network(Maps().batch(rows, rows)).detach().double().numpy()[:, 0]
     expected = np.mean([np.log1p(np.exp(decision[0])), np.log1p(np.exp(-decision[1]))])
     assert training._train(rows, rows) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("staged", "layer3"), *(pytest.param(*one, marks=pytest.mark.slow) for one in FAMILIES)],
+)
+def test_frozen_is_frozen_in_all_families(name, first):
+    """Bit for bit: parameters, statistics and dropout below the cut, and every second module above it."""
+    with pytest.MonkeyPatch.context() as patch:  # initialising millions of parameters is not what is tested
+        patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.data.normal_(0, 0.02))
+        patch.setattr("cnncodes.networks.backbone.digest_of", lambda state: "")
+        backbone = load_backbone(name, "random")
+    before = tensors_of(backbone.module)
+    every = cut_before(backbone, first)
+    modules = sorted({one.rpartition(".")[0] for one in every.depths})
+    cut = cut_before(backbone, first, freeze=modules[::2], kept=[every.below])
+    assert (cut.below, 0 < len(cut.depths) < len(every.depths)) == (every.below, True)
+    maps = np.random.default_rng(0).normal(size=(6, *cut.map_shape)).astype(np.float32)
+    truth = np.arange(6) % 2
+    with torch.no_grad():
+        X = pool(cut.top(torch.from_numpy(maps)), "avg").double().numpy()
+    network = TunedNetwork(copy.deepcopy(cut.top), ProbeHead(make_probe().fit(X, truth), "shrunk", 1.0), "avg", True)
+    start = tensors_of(network.top)
+    recipe = Recipe(epochs=2, batch_size=6, lr=1e-2, batchnorm=True)
+    rows = np.arange(6)
+    Training(network, CachedMaps(maps, cut.map_shape), truth, rows, rows[:0], recipe, cut.depths, 2).run()
+    end = network.top.state_dict()
+    moved = {one for one in start if not torch.equal(start[one], end[one])}
+    statistics = {f"{path}.{one}" for path in network.moving for one in ("running_mean", "running_var")}
+    assert moved <= cut.depths.keys() | statistics
+    assert statistics <= moved
+    assert len(moved - statistics) > len(cut.depths) / 2
+    assert not any(part.training for part in network.modules() if not isinstance(part, BATCH_NORMS))
+    assert all(torch.equal(one, before[path]) for path, one in backbone.module.state_dict().items())
+    assert not any(part.training for part in backbone.module.modules())

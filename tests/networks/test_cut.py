@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from tiny_network import images, own
+from tiny_network import Staged, images, own
 from torch import nn
 
 from cnncodes.errors import BackboneError, MismatchError
@@ -65,9 +67,8 @@ def assert_halves_are_the_whole(backbone: Backbone, first: str) -> None:
     assert not shared & {parameter.data_ptr() for parameter in cut.top.parameters()}
     assert not any(module.training for module in cut.top.modules())
     own_names = dict(backbone.module.named_parameters())
-    assert {name: own_names[name].shape for name, _ in cut.top.named_parameters()} == {
-        name: parameter.shape for name, parameter in cut.top.named_parameters()
-    }
+    top_names = dict(cut.top.named_parameters())
+    assert {name: own_names[name].shape for name in top_names} == {name: one.shape for name, one in top_names.items()}
 
 
 @pytest.mark.parametrize("first", FIRSTS)
@@ -112,13 +113,107 @@ def test_rates_can_be_told_by_how_far_up_a_parameter_is():
     assert (depths[0], depths[-1] > 0.95) == (0, True)
 
 
-@pytest.mark.parametrize(("network", "first"), [(Skipping, "two"), (Shared, "relu")])
-def test_what_is_not_clean_is_refused(network, first):
+class Untraceable(Skipping):
+    """Its way depends on the numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.sum() < 1e9 else -x)
+
+
+class Flat(nn.Module):
+    """More than one map enters everything but the head, and nothing but the pixels can be cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.one(x) * self.two(x)).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("network", "first", "below", "trained", "frozen_in_steps"),
+    [
+        (Skipping, "two", "stem", {"two"}, False),
+        (Shared, "block", "stem", {"block"}, False),
+        (Shared, "relu", "penultimate", set(), False),
+        (Untraceable, "two", PIXELS, {"two"}, True),
+        (Untraceable, "one", PIXELS, {"one", "two"}, True),
+        (Untraceable, "all", PIXELS, {"stem", "one", "two"}, False),
+        (Untraceable, "head", "penultimate", set(), False),
+        (Flat, "two", PIXELS, {"one", "two"}, False),
+    ],
+)
+def test_where_a_part_cannot_be_cut_off_what_is_below_stays_frozen(network, first, below, trained, frozen_in_steps):
     backbone = own(network)
-    with pytest.raises(BackboneError, match=f"cannot be cut at {first}:input"):
-        cut_before(backbone, first)
-    assert_halves_are_the_whole(backbone, "all")
-    assert {"head", "all"} <= find_cuts(backbone).keys()
+    assert_halves_are_the_whole(backbone, first)
+    cut = cut_before(backbone, first)
+    assert (cut.below, cut.frozen_in_steps) == (below, frozen_in_steps)
+    assert {name.partition(".")[0] for name, one in cut.top.named_parameters() if one.requires_grad} == trained
+    assert {name.partition(".")[0] for name in cut.depths} == trained
+
+
+def test_part_beside_others_is_trained_alone():
+    cut = cut_before(own(Flat), "head", unfreeze=["two"])
+    assert (cut.below, cut.frozen_in_steps, set(cut.depths)) == (PIXELS, True, {"two.weight", "two.bias"})
+
+
+def test_network_without_a_graph_is_trained_in_copies():
+    """Each copy of the upper part runs on its own parameters, and other extractors of the network go on."""
+    backbone = own(Untraceable)
+    top, x = cut_before(backbone, "one").top, images()
+    before = backbone.extractor(["penultimate"])(x)["penultimate"]
+    other = copy.deepcopy(top)
+    with torch.no_grad():
+        other.get_parameter("two.conv.weight").zero_()
+    assert not torch.equal(top(x), other(x))
+    assert torch.equal(top(x).detach(), before)
+    other(x).sum().backward()
+    assert other.get_parameter("stem.weight").grad is None
+    assert other.get_parameter("one.conv.weight").grad.abs().sum() > 0
+    assert torch.equal(backbone.extractor(["penultimate"])(x)["penultimate"], before)
+
+
+def test_costs_are_those_of_the_cuts():
+    for backbone in (own(Untraceable), own(Skipping), own(Staged)):
+        costs = find_cuts(backbone)
+        assert {"head", "all"} <= costs.keys()
+        for first, cost in costs.items():
+            cut = cut_before(backbone, first)
+            assert (cost.below, cost.n_parameters) == (cut.below, cut.n_parameters)
+
+
+@pytest.mark.parametrize(
+    ("first", "names", "below", "trained"),
+    [
+        ("layer3", {"freeze": ["layer3"]}, "layer3", {"layer4"}),
+        ("layer3", {"freeze": ["layer4"]}, "layer2", {"layer3"}),
+        ("layer3", {"freeze": ["layer3"], "kept": ["layer1", "layer2", "layer4"]}, "layer2", {"layer4"}),
+        ("layer4", {"kept": ["layer1"]}, "layer1", {"layer4"}),
+        ("layer2", {"freeze": ["layer[34]"]}, "layer1", {"layer2"}),
+        ("layer4", {"unfreeze": ["layer2"]}, "layer1", {"layer2", "layer4"}),
+        ("head", {"unfreeze": ["layer3.0"]}, "layer2", {"layer3"}),
+        ("head", {"unfreeze": ["layer[12]"]}, PIXELS, {"layer1", "layer2"}),
+        ("all", {"freeze": ["layer[12]"], "unfreeze": ["layer2"]}, "layer2", {"layer3", "layer4"}),
+        ("layer4", {"freeze": ["*"]}, "penultimate", set()),
+    ],
+)
+def test_parts_are_frozen_and_unfrozen_by_name(first, names, below, trained):
+    backbone = own(Staged)
+    cut = cut_before(backbone, first, **names)
+    assert {name.partition(".")[0] for name, one in cut.top.named_parameters() if one.requires_grad} == trained
+    assert cut.below == below
+    x = images()
+    with torch.no_grad():
+        outputs = backbone.extractor([*({cut.below} - {PIXELS}), "penultimate"])(x)
+        assert torch.equal(cut.top(outputs.get(cut.below, x)), outputs["penultimate"])
+
+
+def test_single_parameters_are_frozen_by_pattern():
+    cut = cut_before(own(Staged), "layer3", freeze=["*.bias", "*.1"])
+    assert set(cut.depths) == {"layer3.0.weight", "layer4.0.weight"}
+    stage = cut_before(load_backbone("mobilenet_v2"), "layer3", freeze=["layer3"])
+    assert set(stage.depths) == set(cut_before(load_backbone("mobilenet_v2"), "layer4").depths)
 
 
 def test_part_that_is_not_there_is_named():

@@ -69,5 +69,18 @@ def test_a_library_that_does_not_come_back_is_left(number: signal.Signals, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_library_gets_longer_where_something_is_then_saved() -> None:
+    slow = """
+from cnncodes.system.interrupt import patience
+try:
+    with patience(30):
+        print("ready", flush=True)
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**20)
+except KeyboardInterrupt:
+    print("saved")
+"""
+    assert interrupted(slow, signal.SIGINT) == (0, "saved\n", "")
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     assert interrupted(WORKING_IN_PYTHON, signal.SIGINT, ignore=True) == (-signal.SIGKILL, "", "")
