@@ -17,6 +17,7 @@ def backbones(pattern: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from cnncodes.networks.backbone import list_backbones
+    from cnncodes.networks.licences import UNKNOWN
 
     table = [asdict(row) for row in list_backbones(pattern)]
     if pattern and not table:
@@ -27,4 +28,5 @@ def backbones(pattern: str | None, as_json: bool) -> None:
     if as_json:
         print_json(table)
         return
-    print_table(list(table[0]) if table else [], [[plain(value) for value in row.values()] for row in table])
+    rows = [row | {"licence": row["licence"] or UNKNOWN} for row in table]
+    print_table(list(rows[0]) if rows else [], [[plain(value) for value in row.values()] for row in rows])

@@ -19,7 +19,7 @@ from cnncodes.cli.options import (
     option_weights,
     option_workers,
 )
-from cnncodes.cli.output import input_files, open_output, print_message, progress_bar, short, write_csv
+from cnncodes.cli.output import input_files, open_output, print_message, print_notes, progress_bar, short, write_csv
 from cnncodes.display import for_json
 from cnncodes.system.files import head_of
 
@@ -72,8 +72,10 @@ def predict(
     """
     from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
+    from cnncodes.networks.licences import licence_notes
 
     fitted = ProbeModel.load(model)
+    print_notes(licence_notes(fitted.provenance.weights, fitted.provenance.licence))
     weights = [options["weights"], fitted.provenance.weights]  # a name of weights, or the path of a file
     checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
     # Opened before the work, so that a place that cannot be written is an error at once

@@ -28,8 +28,9 @@ from torch import nn
 from cnncodes.errors import BackboneError, MismatchError, SettingError, first_line, nearest
 from cnncodes.networks.checkpoint import digest_of
 from cnncodes.networks.extractor import Tap, build_extractor
-from cnncodes.networks.facts import Facts, is_non_commercial
+from cnncodes.networks.facts import Facts
 from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Output, Survey, find_stages, survey
+from cnncodes.networks.licences import licence_notes
 from cnncodes.networks.network import RANDOM, USER
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import BackboneInfo, find_network, list_backbones, register_backbone
@@ -67,7 +68,7 @@ class Backbone:
     head : str
         Module path of the classification head.
     notes : list of str
-        What a user should know: parts that were not loaded, a licence that forbids commercial use.
+        What a user should know: parts that were not loaded, a licence that restricts their use.
     library : str
         Which package the network is from, with its version.
     native_size : int
@@ -255,8 +256,7 @@ def load_backbone(
     module, notes, head_loaded = network.load(choice, allow_partial=allow_partial)
     entry = choice.entry
     licence = entry.licence if choice.published else None
-    if is_non_commercial(licence):
-        notes.append(f"the weights {choice.name} are licensed {licence}: no commercial use")
+    notes += licence_notes(choice.name, licence)
     return Backbone(
         name=name,
         weights=choice.name,

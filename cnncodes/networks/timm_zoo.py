@@ -11,6 +11,7 @@ from torch import nn
 from cnncodes.errors import BackboneError, nearest
 from cnncodes.networks.checkpoint import State
 from cnncodes.networks.facts import TIMM_FACTS, Facts, facts_of
+from cnncodes.networks.licences import known_licence
 from cnncodes.networks.network import Network
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.weights import WeightsEntry
@@ -89,5 +90,5 @@ def timm_entry(cfg: Any) -> WeightsEntry:
         ),
         hub=cfg.hf_hub_id,
         url=cfg.url or None,
-        licence=cfg.license,
+        licence=known_licence(cfg.license),
     )
