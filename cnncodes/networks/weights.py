@@ -152,7 +152,7 @@ def _from_hub(repository: str) -> Path:
         page = f"https://huggingface.co/{repository}"
         raise WeightsError(
             f"cannot fetch {HUB_FILE} of {page}: {_hub_reason(error, page)}; or get its folder by other means "
-            f"(`hf download {repository} --local-dir FOLDER` where there is a network) and give it with "
+            f"(`hf download {repository}` where there is a network) and give it with "
             f"{parameter('weights', 'FOLDER')}"
         ) from error
 

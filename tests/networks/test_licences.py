@@ -56,7 +56,7 @@ def test_weights_without_commercial_use_come_with_a_note(tmp_path: Path, monkeyp
     entry = replace(network.weights[network.default], licence="cc-by-nc-4.0", file=tmp_path / "w.safetensors", hub=None)
     save_file(network.build(entry).state_dict(), tmp_path / "w.safetensors")
     monkeypatch.setattr(
-        "cnncodes.networks.backbone.find_network", lambda name: replace(network, weights={network.default: entry})
+        "cnncodes.networks.registry.find_network", lambda name: replace(network, weights={network.default: entry})
     )
     assert load_backbone("timm:test_resnet").notes == [
         "the weights r160_in1k are licensed cc-by-nc-4.0: no commercial use"
