@@ -151,13 +151,13 @@ def _from_hub(repository: str) -> Path:
     except Exception as error:  # which exceptions the client raises depends on its version
         page = f"https://huggingface.co/{repository}"
         raise WeightsError(
-            f"cannot fetch {HUB_FILE} of {page}: {_hub_reason(error, page)}; or get its folder by other means "
+            f"cannot fetch {HUB_FILE} of {page}: {_hub_reason(error)}; or get its folder by other means "
             f"(`hf download {repository}` where there is a network) and give it with "
             f"{parameter('weights', 'FOLDER')}"
         ) from error
 
 
-def _hub_reason(error: BaseException, page: str) -> str:
+def _hub_reason(error: BaseException) -> str:
     """Say why the hub gives no file, and what to do about it."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
