@@ -65,7 +65,12 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @click.argument("images")
 @click.option("-o", "--out", default=CODES, help="Codes file; if it exists, it is continued.")
 @click.option("--backbone", help=f"Network, see `cnncodes backbones`.  [default: {DEFAULT_BACKBONE}]")
-@click.option("--weights", metavar="NAME|FILE", help="Weights by name, or a .pth, .pt or .safetensors file.")
+@click.option(
+    "--weights",
+    metavar="NAME|FILE|FOLDER",
+    help="Weights by name, a .pth, .pt or .safetensors file, or a folder of the Hugging Face hub as timm writes "
+    "it, which also names its network.",
+)
 @click.option(
     "--layer", "layers", multiple=True, help="Layer to keep; may be repeated.  [default: layer1…4, penultimate]"
 )

@@ -17,6 +17,7 @@ def info(file: str, as_json: bool) -> None:
     """Say what is in a codes file or a model file, and where it came from."""
     from cnncodes.codes.layout import is_hdf5
     from cnncodes.codes.summary import map_in_words
+    from cnncodes.networks.licences import UNKNOWN
 
     if Path(file).is_file() and not is_hdf5(file) and Path(file).suffix != ".h5":
         from cnncodes.models.model import ProbeModel
@@ -30,6 +31,8 @@ def info(file: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
+    if "backbone" in facts:
+        facts["licence"] = facts.get("licence") or UNKNOWN
     for name, value in facts.items():
         if isinstance(value, dict):
             print_line(f"{name}")

@@ -98,6 +98,8 @@ option_weights_of_model = click.option(
 )
 option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 option_workers = click.option("--workers", type=click.IntRange(1), help="Worker threads.  [default: one per core]")
-option_weights = click.option("--weights", metavar="FILE", help="Weights file of the network, if it has moved.")
+option_weights = click.option(
+    "--weights", metavar="FILE", help="File or folder of the weights of the network, if it has moved."
+)
 option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
 option_force = click.option("--force", is_flag=True, help="Overwrite a file that another program has written, too.")

@@ -21,7 +21,7 @@ from cnncodes.cli.options import (
     option_weights_of_model,
     option_workers,
 )
-from cnncodes.cli.output import input_files, open_output, print_message, progress_bar, short, write_csv
+from cnncodes.cli.output import input_files, open_output, print_message, print_notes, progress_bar, short, write_csv
 from cnncodes.display import for_json
 from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import head_of
@@ -89,11 +89,13 @@ def predict(
     """
     from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
+    from cnncodes.networks.licences import licence_notes
 
     fitted = model if model == IMAGENET else ProbeModel.load(model)
     weights = [options["weights"]]  # a name of weights, or the path of a file
     if isinstance(fitted, ProbeModel):
         weights.append(fitted.provenance.weights)
+        print_notes(licence_notes(fitted.provenance.weights, fitted.provenance.licence))
     checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
     if explain is not None and not isinstance(fitted, ProbeModel):
         raise click.UsageError("--explain is for a model that was fitted; the network's own classes are not explained")

@@ -29,7 +29,8 @@ MACHINE_FIELDS = ("versions.", "runtime.folded", "runtime.fused")  # recorded, b
 MAP_AXES = (2, 3)  # of a sequence of tokens, and of a feature map
 MAP_ITEM_BYTES = 2  # of a number of a map, in float16
 MAX_BATCH_BYTES = 2 << 30  # what a file of others may make the network take at once
-UNCOMPARED = ("layers", "links", "maps", "versions.cnncodes")  # may differ where a file is continued
+# What may differ where a file is continued. Licence and notes follow from the weights, whose digest is compared.
+UNCOMPARED = ("layers", "links", "maps", "versions.cnncodes", "licence", "notes")
 
 
 def to_json(value: Any, *, sort_keys: bool = False) -> str:

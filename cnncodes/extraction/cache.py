@@ -28,6 +28,7 @@ from cnncodes.extraction.settings import (
 from cnncodes.extraction.sources import read_source
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.backbone import default_settings
+from cnncodes.networks.registry import named_by_weights
 from cnncodes.system.locks import waiting_lock
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
@@ -89,7 +90,7 @@ def cached_codes(
 
 def _explicit(settings: Settings) -> Settings:
     """Fill in the defaults, so that an estimator does not inherit the settings of whoever made the cache."""
-    backbone = settings.backbone or DEFAULT_BACKBONE
+    backbone = settings.backbone or named_by_weights(settings.weights) or DEFAULT_BACKBONE
     weights, preprocessing = default_settings(backbone, settings.weights)
     return replace(
         settings,

@@ -14,6 +14,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import parameter
 from cnncodes.networks.backbone import Backbone, default_settings, load_backbone
+from cnncodes.networks.registry import named_by_weights
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network
 from cnncodes.runtime.workload import Workload
@@ -46,7 +47,8 @@ class Settings:
     ----------
     backbone : str, default="mobilenet_v2"
     weights : str, optional
-        A name of weights, or the path of a file; by default those of the backbone's first choice.
+        A name of weights, or the path of a file or of a folder of the hub, which also names its backbone; by default
+        those of the backbone's first choice.
     layers : str or sequence of str, optional
         Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
     maps : str or sequence of str, optional
@@ -184,9 +186,8 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
 
 def load_named_backbone(settings: Settings) -> Backbone:
     """Load the backbone that the settings name, to be given images as they say; None means the default."""
-    backbone = load_backbone(
-        settings.backbone or DEFAULT_BACKBONE, settings.weights, allow_partial=bool(settings.allow_partial)
-    )
+    name = settings.backbone or named_by_weights(settings.weights) or DEFAULT_BACKBONE
+    backbone = load_backbone(name, settings.weights, allow_partial=bool(settings.allow_partial))
     preprocessing = backbone.preprocessing.override(
         settings.image_size,
         settings.resize,

@@ -18,6 +18,7 @@ from cnncodes.models.evaluate import predict_rows
 from cnncodes.models.fitted_model import C_CHOSEN, C_GIVEN, PROTOCOL, fitted_model
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.scores import Scores
+from cnncodes.networks.licences import licence_notes
 from cnncodes.probes.folds import Folds
 from cnncodes.probes.novelty import learn_familiarity
 from cnncodes.probes.out_of_core import fit_large_probe, sample_that_fits
@@ -144,7 +145,9 @@ def _fit_data(
     total = n_Cs + 1 + nested * options["cv"] * n_Cs
     of_search = part_of(progress, 0, total)
     of_search(0, n_Cs, 0)
-    file, train, every, notes = data.file, data.train, data.labels, list(data.split.notes)
+    file, train, every = data.file, data.train, data.labels
+    source = file.provenance
+    notes = [*licence_notes(source.weights, source.licence), *data.split.notes]
     test, leaked, groups = data.held_out, data.held_out[:0], data.groups(guard=False)
     scale, options["scale"] = options["scale"], data.scaling(names, options["scale"])
     limits = {"memory_limit": memory_limit, **{name: options[name] for name in ("C", "cv", "n_jobs")}}

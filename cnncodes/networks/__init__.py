@@ -1,8 +1,9 @@
 """Networks and their weights: which there are, how they are built, frozen, cut at layers, and fed.
 
 `registry` finds a `network` by its name: in `torchvision_zoo`, in `timm_zoo`, or among those that the user registered;
-what cannot be read off a network stands in `facts`. `weights` finds and verifies the file of the parameters, and
-`checkpoint` fits it to the module. `backbone` freezes the module and gives its layers names (`layers`). `extractor`
-cuts it after the wanted layers, by `tracing` it or with hooks. `preprocessing` makes the pixels that it expects, and
-`pooling` turns its maps into codes. `portable` takes networks of the user along to other processes.
+what cannot be read off a network stands in `facts`. `weights` finds and verifies the file of the parameters,
+`snapshots` reads folders of weights, `licences` says what it may be used for, and `checkpoint` fits it to the module.
+`backbone` freezes the module and gives its layers names (`layers`). `extractor` cuts it after the wanted layers, by
+`tracing` it or with hooks. `preprocessing` makes the pixels that it expects, and `pooling` turns its maps into codes.
+`portable` takes networks of the user along to other processes.
 """

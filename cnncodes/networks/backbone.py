@@ -28,11 +28,12 @@ from torch import nn
 from cnncodes.errors import BackboneError, MismatchError, SettingError, first_line, nearest
 from cnncodes.networks.checkpoint import digest_of
 from cnncodes.networks.extractor import Tap, build_extractor, network_up_to
-from cnncodes.networks.facts import Facts, is_non_commercial
+from cnncodes.networks.facts import Facts
 from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Output, Survey, find_stages, survey
+from cnncodes.networks.licences import licence_notes
 from cnncodes.networks.network import RANDOM, USER
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.networks.registry import BackboneInfo, find_network, list_backbones, register_backbone
+from cnncodes.networks.registry import BackboneInfo, find_weights, list_backbones, register_backbone
 from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = [
@@ -67,7 +68,7 @@ class Backbone:
     head : str
         Module path of the classification head.
     notes : list of str
-        What a user should know: parts that were not loaded, a licence that forbids commercial use.
+        What a user should know: parts that were not loaded, a licence that restricts their use.
     library : str
         Which package the network is from, with its version.
     native_size : int
@@ -240,9 +241,9 @@ def load_backbone(
     name : str, default="mobilenet_v2"
         A classification network of torchvision, ``timm:NAME``, or what `register_backbone` was given.
     weights : str or path, optional
-        A name of published weights (``IMAGENET1K_V1``), a ``.pth``, ``.pt`` or ``.safetensors`` file, or ``random``
-        (seeded, for tests). By default the V1 recipe where there is one; for ``mobilenet_v2`` it ships with
-        the package. Others are fetched once into torch's hub cache.
+        A name of published weights (``IMAGENET1K_V1``), a ``.pth``, ``.pt`` or ``.safetensors`` file, a folder of the
+        Hugging Face hub as timm writes it, or ``random`` (seeded, for tests). By default the V1 recipe where there is
+        one; for ``mobilenet_v2`` it ships with the package. Others are fetched once into torch's hub cache.
     allow_partial : bool, default=False
         Accept a file that lacks parameters; they stay random, and the notes say so.
 
@@ -263,13 +264,11 @@ def load_backbone(
     >>> load_backbone("mobilenet_v2").weights_sha256[:8]
     'b0353104'
     """
-    network = find_network(name)
-    choice = network.choose_weights(weights)
+    network, choice = find_weights(name, weights)
     module, notes, head_loaded = network.load(choice, allow_partial=allow_partial)
     entry = choice.entry
     licence = entry.licence if choice.published else None
-    if is_non_commercial(licence):
-        notes.append(f"the weights {choice.name} are licensed {licence}: no commercial use")
+    notes += licence_notes(choice.name, licence)
     return Backbone(
         name=name,
         weights=choice.name,
@@ -295,7 +294,7 @@ def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -
     name, weights
         As for `load_backbone`.
     """
-    choice = find_network(name).choose_weights(weights)
+    _, choice = find_weights(name, weights, located=False)
     return choice.name, choice.entry.preprocessing
 
 

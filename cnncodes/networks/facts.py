@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -12,13 +11,10 @@ from cnncodes.networks.checkpoint import KeyRules
 
 __all__ = [
     "FIRST_CHOICE",
-    "LICENCES",
     "TIMM_FACTS",
     "TORCHVISION_FACTS",
-    "TORCHVISION_LICENCE",
     "Facts",
     "facts_of",
-    "is_non_commercial",
 ]
 
 
@@ -93,16 +89,8 @@ TIMM_FACTS = (
     Facts("*"),
 )
 
-# What the addresses that torchvision gives as a licence say.
-LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "CC-BY-NC-4.0"}
-TORCHVISION_LICENCE = "BSD-3-Clause"
 FIRST_CHOICE = "IMAGENET1K_V1"  # the later recipe costs the codes (Kornblith et al. 2021)
 
 
 def facts_of(table: tuple[Facts, ...], name: str) -> Facts:
     return next(row for row in table if fnmatch(name, row.pattern))
-
-
-def is_non_commercial(licence: str | None) -> bool:
-    """Whether a licence forbids commercial use."""
-    return bool(re.search(r"\bnc\b", licence or "", re.IGNORECASE))

@@ -15,6 +15,7 @@ from torch import nn
 from cnncodes.errors import BackboneError, WeightsError, nearest, parameter
 from cnncodes.networks.checkpoint import fit_state, read_published, read_state
 from cnncodes.networks.facts import Facts
+from cnncodes.networks.snapshots import lasting_path
 from cnncodes.networks.weights import WeightsEntry, file_digest, locate
 
 __all__ = ["BUILT_IN", "RANDOM", "USER", "Network", "WeightsChoice"]
@@ -95,13 +96,15 @@ class Network:
             )
         return head
 
-    def choose_weights(self, weights: str | os.PathLike[str] | None = None) -> WeightsChoice:
+    def choose_weights(self, weights: str | os.PathLike[str] | None = None, *, located: bool = True) -> WeightsChoice:
         """Find weights by their name or file, fetching published ones that are not in the cache.
 
         Parameters
         ----------
         weights : str or path, optional
             A name of published weights, a file, or ``random``; by default `default`.
+        located : bool, default=True
+            Whether published weights are needed, and not only what is known about them: then nothing is fetched.
 
         Raises
         ------
@@ -111,7 +114,7 @@ class Network:
         name = self.default if weights is None else os.fspath(weights)
         if name in self.weights:
             entry = self.weights[name]
-            if name == BUILT_IN:
+            if name == BUILT_IN or not located:
                 return WeightsChoice(entry, name, published=True)
             return WeightsChoice(entry, name, *locate(entry), published=True)
         default = self.weights[self.default]
@@ -127,8 +130,8 @@ class Network:
         sha256 = file_digest(path)
         for entry in self.weights.values():  # a copy of a published file counts as that file, wherever it lies
             if entry.digest_prefix and sha256.startswith(entry.digest_prefix) and not self.loads_itself:
-                return WeightsChoice(entry, str(path.resolve()), path, sha256, published=True)
-        return WeightsChoice(default, str(path.resolve()), path, sha256)
+                return WeightsChoice(entry, str(lasting_path(path)), path, sha256, published=True)
+        return WeightsChoice(default, str(lasting_path(path)), path, sha256)
 
     def load(self, choice: WeightsChoice, *, allow_partial: bool = False) -> tuple[nn.Module, list[str], bool]:
         """Build the network and load the chosen weights into it.

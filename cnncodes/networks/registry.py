@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 from torch import nn
 
-from cnncodes.errors import BackboneError, nearest
+from cnncodes.errors import BackboneError, nearest, parameter
 from cnncodes.networks.checkpoint import KeyRules
 from cnncodes.networks.facts import Facts
-from cnncodes.networks.network import BUILT_IN, USER, Network
+from cnncodes.networks.network import BUILT_IN, RANDOM, USER, Network, WeightsChoice
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.networks.timm_zoo import TIMM, timm_names, timm_network
+from cnncodes.networks.snapshots import find_snapshot
+from cnncodes.networks.timm_zoo import TIMM, snapshot_network, timm_names, timm_network
 from cnncodes.networks.torchvision_zoo import torchvision_names, torchvision_network
 from cnncodes.networks.weights import WeightsEntry
 
@@ -23,7 +24,9 @@ __all__ = [
     "BackboneInfo",
     "arrived_networks",
     "find_network",
+    "find_weights",
     "list_backbones",
+    "named_by_weights",
     "register_backbone",
     "registered_networks",
 ]
@@ -79,6 +82,46 @@ def find_network(name: str) -> Network:
         f"no backbone {name!r}.{close} `cnncodes backbones` lists them; those of timm are {TIMM}NAME, and a network of "
         "your own is registered in each process that uses it: register_backbone"
     )
+
+
+def find_weights(
+    name: str, weights: str | os.PathLike[str] | None = None, *, located: bool = True
+) -> tuple[Network, WeightsChoice]:
+    """Return a network and its weights; a folder of the hub brings its own preprocessing.
+
+    Parameters
+    ----------
+    name, weights
+        As for `cnncodes.networks.backbone.load_backbone`.
+    located : bool, default=True
+        As for `Network.choose_weights`.
+
+    Raises
+    ------
+    BackboneError
+        There is no such network, or the folder holds weights of another one.
+    WeightsError
+        There are no such weights.
+    """
+    network = find_network(name)
+    snapshot = None
+    if weights is not None and os.fspath(weights) not in (*network.weights, RANDOM):
+        snapshot = find_snapshot(weights)
+    if snapshot is None:
+        return network, network.choose_weights(weights, located=located)
+    architecture, _, tag = name.removeprefix(TIMM).partition(".")
+    own = f"{TIMM}{snapshot.architecture}"
+    if not name.startswith(TIMM) or architecture != snapshot.architecture or (tag and tag != snapshot.tag):
+        wanted = f"{own}.{snapshot.tag}" if tag and architecture == snapshot.architecture else own
+        raise BackboneError(f"{weights} holds weights of {wanted}, not of {name}: {parameter('backbone', own)}")
+    network = replace(snapshot_network(snapshot), name=name)
+    return network, network.choose_weights(located=located)
+
+
+def named_by_weights(weights: str | os.PathLike[str] | None) -> str | None:
+    """Return the name of the network that a folder of the hub is for; None if `weights` are something else."""
+    snapshot = None if weights in (None, RANDOM) else find_snapshot(weights)
+    return None if snapshot is None else f"{TIMM}{snapshot.architecture}"
 
 
 def register_backbone(

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import nn
 
-from cnncodes.errors import BackboneError, nearest
+from cnncodes.errors import BackboneError, WeightsError, first_line, nearest
 from cnncodes.networks.checkpoint import State
 from cnncodes.networks.facts import TIMM_FACTS, Facts, facts_of
+from cnncodes.networks.licences import known_licence
 from cnncodes.networks.network import Network
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.networks.snapshots import CONFIG, Snapshot
 from cnncodes.networks.weights import WeightsEntry
 from cnncodes.system.optional import require
 
-__all__ = ["TIMM", "timm_entry", "timm_names", "timm_network"]
+__all__ = ["TIMM", "snapshot_network", "timm_entry", "timm_names", "timm_network"]
 
 TIMM = "timm:"  # begins the names of its networks
+RGB = 3  # channels of an image
+SOURCES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")  # of weights, for timm
 
 
 def _timm() -> Any:
@@ -73,6 +79,58 @@ def timm_network(name: str) -> Network:
     )
 
 
+def snapshot_network(snapshot: Snapshot) -> Network:
+    """Return the network of a snapshot, whose weights and preprocessing are those of the snapshot alone.
+
+    Raises
+    ------
+    MissingLibraryError
+        timm is not installed.
+    BackboneError
+        timm has no such network.
+    WeightsError
+        The description is damaged, or asks for what no saved network needs.
+    """
+    timm = _timm()
+    published = timm_network(TIMM + snapshot.architecture)
+    reserved = inspect.signature(timm.create_model).parameters.keys() & snapshot.model_args.keys()
+    if reserved:  # they could name other files, or fetch something
+        raise WeightsError(f"{snapshot.path}: its {CONFIG} sets {', '.join(sorted(reserved))}, as timm never writes it")
+    known = {item.name for item in fields(timm.models.PretrainedCfg)} - set(SOURCES)
+    try:
+        cfg = timm.models.PretrainedCfg(**{key: item for key, item in snapshot.pretrained_cfg.items() if key in known})
+        cfg.num_classes = snapshot.model_args.get("num_classes", cfg.num_classes)  # or a part of the head stays random
+        entry = timm_entry(cfg)
+        for name in ("mean", "std"):
+            if len(list(map(float, getattr(cfg, name)))) != RGB:
+                raise ValueError(f"{name} is {getattr(cfg, name)!r:.60}, expected three numbers")
+    except Exception as error:  # whatever a damaged description leads to
+        raise WeightsError(f"{snapshot.path}: its {CONFIG} cannot be read ({first_line(error)})") from error
+    same = published.weights.get(snapshot.tag)
+    labels, path = cfg.label_names, str(snapshot.path)
+    entry = replace(
+        entry,
+        name=path,
+        hub=None,
+        file=snapshot.file,
+        licence=entry.licence or (same.licence if same else None),
+        categories=tuple(map(str, labels)) if labels and len(labels) == cfg.num_classes else None,
+    )
+
+    def build(entry: WeightsEntry, state: State | None = None) -> nn.Module:
+        overlay = {"pretrained_cfg_overlay": {"state_dict": state}} if state is not None else {}
+        settings = {"pretrained_cfg": cfg, "pretrained": state is not None, **overlay}
+        try:
+            return timm.create_model(snapshot.architecture, **settings, **snapshot.model_args)
+        except Exception as error:  # timm and torch raise many kinds
+            raise WeightsError(
+                f"{path}: {snapshot.file.name} or {CONFIG} does not fit {TIMM}{snapshot.architecture} "
+                f"({' '.join(str(error).split()):.300})"
+            ) from error
+
+    return replace(published, build=build, weights={path: entry}, default=path)
+
+
 def timm_entry(cfg: Any) -> WeightsEntry:
     """Return the weights of a `timm.models.PretrainedCfg`."""
     data = _timm().data.resolve_data_config({}, pretrained_cfg=cfg.to_dict())
@@ -89,5 +147,5 @@ def timm_entry(cfg: Any) -> WeightsEntry:
         ),
         hub=cfg.hf_hub_id,
         url=cfg.url or None,
-        licence=cfg.license,
+        licence=known_licence(cfg.license),
     )

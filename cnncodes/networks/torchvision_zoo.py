@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from cnncodes.networks.facts import FIRST_CHOICE, LICENCES, TORCHVISION_FACTS, TORCHVISION_LICENCE, facts_of
+from cnncodes.networks.facts import FIRST_CHOICE, TORCHVISION_FACTS, facts_of
+from cnncodes.networks.licences import TORCHVISION_LICENCE, known_licence
 from cnncodes.networks.network import Network
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.weights import WeightsEntry
@@ -55,7 +56,6 @@ def torchvision_network(name: str) -> Network:
 
 def _torchvision_entry(weights: Any) -> WeightsEntry:
     transforms, meta = weights.transforms(), weights.meta
-    licence = meta.get("license")
     return WeightsEntry(
         name=weights.name,
         preprocessing=Preprocessing(
@@ -66,7 +66,7 @@ def _torchvision_entry(weights: Any) -> WeightsEntry:
             std=tuple(transforms.std),
         ),
         url=weights.url,
-        licence=LICENCES.get(licence, licence) or TORCHVISION_LICENCE,
+        licence=known_licence(meta.get("license")) or TORCHVISION_LICENCE,
         categories=tuple(meta["categories"]) if meta.get("categories") else None,
         top1=meta["_metrics"].get("ImageNet-1K", {}).get("acc@1"),
         n_params=meta["num_params"],

@@ -27,6 +27,7 @@ EMBEDDED = {
     "mobilenet_v2-b0353104.pth": (EMBEDDED_WEIGHTS, "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"),
 }
 HUB_TIMEOUT = 10  # seconds
+HUB_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -136,20 +137,38 @@ def _from_hub(repository: str) -> Path:
     huggingface_hub = require("huggingface_hub", "fetching weights of timm")
     from huggingface_hub import constants
 
-    filename = "model.safetensors"
-    cached = huggingface_hub.try_to_load_from_cache(repository, filename)
+    cached = huggingface_hub.try_to_load_from_cache(repository, HUB_FILE)
     if isinstance(cached, str):
         return Path(cached)
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
         # The hub's client retries for most of a minute where there is no network, so one short request comes first.
-        request = urllib.request.Request(huggingface_hub.hf_hub_url(repository, filename), method="HEAD")
+        request = urllib.request.Request(huggingface_hub.hf_hub_url(repository, HUB_FILE), method="HEAD")
         with contextlib.suppress(urllib.error.HTTPError):  # any answer will do: the client interprets it
             urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
-        return Path(huggingface_hub.hf_hub_download(repository, filename))
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
     except Exception as error:  # which exceptions the client raises depends on its version
+        page = f"https://huggingface.co/{repository}"
         raise WeightsError(
-            f"cannot fetch {filename} of https://huggingface.co/{repository} ({first_line(error)}); "
-            f"get it by other means and give the file with {parameter('weights', 'FILE')}"
+            f"cannot fetch {HUB_FILE} of {page}: {_hub_reason(error)}; or get its folder by other means "
+            f"(`hf download {repository}` where there is a network) and give it with "
+            f"{parameter('weights', 'FOLDER')}"
         ) from error
+
+
+def _hub_reason(error: BaseException) -> str:
+    """Say why the hub gives no file, and what to do about it."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    names = {kind.__name__ for one in causes for kind in type(one).__mro__}
+    codes = {getattr(getattr(one, "response", None), "status_code", None) for one in causes}
+    login = "log in with `hf auth login`, or set HF_TOKEN"
+    if "GatedRepoError" in names or 403 in codes:
+        return f"access is restricted; accept the terms on that page, and {login}"
+    if "RepositoryNotFoundError" in names or 401 in codes:
+        return f"the hub knows no such page, or does not show it to strangers; if you may see it, {login}"
+    return f"{first_line(error)}; try again when the hub can be reached"

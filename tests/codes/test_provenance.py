@@ -119,6 +119,13 @@ def test_maps_come_behind_the_stored_layers() -> None:
     assert mapped.fingerprint != PROVENANCE.fingerprint
 
 
+def test_a_licence_that_a_later_version_knows_refuses_no_file() -> None:
+    """It follows from the weights, as their notes do."""
+    later = replace(PROVENANCE, licence="dinov3-license", notes=("the weights have terms of their own",))
+    assert PROVENANCE.differences(later) == []
+    assert len(PROVENANCE.differences(later, every=True)) == 2
+
+
 def test_the_record_does_not_follow_the_dict_that_it_was_read_from() -> None:
     fields = copy.deepcopy(FIELDS)
     provenance = Provenance.from_dict(fields)

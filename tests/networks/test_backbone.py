@@ -18,7 +18,8 @@ from torchvision import models
 
 from cnncodes.errors import BackboneError, WeightsError
 from cnncodes.networks.backbone import Backbone, load_backbone
-from cnncodes.networks.facts import FIRST_CHOICE, is_non_commercial
+from cnncodes.networks.facts import FIRST_CHOICE
+from cnncodes.networks.licences import is_non_commercial
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import find_network
 from cnncodes.networks.torchvision_zoo import torchvision_names

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import urllib.error
+from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,7 +124,7 @@ def test_the_hub_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     entry = WeightsEntry("tag", PLAIN, hub="timm/no_such_network")
-    with pytest.raises(WeightsError, match=r"huggingface\.co/timm/no_such_network .*no route.*weights=FILE"):
+    with pytest.raises(WeightsError, match=r"huggingface\.co/timm/no_such_network: .*no route.*weights=FOLDER"):
         locate(entry)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
@@ -135,3 +137,46 @@ def test_a_file_in_the_hub_cache_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
     path.write_bytes(CONTENT)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda repository, name: str(path))
     assert locate(WeightsEntry("tag", PLAIN, hub="timm/net")) == (path, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "expected"),
+    [
+        ("GatedRepoError", 401, "access is restricted; accept the terms on that page, and log in with `hf auth login`"),
+        ("GatedRepoError", 403, "access is restricted; accept the terms on that page, and log in with `hf auth login`"),
+        ("HfHubHTTPError", 403, "access is restricted; accept the terms on that page, and log in with `hf auth login`"),
+        ("RepositoryNotFoundError", 401, "does not show it to strangers; if you may see it, log in with `hf auth"),
+        ("HfHubHTTPError", 503, "what the server says; try again when the hub can be reached"),
+        ("OfflineModeIsEnabled", None, "what the server says; try again when the hub can be reached"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_where_the_hub_refuses_one_line_says_what_to_do(
+    kind: str, status: int | None, expected: str, wrapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    errors = pytest.importorskip("huggingface_hub.errors")
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    response = SimpleNamespace(headers={}, request=None, status_code=status)
+    text = "what the server says\nand more"
+    refusal = getattr(errors, kind)(text, **({} if status is None else {"response": response}))
+
+    def refused(request: object, timeout: float) -> None:  # the answer to a request without a token
+        raise urllib.error.HTTPError("https://hub", status or 404, "refused", Message(), None)
+
+    def download(repository: str, name: str) -> None:
+        if wrapped:  # as the client does where it looks for another copy first
+            raise errors.LocalEntryNotFoundError("what the server says") from refusal
+        raise refusal
+
+    monkeypatch.setattr("urllib.request.urlopen", refused)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(WeightsError) as caught:
+        locate(WeightsEntry("tag", PLAIN, hub="timm/gated"))
+    message = str(caught.value)
+    assert message.startswith("cannot fetch model.safetensors of https://huggingface.co/timm/gated: ")
+    assert expected in message
+    assert message.endswith("and give it with weights=FOLDER")
+    assert "\n" not in message
