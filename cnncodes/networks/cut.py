@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from cnncodes.errors import BackboneError
 from cnncodes.networks.backbone import Backbone
-from cnncodes.networks.extractor import _GraphExtractor, _trace
+from cnncodes.networks.extractor import _as_module, _trace
 from cnncodes.networks.layers import INPUT, STAGES
 from cnncodes.vocabulary import PENULTIMATE, PIXELS, TRAIN_ALL, TRAIN_HEAD
 
@@ -156,7 +156,7 @@ class _Graph:
             raise BackboneError(
                 f"{backbone.name} cannot be traced into a graph, and so not be cut in two; choose another network"
             )
-        self.graph, self.nodes, self.end = traced.graph, traced.nodes, traced.nodes[node]
+        self.traced, self.graph, self.nodes, self.end = traced, traced.graph, traced.nodes, traced.nodes[node]
         self.modules = dict(backbone.module.named_modules())
         self.outputs = backbone.outputs()
 
@@ -192,7 +192,7 @@ class _Graph:
         if self.outputs[self.backbone.aliases[PENULTIMATE]].channels_last:
             last = graph.call_method("permute", (last, 0, 3, 1, 2))
         graph.output(last)
-        top = _GraphExtractor(self.backbone.module, graph)
+        top = _as_module(self.backbone.module, self.traced, graph)
         top.delete_all_unused_submodules()
         return top
 

@@ -177,11 +177,18 @@ def _cut(network: nn.Module, traced: Tracer, taps: Mapping[str, Tap]) -> fx.Grap
         if tap.channels_last:
             ends[name] = graph.call_method("permute", (ends[name], 0, 3, 1, 2))
     graph.output(ends)
-    extractor = _GraphExtractor(network, graph)
+    extractor = _as_module(network, traced, graph)
     extractor.graph.eliminate_dead_code()
     extractor.delete_all_unused_submodules()
     extractor.recompile()
     return extractor
+
+
+def _as_module(network: nn.Module, traced: Tracer, graph: fx.Graph) -> _GraphExtractor:
+    """Return a graph that was traced from a network as a module, which shares the modules of the network."""
+    root = copy.copy(network)  # takes the constants, which the network has no need of
+    vars(root).update(traced.constants)
+    return _GraphExtractor(root, graph)
 
 
 def _erase(graph: fx.Graph, nodes: Iterable[fx.Node]) -> None:

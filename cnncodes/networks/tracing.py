@@ -57,8 +57,15 @@ class Tracer(fx.Tracer):
         self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
         return self.graph
 
-    def get_fresh_qualname(self, prefix: str) -> str:
-        raise RuntimeError("it makes tensors as it runs")  # they would be kept in the network that is traced
+    @property
+    def constants(self) -> dict[str, Any]:
+        """What the graph reads and the network makes as it runs, such as rotary positions, by the names in the graph.
+
+        It is the same whatever the images are, or it would have been recorded; it is kept in the traced copy alone.
+        """
+        kept = vars(self.root)
+        targets = [str(node.target) for node in self.graph.nodes if node.op == "get_attr"]
+        return {name: kept[name] for name in targets if name in kept}
 
     def _recording(self, kind: type[nn.Module]) -> type[nn.Module]:
         """Derive a class whose calls, parameters and functions that `torch.fx.wrap` was given are recorded."""
