@@ -130,7 +130,7 @@ def extract(
     maps : str or sequence of str, optional
         Layers whose feature maps are kept as they are, too, in float16, from the same pass; none by default. Their
         size is logged before the first image is read. An image whose map float16 does not hold is recorded as failed.
-    pooling : {"avg", "max", "gem", "grid2", "flatten"}, optional
+    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, optional
         What makes a vector of a feature map; by default ``"avg"``, the average.
     image_size : int, optional
         Side in pixels of the square that enters the network; by default that of the weights.

@@ -14,6 +14,7 @@ from cnncodes.errors import BackboneError
 from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.extractor import _as_module, _trace
 from cnncodes.networks.layers import INPUT, STAGES
+from cnncodes.networks.tokens import NORMED, blocks_of
 from cnncodes.vocabulary import PENULTIMATE, PIXELS, TRAIN_ALL, TRAIN_HEAD
 
 __all__ = ["Cut", "CutCost", "cut_before", "find_cuts", "layer_below"]
@@ -131,14 +132,24 @@ def layer_below(backbone: Backbone, first: str) -> str:
     stages = list(STAGES)
     if first in backbone.aliases and first in stages:
         lower = [name for name in stages[: stages.index(first)] if name in backbone.aliases]
-        return lower[-1] if lower else _stem(backbone, backbone.resolve(first))
+        if not lower:
+            return _stem(backbone, backbone.resolve(first))
+        node = backbone.resolve(lower[-1])
+        # the next block takes what the block gives, without the norm that the layer has for its codes
+        return node.removesuffix(NORMED) if node.endswith(NORMED) else lower[-1]
     node = backbone.resolve(first)
     below = node if node.endswith(INPUT) else node + INPUT
     return PENULTIMATE if below == backbone.aliases[PENULTIMATE] else backbone.resolve(below)
 
 
 def _stem(backbone: Backbone, stage: str) -> str:
-    """Return the smallest map of stride 2 that enters the first stage alone, or the pixels where there is none."""
+    """Return the smallest map of stride 2 that enters the first stage alone, or the pixels where there is none.
+
+    The first stage of a network of tokens begins with the first block.
+    """
+    blocks = blocks_of(backbone.module, backbone.outputs())
+    if stage.removesuffix(NORMED) in blocks:
+        return blocks[0] + INPUT
     graph, outputs = _Graph(backbone), backbone.outputs()
     lower = itertools.takewhile(lambda path: path != stage, outputs)
     stem = [path for path in lower if outputs[path].stride == STEM_STRIDE and path in graph.nodes and ":" not in path]

@@ -25,10 +25,11 @@ IN_PLACE_OPERATORS = {*inplace_methods, "setitem"}
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a wanted layer is read: its node, and whether its map has the channels last."""
+    """Where a wanted layer is read: its node, whether its map has the channels last, and the norm that is applied."""
 
     node: str
     channels_last: bool
+    norm: str | None = None
 
 
 class _Frozen(nn.Module):
@@ -69,10 +70,12 @@ class _HookExtractor(_Frozen):
             pass
         finally:
             _passes.current = None
-        return {
-            name: reached.kept[tap.node].permute(0, 3, 1, 2) if tap.channels_last else reached.kept[tap.node]
-            for name, tap in self.taps.items()
-        }
+        return {name: self._read(tap, reached.kept[tap.node]) for name, tap in self.taps.items()}
+
+    def _read(self, tap: Tap, x: torch.Tensor) -> torch.Tensor:
+        if tap.norm is not None:
+            x = self.network.get_submodule(tap.norm)(x)
+        return x.permute(0, 3, 1, 2) if tap.channels_last else x
 
 
 class _Pass:
@@ -174,6 +177,8 @@ def _cut(network: nn.Module, traced: Tracer, taps: Mapping[str, Tap]) -> fx.Grap
     deepest = max(order[node] for node in ends.values())
     _erase(graph, [node for node, i in order.items() if i > deepest and node.op != "placeholder"])
     for name, tap in taps.items():
+        if tap.norm is not None:
+            ends[name] = graph.call_module(tap.norm, (ends[name],))
         if tap.channels_last:
             ends[name] = graph.call_method("permute", (ends[name], 0, 3, 1, 2))
     graph.output(ends)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -13,12 +13,15 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.networks.tokens import Prefix
 from cnncodes.runtime.fusion import is_hooked
 from cnncodes.vocabulary import MAPS
 
 __all__ = ["Forward", "fold"]
 
 logger = logging.getLogger(__name__)
+
+NO_PREFIXES: Mapping[str, Prefix] = {}
 
 
 class Forward(nn.Module):
@@ -31,17 +34,19 @@ class Forward(nn.Module):
         pooling: str,
         dtype: torch.dtype,
         computed: Sequence[str],
+        prefixes: Mapping[str, Prefix] = NO_PREFIXES,
     ) -> None:
         super().__init__()
         self.extractor, self.preprocessing, self.pooling, self.dtype = extractor, preprocessing, pooling, dtype
-        self.computed = tuple(computed)
+        self.pooled = {name: prefixes.get(name, Prefix()) for name in computed if not name.startswith(MAPS)}
+        self.maps = [key for key in computed if key.startswith(MAPS)]
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         x = self.preprocessing.normalise(batch).to(memory_format=torch.channels_last)  # (n, 3, S, S)
         with torch.autocast(batch.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.extractor(x)
-        codes = {name: pool(outputs[name], self.pooling) for name in self.computed if not name.startswith(MAPS)}
-        return codes | {key: outputs[key.removeprefix(MAPS)] for key in self.computed if key.startswith(MAPS)}
+        codes = {name: pool(outputs[name], self.pooling, prefix) for name, prefix in self.pooled.items()}
+        return codes | {key: outputs[key.removeprefix(MAPS)] for key in self.maps}
 
 
 def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:

@@ -109,7 +109,9 @@ class FrozenNetwork:
         dtype = PRECISIONS[plan.precision]
         module = self.extractor if dtype == torch.float32 else lowered(self.extractor, dtype, plan.leading)
         self.plan = replace(plan, fused=plan.fused and can_be_fused(module, plan.devices[0], dtype))
-        rest = self.backbone.preprocessing, plan.pooling, dtype, plan.computed
+        pooled = [name for name in plan.computed if not name.startswith(MAPS)]
+        prefixes = self.backbone.prefixes(pooled, plan.pooling)
+        rest = self.backbone.preprocessing, plan.pooling, dtype, plan.computed, prefixes
         self._unfused = Forward(module, *rest)
         self._plain: list[nn.Module] = [Forward(fused(module), *rest) if self.plan.fused else self._unfused]
         self._forwards = self._plain  # or compiled
