@@ -118,7 +118,8 @@ class Backbone:
     @functools.cached_property
     def default_pooling(self) -> str:
         """What makes codes of the layers unless a pooling is named."""
-        return default_pooling(self.name, self.module, self._survey(self.native_size).outputs)
+        outputs = self._survey(self.native_size).outputs
+        return default_pooling(self.name, self.module, outputs, self.aliases.get("layer4", ""))
 
     def prefixes(self, layers: Iterable[str], pooling: str) -> dict[str, Prefix]:
         """Return the tokens before the patches in each layer, and refuse a pooling that a layer does not allow.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -45,7 +47,8 @@ def fit_image_size(network: nn.Module, name: str, image_size: int) -> bool:
         )
     try:
         if by_timm:
-            by_timm(img_size=(image_size, image_size))
+            with warnings.catch_warnings(action="ignore"):  # of its own use of torch
+                by_timm(img_size=(image_size, image_size))
         else:
             _fit_torchvision(network, image_size)
     except Exception as error:  # networks refuse a size in many ways

@@ -104,7 +104,7 @@ def token_stages(network: nn.Module, outputs: Mapping[str, Output]) -> dict[str,
     return {name: node + NORMED if node + NORMED in outputs else node for name, node in stages.items()}
 
 
-def default_pooling(name: str, network: nn.Module, outputs: Mapping[str, Output]) -> str:
+def default_pooling(name: str, network: nn.Module, outputs: Mapping[str, Output], last_stage: str) -> str:
     """Return how the layers of a network become codes unless a pooling is named.
 
     Parameters
@@ -114,9 +114,11 @@ def default_pooling(name: str, network: nn.Module, outputs: Mapping[str, Output]
     network : Module
     outputs : mapping of str to Output
         What its nodes give.
+    last_stage : str
+        Node of ``layer4``; it is no block in a network whose stages are maps.
     """
     blocks = blocks_of(network, outputs)
-    if not blocks or len(outputs[blocks[-1]].shape) != 2:
+    if last_stage.removesuffix(NORMED) not in blocks or len(outputs[last_stage].shape) != 2:
         return DEFAULT_POOLING
     prefixes = [outputs[block].prefix for block in blocks]
     has_class = all(prefix is not None and prefix.has_class for prefix in prefixes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace, new_class
@@ -53,8 +54,11 @@ class Tracer(fx.Tracer):
         self.graph = fx.Graph(tracer_cls=type(self))
         for module in root.modules():
             module.__class__ = self._recording(type(module))
-        forward, args = self.create_args_for_root(type(root).forward, True, concrete_args)
-        self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
+        forward = type(root).forward
+        name = list(inspect.signature(forward).parameters)[1]
+        # images alone: what else a network may take, such as a mask, would be recorded as an input of every block
+        images = self.create_proxy("placeholder", name, (), {})
+        self.create_node("output", "output", (self.create_arg(forward(root, images)),), {})
         return self.graph
 
     @property

@@ -17,7 +17,7 @@ from cnncodes.networks.tokens import Prefix
 from cnncodes.runtime.fusion import is_hooked
 from cnncodes.vocabulary import MAPS
 
-__all__ = ["Forward", "fold"]
+__all__ = ["Forward", "channels_last", "fold"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,14 @@ def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
         except Exception as error:  # it refuses what it does not know in many ways
             logger.info("batch normalisation is not folded (%s)", error)
     return copy.deepcopy(extractor).eval(), False
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Lay out the weights of convolutions of maps with their channels last, in place; others stay as they are."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _is_shared_or_hooked(network: torch.fx.GraphModule) -> bool:

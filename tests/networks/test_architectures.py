@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,7 @@ POOL_BY = {  # of networks of tokens
     "vit_small_patch14_reg4_dinov2": "cls+patches",
     "vit_small_patch16_dinov3": "cls+patches",
     "vit_tiny_patch16_224": "cls",
+    "xcit_nano_12_p16_224": "avg",  # its stages are maps of its stem
 }
 
 
@@ -170,18 +172,16 @@ def test_layers_are_those_of_timm_in_a_batch_and_alone(case: Case) -> None:
 def test_tokens_are_those_that_timm_tells_apart(case: Case) -> None:
     """`forward_intermediates` gives the patches and what stands before them, normed."""
     module, layers = case.backbone.module, case.backbone.default_layers[:-1]
-    if not hasattr(module, "num_prefix_tokens") or not hasattr(module, "forward_intermediates") or layers != STAGES:
-        assert case.backbone.default_pooling == POOL_BY.get(case.name, case.backbone.default_pooling)
-        return
-    depth = len(module.blocks)
-    options = {"indices": [math.ceil(depth * i / 4) - 1 for i in (1, 2, 3, 4)], "norm": True, "output_fmt": "NLC"}
-    if hasattr(module, "cls_token"):
-        options["return_prefix_tokens"] = module.num_prefix_tokens > 0
-    with torch.inference_mode():
-        pairs = module.forward_intermediates(case.x, intermediates_only=True, **options)
-    together, prefixes = computed(case, layers, case.x), case.backbone.prefixes(layers, "avg")
     if case.name in POOL_BY:
         assert case.backbone.default_pooling == POOL_BY[case.name]
+    told = getattr(module, "forward_intermediates", None)
+    if layers != STAGES or told is None or "return_prefix_tokens" not in inspect.signature(told).parameters:
+        return
+    depth = len(module.blocks)
+    options = {"return_prefix_tokens": module.num_prefix_tokens > 0, "output_fmt": "NLC", "intermediates_only": True}
+    with torch.inference_mode():
+        pairs = told(case.x, [math.ceil(depth * i / 4) - 1 for i in (1, 2, 3, 4)], norm=True, **options)
+    together, prefixes = computed(case, layers, case.x), case.backbone.prefixes(layers, "avg")
     for layer, pair in zip(layers, pairs, strict=True):
         patches, prefix = pair if isinstance(pair, tuple) else (pair, pair[:, :0])
         has_class = prefixes[layer].has_class
