@@ -30,12 +30,13 @@ from cnncodes.networks.checkpoint import digest_of
 from cnncodes.networks.extractor import Tap, build_extractor
 from cnncodes.networks.facts import Facts, is_non_commercial
 from cnncodes.networks.image_size import fit_image_size
-from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Output, Survey, find_stages, survey
+from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Survey, find_stages, survey
 from cnncodes.networks.network import RANDOM, USER
+from cnncodes.networks.outputs import Output, Prefix
 from cnncodes.networks.pre_logits import OWN_PRE_LOGITS, needs_pre_logits, with_pre_logits
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import BackboneInfo, find_network, list_backbones, register_backbone
-from cnncodes.networks.tokens import NORMED, Prefix, default_pooling, final_norm, token_stages
+from cnncodes.networks.tokens import NORMED, default_pooling, final_norm, token_stages
 from cnncodes.vocabulary import CLASS, DEFAULT_POOLING, PATCHES, PENULTIMATE
 
 __all__ = [

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnncodes.networks.tokens import NORMED, Prefix, blocks_of, final_norm, prefix_of, prefix_within
+from cnncodes.networks.outputs import Output, Prefix
+from cnncodes.networks.tokens import NORMED, blocks_of, final_norm, prefix_of, prefix_within
 
-__all__ = ["INPUT", "STAGES", "LayerInfo", "Output", "Survey", "find_stages", "survey"]
+__all__ = ["INPUT", "STAGES", "LayerInfo", "Survey", "find_stages", "survey"]
 
 INPUT = ":input"
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}  # alias: stride in pixels
@@ -62,32 +63,6 @@ class LayerInfo:
     aliases: tuple[str, ...] = ()
     tokens: int | None = None
     grid: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Output:
-    """What one node gives for one image: its shape in (C, H, W) order, and whether the network has (H, W, C).
-
-    `prefix` are the tokens before the patches in a sequence (tokens, D); None if that is no grid of patches.
-    """
-
-    shape: tuple[int, ...]
-    channels_last: bool
-    stride: int | None
-    prefix: Prefix | None = None
-
-    @property
-    def width(self) -> int:
-        """How many numbers there are at each place of a map, or in each token; length of a vector."""
-        return self.shape[-1] if len(self.shape) == 2 else self.shape[0]
-
-    @property
-    def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of the patches in a sequence of tokens; None for anything else."""
-        if len(self.shape) != 2 or self.prefix is None:
-            return None
-        side = math.isqrt(self.shape[0] - self.prefix.n_tokens)
-        return side, side
 
 
 @dataclass(frozen=True)

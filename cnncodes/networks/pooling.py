@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnncodes.errors import SettingError
-from cnncodes.networks.tokens import Prefix
+from cnncodes.networks.outputs import Prefix
 
 __all__ = ["POOLINGS", "pool"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnncodes.networks.layers import Output
+from cnncodes.networks.outputs import Output
 from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = ["OWN_PRE_LOGITS", "needs_pre_logits", "with_pre_logits"]

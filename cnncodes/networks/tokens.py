@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from cnncodes.networks.facts import TOKEN_BLOCKS, TOKEN_POOLINGS
+from cnncodes.networks.outputs import Output, Prefix
 from cnncodes.vocabulary import DEFAULT_POOLING
-
-if TYPE_CHECKING:
-    from cnncodes.networks.layers import Output
 
 __all__ = [
     "NORMED",
-    "Prefix",
     "blocks_of",
     "default_pooling",
     "final_norm",
@@ -34,21 +29,6 @@ __all__ = [
 
 NORMED = ":normed"  # ends a node that is the output of a block with the final norm applied
 CLASS_TOKENS = ("cls_token", "class_token")  # parameters of timm and of torchvision
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The tokens of a sequence that stand before those of the patches.
-
-    Attributes
-    ----------
-    n_tokens : int
-    has_class : bool
-        Whether the first of them is a class token.
-    """
-
-    n_tokens: int = 0
-    has_class: bool = False
 
 
 def prefix_of(network: nn.Module) -> Prefix:

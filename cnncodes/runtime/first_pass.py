@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.networks.tokens import Prefix
 from cnncodes.runtime.forward import NO_PREFIXES
 from cnncodes.runtime.frozen_network import too_little_memory
 from cnncodes.runtime.plan import Plan

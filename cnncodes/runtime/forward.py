@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.networks.tokens import Prefix
 from cnncodes.runtime.fusion import is_hooked
 from cnncodes.vocabulary import MAPS
 

@@ -13,8 +13,9 @@ from torch import nn
 
 from cnncodes.errors import BackboneError
 from cnncodes.networks.backbone import Backbone, load_backbone
+from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import pool
-from cnncodes.networks.tokens import NORMED, Prefix
+from cnncodes.networks.tokens import NORMED
 
 pytest.importorskip("timm")
 

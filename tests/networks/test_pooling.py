@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cnncodes.errors import SettingError
+from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import POOLINGS, pool
-from cnncodes.networks.tokens import Prefix
 from cnncodes.vocabulary import CLASS
 
 MAP = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])  # (1, 1, 2, 2)

@@ -16,7 +16,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.in_memory import matching_network
 from cnncodes.networks.backbone import Backbone, load_backbone, register_backbone
-from cnncodes.networks.layers import Output
+from cnncodes.networks.outputs import Output
 from cnncodes.networks.pre_logits import needs_pre_logits
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.runtime.workload import Workload
