@@ -42,12 +42,12 @@ SLOW = (
     *("mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "pvt_v2_b0", "shvit_s1", "swiftformer_xs", "test_coatnet"),
     *("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "test_maxvit", "tiny_vit_5m_224", "twins_svt_small"),
     # convolutions
-    *("caformer_s18", "convmixer_768_32", "cs3darknet_s", "cspnext_tiny", "densenet121", "dla46_c", "dpn48b"),
-    *("edgenext_xx_small", "fasternet_t0", "fastvit_t8", "ghostnet_050", "hgnetv2_b0", "hrnet_w18_small"),
-    *("inception_next_atto", "lambda_resnet26t", "lcnet_035", "mixnet_s", "mnasnet_050", "mobilenetv3_small_050"),
-    *("mobilenetv4_conv_small_035", "nf_regnet_b0", "poolformer_s12", "regnetx_002", "repghostnet_050", "repvgg_a0"),
-    *("repvit_m0_9", "resnest14d", "resnet50_clip", "resnetv2_18", "rexnet_100", "selecsls42b", "skresnet18"),
-    *("starnet_s050", "test_byobnet", "test_efficientnet_evos", "tinynet_e", "vgg11", "vovnet39a"),
+    *("caformer_s18", "convmixer_768_32", "cs3darknet_s", "cspnext_tiny", "dla46_c"),
+    *("edgenext_xx_small", "fasternet_t0", "fastvit_t8", "ghostnet_050", "hgnetv2_b0"),
+    *("inception_next_atto", "lambda_resnet26t", "lcnet_035", "mnasnet_050", "mobilenetv3_small_050"),
+    *("mobilenetv4_conv_small_035", "poolformer_s12", "regnetx_002", "repghostnet_050"),
+    *("repvit_m0_9", "resnet50_clip", "resnetv2_18", "skresnet18"),
+    *("starnet_s050", "test_efficientnet_evos", "tinynet_e"),
 )
 SMALL = 96  # pixels; for networks that take images of any size
 FIXED = ("coat", "convit", "cross", "gcvit", "gm", "levit", "mixer", "nest", "pit", "resmlp", "tnt", "efficientvit_m")
