@@ -338,7 +338,7 @@ def load_backbone(
 
 
 def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -> tuple[str, Preprocessing]:
-    """Return which weights a backbone gets and their preprocessing, without loading it.
+    """Return which weights a backbone gets and their preprocessing, without loading it or fetching them.
 
     Parameters
     ----------
@@ -346,6 +346,9 @@ def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -
         As for `load_backbone`.
     """
     network = find_network(name)
+    named = network.default if weights is None else os.fspath(weights)
+    if named in network.weights:
+        return named, network.preprocessing(network.weights[named])
     choice = network.choose_weights(weights)
     return choice.name, network.preprocessing(choice.entry)
 
