@@ -128,8 +128,8 @@ def matching_network(
     settings = replace(settings, compile=None, **(changes or {}))
     network = ready_network(settings, workload, owner=owner, tensors=tensors)
     require_same_weights(network.backbone, provenance)
-    penultimate = network.backbone.describe().get(PENULTIMATE, "")
-    if PENULTIMATE in provenance.layers and penultimate != provenance.penultimate:
+    head_input = network.backbone.describe().get("head_input", "")
+    if PENULTIMATE in provenance.layers and head_input != provenance.head_input:
         raise MismatchError(
             f"the {PENULTIMATE} codes of {provenance.backbone} were read at another place, which was wrong; "
             "extract and fit again"

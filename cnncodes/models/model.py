@@ -531,7 +531,7 @@ class ProbeModel:
 
 def _made_with(provenance: Provenance) -> dict[str, Any]:
     """Return what must be the same for codes to fit a model."""
-    names = ("backbone", "weights_sha256", "penultimate", "pooling", "precision")
+    names = ("backbone", "weights_sha256", "head_input", "pooling", "precision")
     fields = {name: getattr(provenance, name) for name in names}
     preprocessing = provenance.preprocessing
     # files leave the usual out

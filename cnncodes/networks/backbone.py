@@ -244,7 +244,7 @@ class Backbone:
             "preprocessing": self.preprocessing.to_dict(),
             "allow_partial": self.allow_partial,
             "notes": list(self.notes),
-            **({"penultimate": OWN_PRE_LOGITS} if self.aliases[PENULTIMATE] == PENULTIMATE else {}),
+            **({"head_input": OWN_PRE_LOGITS} if self.aliases[PENULTIMATE] == PENULTIMATE else {}),
         }
 
     def _survey(self, image_size: int) -> Survey:

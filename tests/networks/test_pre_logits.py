@@ -57,8 +57,8 @@ def test_penultimate_is_what_the_network_itself_hands_to_its_head() -> None:
         codes = backbone.extractor(["layer1", "penultimate"])(x)
         assert torch.equal(codes["penultimate"], plain.conv(x)[:, :, 0, 0])
         assert torch.equal(backbone.module(x), plain(x))
-    assert backbone.describe()["penultimate"] == "pre_logits"
-    assert "penultimate" not in load_backbone("mobilenet_v2").describe()
+    assert backbone.describe()["head_input"] == "pre_logits"
+    assert "head_input" not in load_backbone("mobilenet_v2").describe()
 
 
 def test_a_vector_that_enters_the_head_needs_nothing() -> None:
@@ -77,12 +77,12 @@ def test_codes_of_the_former_place_are_not_mixed_with_those_of_now(tmp_path: Pat
         Image.fromarray(pixels).save(tmp_path / "photos" / "ab"[i % 2] / f"{i}.png")
     former = Backbone.describe
     with pytest.MonkeyPatch.context() as patch:  # a file of a version that read all tokens
-        patch.setattr(Backbone, "describe", lambda self: {k: v for k, v in former(self).items() if k != "penultimate"})
+        patch.setattr(Backbone, "describe", lambda self: {k: v for k, v in former(self).items() if k != "head_input"})
         extract(tmp_path / "photos", tmp_path / "codes.h5", backbone="clip", precision="fp32")
-    with pytest.raises(MismatchError, match=r"penultimate is None, asked 'pre_logits'.*made by another version"):
+    with pytest.raises(MismatchError, match=r"head_input is None, asked 'pre_logits'.*made by another version"):
         extract(tmp_path / "photos", tmp_path / "codes.h5", layers=["conv"])
     with CodesFile.open(tmp_path / "codes.h5") as file:
         provenance = file.provenance
     with pytest.raises(MismatchError, match=r"penultimate codes of clip were read at another place.*extract and fit"):
         matching_network(provenance, Workload())
-    assert matching_network(replace(provenance, penultimate="pre_logits"), Workload())
+    assert matching_network(replace(provenance, head_input="pre_logits"), Workload())
