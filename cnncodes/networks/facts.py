@@ -131,7 +131,7 @@ class TokenPooling:
     pattern : str
         Of the names of the networks.
     class_token : bool
-        Whether the row is for networks with a class token that enters their head.
+        Whether the row is for networks with a class token; where the pattern is ``*``, one that enters their head.
     pooling : str
     source : str
         Who reads such networks so.

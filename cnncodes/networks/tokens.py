@@ -103,7 +103,10 @@ def default_pooling(name: str, network: nn.Module, outputs: Mapping[str, Output]
     prefixes = [outputs[block].prefix for block in blocks]
     has_class = all(prefix is not None and prefix.has_class for prefix in prefixes)
     reads_class = has_class and getattr(network, "global_pool", "token") == "token"
-    return next(row.pooling for row in TOKEN_POOLINGS if row.class_token <= reads_class and fnmatch(name, row.pattern))
+    for row in TOKEN_POOLINGS:
+        if fnmatch(name, row.pattern) and row.class_token <= (reads_class if row.pattern == "*" else has_class):
+            return row.pooling
+    return DEFAULT_POOLING
 
 
 def _children(network: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:

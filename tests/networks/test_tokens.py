@@ -72,7 +72,8 @@ def test_the_default_pooling_is_how_such_networks_are_read(backbone: Backbone) -
     outputs = survey(network, backbone.native_size).outputs
     assert default_pooling("timm:vit_small_patch14_dinov2", network, outputs, last) == "cls+patches"
     network.global_pool = "avg"
-    assert default_pooling("timm:vit_small_patch14_dinov2", network, outputs, last) == "patches"
+    assert default_pooling("timm:vit_small_patch16_dinov3", network, outputs, last) == "cls+patches"
+    assert default_pooling("timm:beit_base_patch16_224", network, outputs, last) == "patches"
     assert all(row.source for row in TOKEN_POOLINGS)
 
 
