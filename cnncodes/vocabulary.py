@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     "AUTO",
+    "CLASS",
     "CLASSIFIERS",
     "CODES_FILE",
     "CODE_TYPES",
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_SEED",
     "MODEL_FILE",
     "NO_VIEWS",
+    "PATCHES",
     "PENULTIMATE",
     "PIXELS",
     "POOLINGS",
@@ -44,6 +46,7 @@ AUTO = "auto"  # leaves a choice to the program
 CODES_FILE, MODEL_FILE = "codes.h5", "model.safetensors"  # that commands write and read where none is named
 IMAGENET = "imagenet"  # in place of a model file: a pretrained network with its own head and classes
 DEFAULT_BACKBONE, DEFAULT_POOLING, DEFAULT_SCALING = "mobilenet_v2", "avg", "shrunk"
+CLASS, PATCHES = "cls", "patches"  # what poolings of tokens are made of
 PENULTIMATE = "penultimate"  # the layer that enters the classification head
 MAPS = "maps/"  # begins the key of a map, which tells it from the codes of the same layer
 PIXELS = "pixels"  # stands for a layer where there is no lower part of a network
@@ -67,6 +70,9 @@ POOLINGS = {  # implemented in networks/pooling.py
     "gem": "generalised mean, power 3",
     "grid2": "means of the 2 × 2 quarters",
     "flatten": "the whole map",
+    CLASS: "class token",
+    PATCHES: "mean of the patches, without class and register tokens",
+    f"{CLASS}+{PATCHES}": "class token, and beside it the mean of the patches",
 }
 RESIZE_MODES = {  # implemented in networks/preprocessing.py
     "crop": "shorter side to size, then the centre",

@@ -36,10 +36,10 @@ def shipped_network_is_read_once() -> Iterator[None]:
     load_backbone = settings.load_backbone
     load_default = cache(load_backbone)
 
-    def load(name: str, weights: Any, *, allow_partial: bool) -> Any:
+    def load(name: str, weights: Any, *, allow_partial: bool, image_size: int | None) -> Any:
         if name == DEFAULT_BACKBONE and weights in (None, FIRST_CHOICE) and not allow_partial:
-            return load_default()
-        return load_backbone(name, weights, allow_partial=allow_partial)
+            return load_default()  # takes images of any size as it is
+        return load_backbone(name, weights, allow_partial=allow_partial, image_size=image_size)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "load_backbone", load)

@@ -32,9 +32,11 @@ from cnncodes.cli.output import (
 from cnncodes.system.imports import import_torch
 from cnncodes.vocabulary import (
     AUTO,
+    CLASS,
     CODE_TYPES,
     DEFAULT_BACKBONE,
     DEFAULT_POOLING,
+    PATCHES,
     POOLINGS,
     PRECISIONS,
     RESIZE_MODES,
@@ -86,7 +88,8 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "--pool",
     "pooling",
     metavar="|".join(POOLINGS),
-    help=f"How a map becomes a vector. {explained(POOLINGS)}.  [default: {DEFAULT_POOLING}]",
+    help=f"How a map becomes a vector. {explained(POOLINGS)}.  [default: {DEFAULT_POOLING}; of "
+    f"vision transformers, as they are read: {CLASS}, {PATCHES} or {CLASS}+{PATCHES}]",
 )
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels of the square that enters the network.")
 @click.option(

@@ -7,6 +7,8 @@ import click
 from cnncodes.cli.options import command, option_json
 from cnncodes.cli.output import plain, print_json, print_table
 
+FOR_SEQUENCES = ("tokens", "grid")  # columns of networks of tokens
+
 
 @command("cnncodes layers resnet50", "cnncodes layers mobilenet_v2 --image-size 320", "cnncodes layers resnet50 --time")
 @click.argument("backbone")
@@ -17,13 +19,15 @@ def layers(backbone: str, image_size: int | None, timed: bool, as_json: bool) ->
     """List the layers of a network: name, map shape (channels, height, width), code length and stride.
 
     \b
+    tokens       length of a sequence: patches, and before them class and register tokens
+    grid         rows and columns of its patches
     trains       parameters of the network that `finetune --from NAME` trains
     kB           what it keeps of each image meanwhile, in kilobytes
     s            with --time: seconds that an epoch of 1,000 images takes
                  (measured: two steps of 8 images on random maps);
                  the last row, all, is the whole network
     """
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from cnncodes.networks.backbone import load_backbone
     from cnncodes.networks.cut import find_cuts
@@ -33,10 +37,8 @@ def layers(backbone: str, image_size: int | None, timed: bool, as_json: bool) ->
     if timed:
         from cnncodes.finetuning.epoch_seconds import epoch_seconds
 
-    network = load_backbone(backbone, RANDOM)
-    rows = network.list_layers(image_size)  # refuses a size that the network cannot take
-    if image_size is not None:
-        network = replace(network, preprocessing=network.preprocessing.override(image_size))
+    network = load_backbone(backbone, RANDOM, image_size=image_size)  # refuses a size that the network cannot take
+    rows = network.list_layers()
     cuts = find_cuts(network)
     table = [asdict(row) for row in rows]
     if timed and TRAIN_ALL in cuts:
@@ -51,4 +53,5 @@ def layers(backbone: str, image_size: int | None, timed: bool, as_json: bool) ->
     if as_json:
         print_json(table)
         return
-    print_table(list(table[0]), [[plain(value) for value in row.values()] for row in table])
+    shown = [name for name in table[0] if name not in FOR_SEQUENCES or any(row[name] for row in table)]
+    print_table(shown, [[plain(row[name]) for name in shown] for row in table])

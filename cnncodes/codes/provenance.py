@@ -25,7 +25,8 @@ from cnncodes.vocabulary import map_key
 
 __all__ = ["Provenance", "refuse_mismatch", "to_json"]
 
-MACHINE_FIELDS = ("versions.", "runtime.folded", "runtime.fused")  # recorded, but decided by versions and hardware
+# recorded, but decided by versions and hardware
+MACHINE_FIELDS = ("versions.", "runtime.folded", "runtime.fused", "head_input")
 MAP_AXES = (2, 3)  # of a sequence of tokens, and of a feature map
 MAP_ITEM_BYTES = 2  # of a number of a map, in float16
 MAX_BATCH_BYTES = 2 << 30  # what a file of others may make the network take at once
@@ -56,6 +57,8 @@ class Provenance(Record):
         Whether the weights were allowed to lack parameters.
     notes : tuple of str, default=()
         What a user should know about the weights.
+    head_input : str, default=""
+        ``pre_logits`` where `penultimate` is what the network itself calls the input of its head, not that of a module.
     layers : dict of str to LayerProvenance
     links : dict of str to str, default={}
         For each layer that is not stored itself, the stored layer with the same values.
@@ -94,6 +97,7 @@ class Provenance(Record):
     preprocessing: PreprocessingProvenance = field(default_factory=PreprocessingProvenance)
     allow_partial: bool = False
     notes: tuple[str, ...] = ()
+    head_input: str = ""
     layers: Mapping[str, LayerProvenance]
     links: Mapping[str, str] = field(default_factory=dict)
     maps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -113,6 +117,7 @@ class Provenance(Record):
         "preprocessing": lambda name, value: PreprocessingProvenance.from_dict(value, name),
         "allow_partial": checks.flag,
         "notes": checks.list_of(checks.text),
+        "head_input": checks.text,
         "layers": checks.table_of(lambda name, value: LayerProvenance.from_dict(value, name)),
         "links": checks.table_of(checks.text),
         "maps": checks.table_of(checks.list_of(checks.positive)),

@@ -65,7 +65,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Each fit computes the maps that enter that part from the images, and holds them in memory.
     weights : str or Path, optional
         As for `CNNCodes`, like the parameters that follow.
-    pooling : {"avg", "max", "gem", "grid2", "flatten"}, default="avg"
+    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, default="avg"
         How a feature map becomes a vector.
     image_size : int, optional
         Side in pixels of the square that enters the network.

@@ -34,7 +34,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         Layer whose codes are returned; the codes of several layers are concatenated.
     weights : str or Path, optional
         Name of published weights, or path of a file. By default the weights that ``cnncodes backbones`` names.
-    pooling : {"avg", "max", "gem", "grid2", "flatten"}, default="avg"
+    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, default="avg"
         How a feature map becomes a vector: mean, maximum, generalised mean, means of 2 × 2 parts, or all its values.
     image_size : int, optional
         Side in pixels of the square that enters the network. By default that of the weights.

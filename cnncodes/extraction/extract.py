@@ -130,10 +130,12 @@ def extract(
     maps : str or sequence of str, optional
         Layers whose feature maps are kept as they are, too, in float16, from the same pass; none by default. Their
         size is logged before the first image is read. An image whose map float16 does not hold is recorded as failed.
-    pooling : {"avg", "max", "gem", "grid2", "flatten"}, optional
-        What makes a vector of a feature map; by default ``"avg"``, the average.
+    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, optional
+        What makes a vector of a feature map, or of tokens; by default ``"avg"``, the average. By default a vision
+        transformer is read as its authors do: its class token, the mean of its patches, or both.
     image_size : int, optional
-        Side in pixels of the square that enters the network; by default that of the weights.
+        Side in pixels of the square that enters the network; by default that of the weights, 224 for DINOv2. Vision
+        transformers take any multiple of their patches, and their positions are interpolated.
     resize : {"crop", "pad", "squash"}, optional
         How an image becomes square; by default as the weights were evaluated, which is ``"crop"``.
     views : {"none", "flip", "10crop"}, optional

@@ -20,7 +20,7 @@ from cnncodes.networks.backbone import Backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import map_key
+from cnncodes.vocabulary import PENULTIMATE, map_key
 
 __all__ = ["Computed", "compute_codes", "images_named", "in_memory", "matching_network", "require_same_weights"]
 
@@ -128,6 +128,12 @@ def matching_network(
     settings = replace(settings, compile=None, **(changes or {}))
     network = ready_network(settings, workload, owner=owner, tensors=tensors)
     require_same_weights(network.backbone, provenance)
+    head_input = network.backbone.describe().get("head_input", "")
+    if PENULTIMATE in provenance.layers and head_input != provenance.head_input:
+        raise MismatchError(
+            f"the {PENULTIMATE} codes of {provenance.backbone} were read at another place, which was wrong; "
+            "extract and fit again"
+        )
     preprocessing = PreprocessingProvenance.from_dict(network.backbone.preprocessing.to_dict())
     if differences := provenance.preprocessing.differences(preprocessing):
         raise MismatchError(

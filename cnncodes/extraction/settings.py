@@ -19,7 +19,7 @@ from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.process import inference_settings
-from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING, as_names
+from cnncodes.vocabulary import DEFAULT_BACKBONE, as_names
 
 __all__ = [
     "Settings",
@@ -53,7 +53,7 @@ class Settings:
         Module paths or aliases; ``layer1`` … ``layer4`` and ``penultimate`` by default.
     maps : str or sequence of str, optional
         Layers whose feature maps are kept, too; none by default.
-    pooling : {"avg", "max", "gem", "grid2", "flatten"}
+    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}
     image_size : int, optional
         Side in pixels of the square that enters the network; by default that of the weights.
     resize : {"crop", "pad", "squash"}
@@ -169,7 +169,7 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
         "weights": weights,
         "layers": tuple(network.backbone.default_layers),
         "maps": (),
-        "pooling": DEFAULT_POOLING,
+        "pooling": network.backbone.default_pooling,
         "image_size": preprocessing.image_size,
         "resize": preprocessing.mode,
         "views": preprocessing.views,
@@ -187,7 +187,9 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
 def load_named_backbone(settings: Settings) -> Backbone:
     """Load the backbone that the settings name, to be given images as they say; None means the default."""
     name = settings.backbone or named_by_weights(settings.weights) or DEFAULT_BACKBONE
-    backbone = load_backbone(name, settings.weights, allow_partial=bool(settings.allow_partial))
+    backbone = load_backbone(
+        name, settings.weights, allow_partial=bool(settings.allow_partial), image_size=settings.image_size
+    )
     preprocessing = backbone.preprocessing.override(
         settings.image_size,
         settings.resize,
@@ -222,7 +224,7 @@ def build_network(
         return tuned_network(
             backbone,
             settings.layers or backbone.default_layers,
-            settings.pooling or DEFAULT_POOLING,
+            settings.pooling,
             device=settings.device or "auto",
             precision=settings.precision or "auto",
             batch_size=settings.batch_size,

@@ -25,7 +25,7 @@ from cnncodes.images.loading import ImageSet
 from cnncodes.models.explanation import Explanation
 from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.layers import INPUT
-from cnncodes.networks.pooling import POOLINGS
+from cnncodes.networks.pooling import NO_PREFIX, POOLINGS
 from cnncodes.probes.decision_values import winner
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.precision import reference_photos
@@ -155,7 +155,7 @@ class _Explainer:
         n, n_views = views.shape[:2]
         outputs = self.network.outputs(views.flatten(0, 1))
         maps = {layer: source.values(outputs) for layer, source in self.sources.items()}
-        codes = {layer: POOLINGS[self.sources[layer].pooling](one) for layer, one in maps.items()}
+        codes = {layer: POOLINGS[self.sources[layer].pooling](one, NO_PREFIX) for layer, one in maps.items()}
         X = self.model.concatenated({layer: one.numpy() for layer, one in codes.items()})
         decision = self.model.decision_function(X.reshape(n, n_views, -1) if pixels.ndim == 5 else X)
         labels = winner(decision) if self.label is None else np.full(n, self.label)
@@ -236,7 +236,7 @@ def _over_places(maps: torch.Tensor, slopes: torch.Tensor, pooling: str) -> torc
     """
     with torch.enable_grad():
         maps = maps.detach().requires_grad_(True)
-        (derivative,) = torch.autograd.grad((POOLINGS[pooling](maps) * slopes).sum(), maps)
+        (derivative,) = torch.autograd.grad((POOLINGS[pooling](maps, NO_PREFIX) * slopes).sum(), maps)
     return (maps.detach() * derivative).sum(1) * (maps.shape[2] * maps.shape[3])
 
 

@@ -57,7 +57,9 @@ def require_match(
 
 def _made_with(provenance: Provenance) -> dict[str, Any]:
     """Return what must be the same for codes to fit a model."""
-    fields = {name: getattr(provenance, name) for name in ("backbone", "weights_sha256", "pooling", "precision")}
+    fields = {
+        name: getattr(provenance, name) for name in ("backbone", "weights_sha256", "head_input", "pooling", "precision")
+    }
     preprocessing = provenance.preprocessing
     # files leave the usual out
     unwritten = {name: getattr(preprocessing, name) for name in ("views", "resized_by", "ignore_profiles")}

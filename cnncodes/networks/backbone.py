@@ -18,23 +18,27 @@ import copy
 import functools
 import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from cnncodes.errors import BackboneError, MismatchError, SettingError, first_line, nearest
+from cnncodes.errors import BackboneError, MismatchError, SettingError, first_line, nearest, parameter
 from cnncodes.networks.checkpoint import digest_of
 from cnncodes.networks.extractor import Tap, build_extractor, network_up_to
 from cnncodes.networks.facts import Facts
-from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Output, Survey, find_stages, survey
+from cnncodes.networks.image_size import fit_image_size
+from cnncodes.networks.layers import INPUT, STAGES, LayerInfo, Survey, find_stages, survey
 from cnncodes.networks.licences import licence_notes
 from cnncodes.networks.network import RANDOM, USER
+from cnncodes.networks.outputs import Output, Prefix
+from cnncodes.networks.pre_logits import OWN_PRE_LOGITS, needs_pre_logits, with_pre_logits
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import BackboneInfo, find_weights, list_backbones, register_backbone
-from cnncodes.vocabulary import PENULTIMATE
+from cnncodes.networks.tokens import NORMED, default_pooling, final_norm, token_stages
+from cnncodes.vocabulary import CLASS, DEFAULT_POOLING, PATCHES, PENULTIMATE
 
 __all__ = [
     "Backbone",
@@ -102,15 +106,49 @@ class Backbone:
 
     @functools.cached_property
     def aliases(self) -> dict[str, str]:
-        """The node of each alias: the stages that the network has, and `penultimate`."""
+        """The node of each alias: the stages or blocks that the network has, and `penultimate`."""
         native = self._survey(self.native_size)
-        stages = {**find_stages(self.module, native, self.head), **self.facts.stages}
-        return {**stages, PENULTIMATE: self.head + INPUT}
+        stages = find_stages(self.module, native, self.head) or token_stages(self.module, native.outputs)
+        own = PENULTIMATE in native.outputs
+        return {**stages, **self.facts.stages, PENULTIMATE: PENULTIMATE if own else self.head + INPUT}
 
     @property
     def default_layers(self) -> list[str]:
-        """What is kept unless layers are named: ``layer1`` … ``layer4`` where there are feature maps, `penultimate`."""
+        """What is kept unless layers are named: ``layer1`` … ``layer4`` (stages, or blocks), and `penultimate`."""
         return list(self.aliases)
+
+    @functools.cached_property
+    def default_pooling(self) -> str:
+        """What makes codes of the layers unless a pooling is named."""
+        outputs = self._survey(self.native_size).outputs
+        return default_pooling(self.name, self.module, outputs, self.aliases.get("layer4", ""))
+
+    def prefixes(self, layers: Iterable[str], pooling: str) -> dict[str, Prefix]:
+        """Return the tokens before the patches in each layer, and refuse a pooling that a layer does not allow.
+
+        Parameters
+        ----------
+        layers : iterable of str
+            Aliases or module paths.
+        pooling : str
+            One of `cnncodes.vocabulary.POOLINGS`.
+
+        Raises
+        ------
+        SettingError
+            Class tokens or patches are asked for where there are none.
+        """
+        outputs = {layer: self.outputs()[self.resolve(layer)] for layer in layers}
+        for layer, output in outputs.items():
+            tokens, prefix = len(output.shape) == 2, output.prefix
+            no_class = CLASS in pooling and len(output.shape) > 1 and not (prefix is not None and prefix.has_class)
+            if no_class or (PATCHES in pooling and tokens and prefix is None):
+                missing = "class token" if no_class else "tokens that are patches of the image"
+                raise SettingError(
+                    f"{layer} of {self.name} has no {missing}, which {parameter('pooling', pooling)} asks for; choose "
+                    f"{parameter('pooling', DEFAULT_POOLING)}, or other layers ({parameter('layers', ['NAME'])})"
+                )
+        return {layer: output.prefix or Prefix() for layer, output in outputs.items()}
 
     def list_layers(self, image_size: int | None = None) -> list[LayerInfo]:
         """Return a row for each layer, in the order of computation.
@@ -171,7 +209,7 @@ class Backbone:
         if node in outputs:
             return node
         paths = [name for name in outputs if not name.endswith(INPUT)]
-        why = "" if self.aliases.keys() & STAGES.keys() else " (it has no feature maps at strides 4 to 32)"
+        why = "" if self.aliases.keys() & STAGES.keys() else " (it has no feature maps at strides 4 to 32, nor blocks)"
         raise BackboneError(
             f"{self.name} has no layer {layer!r}{why}.{nearest(layer, [*self.aliases, *paths])} There are "
             f"{', '.join(self.aliases)}, and module paths such as {paths[len(paths) // 2]}; "
@@ -197,13 +235,17 @@ class Backbone:
             raise SettingError(f"no layer asked for; {self.name} has {', '.join(self.aliases)}")
         native = self._survey(self.native_size)
         nodes = {layer: self.resolve(layer) for layer in layers}
-        taps = {layer: Tap(node, native.outputs[node].channels_last) for layer, node in nodes.items()}
+        taps = {layer: self._tap(node, native.outputs[node]) for layer, node in nodes.items()}
         return build_extractor(self.module, taps, native.calls)
 
     def up_to_head(self) -> nn.Module:
         """Return a copy of the network that ends at what enters its head; its parameters keep their names."""
         native, node = self._survey(self.native_size), self.aliases[PENULTIMATE]
-        return network_up_to(self.module, Tap(node, native.outputs[node].channels_last), native.calls)
+        return network_up_to(self.module, self._tap(node, native.outputs[node]), native.calls)
+
+    def _tap(self, node: str, output: Output) -> Tap:
+        norm = final_norm(self.module, output.width) if node.endswith(NORMED) else None
+        return Tap(node.removesuffix(NORMED), output.channels_last, norm)
 
     def describe(self) -> dict[str, Any]:
         """Return the provenance, ready for JSON: all that decides what the codes are, beside layers and runtime."""
@@ -216,6 +258,7 @@ class Backbone:
             "preprocessing": self.preprocessing.to_dict(),
             "allow_partial": self.allow_partial,
             "notes": list(self.notes),
+            **({"head_input": OWN_PRE_LOGITS} if self.aliases[PENULTIMATE] == PENULTIMATE else {}),
         }
 
     def _survey(self, image_size: int) -> Survey:
@@ -232,7 +275,11 @@ class Backbone:
 
 
 def load_backbone(
-    name: str = "mobilenet_v2", weights: str | os.PathLike[str] | None = None, *, allow_partial: bool = False
+    name: str = "mobilenet_v2",
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    allow_partial: bool = False,
+    image_size: int | None = None,
 ) -> Backbone:
     """Build a network, load verified weights into it, and freeze it.
 
@@ -246,6 +293,9 @@ def load_backbone(
         one; for ``mobilenet_v2`` it ships with the package. Others are fetched once into torch's hub cache.
     allow_partial : bool, default=False
         Accept a file that lacks parameters; they stay random, and the notes say so.
+    image_size : int, optional
+        Side in pixels of the images that enter the network; by default what its weights expect, or 224 for DINOv2. A
+        vision transformer takes any multiple of its patches: its positions are interpolated, and the notes say so.
 
     Returns
     -------
@@ -255,7 +305,7 @@ def load_backbone(
     Raises
     ------
     BackboneError
-        No such backbone.
+        No such backbone, or it cannot take images of this size.
     WeightsError
         The weights are not there, are damaged, or do not fit.
 
@@ -269,33 +319,46 @@ def load_backbone(
     entry = choice.entry
     licence = entry.licence if choice.published else None
     notes += licence_notes(choice.name, licence)
-    return Backbone(
+    sha256 = choice.sha256 or digest_of(module.state_dict())
+    own = entry.preprocessing.image_size
+    preprocessing = network.preprocessing(entry) if image_size is None else entry.preprocessing.override(image_size)
+    size = preprocessing.image_size
+    fitted = size != own and fit_image_size(module.eval(), name, size)
+    if fitted:
+        notes.append(f"its weights were trained at {own} px, and their positions are interpolated for {size} px")
+    if network.facts.own_pre_logits:
+        module = with_pre_logits(module)
+    backbone = Backbone(
         name=name,
         weights=choice.name,
-        weights_sha256=choice.sha256 or digest_of(module.state_dict()),
+        weights_sha256=sha256,
         licence=licence,
-        preprocessing=entry.preprocessing,
+        preprocessing=preprocessing,
         categories=entry.categories if choice.published and head_loaded else None,
         module=_freeze(module),
         head=network.head(module),
         notes=notes,
         library=network.library if network.library == USER else f"{network.library} {_version(network.library)}",
-        native_size=entry.preprocessing.image_size,
+        native_size=size if fitted else own,
         allow_partial=allow_partial,
         facts=network.facts,
     )
+    enters_head = backbone.outputs().get(backbone.head + INPUT)
+    if not network.facts.own_pre_logits and needs_pre_logits(module, enters_head):
+        backbone = replace(backbone, module=_freeze(with_pre_logits(module)), surveys={})
+    return backbone
 
 
 def default_settings(name: str, weights: str | os.PathLike[str] | None = None) -> tuple[str, Preprocessing]:
-    """Return which weights a backbone gets and their preprocessing, without loading it.
+    """Return which weights a backbone gets and their preprocessing, without loading it or fetching them.
 
     Parameters
     ----------
     name, weights
         As for `load_backbone`.
     """
-    _, choice = find_weights(name, weights, located=False)
-    return choice.name, choice.entry.preprocessing
+    network, choice = find_weights(name, weights, located=False)
+    return choice.name, network.preprocessing(choice.entry)
 
 
 def _freeze(module: nn.Module) -> nn.Module:
@@ -334,4 +397,4 @@ def list_layers(name: str = "mobilenet_v2", image_size: int | None = None) -> li
     >>> [(row.name, row.map_shape) for row in list_layers("mobilenet_v2") if row.name.startswith("layer")]
     [('layer1', (24, 56, 56)), ('layer2', (32, 28, 28)), ('layer3', (96, 14, 14)), ('layer4', (1280, 7, 7))]
     """
-    return load_backbone(name, RANDOM).list_layers(image_size)
+    return load_backbone(name, RANDOM, image_size=image_size).list_layers()

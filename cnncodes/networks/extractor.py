@@ -26,10 +26,11 @@ IN_PLACE_OPERATORS = {*inplace_methods, "setitem"}
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a wanted layer is read: its node, and whether its map has the channels last."""
+    """Where a wanted layer is read: its node, whether its map has the channels last, and the norm that is applied."""
 
     node: str
     channels_last: bool
+    norm: str | None = None
 
 
 class _Frozen(nn.Module):
@@ -63,7 +64,7 @@ class _HookExtractor(_Frozen):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map a batch to the wanted layers, copied: a later operation may work in place."""
-        return _reach(self.network, x, self.taps, self.calls)
+        return _reach(self.network, self.network, x, self.taps, self.calls)
 
 
 class _Pass:
@@ -107,7 +108,11 @@ class _DeepestReachedError(Exception):
 
 
 def _reach(
-    run: Callable[[torch.Tensor], object], x: torch.Tensor, taps: Mapping[str, Tap], calls: Mapping[str, int]
+    network: nn.Module,
+    run: Callable[[torch.Tensor], object],
+    x: torch.Tensor,
+    taps: Mapping[str, Tap],
+    calls: Mapping[str, int],
 ) -> dict[str, torch.Tensor]:
     """Run a network that reports what it reaches, until it has reached all of the wanted layers."""
     reached = _passes.current = _Pass(calls)
@@ -117,10 +122,13 @@ def _reach(
         pass
     finally:
         _passes.current = None
-    return {
-        name: reached.kept[tap.node].permute(0, 3, 1, 2) if tap.channels_last else reached.kept[tap.node]
-        for name, tap in taps.items()
-    }
+    return {name: _read(network, tap, reached.kept[tap.node]) for name, tap in taps.items()}
+
+
+def _read(network: nn.Module, tap: Tap, x: torch.Tensor) -> torch.Tensor:
+    if tap.norm is not None:
+        x = network.get_submodule(tap.norm)(x)
+    return x.permute(0, 3, 1, 2) if tap.channels_last else x
 
 
 def network_up_to(network: nn.Module, tap: Tap, calls: Mapping[str, int]) -> nn.Module:
@@ -144,7 +152,7 @@ def network_up_to(network: nn.Module, tap: Tap, calls: Mapping[str, int]) -> nn.
     kind = type(network)
 
     def forward(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return _reach(lambda x: kind.forward(module, x), x, {tap.node: tap}, wanted)[tap.node]
+        return _reach(module, lambda x: kind.forward(module, x), x, {tap.node: tap}, wanted)[tap.node]
 
     network.__class__ = new_class(kind.__name__, (kind,), exec_body=lambda names: names.update(forward=forward))
     return network
@@ -209,14 +217,23 @@ def _cut(network: nn.Module, traced: Tracer, taps: Mapping[str, Tap]) -> fx.Grap
     deepest = max(order[node] for node in ends.values())
     _erase(graph, [node for node, i in order.items() if i > deepest and node.op != "placeholder"])
     for name, tap in taps.items():
+        if tap.norm is not None:
+            ends[name] = graph.call_module(tap.norm, (ends[name],))
         if tap.channels_last:
             ends[name] = graph.call_method("permute", (ends[name], 0, 3, 1, 2))
     graph.output(ends)
-    extractor = _GraphExtractor(network, graph)
+    extractor = _as_module(network, traced, graph)
     extractor.graph.eliminate_dead_code()
     extractor.delete_all_unused_submodules()
     extractor.recompile()
     return extractor
+
+
+def _as_module(network: nn.Module, traced: Tracer, graph: fx.Graph) -> _GraphExtractor:
+    """Return a graph that was traced from a network as a module, which shares the modules of the network."""
+    root = copy.copy(network)  # takes the constants, which the network has no need of
+    vars(root).update(traced.constants)
+    return _GraphExtractor(root, graph)
 
 
 def _erase(graph: fx.Graph, nodes: Iterable[fx.Node]) -> None:

@@ -12,8 +12,11 @@ from cnncodes.networks.checkpoint import KeyRules
 __all__ = [
     "FIRST_CHOICE",
     "TIMM_FACTS",
+    "TOKEN_BLOCKS",
+    "TOKEN_POOLINGS",
     "TORCHVISION_FACTS",
     "Facts",
+    "TokenPooling",
     "facts_of",
 ]
 
@@ -31,6 +34,11 @@ class Facts:
         Argument of the builder that takes the image size, where the network has a fixed one.
     head : str or None
         Module path of the head, where it is not the last `nn.Linear`.
+    own_pre_logits : bool
+        Whether what the network itself calls the input of its head (`forward_head` with ``pre_logits=True`` in timm) is
+        another vector than the one that enters the module `head`: then that is `penultimate`.
+    default_size : int or None
+        Side in pixels of the images that enter the network, where it is not the side that the weights were trained on.
     stages : mapping of str to str
         Aliases that the strides of the maps do not give.
     keys : KeyRules
@@ -40,6 +48,8 @@ class Facts:
     options: Mapping[str, Any] = field(default_factory=dict)
     size_option: str | None = None
     head: str | None = None
+    own_pre_logits: bool = False
+    default_size: int | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
     keys: KeyRules = field(default_factory=KeyRules)
 
@@ -85,8 +95,57 @@ def _efficientnet_keys(*blocks_per_stage: int) -> tuple[tuple[str, str], ...]:
 
 
 TIMM_FACTS = (
+    # Trained at 518 px, at which an image takes six times as long as at 224 px, the size of DINOv2's own evaluation.
+    Facts("vit_*_dinov2", default_size=224),
+    # Two heads: of the class token and of the distillation token; of two branches; of the maps of several stages.
+    Facts("deit_*_distilled_*", own_pre_logits=True),
+    Facts("pit_*_distilled_*", own_pre_logits=True),
+    Facts("crossvit_*", own_pre_logits=True),
+    Facts("efficientvim_*", own_pre_logits=True),
+    # Heads that begin with batch normalisation, or with a layer of their own.
+    Facts("levit_*", own_pre_logits=True),
+    Facts("efficientvit_m*", own_pre_logits=True),
+    Facts("iformer_*", own_pre_logits=True),
+    Facts("repvit_*", own_pre_logits=True),
+    Facts("shvit_*", own_pre_logits=True),
+    Facts("convformer_*", own_pre_logits=True),
+    Facts("caformer_*", own_pre_logits=True),
     Facts("*efficientnet_lite0", keys=KeyRules(renames=_efficientnet_keys(1, 2, 2, 3, 3, 4, 1))),
     Facts("*"),
+)
+
+# Where networks of tokens keep their blocks, and the norm that follows the last one: in timm, in torchvision.
+TOKEN_BLOCKS = (("blocks", "norm"), ("encoder.layers", "encoder.ln"))
+
+
+@dataclass(frozen=True)
+class TokenPooling:
+    """How the tokens of a network become a code unless a pooling is named: a table row for a kind of network.
+
+    Attributes
+    ----------
+    pattern : str
+        Of the names of the networks.
+    class_token : bool
+        Whether the row is for networks with a class token; where the pattern is ``*``, one that enters their head.
+    pooling : str
+    source : str
+        Who reads such networks so.
+    """
+
+    pattern: str
+    class_token: bool
+    pooling: str
+    source: str
+
+
+TOKEN_POOLINGS = (
+    TokenPooling("*dinov[23]*", True, "cls+patches", "DINOv2's linear heads of one block (Oquab et al. 2024)"),
+    TokenPooling(
+        "*", True, "cls", "ViT (Dosovitskiy et al. 2021), DeiT (Touvron et al. 2021), CLIP (Radford et al. 2021)"
+    ),
+    # No class token (MLP-Mixer, SigLIP), or one that the head passes over (BEiT, EVA-02).
+    TokenPooling("*", False, "patches", "MLP-Mixer (Tolstikhin et al. 2021), BEiT (Bao et al. 2022)"),
 )
 
 FIRST_CHOICE = "IMAGENET1K_V1"  # the later recipe costs the codes (Kornblith et al. 2021)

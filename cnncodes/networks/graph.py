@@ -7,7 +7,7 @@ from collections.abc import Iterable, Set
 from torch import fx, nn
 
 from cnncodes.networks.backbone import Backbone
-from cnncodes.networks.extractor import _GraphExtractor, _trace
+from cnncodes.networks.extractor import _as_module, _trace
 from cnncodes.networks.layers import INPUT
 from cnncodes.networks.tracing import Tracer
 from cnncodes.vocabulary import PENULTIMATE, PIXELS
@@ -20,7 +20,7 @@ class Graph:
 
     def __init__(self, backbone: Backbone, traced: Tracer) -> None:
         self.backbone = backbone
-        self.graph, self.nodes = traced.graph, traced.nodes
+        self.traced, self.graph, self.nodes = traced, traced.graph, traced.nodes
         self.end = traced.nodes[backbone.aliases[PENULTIMATE]]
         self.modules = dict(backbone.module.named_modules())
         self.outputs = backbone.outputs()
@@ -69,7 +69,7 @@ class Graph:
         if self.outputs[self.backbone.aliases[PENULTIMATE]].channels_last:
             last = graph.call_method("permute", (last, 0, 3, 1, 2))
         graph.output(last)
-        top = _GraphExtractor(self.backbone.module, graph)
+        top = _as_module(self.backbone.module, self.traced, graph)
         top.delete_all_unused_submodules()
         return top
 

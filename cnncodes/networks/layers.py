@@ -1,7 +1,8 @@
 """The layers of a network: their names, and the shapes they give at an image size.
 
 A *node* is what a layer name resolves to: a module path (``features.13``: the output of that module), or a module path
-followed by ``:input`` (``fc:input``: what enters it).
+followed by ``:input`` (``fc:input``: what enters it) or by ``:normed`` (``blocks.5:normed``: the output of a block with
+the final norm applied).
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["INPUT", "STAGES", "LayerInfo", "Output", "Survey", "find_stages", "survey"]
+from cnncodes.networks.outputs import Output, Prefix
+from cnncodes.networks.tokens import NORMED, blocks_of, final_norm, prefix_of, prefix_within
+
+__all__ = ["INPUT", "STAGES", "LayerInfo", "Survey", "find_stages", "survey"]
 
 INPUT = ":input"
 STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}  # alias: stride in pixels
@@ -45,6 +49,10 @@ class LayerInfo:
     n_features : int
         Length of the code after average pooling.
     aliases : tuple of str
+    tokens : int or None
+        Length of a sequence.
+    grid : tuple of int or None
+        Rows and columns of the patches in a sequence; what stands before them are class and register tokens.
     """
 
     name: str
@@ -53,15 +61,8 @@ class LayerInfo:
     stride: int | None
     n_features: int
     aliases: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Output:
-    """What one node gives for one image: its shape in (C, H, W) order, and whether the network has (H, W, C)."""
-
-    shape: tuple[int, ...]
-    channels_last: bool
-    stride: int | None
+    tokens: int | None = None
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,13 @@ class Survey:
                 path=node,
                 map_shape=output.shape,
                 stride=output.stride,
-                n_features=output.shape[-1] if len(output.shape) == 2 else output.shape[0],
+                n_features=output.width,
                 aliases=tuple(names.get(node, ())),
+                tokens=output.shape[0] if len(output.shape) == 2 else None,
+                grid=output.grid,
             )
             for node, output in self.outputs.items()
-            if not node.endswith(INPUT) or node in names
+            if not node.endswith((INPUT, NORMED)) or node in names
         ]
 
 
@@ -121,9 +124,21 @@ def survey(network: nn.Module, image_size: int, native: Survey | None = None) ->
         shapes, calls, order = _watch(_shadow(network, device), x)
     except Exception:  # it cannot be copied, or computes with tensors of its own
         shapes, calls, order = _watch(network, torch.zeros_like(x, device="cpu"))
-    native_outputs = native.outputs if native else {}
-    outputs = {node: _output(shape, image_size, native_outputs.get(node)) for node, shape in shapes.items()}
-    return Survey(image_size, {node: output for node, output in outputs.items() if output is not None}, calls, order)
+    native_outputs, prefix = native.outputs if native else {}, prefix_of(network)
+    outputs = {node: _output(shape, image_size, native_outputs.get(node), prefix) for node, shape in shapes.items()}
+    known = {node: output for node, output in outputs.items() if output is not None}
+    return Survey(image_size, _with_normed(network, known), calls, order)
+
+
+def _with_normed(network: nn.Module, outputs: Mapping[str, Output]) -> dict[str, Output]:
+    """Add what each block gives with the final norm applied, behind what it gives."""
+    blocks = blocks_of(network, outputs)
+    if not blocks or final_norm(network, outputs[blocks[-1]].width) is None:
+        return dict(outputs)
+    normed: dict[str, Output] = {}
+    for node, output in outputs.items():
+        normed |= {node: output, node + NORMED: output} if node in blocks else {node: output}
+    return normed
 
 
 def _shadow(network: nn.Module, device: str) -> nn.Module:
@@ -171,10 +186,13 @@ def _watch(network: nn.Module, x: torch.Tensor) -> tuple[dict[str, tuple[int, ..
     return shapes, calls, order
 
 
-def _output(shape: tuple[int, ...], image_size: int, native: Output | None) -> Output | None:
+def _output(shape: tuple[int, ...], image_size: int, native: Output | None, prefix: Prefix) -> Output | None:
     """Read the axes of one image's output. Images are square, so the two equal axes of a map are H and W."""
-    if len(shape) < 3:
+    if len(shape) == 1:
         return Output(shape, False, None)
+    if len(shape) == 2:
+        native_prefix = native.prefix if native is not None and len(native.shape) == 2 else None
+        return Output(shape, False, None, prefix_within(shape[0], native_prefix or prefix))
     a, b, c = shape
     if native is not None and len(native.shape) == 3:
         return Output((c, a, b) if native.channels_last else shape, native.channels_last, native.stride)

@@ -15,6 +15,7 @@ from torch import nn
 from cnncodes.errors import BackboneError, WeightsError, nearest, parameter
 from cnncodes.networks.checkpoint import fit_state, read_published, read_state
 from cnncodes.networks.facts import Facts
+from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.snapshots import lasting_path
 from cnncodes.networks.weights import WeightsEntry, file_digest, locate
 
@@ -78,6 +79,10 @@ class Network:
     default: str
     facts: Facts
     loads_itself: bool = False
+
+    def preprocessing(self, entry: WeightsEntry) -> Preprocessing:
+        """Return the preprocessing of weights, at the size that images have unless one is asked for."""
+        return entry.preprocessing.override(self.facts.default_size)
 
     def head(self, module: nn.Module) -> str:
         """Return the module path of the classification head.

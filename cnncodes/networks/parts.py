@@ -11,6 +11,7 @@ from cnncodes.errors import BackboneError, nearest
 from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.graph import Graph
 from cnncodes.networks.layers import INPUT, STAGES
+from cnncodes.networks.tokens import NORMED, blocks_of
 from cnncodes.vocabulary import PENULTIMATE, PIXELS, TRAIN_ALL, TRAIN_HEAD
 
 __all__ = ["Parts", "layer_below"]
@@ -48,7 +49,7 @@ class Parts:
 
     def moment(self, layer: str) -> int:
         """Return when the map of a layer is there: what is first used from then on lies above it."""
-        return 0 if layer == PIXELS else self.order[self.backbone.resolve(layer)]
+        return 0 if layer == PIXELS else self.order[self.backbone.resolve(layer).removesuffix(NORMED)]
 
     def above(self, layer: str) -> set[str]:
         """Return the parameters that are first used when the map of a layer is there."""
@@ -108,14 +109,24 @@ def layer_below(backbone: Backbone, first: str) -> str:
     stages = list(STAGES)
     if first in backbone.aliases and first in stages:
         lower = [name for name in stages[: stages.index(first)] if name in backbone.aliases]
-        return lower[-1] if lower else _stem(backbone, backbone.resolve(first))
+        if not lower:
+            return _stem(backbone, backbone.resolve(first))
+        node = backbone.resolve(lower[-1])
+        # the next block takes what the block gives, without the norm that the layer has for its codes
+        return node.removesuffix(NORMED) if node.endswith(NORMED) else lower[-1]
     node = backbone.resolve(first)
     below = node if node.endswith(INPUT) else node + INPUT
     return PENULTIMATE if below == backbone.aliases[PENULTIMATE] else backbone.resolve(below)
 
 
 def _stem(backbone: Backbone, stage: str) -> str:
-    """Return the smallest map of stride 2 that enters the first stage alone, or the pixels where there is none."""
+    """Return the smallest map of stride 2 that enters the first stage alone, or the pixels where there is none.
+
+    The first stage of a network of tokens begins with the first block.
+    """
+    blocks = blocks_of(backbone.module, backbone.outputs())
+    if stage.removesuffix(NORMED) in blocks:
+        return blocks[0] + INPUT
     graph, outputs = Graph.of(backbone), backbone.outputs()
     lower = itertools.takewhile(lambda path: path != stage, outputs)
     stem = [path for path in lower if outputs[path].stride == STEM_STRIDE and ":" not in path]

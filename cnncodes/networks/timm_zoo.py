@@ -12,7 +12,7 @@ from torch import nn
 
 from cnncodes.errors import BackboneError, WeightsError, first_line, nearest
 from cnncodes.networks.checkpoint import State
-from cnncodes.networks.facts import TIMM_FACTS, Facts, facts_of
+from cnncodes.networks.facts import TIMM_FACTS, facts_of
 from cnncodes.networks.licences import known_licence
 from cnncodes.networks.network import Network
 from cnncodes.networks.preprocessing import Preprocessing
@@ -54,6 +54,10 @@ def timm_network(name: str) -> Network:
         raise BackboneError(f"no backbone {name!r}.{close} `cnncodes backbones timm:*` lists them")
     facts = facts_of(TIMM_FACTS, architecture)
     default = timm.get_pretrained_cfg(architecture)
+    if default is None:  # a name that timm still understands, without saying what its images are like
+        raise BackboneError(
+            f"{name} is a former name.{nearest(name, timm_names())} `cnncodes backbones timm:*` lists them"
+        )
     tags = [full_name.partition(".")[2] for full_name in timm.list_pretrained(f"{architecture}.*")]
     entries = {key: timm_entry(timm.get_pretrained_cfg(f"{architecture}.{key}")) for key in tags}
     if not entries:  # an architecture without published weights, for files of one's own
@@ -74,7 +78,7 @@ def timm_network(name: str) -> Network:
         build=build,
         weights=entries,
         default=wanted,
-        facts=Facts(facts.pattern, head=facts.head or head, stages=facts.stages, keys=facts.keys),
+        facts=replace(facts, head=facts.head or head),
         loads_itself=True,
     )
 

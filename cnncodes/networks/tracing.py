@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace, new_class
@@ -53,12 +54,22 @@ class Tracer(fx.Tracer):
         self.graph = fx.Graph(tracer_cls=type(self))
         for module in root.modules():
             module.__class__ = self._recording(type(module))
-        forward, args = self.create_args_for_root(type(root).forward, True, concrete_args)
-        self.create_node("output", "output", (self.create_arg(forward(*args)),), {})
+        forward = type(root).forward
+        name = list(inspect.signature(forward).parameters)[1]
+        # images alone: what else a network may take, such as a mask, would be recorded as an input of every block
+        images = self.create_proxy("placeholder", name, (), {})
+        self.create_node("output", "output", (self.create_arg(forward(root, images)),), {})
         return self.graph
 
-    def get_fresh_qualname(self, prefix: str) -> str:
-        raise RuntimeError("it makes tensors as it runs")  # they would be kept in the network that is traced
+    @property
+    def constants(self) -> dict[str, Any]:
+        """What the graph reads and the network makes as it runs, such as rotary positions, by the names in the graph.
+
+        It is the same whatever the images are, or it would have been recorded; it is kept in the traced copy alone.
+        """
+        kept = vars(self.root)
+        targets = [str(node.target) for node in self.graph.nodes if node.op == "get_attr"]
+        return {name: kept[name] for name in targets if name in kept}
 
     def _recording(self, kind: type[nn.Module]) -> type[nn.Module]:
         """Derive a class whose calls, parameters and functions that `torch.fx.wrap` was given are recorded."""

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.runtime.forward import NO_PREFIXES
 from cnncodes.runtime.frozen_network import too_little_memory
 from cnncodes.runtime.plan import Plan
 
@@ -54,12 +56,19 @@ def measure_backbone(backbone: Backbone, plan: Plan) -> FirstPass:
     try:  # in float32: rounding must not tell equal layers apart
         if device.type != "cpu":
             extractor = copy.deepcopy(extractor).to(device)
-        return first_pass(extractor, backbone.preprocessing, plan.pooling, device)
+        prefixes = backbone.prefixes(plan.computed, plan.pooling)
+        return first_pass(extractor, backbone.preprocessing, plan.pooling, device, prefixes)
     except torch.OutOfMemoryError as error:
         raise too_little_memory(device, backbone) from error
 
 
-def first_pass(extractor: nn.Module, preprocessing: Preprocessing, pooling: str, device: torch.device) -> FirstPass:
+def first_pass(
+    extractor: nn.Module,
+    preprocessing: Preprocessing,
+    pooling: str,
+    device: torch.device,
+    prefixes: Mapping[str, Prefix] = NO_PREFIXES,
+) -> FirstPass:
     """Run two images of noise in float32.
 
     Raises
@@ -72,7 +81,7 @@ def first_pass(extractor: nn.Module, preprocessing: Preprocessing, pooling: str,
     with torch.inference_mode():
         x = preprocessing.normalise(noise.to(device)).to(memory_format=torch.channels_last)
         outputs = extractor(x) if sizes is None else sizes.run(x)
-        codes = {name: pool(maps, pooling) for name, maps in outputs.items()}
+        codes = {name: pool(maps, pooling, prefixes.get(name, Prefix())) for name, maps in outputs.items()}
     layers = {
         name: {"n_features": codes[name].shape[1], "pooling": pooling, "map_shape": list(maps.shape[1:])}
         for name, maps in outputs.items()

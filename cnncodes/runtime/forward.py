@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.runtime.fusion import is_hooked
 from cnncodes.vocabulary import MAPS
 
-__all__ = ["Forward", "fold"]
+__all__ = ["Forward", "channels_last", "fold"]
 
 logger = logging.getLogger(__name__)
+
+NO_PREFIXES: Mapping[str, Prefix] = {}
 
 
 class Forward(nn.Module):
@@ -31,15 +34,17 @@ class Forward(nn.Module):
         pooling: str,
         dtype: torch.dtype,
         computed: Sequence[str],
+        prefixes: Mapping[str, Prefix] = NO_PREFIXES,
     ) -> None:
         super().__init__()
         self.extractor, self.preprocessing, self.pooling, self.dtype = extractor, preprocessing, pooling, dtype
-        self.computed = tuple(computed)
+        self.pooled = {name: prefixes.get(name, Prefix()) for name in computed if not name.startswith(MAPS)}
+        self.maps = [key for key in computed if key.startswith(MAPS)]
 
     def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         outputs = self.outputs(batch)
-        codes = {name: pool(outputs[name], self.pooling) for name in self.computed if not name.startswith(MAPS)}
-        return codes | {key: outputs[key.removeprefix(MAPS)] for key in self.computed if key.startswith(MAPS)}
+        codes = {name: pool(outputs[name], self.pooling, prefix) for name, prefix in self.pooled.items()}
+        return codes | {key: outputs[key.removeprefix(MAPS)] for key in self.maps}
 
     def outputs(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return what the network gives for each layer, before pooling."""
@@ -71,6 +76,14 @@ def fold(extractor: nn.Module) -> tuple[nn.Module, bool]:
         except Exception as error:  # it refuses what it does not know in many ways
             logger.info("batch normalisation is not folded (%s)", error)
     return copy.deepcopy(extractor).eval(), False
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Lay out the weights of convolutions of maps with their channels last, in place; others stay as they are."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _is_shared_or_hooked(network: torch.fx.GraphModule) -> bool:

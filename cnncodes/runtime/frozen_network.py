@@ -18,7 +18,7 @@ from torch import nn
 
 from cnncodes.errors import DeviceError, first_line, parameter
 from cnncodes.runtime.compilation import compile_forward
-from cnncodes.runtime.forward import Forward, fold
+from cnncodes.runtime.forward import Forward, channels_last, fold
 from cnncodes.runtime.fusion import can_be_fused, fused
 from cnncodes.runtime.plan import Plan
 from cnncodes.runtime.precision import PRECISIONS, lowered, lowest_cosine, reference_photos
@@ -103,13 +103,15 @@ class FrozenNetwork:
 
     def _cut(self, plan: Plan) -> None:
         extractor, self.folded = fold(self.backbone.extractor(_layers(plan.computed)))
-        self.extractor = extractor.to(plan.devices[0]).to(memory_format=torch.channels_last)
+        self.extractor = channels_last(extractor.to(plan.devices[0]))
 
     def _set_up(self, plan: Plan) -> None:
         dtype = PRECISIONS[plan.precision]
         module = self.extractor if dtype == torch.float32 else lowered(self.extractor, dtype, plan.leading)
         self.plan = replace(plan, fused=plan.fused and can_be_fused(module, plan.devices[0], dtype))
-        rest = self.backbone.preprocessing, plan.pooling, dtype, plan.computed
+        pooled = [name for name in plan.computed if not name.startswith(MAPS)]
+        prefixes = self.backbone.prefixes(pooled, plan.pooling)
+        rest = self.backbone.preprocessing, plan.pooling, dtype, plan.computed, prefixes
         self._unfused = Forward(module, *rest)
         self._plain: list[nn.Module] = [Forward(fused(module), *rest) if self.plan.fused else self._unfused]
         self._forwards = self._plain  # or compiled

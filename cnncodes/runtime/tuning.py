@@ -50,7 +50,7 @@ FUSED_TOLERANCE = {"fp32": 1e-3, "bf16": 0.25}
 def tuned_network(
     backbone: Backbone,
     layers: Sequence[str],
-    pooling: str = "avg",
+    pooling: str | None = None,
     *,
     device: str = AUTO,
     precision: str = AUTO,
@@ -68,8 +68,8 @@ def tuned_network(
     backbone : Backbone
     layers : sequence of str
         Layers whose codes are wanted.
-    pooling : str, default="avg"
-        One of `POOLINGS`, for all layers.
+    pooling : str, optional
+        One of `POOLINGS`, for all layers; by default that of the backbone.
     device : str, default="auto"
         ``cuda`` without an index uses every GPU; ``cuda:1`` uses that one.
     precision : {"auto", "fp32", "bf16", "fp16"}, default="auto"
@@ -111,6 +111,7 @@ def tuned_network(
     >>> network(torch.zeros(2, 3, 224, 224, dtype=torch.uint8))["penultimate"].shape
     (2, 1280)
     """
+    pooling = backbone.default_pooling if pooling is None else pooling
     for value, values, what in (
         (pooling, POOLINGS, "pooling"),
         (precision, (AUTO, *PRECISIONS), "precision"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
@@ -121,3 +123,24 @@ def test_a_note_names_what_was_taken_from_the_file(provenance: Provenance) -> No
 def test_there_is_no_provenance_without_a_file(tmp_path: Path, sample_codes: Path, provenance: Provenance) -> None:
     assert provenance_of(tmp_path / "codes.h5") is None
     assert provenance_of(sample_codes) == provenance
+
+
+def test_a_vision_transformer_is_read_by_its_class_token_and_a_file_of_averages_stays_one(tmp_path: Path) -> None:
+    """The pooling that a file has counts; another one is refused by name."""
+    pytest.importorskip("timm")
+    new = Settings(backbone="timm:test_vit", weights="random", image_size=64, precision="fp32", device="cpu")
+    network = build_network(new)
+    now = describe_network(network)
+    assert (now.pooling, set(network.layers)) == ("cls", set(LAYERS))
+    averaged = describe_network(build_network(replace(new, pooling="avg")))
+    assert fill_in(Settings(), averaged).pooling == "avg"
+    assert "pooling='avg'" in inherited(tmp_path, Settings(), averaged, network)[0]
+    with pytest.raises(MismatchError, match="pooling is 'avg', asked 'cls'"):
+        refuse_mismatch(tmp_path, averaged, now)
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        x = network.backbone.preprocessing.normalise(pixels)
+        tokens = network.backbone.module.forward_intermediates(
+            x, [2], norm=True, intermediates_only=True, output_fmt="NLC", return_prefix_tokens=True
+        )
+    np.testing.assert_allclose(network.unrounded(pixels)["layer2"], tokens[0][1][:, 0], rtol=1e-4, atol=1e-5)

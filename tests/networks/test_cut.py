@@ -236,3 +236,18 @@ def test_tensors_take_the_place_of_parameters_in_a_copy():
     for name, shape in (("features.17.conv.2.weight", (3,)), ("nothing", (3,))):
         with pytest.raises(MismatchError, match=f"the parameter {name} .* the fine-tuned one has"):
             backbone.with_tensors({name: torch.zeros(shape)})
+
+
+def test_a_network_of_tokens_is_cut_between_blocks() -> None:
+    """From a stage on: what the block below gives, without the norm that its codes have."""
+    pytest.importorskip("timm")
+    backbone, x = load_backbone("timm:test_vit3", "random"), images(160, 2)
+    assert layer_below(backbone, "layer1") == "blocks.0:input"
+    expected = {"layer1": "blocks.0:input", "layer4": "blocks.6"}
+    with torch.inference_mode():
+        codes = backbone.extractor(["penultimate"])(x)["penultimate"]
+        for first, below in expected.items():
+            cut = cut_before(backbone, first)
+            assert cut.below == below
+            torch.testing.assert_close(cut.top(backbone.extractor([below])(x)[below]), codes)
+    assert set(find_cuts(backbone)) == {"layer1", "layer2", "layer3", "layer4", "head", "all"}

@@ -13,6 +13,7 @@ from torchvision import models
 from cnncodes.errors import BackboneError
 from cnncodes.networks.backbone import Backbone, list_layers, load_backbone
 from cnncodes.networks.layers import find_stages, survey
+from cnncodes.networks.tokens import NORMED
 
 NAMES = models.list_models(module=models)
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
@@ -76,7 +77,7 @@ def plain_twin(backbone: Backbone) -> nn.Module:
 def watch(network: nn.Module, x: torch.Tensor, paths: list[str], head: str) -> dict[str, torch.Tensor]:
     """Outputs of modules (copied at once: what follows may write over them) and the input of the head, by hooks."""
     seen: dict[str, torch.Tensor] = {}
-    for path in paths:
+    for path in {path.removesuffix(NORMED) for path in paths}:
         network.get_submodule(path).register_forward_hook(
             lambda module, args, output, path=path: seen.__setitem__(path, output.clone())
         )
@@ -85,6 +86,9 @@ def watch(network: nn.Module, x: torch.Tensor, paths: list[str], head: str) -> d
     )
     with torch.inference_mode():
         network(x)
+        for path in paths:
+            if path.endswith(NORMED):  # a block of a vision transformer, with the norm that follows the last one
+                seen[path] = network.encoder.ln(seen[path.removesuffix(NORMED)])
     return seen
 
 
@@ -166,12 +170,16 @@ def test_every_torchvision_network_has_its_layers(structure: Backbone) -> None:
     assert rows["penultimate"].n_features == (head.in_features if isinstance(head, nn.Linear) else head.in_channels)
     assert not structure.module.training
     assert not any(parameter.requires_grad for parameter in structure.module.parameters())
-    if structure.name.startswith("vit"):
-        assert structure.default_layers == ["penultimate"]
-        with pytest.raises(BackboneError, match=r"no layer 'layer3' \(it has no feature maps.*penultimate"):
-            structure.resolve("layer3")
-        return
     assert structure.default_layers == [*STAGES, "penultimate"]
+    if structure.name.startswith("vit"):
+        depth, width = len(structure.module.encoder.layers), structure.module.hidden_dim
+        blocks = [f"encoder.layers.encoder_layer_{depth * i // 4 - 1}:normed" for i in (1, 2, 3, 4)]
+        assert [structure.resolve(layer) for layer in STAGES] == blocks
+        side = structure.native_size // structure.module.patch_size
+        assert {(rows[layer].map_shape, rows[layer].grid) for layer in STAGES} == {((side**2 + 1, width), (side, side))}
+        assert structure.default_pooling == "cls"
+        return
+    assert structure.default_pooling == "avg"
     strides = [next(row for row in rows.values() if layer in row.aliases).stride for layer in STAGES]
     assert strides == ([4, 8, 16, 16] if structure.name.startswith("squeezenet") else [4, 8, 16, 32])
     for layer in STAGES:
@@ -183,15 +191,15 @@ def test_every_torchvision_network_has_its_layers(structure: Backbone) -> None:
         assert all(height == width for _, height, width in maps)
 
 
-def test_the_head_of_no_network_fixes_the_size_but_transformers_refuse_another() -> None:
+def test_the_head_of_no_network_fixes_the_size_but_transformers_need_a_multiple_of_their_patches() -> None:
     """AlexNet and VGG pool adaptively: their penultimate takes any image that leaves a map."""
     rows = {row.name: row for row in list_layers("alexnet", 448)}
     assert rows["penultimate"].map_shape == (4096,)
     assert rows["layer4"].map_shape == (256, 13, 13)
     with pytest.raises(BackboneError, match=r"alexnet cannot take images of 32 × 32 px .*its weights expect 224"):
         list_layers("alexnet", 32)
-    with pytest.raises(BackboneError, match=r"vit_b_16 cannot take images of 256 × 256 px .*its weights expect 224"):
-        list_layers("vit_b_16", 256)
+    with pytest.raises(BackboneError, match=r"vit_b_32 .* multiple of its patches of 32 px, not 250 .* 224 and 256"):
+        list_layers("vit_b_32", 250)
 
 
 def test_strides_at_another_size_are_the_native_ones() -> None:

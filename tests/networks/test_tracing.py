@@ -12,6 +12,7 @@ from tiny_network import UNCROPPED, Straight, images, own
 from torch import fx, nn
 
 from cnncodes.networks.backbone import load_backbone, register_backbone
+from cnncodes.networks.cut import cut_before
 
 
 def test_a_network_that_keeps_what_it_computes_can_be_traced_again() -> None:
@@ -68,15 +69,26 @@ def test_functions_that_are_not_looked_into_are_recorded() -> None:
         torch.testing.assert_close(extractor(images())["penultimate"], expected)
 
 
-def test_a_network_that_makes_tensors_as_it_runs_or_is_compiled_in_part_runs_with_hooks() -> None:
-    class Making(Straight):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head((self.conv(x) * torch.full((1,), 3.0)).mean(dim=(2, 3)))
+class Making(Straight):
+    """Makes a tensor of its own each time it runs, as transformers do with rotary positions and masks."""
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.conv(x) * torch.full((1,), 3.0)).mean(dim=(2, 3)))
+
+
+def test_tensors_that_a_network_makes_as_it_runs_belong_to_the_graph() -> None:
+    """The graph has them, the network stays without; parameters are shared; a cut has them as well."""
     backbone = own(lambda: Making(True))
+    extractor = backbone.extractor(["penultimate"])
+    assert isinstance(extractor, fx.GraphModule)
+    assert [name for name, _ in extractor.named_buffers()] == ["_tensor_constant0"]
+    assert not hasattr(backbone.module, "_tensor_constant0")
+    assert extractor.conv.weight is backbone.module.conv.weight
     with torch.inference_mode():
-        expected = backbone.module.conv(images()).mul(3).mean(dim=(2, 3))
-        torch.testing.assert_close(backbone.extractor(["penultimate"])(images())["penultimate"], expected)
+        maps = backbone.module.conv(images())
+        torch.testing.assert_close(extractor(images())["penultimate"], maps.mul(3).mean(dim=(2, 3)))
+        torch.testing.assert_close(cut_before(backbone, "head").top(torch.ones(1, 8)), torch.ones(1, 8))
+        torch.testing.assert_close(cut_before(backbone, "all").top(images()), maps.mul(3).mean(dim=(2, 3)))
 
 
 def test_other_threads_run_networks_while_some_are_traced() -> None:

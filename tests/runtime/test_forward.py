@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnncodes.networks.preprocessing import Preprocessing
-from cnncodes.runtime.forward import Forward, fold
+from cnncodes.runtime.forward import Forward, channels_last, fold
 
 
 @pytest.mark.parametrize("kind", ["convolution", "normalisation", "hook", "plain"])
@@ -45,3 +45,12 @@ def test_pixels_are_normalised_before_the_network() -> None:
     pixels = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2)
     expected = torch.stack([(pixels[:, i] / 255 - plain.mean[i]) / plain.std[i] for i in range(3)], 1)
     torch.testing.assert_close(forward(pixels)["x"], expected.flatten(1))
+
+
+def test_weights_of_another_rank_stay_when_those_of_maps_are_laid_out() -> None:
+    """`Module.to` would refuse the position weights of a lambda network, which have five axes."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(1, 2, (3, 3, 1)))
+    before = [tensor.clone() for tensor in network.parameters()]
+    assert channels_last(network)[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network[1].weight.is_contiguous()
+    assert all(map(torch.equal, network.parameters(), before))
