@@ -44,8 +44,8 @@ class Parity:
     resized_difference : float
         The same on images of other sizes.
     rounding : float
-        By how much probabilities change if each code is rounded to float16 otherwise; 0 for codes in float32. Codes that
-        two libraries compute differ in the last bit, and so some of them are.
+        By how much probabilities change if each code is rounded to float16 otherwise; 0 for codes in float32. Two
+        libraries differ in the last bit of a code, and now and then that decides how it is rounded.
     novelty_difference : float or None
         Largest difference of the novelty; ``None`` where the model has no such score.
     n_images, n_same_labels : int
@@ -75,8 +75,8 @@ class Parity:
             self.native_difference <= native and self.resized_difference <= resized and novelty_difference <= novelty
         ):
             raise ExportError(
-                f"the exported file answers otherwise than the model, so nothing was written: probabilities differ by up "
-                f"to {self.native_difference:.2g} where images are not resized (allowed: {native:.2g}) and "
+                f"the exported file answers otherwise than the model, so nothing was written: probabilities differ by "
+                f"up to {self.native_difference:.2g} where images are not resized (allowed: {native:.2g}) and "
                 f"{self.resized_difference:.2g} elsewhere (allowed: {resized:.2g}), the novelty by "
                 f"{novelty_difference:.2g} (allowed: {novelty:.2g})"
             )

@@ -21,7 +21,7 @@ from cnncodes.errors import ImagesError, parameter
 
 PACKAGE = Path(cnncodes.__file__).parent
 COMMANDS = main.commands
-OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z-]*[a-z]")  # but no variable of a style sheet, var(--accent)
+OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z0-9-]*[a-z0-9]")  # but no variable of a style sheet, var(--accent)
 # Modules that write commands of these names, a word at a time
 WRITES = {
     "pages/provenance.py": ("extract", "fit", "report"),
