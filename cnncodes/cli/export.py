@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnncodes.cli.options import MODEL, command, option_force, option_json, option_weights
 from cnncodes.cli.output import print_json, print_notes, working
 from cnncodes.cli.scores import print_lines
+from cnncodes.display import percent
 
 if TYPE_CHECKING:
     from cnncodes.exporting.export import Exported
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
     "cnncodes export",
     "cnncodes export flowers.safetensors -o flowers.onnx",
     "cnncodes export --fp16 --json | jq .n_bytes",
+    "cnncodes export --int8 --images photos/",
 )
 @click.argument("model", default=MODEL, metavar="[MODEL]")
 @click.option("-o", "--out", default="model.onnx", help="ONNX file.")
 @click.option("--fp16", is_flag=True, help="Keep large weights in float16: half the size, nearly the same answers.")
+@click.option(
+    "--int8", is_flag=True, help="Let the network compute in 8 bits; the probe is fitted again. Needs --images."
+)
+@click.option("--images", metavar="IMAGES", help="Labelled images that the model was fitted to, for --int8.")
 @option_weights
 @option_force
 @option_json
-def export(model: str, out: str, fp16: bool, weights: str | None, force: bool, as_json: bool) -> None:
+def export(model: str, out: str, fp16: bool, int8: bool, force: bool, as_json: bool, **options: Any) -> None:
     """Write a model as one ONNX file, which answers as `predict` does, without Python or torch.
 
     The file takes the decoded pixels of images of any size and gives label, probabilities, decision values and novelty.
@@ -33,8 +39,11 @@ def export(model: str, out: str, fp16: bool, weights: str | None, force: bool, a
     """
     from cnncodes.exporting.export import export as run
 
+    if fp16 and int8:
+        raise click.UsageError("--fp16 and --int8 exclude each other")
+    dtype = "int8" if int8 else "float16" if fp16 else "float32"
     with working("exporting"):
-        exported = run(model, out, dtype="float16" if fp16 else "float32", weights=weights, overwrite=force)
+        exported = run(model, out, dtype=dtype, overwrite=force, **options)
     print_notes(exported.notes)
     if as_json:
         print_json(exported.to_dict())
@@ -53,5 +62,11 @@ def _lines(exported: Exported) -> list[tuple[str, str]]:
     ]
     if parity.novelty_difference is not None:
         lines.append(("novelty", f"differs by up to {parity.novelty_difference:.1e}"))
+    if (cost := exported.cost) is not None:
+        low, high = (100 * end for end in cost.loss_interval)
+        text = (
+            f"{percent(cost.accuracy)}, loses {100 * cost.loss:.1f} points ({low:.1f} to {high:.1f}) on {cost.n} images"
+        )
+        lines.append(("accuracy in int8", text))
     size = f"{exported.n_bytes / 1e6:.1f} MB, weights in {exported.dtype}, {exported.n_operators} operators"
     return [*lines, ("size", size), ("saved", exported.path)]

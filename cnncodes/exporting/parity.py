@@ -6,12 +6,11 @@ import functools
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from cnncodes.errors import ExportError
+from cnncodes.exporting.session import open_session
 from cnncodes.extraction.in_memory import in_memory
 from cnncodes.images.decoding import decode
 from cnncodes.images.loading import load_images
@@ -19,12 +18,11 @@ from cnncodes.models.model import ProbeModel
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.probes.decision_values import winner
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.system.optional import require
 
-__all__ = ["Parity", "measure_parity", "open_session"]
+__all__ = ["Parity", "measure_parity"]
 
 # Largest differences of a probability that are allowed, without and with resizing, by the type of the weights
-TOLERANCES = {"float32": (1e-5, 1e-3), "float16": (0.05, 0.05)}
+TOLERANCES = {"float32": (1e-5, 1e-3), "float16": (0.05, 0.05), "int8": (1e-3, 0.05)}
 FLOAT16_ROUNDING = 2.0**-12  # of a number, on average
 NOVELTY_STEPS = 2  # training images that may pass from more to less familiar by rounding
 # Height and width of images that are resized: smaller, larger, upright, of one pixel, and longer than is resized whole
@@ -82,15 +80,6 @@ class Parity:
             )
 
 
-def open_session(path: Path) -> Any:
-    """Return an onnxruntime session of a file, on the processor, with as many threads as torch takes."""
-    runtime = require("onnxruntime", "export")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def measure_parity(path: Path, model: ProbeModel, network: FrozenNetwork) -> Parity:
     """Compare an exported file with what `predict` says, on photographs and noise of many sizes.
 
@@ -101,7 +90,7 @@ def measure_parity(path: Path, model: ProbeModel, network: FrozenNetwork) -> Par
     network : FrozenNetwork
         The network of the model, in float32.
     """
-    session = open_session(path)
+    session = open_session(str(path))
     native, resized = _native_images(network.backbone.preprocessing), _other_images()
     X = model.concatenated(in_memory(load_images([*native, *resized]), network).codes)
     probabilities, novelty, n = model.predict_proba(X), model.novelty(X), len(native)
