@@ -11,7 +11,6 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from PIL import Image
 
 from cnncodes.system.shipped import SAMPLE, shipped_path
 

@@ -218,7 +218,7 @@ def _notes(model: ProbeModel) -> list[str]:
     notes = list(model.provenance.notes)
     if model.provenance.precision != "fp32":
         notes.append(
-            f"the model was fitted to codes computed in {model.provenance.precision}; the file computes in float32, and "
-            "was compared with that"
+            f"the model was fitted to codes computed in {model.provenance.precision}; the file computes in float32, "
+            "and was compared with that"
         )
     return notes

@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def translated(extractor: nn.Module, layers: list[str], pooling: str, image_size
     example = torch.zeros(2, 3, image_size, image_size)
     with _quiet():
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module,
                 (example,),
                 dynamo=True,
@@ -133,13 +133,14 @@ def _count(shape: Any) -> int:
 
 def _refusal(name: str, error: BaseException) -> ExportError:
     """Return the error for a network that cannot be translated, with the operator that is in the way."""
-    causes: Mapping[str, None] = {}
+    operators: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
-        causes = {**causes, **dict.fromkeys(OPERATOR.findall(str(cause)))}
-        reason, cause = cause, cause.__cause__
-    operators = f"its operator {next(reversed(causes))} is not known there" if causes else first_line(reason)
-    return ExportError(f"{name} cannot be exported by torch {torch.__version__}: {operators}")
+        operators += OPERATOR.findall(str(cause))
+        reason, cause = first_line(cause), cause.__cause__
+    if operators:
+        reason = f"its operator {operators[-1]} is not known there"
+    return ExportError(f"{name} cannot be exported by torch {torch.__version__}: {reason}")
 
 
 @contextlib.contextmanager

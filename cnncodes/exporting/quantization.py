@@ -124,7 +124,7 @@ def quantized(model: Any, network: FrozenNetwork, images: ImageSet) -> Any:
     in_memory(images.take(rows.tolist()), recorder)
     squares = iter(recorder.squares)
 
-    class Reader(quantization.CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined,misc]
         def get_next(self) -> dict[str, np.ndarray] | None:
             square = next(squares, None)
             return None if square is None else {"squares": square[None]}
@@ -190,7 +190,7 @@ def refit(
 def _fitted(
     model: ProbeModel, images: ImageSet, network: FrozenNetwork, path: Path
 ) -> tuple[ProbeModel, dict[int, bool]]:
-    """Fit a probe as a model was to the codes of a network; also return which images were labelled right out of fold."""
+    """Fit a probe to the codes of a network, as a model was; also return which rows were labelled right out of fold."""
     CodesWriter.create(path, image_table(images), describe_network(network), thumbnails=True)
     with CodesWriter(path) as writer:
         fill(writer, images, np.arange(len(images)), network)
