@@ -114,8 +114,8 @@ def export(
         The libraries of the extra ``onnx`` are not installed.
     SettingError
         No such type; or int8 without images, or images without int8.
-    ImagesError
-        There are no images, or they have no labels.
+    ImagesError, ProbeError
+        There are no images, or too few with labels.
     ModelFileError, MismatchError
         As for `predict`.
 
@@ -130,7 +130,8 @@ def export(
     for library in ("onnx", "onnxscript", "onnxruntime"):
         require(library, "export")
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
-    refuse_foreign(out, ONNX_FILE, is_exported, overwrite=overwrite, inputs=[model, weights, fitted.provenance.weights])
+    inputs = [model, weights, fitted.provenance.weights, images]
+    refuse_foreign(out, ONNX_FILE, is_exported, overwrite=overwrite, inputs=inputs)
     if (dtype == "int8") != (images is not None):
         raise SettingError(
             f"{parameter('images', 'IMAGES')} goes with {parameter('int8', True)}, for which the probe is fitted again"
@@ -203,6 +204,8 @@ def _metadata(model: ProbeModel, dtype: str) -> dict[str, str]:
     """Return what the file says of itself; of a path of weights only the name of the file."""
     provenance = model.provenance.facts() | {"layers": model.layers}
     provenance["weights"] = Path(model.provenance.weights).name
+    if model.tuned is not None:
+        provenance["tuned"] = model.tuned.to_dict()
     return {
         "format": FORMAT,
         "cnncodes": cnncodes.__version__,
