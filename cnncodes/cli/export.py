@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnncodes.cli.options import MODEL, command, option_force, option_json, option_weights
+from cnncodes.cli.options import MODEL, command, option_force, option_json, option_outside, option_weights
 from cnncodes.cli.output import print_json, print_notes, working
 from cnncodes.cli.scores import print_lines
 from cnncodes.display import percent
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--images", metavar="IMAGES", help="Labelled images that the model was fitted to, for --int8.")
 @option_weights
+@option_outside
 @option_force
 @option_json
 def export(model: str, out: str, fp16: bool, int8: bool, force: bool, as_json: bool, **options: Any) -> None:

@@ -73,6 +73,7 @@ def export(
     *,
     dtype: str = "float32",
     images: Images | None = None,
+    allow_outside: bool = False,
     weights: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Exported:
@@ -96,6 +97,8 @@ def export(
         With ``"int8"`` the network computes in 8 bits, and the probe is fitted again to the codes that it then gives.
     images : path, sequence, ndarray or ImageSet, optional
         Labelled images that the model was fitted to, or others like them, as `load_images` takes them; for int8 only.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     weights : path, optional
         Path of the weights file, if it has moved since the model was fitted; it must be the same file.
     overwrite : bool, default=False
@@ -134,7 +137,7 @@ def export(
     refuse_foreign(out, ONNX_FILE, is_exported, overwrite=overwrite, inputs=inputs)
     if (dtype == "int8") != (images is not None):
         raise SettingError(
-            f"{parameter('images', 'IMAGES')} goes with {parameter('int8', True)}, for which the probe is fitted again"
+            f"{parameter('images', 'IMAGES')} goes with int8, and with int8 alone: the probe is fitted again"
         )
     network = matching_network(
         fitted.provenance.only(fitted.layers),
@@ -153,7 +156,7 @@ def export(
     )
     cost = None
     if images is not None:
-        labelled = load_images(images)
+        labelled = load_images(images, allow_outside=allow_outside)
         cut = quantized(cut, network, labelled)
         quantised = QuantizedNetwork(network.backbone, network.plan, cut, fitted.layers)
         fitted, cost = refit(fitted, labelled, network, quantised)

@@ -14,7 +14,7 @@ from cnncodes.exporting.export import Exported
 from cnncodes.exporting.parity import Parity
 from cnncodes.exporting.quantization import Cost
 
-NO_OPTIONS = {"weights": None, "images": None}
+NO_OPTIONS = {"weights": None, "images": None, "allow_outside": False}
 COST = Cost(200, 0.9, 0.91, (-0.005, 0.025))
 PARITY = Parity(2e-6, 3e-4, 1e-4, 0.001, 20, 19)
 
@@ -58,6 +58,7 @@ def test_export_hands_on_its_options(calls):
             "dtype": "float16",
             "weights": "w.pth",
             "images": None,
+            "allow_outside": False,
             "overwrite": True,
         }
     ]
