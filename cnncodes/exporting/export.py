@@ -139,6 +139,7 @@ def export(
         raise SettingError(
             f"{parameter('images', 'IMAGES')} goes with int8, and with int8 alone: the probe is fitted again"
         )
+    labelled = None if images is None else load_images(images, allow_outside=allow_outside)
     network = matching_network(
         fitted.provenance.only(fitted.layers),
         Workload(),
@@ -155,8 +156,7 @@ def export(
         network.backbone.name,
     )
     cost = None
-    if images is not None:
-        labelled = load_images(images, allow_outside=allow_outside)
+    if labelled is not None:
         cut = quantized(cut, network, labelled)
         quantised = QuantizedNetwork(network.backbone, network.plan, cut, fitted.layers)
         fitted, cost = refit(fitted, labelled, network, quantised)

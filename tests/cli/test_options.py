@@ -171,6 +171,7 @@ TAKE_TABLES = {
     "verify": ["codes.h5", "table.csv", "--sample", "3"],
     "report": ["codes.h5", "--images", "table.csv", "--no-advice", "--no-audit", "-m", "model.safetensors"],
     "similar": ["table.csv"],
+    "export": ["--int8", "--images", "table.csv"],
     "finetune": ["codes.h5", "--images", "table.csv", "--from", "all", "--epochs", "1"],
 }
 
