@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 
 import cnncodes
-from cnncodes.errors import ExportError, SettingError, nearest
+from cnncodes.errors import ExportError, SettingError, nearest, parameter
 from cnncodes.exporting.answers import add_answers, add_stored
 from cnncodes.exporting.evidence import add_evidence, evidence_sources
 from cnncodes.exporting.geometry import add_geometry
 from cnncodes.exporting.graph import Graph, Value
 from cnncodes.exporting.network import add_network, translated
 from cnncodes.exporting.parity import Parity, measure_parity
+from cnncodes.exporting.quantization import Cost, QuantizedNetwork, quantized, refit
 from cnncodes.extraction.in_memory import matching_network
+from cnncodes.images.image_set import Images
+from cnncodes.images.loading import load_images
 from cnncodes.models.model import ProbeModel
+from cnncodes.networks.pooling import NO_PREFIX
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.files import refuse_foreign, replacing
@@ -27,7 +31,7 @@ from cnncodes.system.optional import require
 
 __all__ = ["DTYPES", "Exported", "export", "is_exported"]
 
-DTYPES = ("float32", "float16")  # that large weights may be kept in
+DTYPES = ("float32", "float16", "int8")  # that large weights may be kept in
 ONNX_FILE = "an ONNX file"
 FORMAT = "cnncodes-onnx"  # the value of the key `format` in the metadata
 MAX_BYTES = 2**31 - 1  # of a protobuf message
@@ -40,13 +44,16 @@ class Exported:
     Attributes
     ----------
     path : str
-    dtype : {"float32", "float16"}
+    dtype : {"float32", "float16", "int8"}
         Type that large weights are kept in.
     n_bytes : int
         Size of the file.
     n_operators : int
     parity : Parity
+        How closely the file agrees with `predict`; of int8, with `predict` by the quantised network.
     notes : list of str
+    cost : Cost or None
+        What the accuracy loses by int8.
     """
 
     path: str
@@ -55,6 +62,7 @@ class Exported:
     n_operators: int
     parity: Parity
     notes: list[str]
+    cost: Cost | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -66,6 +74,8 @@ def export(
     out: str | os.PathLike[str] = "model.onnx",
     *,
     dtype: str = "float32",
+    images: Images | None = None,
+    allow_outside: bool = False,
     weights: str | os.PathLike[str] | None = None,
     evidence: bool = False,
     overwrite: bool = False,
@@ -85,8 +95,13 @@ def export(
         A model file, or a model that is loaded already.
     out : path, default="model.onnx"
         An ONNX file that `export` wrote is replaced.
-    dtype : {"float32", "float16"}, default="float32"
+    dtype : {"float32", "float16", "int8"}, default="float32"
         Type that large weights are kept in. With ``"float16"`` the file is half as large; computing stays in float32.
+        With ``"int8"`` the network computes in 8 bits, and the probe is fitted again to the codes that it then gives.
+    images : path, sequence, ndarray or ImageSet, optional
+        Labelled images that the model was fitted to, or others like them, as `load_images` takes them; for int8 only.
+    allow_outside : bool, default=False
+        Let a manifest name files outside its folder.
     weights : path, optional
         Path of the weights file, if it has moved since the model was fitted; it must be the same file.
     evidence : bool, default=False
@@ -107,7 +122,9 @@ def export(
     MissingLibraryError
         The libraries of the extra ``onnx`` are not installed.
     SettingError
-        No such type.
+        No such type; or int8 without images, or images without int8.
+    ImagesError, ProbeError
+        There are no images, or too few with labels.
     ModelFileError, MismatchError
         As for `predict`.
 
@@ -122,7 +139,13 @@ def export(
     for library in ("onnx", "onnxscript", "onnxruntime"):
         require(library, "export")
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
-    refuse_foreign(out, ONNX_FILE, is_exported, overwrite=overwrite, inputs=[model, weights, fitted.provenance.weights])
+    inputs = [model, weights, fitted.provenance.weights, images]
+    refuse_foreign(out, ONNX_FILE, is_exported, overwrite=overwrite, inputs=inputs)
+    if (dtype == "int8") != (images is not None):
+        raise SettingError(
+            f"{parameter('images', 'IMAGES')} goes with int8, and with int8 alone: the probe is fitted again"
+        )
+    labelled = None if images is None else load_images(images, allow_outside=allow_outside)
     network = matching_network(
         fitted.provenance.only(fitted.layers),
         Workload(),
@@ -131,7 +154,25 @@ def export(
         tensors=fitted.tensors,
         changes={"precision": "fp32"},
     )
-    proto = _build(fitted, network, dtype, evidence)
+    sources = tuple(evidence_sources(network.backbone, fitted).values()) if evidence and labelled is None else ()
+    prefixes = network.backbone.prefixes(fitted.layers, network.plan.pooling)
+    computed = tuple(dict.fromkeys([*fitted.layers, *(source.layer for source in sources)]))
+    cut = translated(
+        FrozenNetwork(network.backbone, replace(network.plan, computed=computed)).extractor,
+        fitted.layers,
+        network.plan.pooling,
+        network.backbone.preprocessing.image_size,
+        network.backbone.name,
+        sources,
+        tuple(prefixes.get(name, NO_PREFIX) for name in fitted.layers),
+    )
+    cost = None
+    if labelled is not None:
+        cut = quantized(cut, network, labelled)
+        quantised = QuantizedNetwork(network.backbone, network.plan, cut, fitted.layers)
+        fitted, cost = refit(fitted, labelled, network, quantised)
+        network = quantised
+    proto = _build(fitted, network, cut, dtype)
     if proto.ByteSize() > MAX_BYTES:
         raise ExportError(f"{out}: would have {proto.ByteSize() / 1e9:.1f} GB, and an ONNX file has at most 2.1 GB")
     content = proto.SerializeToString()
@@ -139,7 +180,7 @@ def export(
         partial.write_bytes(content)
         parity = measure_parity(partial, fitted, network)
         parity.require(dtype, 1 if fitted.familiarity is None else 1 / (len(fitted.familiarity) + 1))
-    return Exported(os.fspath(out), dtype, len(content), len(proto.graph.node), parity, _notes(fitted))
+    return Exported(os.fspath(out), dtype, len(content), len(proto.graph.node), parity, _notes(fitted), cost)
 
 
 def is_exported(path: Path) -> bool:
@@ -152,21 +193,13 @@ def is_exported(path: Path) -> bool:
     return any(entry.key == "format" and entry.value == FORMAT for entry in proto.metadata_props)
 
 
-def _build(model: ProbeModel, network: FrozenNetwork, dtype: str, evidence: bool) -> Any:
-    """Return the whole graph, from pixels to answers, as an ONNX model."""
+def _build(model: ProbeModel, network: FrozenNetwork, cut: Any, dtype: str) -> Any:
+    """Return the whole graph, from pixels to answers, as an ONNX model; `cut` is the translated network."""
     graph = Graph()
     helper, uint8 = graph.onnx.helper, graph.onnx.TensorProto.UINT8
     preprocessing = network.backbone.preprocessing
     images = helper.make_tensor_value_info("images", uint8, ["n", "height", "width", 3])
     squares = add_geometry(graph, Value(graph, "images", np.dtype(np.uint8)), preprocessing)
-    sources = tuple(evidence_sources(network.backbone, model).values()) if evidence else ()
-    extractor = network.extractor
-    if sources:
-        computed = dict.fromkeys([*model.layers, *(source.layer for source in sources)])
-        extractor = FrozenNetwork(network.backbone, replace(network.plan, computed=tuple(computed))).extractor
-    cut = translated(
-        extractor, model.layers, network.plan.pooling, preprocessing.image_size, network.backbone.name, sources
-    )
     codes = add_network(graph, squares, cut, half=dtype == "float16")
     codes, maps = codes[: len(model.layers)], codes[len(model.layers) :]
     codes = [
@@ -190,6 +223,8 @@ def _metadata(model: ProbeModel, dtype: str) -> dict[str, str]:
     """Return what the file says of itself; of a path of weights only the name of the file."""
     provenance = model.provenance.facts() | {"layers": model.layers}
     provenance["weights"] = Path(model.provenance.weights).name
+    if model.tuned is not None:
+        provenance["tuned"] = model.tuned.to_dict()
     return {
         "format": FORMAT,
         "cnncodes": cnncodes.__version__,
@@ -205,7 +240,7 @@ def _notes(model: ProbeModel) -> list[str]:
     notes = list(model.provenance.notes)
     if model.provenance.precision != "fp32":
         notes.append(
-            f"the model was fitted to codes computed in {model.provenance.precision}; the file computes in float32, as it "
-            "was compared"
+            f"the model was fitted to codes computed in {model.provenance.precision}; the file computes in float32, "
+            "and was compared with that"
         )
     return notes

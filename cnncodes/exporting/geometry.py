@@ -50,14 +50,14 @@ def add_geometry(graph: Graph, images: Value, preprocessing: Preprocessing) -> V
         pixels = _without_ends(pixels, preprocessing)
     rows, columns = _axes(pixels, preprocessing)
     squares = _Squares(graph, preprocessing, pixels, rows, columns).views()
-    mean, std = (np.float32(values).reshape(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     return (squares / 255.0 - mean) / std
 
 
 def _sizes(pixels: Value) -> tuple[Value, Value]:
     """Return height and width of pixels (n, 3, H, W), as scalars of int64."""
     shape = pixels.graph.op("Shape", pixels, dtype=np.int64)
-    height, width = (pixels.graph.op("Gather", shape, np.int64(axis)) for axis in (2, 3))
+    height, width = (pixels.graph.op("Gather", shape, axis) for axis in (2, 3))
     return height, width
 
 
@@ -257,7 +257,7 @@ class _Squares:
         return self.graph.op("Clip", floor, *(self.graph.constant(level, self.dtype) for level in (0, 255)))
 
     def _background(self) -> np.ndarray:
-        levels = np.rint(np.float32(self.preprocessing.mean) * np.float32(255)).clip(0, 255)
+        levels = np.rint(np.array(self.preprocessing.mean, np.float32) * np.float32(255)).clip(0, 255)
         return (levels if self.preprocessing.mode == "pad" else levels * 0).reshape(3, 1, 1)
 
     def _saves_more_in_height(self) -> Value:

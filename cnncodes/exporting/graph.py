@@ -52,10 +52,10 @@ class Value:
     def __matmul__(self, other: Operand) -> Value:
         return self.graph.op("MatMul", self, other)
 
-    def __lt__(self, other: Operand) -> Value:
+    def __lt__(self, other: Operand) -> Value:  # type: ignore[misc]  # an array on the left would do it by itself
         return self.graph.op("Less", self, other, dtype=bool)
 
-    def __gt__(self, other: Operand) -> Value:
+    def __gt__(self, other: Operand) -> Value:  # type: ignore[misc]
         return self.graph.op("Greater", self, other, dtype=bool)
 
     def __ge__(self, other: Operand) -> Value:
@@ -158,7 +158,7 @@ class Graph:
         self.n_names += 1
         return f"v{self.n_names}"
 
-    def model(self, inputs: Sequence[Any], outputs: Sequence[tuple[str, Value, Sequence[str | int] | None]]) -> Any:
+    def model(self, inputs: Sequence[Any], outputs: Sequence[tuple[str, Value, Sequence[Any] | None]]) -> Any:
         """Return the model.
 
         Parameters

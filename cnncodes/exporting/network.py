@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch import nn
 from cnncodes.errors import ExportError, first_line
 from cnncodes.exporting.graph import OPSET, Graph, Value
 from cnncodes.models.explain import MapSource
-from cnncodes.networks.pooling import pool
+from cnncodes.networks.outputs import Prefix
+from cnncodes.networks.pooling import NO_PREFIX, pool
 from cnncodes.system.optional import require
 
 __all__ = ["add_network", "translated"]
@@ -30,14 +31,22 @@ MIN_HALVED = 1 << 14  # numbers in a tensor that is kept in float16; small ones,
 class _Codes(nn.Module):
     """From normalised pixels to the pooled codes of some layers, and to maps."""
 
-    def __init__(self, extractor: nn.Module, layers: list[str], pooling: str, maps: Sequence[MapSource]) -> None:
+    def __init__(
+        self,
+        extractor: nn.Module,
+        layers: list[str],
+        pooling: str,
+        maps: Sequence[MapSource],
+        prefixes: Sequence[Prefix],
+    ) -> None:
         super().__init__()
-        self.extractor, self.layers, self.pooling, self.maps = extractor, layers, pooling, maps
+        self.extractor, self.pooling, self.maps = extractor, pooling, maps
+        self.prefixes = dict(zip(layers, prefixes or [NO_PREFIX] * len(layers), strict=True))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = self.extractor(x)
         maps = [outputs[one.layer].relu() if one.rectified else outputs[one.layer] for one in self.maps]
-        return (*(pool(outputs[name], self.pooling) for name in self.layers), *maps)
+        return (*(pool(outputs[name], self.pooling, prefix) for name, prefix in self.prefixes.items()), *maps)
 
 
 def translated(
@@ -47,6 +56,7 @@ def translated(
     image_size: int,
     name: str,
     maps: Sequence[MapSource] = (),
+    prefixes: Sequence[Prefix] = (),
 ) -> Any:
     """Translate a network to ONNX, with a batch of any size.
 
@@ -63,6 +73,8 @@ def translated(
         Name of the network, for the message.
     maps : sequence of MapSource, default=()
         Maps that are outputs, too, after the codes.
+    prefixes : sequence of Prefix, default=()
+        The tokens before the patches in each layer; none by default.
 
     Returns
     -------
@@ -74,11 +86,11 @@ def translated(
         The exporter does not know an operator of the network, or cannot follow it.
     """
     require("onnxscript", "export")
-    module = _Codes(extractor, layers, pooling, maps).cpu().eval()
+    module = _Codes(extractor, layers, pooling, maps, prefixes).cpu().eval()
     example = torch.zeros(2, 3, image_size, image_size)
     with _quiet():
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module,
                 (example,),
                 dynamo=True,
@@ -144,13 +156,14 @@ def _count(shape: Any) -> int:
 
 def _refusal(name: str, error: BaseException) -> ExportError:
     """Return the error for a network that cannot be translated, with the operator that is in the way."""
-    causes: Mapping[str, None] = {}
+    operators: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
-        causes = {**causes, **dict.fromkeys(OPERATOR.findall(str(cause)))}
-        reason, cause = cause, cause.__cause__
-    operators = f"its operator {next(reversed(causes))} is not known there" if causes else first_line(reason)
-    return ExportError(f"{name} cannot be exported by torch {torch.__version__}: {operators}")
+        operators += OPERATOR.findall(str(cause))
+        reason, cause = first_line(cause), cause.__cause__
+    if operators:
+        reason = f"its operator {operators[-1]} is not known there"
+    return ExportError(f"{name} cannot be exported by torch {torch.__version__}: {reason}")
 
 
 @contextlib.contextmanager

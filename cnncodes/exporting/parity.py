@@ -6,12 +6,11 @@ import functools
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from cnncodes.errors import ExportError
+from cnncodes.exporting.session import open_session
 from cnncodes.extraction.in_memory import in_memory
 from cnncodes.images.decoding import decode
 from cnncodes.images.loading import load_images
@@ -19,12 +18,11 @@ from cnncodes.models.model import ProbeModel
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.probes.decision_values import winner
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.system.optional import require
 
-__all__ = ["Parity", "measure_parity", "open_session"]
+__all__ = ["Parity", "measure_parity"]
 
 # Largest differences of a probability that are allowed, without and with resizing, by the type of the weights
-TOLERANCES = {"float32": (1e-5, 1e-3), "float16": (0.05, 0.05)}
+TOLERANCES = {"float32": (1e-5, 1e-3), "float16": (0.05, 0.05), "int8": (1e-3, 0.05)}
 FLOAT16_ROUNDING = 2.0**-12  # of a number, on average
 NOVELTY_STEPS = 2  # training images that may pass from more to less familiar by rounding
 # Height and width of images that are resized: smaller, larger, upright, of one pixel, and longer than is resized whole
@@ -44,8 +42,8 @@ class Parity:
     resized_difference : float
         The same on images of other sizes.
     rounding : float
-        By how much probabilities change if each code is rounded to float16 otherwise; 0 for codes in float32. Codes that
-        two libraries compute differ in the last bit, and so some of them are.
+        By how much probabilities change if each code is rounded to float16 otherwise; 0 for codes in float32. Two
+        libraries differ in the last bit of a code, and now and then that decides how it is rounded.
     novelty_difference : float or None
         Largest difference of the novelty; ``None`` where the model has no such score.
     n_images, n_same_labels : int
@@ -75,20 +73,11 @@ class Parity:
             self.native_difference <= native and self.resized_difference <= resized and novelty_difference <= novelty
         ):
             raise ExportError(
-                f"the exported file answers otherwise than the model, so nothing was written: probabilities differ by up "
-                f"to {self.native_difference:.2g} where images are not resized (allowed: {native:.2g}) and "
+                f"the exported file answers otherwise than the model, so nothing was written: probabilities differ by "
+                f"up to {self.native_difference:.2g} where images are not resized (allowed: {native:.2g}) and "
                 f"{self.resized_difference:.2g} elsewhere (allowed: {resized:.2g}), the novelty by "
                 f"{novelty_difference:.2g} (allowed: {novelty:.2g})"
             )
-
-
-def open_session(path: Path) -> Any:
-    """Return an onnxruntime session of a file, on the processor, with as many threads as torch takes."""
-    runtime = require("onnxruntime", "export")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def measure_parity(path: Path, model: ProbeModel, network: FrozenNetwork) -> Parity:
@@ -101,7 +90,7 @@ def measure_parity(path: Path, model: ProbeModel, network: FrozenNetwork) -> Par
     network : FrozenNetwork
         The network of the model, in float32.
     """
-    session = open_session(path)
+    session = open_session(str(path))
     native, resized = _native_images(network.backbone.preprocessing), _other_images()
     X = model.concatenated(in_memory(load_images([*native, *resized]), network).codes)
     probabilities, novelty, n = model.predict_proba(X), model.novelty(X), len(native)

@@ -12,8 +12,11 @@ from cnncodes.errors import ExportError
 from cnncodes.exporting import export as module
 from cnncodes.exporting.export import Exported
 from cnncodes.exporting.parity import Parity
+from cnncodes.exporting.quantization import Cost
 from cnncodes.pages import classifier_page
 
+NO_OPTIONS = {"weights": None, "images": None, "allow_outside": False}
+COST = Cost(200, 0.9, 0.91, (-0.005, 0.025))
 PARITY = Parity(2e-6, 3e-4, 1e-4, 0.001, 20, 19)
 
 
@@ -23,7 +26,15 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def export(model: str, out: str, **options: Any) -> Exported:
         calls.append({"model": model, "out": out, **options})
-        return Exported(out, options["dtype"], 10_100_000, 358, PARITY, ["no commercial use"])
+        return Exported(
+            out,
+            options["dtype"],
+            10_100_000,
+            358,
+            PARITY,
+            ["no commercial use"],
+            COST if options["dtype"] == "int8" else None,
+        )
 
     monkeypatch.setattr(module, "export", export)
     return calls
@@ -32,7 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_export_prints_how_closely_the_file_agrees(calls):
     result = run("export")
     assert calls == [
-        {"model": "model.safetensors", "out": "model.onnx", "dtype": "float32", "weights": None, "overwrite": False}
+        {**NO_OPTIONS, "model": "model.safetensors", "out": "model.onnx", "dtype": "float32", "overwrite": False}
     ]
     for text in ("19 of 20 images", "2.0e-06", "3.0e-04", "1.0e-03", "10.1 MB", "358 operators", "model.onnx"):
         assert text in result.stdout
@@ -42,8 +53,32 @@ def test_export_prints_how_closely_the_file_agrees(calls):
 def test_export_hands_on_its_options(calls):
     run("export", "a.safetensors", "-o", "b.onnx", "--fp16", "--weights", "w.pth", "--force")
     assert calls == [
-        {"model": "a.safetensors", "out": "b.onnx", "dtype": "float16", "weights": "w.pth", "overwrite": True}
+        {
+            "model": "a.safetensors",
+            "out": "b.onnx",
+            "dtype": "float16",
+            "weights": "w.pth",
+            "images": None,
+            "allow_outside": False,
+            "overwrite": True,
+        }
     ]
+
+
+def test_int8_prints_what_it_costs(calls):
+    printed = run("export", "--int8", "--images", "photos/").stdout
+    assert calls == [
+        {
+            **NO_OPTIONS,
+            "model": "model.safetensors",
+            "out": "model.onnx",
+            "dtype": "int8",
+            "images": "photos/",
+            "overwrite": False,
+        }
+    ]
+    assert "90.0 %, loses 1.0 points (-0.5 to 2.5) on 200 images" in printed
+    assert "exclude each other" in run("export", "--int8", "--fp16", code=2).stderr
 
 
 def test_json_has_the_figures(calls):

@@ -21,7 +21,7 @@ from cnncodes.errors import ImagesError, parameter
 
 PACKAGE = Path(cnncodes.__file__).parent
 COMMANDS = main.commands
-OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z-]*[a-z]")  # but no variable of a style sheet, var(--accent)
+OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z0-9-]*[a-z0-9]")  # but no variable of a style sheet, var(--accent)
 # Modules that write commands of these names, a word at a time
 WRITES = {
     "pages/provenance.py": ("extract", "fit", "finetune", "report"),
@@ -172,6 +172,7 @@ TAKE_TABLES = {
     "verify": ["codes.h5", "table.csv", "--sample", "3"],
     "report": ["codes.h5", "--images", "table.csv", "--no-advice", "--no-audit", "-m", "model.safetensors"],
     "similar": ["table.csv"],
+    "export": ["--int8", "--images", "table.csv"],
     "finetune": ["codes.h5", "--images", "table.csv", "--from", "all", "--epochs", "1"],
 }
 

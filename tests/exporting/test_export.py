@@ -12,10 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from cnncodes import CnnCodesError, export, predict
+from cnncodes import CnnCodesError, export, load_backbone, predict
 from cnncodes.errors import ExportError, MissingLibraryError, SettingError
 from cnncodes.exporting import answers as answers_module
 from cnncodes.exporting import export as module
+from cnncodes.models.tuned import Tuned
 
 
 def run(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,6 +99,23 @@ def test_files_of_others_stay(model, tmp_path):
         assert path.read_bytes() == content
     export(model, path, overwrite=True)
     export(model, path)
+
+
+@pytest.mark.slow
+def test_fine_tuned_network_is_the_one_that_is_exported(model, coloured, tmp_path):
+    name = "layer3.0.weight"
+    weight = load_backbone("exported").module.state_dict()[name].numpy()
+    record = {"first": "layer3", "below": "layer2", "epochs": 1, "share": 1.0, "probe_accuracy": 0.5, "gain": 0.1}
+    tuned = Tuned.from_dict({**record, "gain_interval": [0.0, 0.2], "seed": 0})
+    tuned_model = replace(model, tuned=tuned, tensors={name: -2 * weight})
+    export(tuned_model, tmp_path / "tuned.onnx")
+    image = coloured.sources[0]
+    got = run(tmp_path / "tuned.onnx", image[None])["probabilities"][0]
+    assert got.max() == pytest.approx(predict([image], tuned_model)[0].probability, abs=1e-4)
+    export(model, tmp_path / "model.onnx")
+    assert np.abs(got - run(tmp_path / "model.onnx", image[None])["probabilities"][0]).max() > 1e-3
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "tuned.onnx").metadata_props}
+    assert json.loads(told["provenance"])["tuned"]["first"] == "layer3"
 
 
 def test_codes_of_lower_precision_are_noted(model, tmp_path):

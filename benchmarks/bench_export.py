@@ -1,0 +1,122 @@
+"""How closely does an exported model answer as `predict` does, how large and how fast is it, and what does int8 cost?
+
+    python benchmarks/bench_export.py
+
+Images of Fashion-MNIST go through the embedded mobilenet_v2, and a probe is fitted to `penultimate`. The model is
+exported with weights in float32, float16 and int8. `export` itself asserts that the file answers as `predict` does, and
+for int8 it cross-validates both probes on all images. Then photographs, decoded before, are labelled one by one on one
+core: by each file with onnxruntime, by `ProbeModel.predict_images`, and by plain torch with the transforms of
+torchvision and the same probe. All but int8 must name the same classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from bench_fashion_mnist import SOURCE, SPLITS, describe_machine, make_image_set, read_split
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from threadpoolctl import threadpool_limits
+from torchvision import transforms
+
+from cnncodes import ImageSet, ProbeModel, export, extract, fit, load_backbone
+from cnncodes.exporting.export import DTYPES
+
+
+def make_model(images: ImageSet, options: argparse.Namespace) -> ProbeModel:
+    path = options.work / f"fashion-mnist-{options.images}-{options.image_size}.h5"
+    extract(images, path, layers="penultimate", image_size=options.image_size, precision="fp32")
+    return fit(path)
+
+
+def by_torch(model: ProbeModel) -> Callable[[np.ndarray], str]:
+    """Return a function that labels an image by plain torch, float32, with the transforms of the weights."""
+    preprocessing = load_backbone().preprocessing.override(model.provenance.preprocessing.image_size)
+    prepare = transforms.Compose(
+        [
+            transforms.Resize(preprocessing.resize),
+            transforms.CenterCrop(preprocessing.image_size),
+            transforms.ToTensor(),
+            transforms.Normalize(preprocessing.mean, preprocessing.std),
+        ]
+    )
+    network = load_backbone().module
+
+    def label(image: np.ndarray) -> str:
+        with torch.inference_mode():
+            maps = network.features(prepare(Image.fromarray(image))[None])
+        return str(model.predict(maps.mean(dim=(2, 3)).numpy())[0])
+
+    return label
+
+
+def by_file(path: Path, classes: list[str]) -> Callable[[np.ndarray], str]:
+    """Return a function that labels an image by an exported file."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(str(path), settings)
+    return lambda image: classes[int(session.run(["label"], {"images": image[None]})[0][0])]
+
+
+def timed(label: Callable[[np.ndarray], str], photos: list[np.ndarray]) -> tuple[list[str], float]:
+    """Return labels, and images per second of processor time."""
+    label(photos[0])
+    began = time.process_time()
+    labels = [label(photo) for photo in photos]
+    return labels, len(photos) / (time.process_time() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=2000, help="test images of Fashion-MNIST")
+    parser.add_argument("--image-size", type=int, default=128, help="side in pixels")
+    parser.add_argument("--photos", type=int, default=40, help="photographs that are labelled")
+    parser.add_argument("--work", type=Path, default=Path("bench-export"), help="folder for what is made")
+    options = parser.parse_args()
+    options.work.mkdir(exist_ok=True)
+    torch.set_num_threads(1)
+    print(describe_machine(), f"command: {shlex.join(sys.argv)}", sep="\n")
+    images = make_image_set({"test": read_split(SOURCE, SPLITS["test"], options.images)})
+    images = ImageSet(images.ids, images.sources, labels=images.labels)  # without a split: all are cross-validated
+    model = make_model(images, options)
+    china = load_sample_images().images[0]
+    photos = [np.ascontiguousarray(np.roll(china, 16 * i, axis=1)) for i in range(options.photos)]
+    ways: dict[str, Callable[[np.ndarray], str]] = {
+        "plain torch": by_torch(model),
+        "predict_images": lambda image: str(model.predict_images([image], workers=1)[0].guess),
+    }
+    for dtype in DTYPES:
+        path = options.work / f"{dtype}.onnx"
+        exported = export(model, path, dtype=dtype, images=images if dtype == "int8" else None)
+        parity = exported.parity
+        print(
+            f"{dtype}: {exported.n_bytes / 1e6:.2f} MB, probabilities differ by up to {parity.native_difference:.1e}, "
+            f"resized {parity.resized_difference:.1e}, labels {parity.n_same_labels} of {parity.n_images}"
+        )
+        if exported.cost is not None:
+            low, high = (100 * end for end in exported.cost.loss_interval)
+            print(
+                f"int8 loses {100 * exported.cost.loss:.2f} points ({low:.2f} to {high:.2f}) of "
+                f"{100 * exported.cost.float_accuracy:.2f} on {exported.cost.n} images"
+            )
+        ways[dtype] = by_file(path, model.classes)
+    expected: list[str] | None = None
+    with threadpool_limits(limits=1):
+        for name, label in ways.items():
+            labels, rate = timed(label, photos)
+            expected = expected or labels
+            if name != "int8" and labels != expected:
+                raise AssertionError(f"{name}: other labels than plain torch")
+            print(f"{name}: {rate:.1f} images/s")
+
+
+if __name__ == "__main__":
+    main()
