@@ -89,8 +89,7 @@ def run_ours(arm: str, budget: float, images: Images, options: argparse.Namespac
     maps, codes = compute(backbone, cut, images.pixels["train"], arm)
     task = make_task(maps, codes, images, cut, backbone, Recipe(1, seed=options.seed))
     every = np.arange(N)
-    no_rows = every[:0]
-    training = task.training(every, no_rows, 1)
+    training = task.training(every)
     start, fitted = training.network.tensors(), time.process_time()
     epochs = 0
     if arm != "probe":
@@ -102,7 +101,7 @@ def run_ours(arm: str, budget: float, images: Images, options: argparse.Namespac
     training.network.put(start)
     if epochs:
         task.recipe = Recipe(epochs, seed=options.seed)
-        training = task.training(every, no_rows, epochs)
+        training = task.training(every)
         training.run()
     used = time.process_time() - began
     others = images.pixels["test"]

@@ -69,7 +69,7 @@ HELP_CURVES = (
 @click.option("--freeze", multiple=True, metavar="NAME", help=HELP_FREEZE)
 @click.option("--unfreeze", multiple=True, metavar="NAME", help=HELP_UNFREEZE)
 @click.option("--batchnorm", is_flag=True, help="Let batch normalisation that is trained move its statistics.")
-@click.option("--epochs", type=click.IntRange(1), default=8, help="How often each image is seen, at most.")
+@click.option("--epochs", type=click.IntRange(1), default=8, help="How often each image is seen.")
 @click.option("--lr", type=float, default=3e-4, help="Rate at the head; it is smaller towards the bottom.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images of a step.")
 @click.option("--clf", type=click.Choice(list(CLASSIFIERS)), default="svm", help="Classifier of the probe.")
@@ -157,17 +157,16 @@ def _show(result: Finetuning, saved: tuple[str, ...], as_json: bool) -> None:
 
 
 def _show_epoch(what: str, epoch: Epoch) -> None:
-    """Show loss and accuracy of an epoch above the bar, on a terminal."""
+    """Show the loss of an epoch above the bar, on a terminal."""
     if stderr.is_terminal and epoch.number:
         print_message(f"{what}: {_words(epoch)}", style="dim")
 
 
 def _show_step(bar: Bar, what: str, epoch: Epoch) -> None:
-    """Show loss and accuracy so far beside the bar."""
+    """Show the loss so far beside the bar."""
     bar.say(f"{what}: {_words(epoch)}")
 
 
 def _words(epoch: Epoch) -> str:
     loss = f", loss {epoch.loss:.3f}" if math.isfinite(epoch.loss) else ""
-    held_back = f", accuracy {percent(epoch.held_back_accuracy)}" if math.isfinite(epoch.held_back_loss) else ""
-    return f"epoch {epoch.number}{loss}{held_back}"
+    return f"epoch {epoch.number}{loss}"

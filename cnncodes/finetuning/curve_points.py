@@ -33,8 +33,8 @@ def measure_curves(
 ) -> Curves:
     """Train from the probe on a part of the network and all of it, and all of it from random weights.
 
-    All of them see the same images, those of the first fold where no images are held out, and none stops early. From
-    random weights each image is seen four times as often.
+    All of them see the same images, those of the first fold where no images are held out. From random weights each image
+    is seen four times as often.
 
     Parameters
     ----------
@@ -58,12 +58,11 @@ def measure_curves(
         held_out = HeldOut(task.classes[task.truth[test]], task.groups[test])
     clock = process_time if task.device.type == "cpu" else perf_counter  # other programs do not slow the former down
     probe_seconds = _time_of_probe(whole, rows, clock)
-    none, epochs = rows[:0], task.recipe.epochs
-    trainings: dict[str, Training] = {TUNED: task.training(rows, none, epochs)}
+    trainings: dict[str, Training] = {TUNED: task.training(rows)}
     if task.cut.below != PIXELS:
-        trainings[ALL] = whole.training(rows, none, epochs)
+        trainings[ALL] = whole.training(rows)
     trainings[SCRATCH] = scratch_training(whole, settings, rows)
-    total, lines = sum(one.steps_per_epoch * one.last_epoch for one in trainings.values()), {}
+    total, lines = sum(one.steps_per_epoch * one.recipe.epochs for one in trainings.values()), {}
 
     def answer(training: Training) -> dict[str, Any]:
         if isinstance(training, ScratchTraining):

@@ -29,7 +29,7 @@ def learn_tuned_familiarity(
     ----------
     task : Task
     answers : OutOfFold
-        With the trained parameters of the network of each fold.
+        With what training changed in the network of each fold.
     network : TunedNetwork
         The one that is kept.
     share : float
@@ -47,7 +47,7 @@ def learn_tuned_familiarity(
     rows = rows_to_keep(task.truth, network.probe.weight.shape[1])
     kept = to_keep(_codes(task, network.top, rows))
     reference = []
-    start = {name: one.detach().cpu() for name, one in task.cut.top.named_parameters()}
+    start = {name: one.cpu() for name, one in task.cut.top.state_dict().items()}
     for (_, test), trained in zip(task.search.folds, answers.trained, strict=False):
         end = {name: one for name, one in trained.items() if not name.startswith(HEAD)}
         top = copy.deepcopy(task.cut.top)

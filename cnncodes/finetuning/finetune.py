@@ -138,7 +138,7 @@ def finetune(
     progress : callable, optional
         Called with (done, total, failed): images while they are extracted, then steps of training.
     on_epoch : callable, optional
-        Called with what is trained, and with loss and accuracy of each epoch.
+        Called with what is trained, and with each epoch that is complete; epoch 0 is the probe.
     on_step : callable, optional
         Called with what is trained, and with the loss of the epoch so far, before the first step and after each.
 
@@ -251,7 +251,7 @@ def _digest_of(task: Task, file: CodesFile, rows: np.ndarray) -> str:
     """Return a digest of all that decides a run: a state of another run is of no use."""
     search = task.search
     facts = {
-        "layout": 2,  # of the state: each fold has its parameters
+        "layout": 3,  # of the state: no epoch is the best
         "recipe": asdict(task.recipe),
         "below": task.cut.below,
         "trained": sorted(task.cut.depths),
@@ -282,7 +282,7 @@ def _train(task: Task, state: State, always: bool, watchers: _Watchers) -> tuple
 
     def on_step(training: Training, job: int) -> None:
         if watchers.progress is not None:
-            part = training.step / (training.steps_per_epoch * training.last_epoch)
+            part = training.step / (training.steps_per_epoch * training.recipe.epochs)
             done = sum(lengths[:job]) + lengths[job] * (1 if training.done else part)
             watchers.progress(round(done), sum(lengths), 0)
         if watchers.on_step is not None:

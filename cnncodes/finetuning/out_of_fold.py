@@ -100,13 +100,10 @@ class Task:
         head = ProbeHead(probe, self.scale, self.temperature)
         return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling, self.recipe.batchnorm)
 
-    def training(self, rows: np.ndarray, held_back: np.ndarray, last_epoch: int) -> Training:
+    def training(self, rows: np.ndarray) -> Training:
         """Return a training that begins with the probe of these rows."""
-        network = self.network(rows)
         depths = self.cut.depths
-        return Training(
-            network, self.maps, self.truth, rows, held_back, self.recipe, depths, last_epoch, device=self.device
-        )
+        return Training(self.network(rows), self.maps, self.truth, rows, self.recipe, depths, device=self.device)
 
 
 @dataclass
@@ -119,8 +116,6 @@ class OutOfFold:
         Images that were answered, ascending.
     decision : dict of float to ndarray, shape (m, k)
         Decision values for each share of the way from the probe (0) to the trained network (1).
-    best_epochs : list of int
-        Epoch that each fold ended with.
     truth : ndarray of int, shape (m,)
     groups : ndarray of str, shape (m,)
     trained : list of dict of str to Tensor
@@ -129,7 +124,6 @@ class OutOfFold:
 
     rows: np.ndarray
     decision: dict[float, np.ndarray]
-    best_epochs: list[int]
     truth: np.ndarray
     groups: np.ndarray
     trained: list[dict[str, torch.Tensor]] = field(default_factory=list)
@@ -198,29 +192,28 @@ def answer_folds(task: Task, state: State, on_step: OnStep | None = None, on_epo
     task = task.of_folds()
     folds, shares, n = task.search.folds, (0.0, *SHARES), folds_to_answer(task.search.folds)
     for i, (train, test) in enumerate(folds[:n]):
-        if i < len(state.results):
+        if i < state.n_done:
             continue
-        # No image is held back to say when to stop: while the rate is large, answers get worse, and better as it falls.
-        # Against too much training, there are the smaller shares of the way
-        training = task.training(train, train[:0], task.recipe.epochs)
+        # To the end: while the rate is large, answers get worse, and better as it falls. Against too much training,
+        # there are the smaller shares of the way
+        training = task.training(train)
         start = training.network.tensors()
         _run(training, i, f"fold {i + 1} of {n}", state, on_step, on_epoch)
+        end = training.network.tensors()
         decisions = [task.search.decision[test] / task.temperature]
         decisions += [
-            decide(training.network, task.maps, test, task.device, mixed(start, training.best, share))
-            for share in SHARES
+            decide(training.network, task.maps, test, task.device, mixed(start, end, share)) for share in SHARES
         ]
-        arrays = {f"best/{name}": one.cpu() for name, one in training.best.items()}
+        arrays = {f"end/{name}": one.cpu() for name, one in end.items()}
         arrays["decision"] = torch.from_numpy(np.stack(decisions))
-        state.finish_job({"best_epoch": training.best_epoch}, arrays)
+        state.finish_job(arrays)
     rows = np.concatenate([test for _, test in folds[:n]])
     order = np.argsort(rows)
     stacked = np.concatenate([state.arrays[f"{i}/decision"].numpy() for i in range(n)], axis=1)[:, order]
     rows = rows[order]
-    best_epochs = [result["best_epoch"] for result in state.results[:n]]
     decision = dict(zip(shares, stacked, strict=True))
-    trained = [state.arrays_of(f"{i}/best/") for i in range(n)]
-    return OutOfFold(rows, decision, best_epochs, task.truth[rows], task.groups[rows], trained)
+    trained = [state.arrays_of(f"{i}/end/") for i in range(n)]
+    return OutOfFold(rows, decision, task.truth[rows], task.groups[rows], trained)
 
 
 class Trained(NamedTuple):
@@ -239,8 +232,7 @@ def train_on_all(
 ) -> Trained:
     """Return the network that all training images give, a share of the way from the probe.
 
-    It is trained for all epochs, wherever the folds were best: a rate that falls to the end gave more, on held-out
-    images, than to stop at a large one. Ctrl-C ends the training, not the program.
+    Ctrl-C ends the training after the last complete epoch, not the program.
 
     Parameters
     ----------
@@ -250,20 +242,19 @@ def train_on_all(
         As for `answer_folds`.
     """
     job = folds_to_answer(task.search.folds)
-    every = np.arange(len(task.truth))
-    training = task.training(every, every[:0], task.recipe.epochs)
+    training = task.training(np.arange(len(task.truth)))
     start = training.network.tensors()
-    if job < len(state.results):
+    if job < state.n_done:
         end = state.arrays_of(f"{job}/")
     else:
         try:
             _run(training, job, "all images", state, on_step, on_epoch)
         except KeyboardInterrupt:
             stopped_after = max(0, len(training.curve) - 1)
-            training.network.put(mixed(start, training.best or start, share))
+            training.network.put(mixed(start, training.complete or start, share))
             return Trained(training.network, stopped_after)
         end = training.network.tensors()
-        state.finish_job({"best_epoch": training.best_epoch}, end)
+        state.finish_job(end)
     training.network.put(mixed(start, {name: one.to(task.device) for name, one in end.items()}, share))
     return Trained(training.network, None)
 

@@ -50,7 +50,7 @@ class Finetuning:
     share : float
         How far the parameters are on the way from those of the probe to the trained ones.
     epochs : int
-        Epochs that were best on the folds.
+        How often the networks of the folds saw each image.
     probe_accuracy : float
         Accuracy of the probe on the images that the gain was found on.
     n_answers : int
@@ -170,7 +170,6 @@ def make_result(
     network = None if trained is None or stopped_after == 0 else trained.network
     gain = Estimate(*answers.gain(share or answers.best_share(tuned=True)))
     share = share or answers.best_share(tuned=True)
-    best_epochs = max(1, round(np.median(answers.best_epochs)))
     model, probe_accuracy = fitted, float(answers.right(0.0).mean())
     if network is not None:
         tuned = Tuned(
@@ -193,7 +192,7 @@ def make_result(
         pays,
         gain,
         share,
-        best_epochs,
+        task.recipe.epochs,
         probe_accuracy,
         n,
         seconds,

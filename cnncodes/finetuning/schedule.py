@@ -23,7 +23,7 @@ class Recipe:
     Attributes
     ----------
     epochs : int, default=8
-        How often each image is seen, at most.
+        How often each image is seen.
     lr : float, default=3e-4
         Largest rate of AdamW, for the head. Training from random weights usually takes ten times as much; here the
         network is to keep what it knows.

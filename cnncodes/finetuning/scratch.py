@@ -87,9 +87,7 @@ def scratch_training(task: Task, settings: Settings, rows: np.ndarray) -> Scratc
         network = ScratchNetwork(cut.top, nn.Linear(n_features, n_outputs), task.pooling)
     recipe = replace(recipe, lr=min(RATE * recipe.lr, 0.5), epochs=EPOCHS * recipe.epochs)
     depths = dict.fromkeys(cut.depths, 1.0)
-    return ScratchTraining(
-        network, task.maps, task.truth, rows, rows[:0], recipe, depths, recipe.epochs, device=task.device
-    )
+    return ScratchTraining(network, task.maps, task.truth, rows, recipe, depths, device=task.device)
 
 
 def _initialise(backbone: Backbone) -> None:

@@ -27,7 +27,7 @@ TIME_SHARE = 20  # a write may take one in so many seconds
 
 @dataclass
 class State:
-    """What is known of a run: the results of the jobs that are done, and how far the one after them is.
+    """What is known of a run: what the jobs that are done came to, and how far the one after them is.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class State:
 
     Attributes
     ----------
-    results : list of dict
-        Values for JSON of each job that is done.
+    n_done : int
+        Number of jobs that are done.
     arrays : dict of str to Tensor
         Tensors of the jobs that are done.
     job : (dict, dict) or None
@@ -48,7 +48,7 @@ class State:
 
     path: Path | None
     run: str
-    results: list[dict[str, Any]] = field(default_factory=list)
+    n_done: int = 0
     arrays: dict[str, torch.Tensor] = field(default_factory=dict)
     job: tuple[dict[str, Any], dict[str, torch.Tensor]] | None = None
     written: float = field(default_factory=time.monotonic)
@@ -76,7 +76,7 @@ class State:
                     logger.warning("%s is of another run, and is begun anew", path)
                     return state
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            state.results, job = list(header["results"]), header["job"]
+            state.n_done, job = header["n_done"], header["job"]
             state.arrays = {name[5:]: one for name, one in tensors.items() if name.startswith("done/")}
             state.job = job and (job, {name[4:]: one for name, one in tensors.items() if name.startswith("job/")})
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -84,10 +84,10 @@ class State:
             return cls(path, run)
         return state
 
-    def finish_job(self, result: dict[str, Any], arrays: dict[str, torch.Tensor]) -> None:
+    def finish_job(self, arrays: dict[str, torch.Tensor]) -> None:
         """Keep what a job came to."""
-        self.arrays |= {f"{len(self.results)}/{name}": one for name, one in arrays.items()}
-        self.results.append(result)
+        self.arrays |= {f"{self.n_done}/{name}": one for name, one in arrays.items()}
+        self.n_done += 1
         self.job = None
         self.write()
 
@@ -105,7 +105,7 @@ class State:
             return
         started = time.monotonic()
         values, tensors = self.job or (None, {})
-        header = {"run": self.run, "results": self.results, "job": values}
+        header = {"run": self.run, "n_done": self.n_done, "job": values}
         parts = {f"done/{name}": one for name, one in self.arrays.items()}
         parts |= {f"job/{name}": one for name, one in tensors.items()}
         plain = {name: one.detach().cpu().contiguous().clone() for name, one in parts.items()}

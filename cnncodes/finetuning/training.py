@@ -14,12 +14,9 @@ from torch.func import functional_call
 from cnncodes.finetuning.cached_maps import CachedMaps
 from cnncodes.finetuning.head import HEAD, TOP, TunedNetwork
 from cnncodes.finetuning.schedule import Recipe, epoch_order, layer_rates, rate_at
-from cnncodes.probes.calibration import fit_temperature, log_loss
-from cnncodes.probes.decision_values import winner
 
 __all__ = ["Epoch", "Training", "decide", "mixed"]
 
-PATIENCE = 3  # epochs without a better answer to the images that are held back, after which training stops
 ANSWER_BATCH = 64  # maps that are answered at once
 
 
@@ -33,19 +30,15 @@ class Epoch:
         From 1; 0 is the probe.
     loss : float
         Mean loss of its steps; NaN for epoch 0.
-    held_back_loss, held_back_accuracy : float
-        Calibrated log loss and accuracy of the images that are held back inside the training images; NaN without any.
     """
 
     number: int
     loss: float
-    held_back_loss: float
-    held_back_accuracy: float
 
 
 @dataclass
 class Training:
-    """One run of training, which stops early and can be continued.
+    """One run of training, which can be continued where it ended.
 
     Parameters
     ----------
@@ -56,13 +49,9 @@ class Training:
         Index of the class of each image of `maps`.
     rows : ndarray of int
         Images that are trained on.
-    held_back : ndarray of int
-        Images that say when to stop; without any, training goes on to `last_epoch`.
     recipe : Recipe
     depths : mapping of str to float
         How far up in the network each of its parameters is.
-    last_epoch : int
-        Epochs that are trained at most; the rate falls as for those of the recipe.
     device : torch.device
 
     Attributes
@@ -71,22 +60,22 @@ class Training:
         Steps that are done.
     curve : list of Epoch
         From epoch 0 on.
-    best : dict of str to Tensor
-        Parameters after the best epoch so far.
+    complete : dict of str to Tensor
+        What training changes, as it was after the last complete epoch.
+    losses : list of float
+        Those of the steps of the epoch that is under way.
     """
 
     network: TunedNetwork
     maps: CachedMaps
     truth: np.ndarray
     rows: np.ndarray
-    held_back: np.ndarray
     recipe: Recipe
     depths: Mapping[str, float]
-    last_epoch: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     step: int = 0
     curve: list[Epoch] = field(default_factory=list)
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    complete: dict[str, torch.Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -99,24 +88,14 @@ class Training:
         self.steps_per_epoch = self.recipe.steps_per_epoch(len(self.rows))
 
     @property
-    def best_epoch(self) -> int:
-        """The epoch with the smallest loss of the images that are held back; without these, the last one."""
-        if not len(self.held_back):
-            return len(self.curve) - 1
-        return int(np.argmin([epoch.held_back_loss for epoch in self.curve]))
-
-    @property
     def so_far(self) -> Epoch:
-        """The epoch that is under way, with its steps so far, and the last answers to the images that are held back."""
-        last, loss = self.curve[-1], float(np.mean(self.losses)) if self.losses else np.nan
-        return Epoch(len(self.curve), loss, last.held_back_loss, last.held_back_accuracy)
+        """The epoch that is under way, with the mean loss of its steps so far."""
+        return Epoch(len(self.curve), float(np.mean(self.losses)) if self.losses else np.nan)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to train."""
-        return bool(self.curve) and (
-            len(self.curve) > self.last_epoch or len(self.curve) - 1 - self.best_epoch >= PATIENCE
-        )
+        return len(self.curve) > self.recipe.epochs
 
     def run(self, after_step: Callable[[Training], None] | None = None) -> None:
         """Train until the end, from where the training is.
@@ -157,16 +136,9 @@ class Training:
         return float(loss.detach())
 
     def _end_epoch(self) -> None:
-        loss, accuracy = np.nan, np.nan
-        if len(self.held_back):
-            decision, truth = decide(self.network, self.maps, self.held_back, self.device), self.truth[self.held_back]
-            loss = log_loss(decision, truth, fit_temperature(decision, truth))
-            accuracy = float(np.mean(winner(decision) == truth))
-        mean = float(np.mean(self.losses)) if self.losses else np.nan
-        self.curve.append(Epoch(len(self.curve), mean, loss, accuracy))
+        self.curve.append(self.so_far)
         self.losses = []
-        if self.best_epoch == len(self.curve) - 1:
-            self.best = self.network.tensors()
+        self.complete = self.network.tensors()
 
     def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return all that `restore` needs to go on from here: values for JSON, and tensors."""
@@ -175,7 +147,7 @@ class Training:
             "curve": [list(vars(epoch).values()) for epoch in self.curve],
             "losses": self.losses,
         }
-        tensors = {f"best/{name}": one for name, one in self.best.items()}
+        tensors = {f"complete/{name}": one for name, one in self.complete.items()}
         tensors |= {f"now/{name}": one.detach() for name, one in self.network.learned().items()}
         for name, parameter in self.network.trained().items():
             moments = self.optimizer.state.get(parameter, {})
@@ -191,7 +163,7 @@ class Training:
             part, _, name = key.partition("/")
             parts.setdefault(part, {})[name] = tensor
         self.network.put(parts.pop("now"))
-        self.best = {name: tensor.to(self.device) for name, tensor in parts.pop("best").items()}
+        self.complete = {name: tensor.to(self.device) for name, tensor in parts.pop("complete").items()}
         for name, parameter in self.network.trained().items():
             moments = {moment: values[name] for moment, values in parts.items() if name in values}
             if moments:
@@ -202,8 +174,11 @@ class Training:
 
 
 def mixed(start: Mapping[str, torch.Tensor], end: Mapping[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """Return parameters a share of the way from one network to another (Wortsman et al. 2022, WiSE-FT)."""
-    return {name: torch.lerp(start[name], end[name], share) for name in start}
+    """Return what `end` holds, a share of the way from `start` to it (Wortsman et al. 2022, WiSE-FT).
+
+    `start` may hold more than that, such as parameters that are not trained.
+    """
+    return {name: torch.lerp(start[name], one, share) for name, one in end.items()}
 
 
 @torch.no_grad()

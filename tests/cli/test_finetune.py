@@ -19,7 +19,6 @@ from tiny_network import UNCROPPED, Staged
 
 from cnncodes import register_backbone
 from cnncodes.cli.finetune import _show_step
-from cnncodes.display import percent
 from cnncodes.finetuning import out_of_fold, training
 from cnncodes.finetuning.finetune import finetune
 from cnncodes.finetuning.training import Epoch
@@ -143,12 +142,12 @@ def test_stopped_run_saves_what_there_is_and_goes_on(stripes, monkeypatch):
     assert Path("model.safetensors").read_bytes() == Path("fresh.safetensors").read_bytes()
 
 
-def test_bar_shows_loss_and_accuracy():
+def test_bar_shows_the_loss():
     words: list[str] = []
     bar = SimpleNamespace(say=words.append)
-    _show_step(bar, "fold 1 of 3", Epoch(2, 0.4567, 0.3, 0.875))
-    _show_step(bar, "all images", Epoch(1, float("nan"), float("nan"), float("nan")))
-    assert words == [f"fold 1 of 3: epoch 2, loss 0.457, accuracy {percent(0.875)}", "all images: epoch 1"]
+    _show_step(bar, "fold 1 of 3", Epoch(2, 0.4567))
+    _show_step(bar, "all images", Epoch(1, float("nan")))
+    assert words == ["fold 1 of 3: epoch 2, loss 0.457", "all images: epoch 1"]
 
 
 def test_parts_are_named_by_repeated_options(stripes):

@@ -21,7 +21,7 @@ SHARE = 0.5
 @pytest.fixture(scope="module")
 def tuned(task: Task) -> tuple[OutOfFold, TunedNetwork]:
     state = State.open(None, "run")
-    return answer_folds(task, state), train_on_all(task, 2, SHARE, state)
+    return answer_folds(task, state), train_on_all(task, SHARE, state).network
 
 
 def unit_codes(task: Task, top: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> np.ndarray:

@@ -44,7 +44,7 @@ def test_weights_are_random_and_those_of_the_seed(whole_task: Task) -> None:
 
 def test_it_learns_with_ten_times_the_rate_in_train_mode(whole_task: Task) -> None:
     training = training_of(whole_task)
-    assert training.last_epoch == 12
+    assert training.recipe.epochs == 12
     assert {group["share"] * training.recipe.lr for group in training.optimizer.param_groups} == {3e-2}
     modes = []
     training.network.top.get_submodule("layer1.1").register_forward_hook(

@@ -14,11 +14,11 @@ from cnncodes.finetuning.state import State, is_state
 def test_what_is_kept_is_taken_up_by_the_same_run(tmp_path):
     path = tmp_path / "model.state"
     state = State.open(path, "run")
-    state.finish_job({"best_epoch": 2}, {"decision": torch.arange(3.0)})
+    state.finish_job({"decision": torch.arange(3.0)})
     state.job = {"step": 5, "losses": [0.5, float("nan")]}, {"now/a": torch.ones(2), "step/a": torch.tensor(5.0)}
     state.write()
     again = State.open(path, "run")
-    assert again.results == [{"best_epoch": 2}]
+    assert again.n_done == 1
     assert again.arrays["0/decision"].tolist() == [0, 1, 2]
     values, tensors = again.job or ({}, {})
     assert values["step"] == 5
@@ -29,16 +29,16 @@ def test_what_is_kept_is_taken_up_by_the_same_run(tmp_path):
 
 def test_state_of_another_run_is_begun_anew(tmp_path, caplog):
     path = tmp_path / "model.state"
-    State.open(path, "one").finish_job({"best_epoch": 2}, {})
+    State.open(path, "one").finish_job({})
     other = State.open(path, "other")
-    assert (other.results, other.arrays, other.job) == ([], {}, None)
+    assert (other.n_done, other.arrays, other.job) == (0, {}, None)
     assert "is of another run" in caplog.text
 
 
 def test_damaged_state_is_begun_anew(tmp_path, caplog):
     path = tmp_path / "model.state"
     save_file({"done/0/x": torch.ones(1)}, path, metadata={"cnncodes-finetuning": "{"})
-    assert State.open(path, "run").results == []
+    assert State.open(path, "run").n_done == 0
     assert "is damaged" in caplog.text
 
 
@@ -52,7 +52,7 @@ def test_file_of_another_program_is_refused(tmp_path):
 
 def test_without_a_file_nothing_is_written(tmp_path):
     state = State.open(None, "run")
-    state.finish_job({}, {})
+    state.finish_job({})
     assert not state.is_due()
     assert list(tmp_path.iterdir()) == []
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from cnncodes.finetuning.cached_maps import CachedMaps
-from cnncodes.finetuning.head import BATCH_NORMS, HEAD, ProbeHead, TunedNetwork
+from cnncodes.finetuning.head import BATCH_NORMS, ProbeHead, TunedNetwork
 from cnncodes.finetuning.schedule import Recipe
-from cnncodes.finetuning.training import Epoch, Training, decide, mixed
+from cnncodes.finetuning.training import Training, decide, mixed
 from cnncodes.networks.backbone import load_backbone
 from cnncodes.networks.cut import cut_before
 from cnncodes.networks.pooling import pool
@@ -41,15 +41,15 @@ def tensors_of(module):
 
 
 def test_first_answers_are_those_of_the_probe(task):
-    trained_on, held_back = rows_of(task)
+    trained_on, others = rows_of(task)
     network = task.network(trained_on)
     probe = fit_chosen(task.X[trained_on], task.search.classes[task.truth[trained_on]], task.search)
-    expected = decide_by_probe(probe, task.X[held_back]) / task.temperature
-    np.testing.assert_allclose(decide(network, task.maps, held_back, CPU), expected, rtol=1e-3, atol=2e-3)
+    expected = decide_by_probe(probe, task.X[others]) / task.temperature
+    np.testing.assert_allclose(decide(network, task.maps, others, CPU), expected, rtol=1e-3, atol=2e-3)
 
 
 def test_what_is_trained_moves_and_what_is_frozen_does_not(task):
-    training = task.training(*rows_of(task), 2)
+    training = task.training(rows_of(task)[0])
     before = tensors_of(training.network)
     training.run()
     after = tensors_of(training.network)
@@ -69,19 +69,18 @@ def test_what_is_trained_moves_and_what_is_frozen_does_not(task):
 
 
 def test_training_learns(task):
-    every = np.arange(len(task.truth))
-    training = task.training(every, every[:0], 3)
+    training = task.training(np.arange(len(task.truth)))
     training.run()
     losses = [epoch.loss for epoch in training.curve[1:]]
     assert losses[-1] < losses[0]
     assert len(training.curve) == 4
-    assert np.isnan([epoch.held_back_loss for epoch in training.curve]).all()
+    assert [epoch.number for epoch in training.curve] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("killed_at", "batchnorm"), [*((at, False) for at in range(0, 19, 2)), (7, True)])
 def test_run_that_is_continued_is_the_same_run(task, killed_at, batchnorm):
     task = dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, batchnorm=batchnorm))
-    whole = task.training(*rows_of(task), 3)
+    whole = task.training(rows_of(task)[0])
     whole.run()
 
     class KilledError(Exception):
@@ -95,10 +94,10 @@ def test_run_that_is_continued_is_the_same_run(task, killed_at, batchnorm):
             kept.append((json.loads(json.dumps(values)), copy.deepcopy(tensors)))
             raise KilledError
 
-    killed = task.training(*rows_of(task), 3)
+    killed = task.training(rows_of(task)[0])
     with pytest.raises(KilledError):
         killed.run(kill)
-    continued = task.training(*rows_of(task), 3)
+    continued = task.training(rows_of(task)[0])
     continued.restore(*kept[0])
     steps = []
     continued.run(lambda training: steps.append(training.step))
@@ -106,35 +105,7 @@ def test_run_that_is_continued_is_the_same_run(task, killed_at, batchnorm):
     assert repr(continued.curve) == repr(whole.curve)
     for name, one in whole.network.tensors().items():
         assert torch.equal(one, continued.network.tensors()[name]), name
-        assert torch.equal(whole.best[name], continued.best[name]), name
-
-
-def test_training_stops_when_held_back_images_are_answered_no_better(task):
-    training = task.training(*rows_of(task), 3)
-    training.curve = [Epoch(i, 1.0, loss, 0.5) for i, loss in enumerate((0.9, 0.5, 0.6, 0.7))]
-    training.last_epoch = 30
-    assert (training.best_epoch, training.done) == (1, False)
-    training.curve.append(Epoch(4, 1.0, 0.8, 0.5))
-    assert training.done
-
-
-def test_worse_network_is_not_kept(task):
-    training = task.training(*rows_of(task), 3)
-    start = training.network.tensors()
-    losses = iter([0.5, 0.4, 0.6, 0.7])
-    seen = []
-
-    def fake_end() -> None:
-        training.curve.append(Epoch(len(training.curve), 1.0, next(losses), 0.5))
-        if training.best_epoch == len(training.curve) - 1:
-            training.best = training.network.tensors()
-            seen.append(len(training.curve) - 1)
-
-    training._end_epoch = fake_end  # type: ignore[method-assign]
-    training.run()
-    assert seen == [0, 1]
-    assert not torch.equal(training.best[f"{HEAD}weight"], start[f"{HEAD}weight"])
-    assert not torch.equal(training.best[f"{HEAD}weight"], training.network.tensors()[f"{HEAD}weight"])
+        assert torch.equal(whole.complete[name], continued.complete[name]), name
 
 
 def test_parameters_are_mixed(task):
@@ -151,7 +122,7 @@ def test_parameters_are_mixed(task):
 
 
 def test_rate_is_smaller_at_the_bottom(task):
-    training = task.training(*rows_of(task), 3)
+    training = task.training(rows_of(task)[0])
     training.run(lambda training: None)
     by_name = dict(zip(dict(training.network.named_parameters()), training.optimizer.param_groups, strict=True))
     assert by_name["probe.weight"]["share"] == 1
@@ -178,7 +149,7 @@ def test_loss_of_two_classes_is_the_logistic_one(task):
 
     network = Half()
     rows = np.arange(2)
-    training = Training(network, Maps(), np.array([0, 1]), rows, rows[:0], task.recipe, {}, 1)  # type: ignore[arg-type]
+    training = Training(network, Maps(), np.array([0, 1]), rows, task.recipe, {})  # type: ignore[arg-type]
     decision = network(Maps().batch(rows, rows)).detach().double().numpy()[:, 0]
     expected = np.mean([np.log1p(np.exp(decision[0])), np.log1p(np.exp(-decision[1]))])
     assert training._train(rows, rows) == pytest.approx(expected, rel=1e-5)
@@ -207,7 +178,7 @@ def test_frozen_is_frozen_in_all_families(name, first):
     start = tensors_of(network.top)
     recipe = Recipe(epochs=2, batch_size=6, lr=1e-2, batchnorm=True)
     rows = np.arange(6)
-    Training(network, CachedMaps(maps, cut.map_shape), truth, rows, rows[:0], recipe, cut.depths, 2).run()
+    Training(network, CachedMaps(maps, cut.map_shape), truth, rows, recipe, cut.depths).run()
     end = network.top.state_dict()
     moved = {one for one in start if not torch.equal(start[one], end[one])}
     statistics = {f"{path}.{one}" for path in network.moving for one in ("running_mean", "running_var")}
