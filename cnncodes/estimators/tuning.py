@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,10 @@ def _sort_by_name(model: ProbeModel) -> None:
     elif order[0]:
         model.coef, model.intercept = -model.coef, -model.intercept
     model.classes = [model.classes[i] for i in order]
+    if model.class_means is not None:
+        model.class_means = model.class_means[order]
+    if model.answered is not None:
+        model.answered = replace(model.answered, classes=np.argsort(order)[model.answered.classes])
     model.scores.classes[:] = model.classes
 
 

@@ -33,8 +33,8 @@ def measure_curves(
 ) -> Curves:
     """Train from the probe on a part of the network and all of it, and all of it from random weights.
 
-    All of them see the same images, those of the first fold where no images are held out. From random weights each image
-    is seen four times as often.
+    All of them see the same images, those of the first fold where no images are held out. From random weights each
+    image is seen four times as often.
 
     Parameters
     ----------

@@ -242,7 +242,7 @@ def _tuned_model(
         familiar = dict(zip(NOVELTY_ARRAYS, learn_tuned_familiarity(task, answers, network, share), strict=True))
     answered = None
     if digests is not None:
-        answered = Answered.of(digests[answers.rows], np.searchsorted(fitted.classes, predicted), confidence)
+        answered = Answered.of(digests[answers.rows], np.searchsorted(task.classes, predicted), confidence)
     return replace(
         fitted,
         coef=tensors[f"{HEAD}weight"].astype(np.float64),

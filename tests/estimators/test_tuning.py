@@ -23,6 +23,7 @@ from cnncodes import (
     register_backbone,
 )
 from cnncodes.errors import BackboneError, SettingError
+from cnncodes.extraction.sources import read_source
 from cnncodes.finetuning.out_of_fold import OutOfFold
 from cnncodes.finetuning.schedule import Recipe
 
@@ -93,8 +94,13 @@ def test_tuned_network_answers_as_plain_torch_does(stripes: tuple, tmp_path: Pat
     )
     assert fitted.cv_accuracy_ == pytest.approx(fitted.finetuning_.probe_accuracy + fitted.finetuning_.gain.value)
     fitted.finetuning_.model.save(tmp_path / "model.safetensors")
-    predictions = ProbeModel.load(tmp_path / "model.safetensors").predict_images(images)
-    assert [int(one.label) for one in predictions] == fitted.predict(images).tolist()
+    model = ProbeModel.load(tmp_path / "model.safetensors")
+    assert [int(one.label) for one in model.predict_images(images)] == fitted.predict(images).tolist()
+    assert model.answered is not None
+    image_set = ImageSet([str(i) for i in range(len(images))], list(images))
+    places = model.answered.places(np.stack([read_source(image_set, row)[1] for row in range(len(images))]))
+    answers = np.array(model.classes)[model.answered.classes[places]].astype(int)
+    assert np.mean(answers == y) == pytest.approx(fitted.cv_accuracy_)
 
 
 @pytest.mark.slow
@@ -132,6 +138,7 @@ def test_it_comes_to_what_the_command_comes_to(stripes: tuple, tmp_path: Path) -
 def test_probe_is_kept_where_it_does_not_pay(stripes: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     images, y = stripes
     monkeypatch.setattr(OutOfFold, "pays", lambda self, share: False)
+    monkeypatch.setattr(OutOfFold, "best_share", lambda self, tuned=False: float(tuned))
     fitted, probe = classifier().fit(images, y), classifier(finetune=None).fit(images, y)
     assert fitted.finetuning_.answer.endswith("the probe is kept")
     assert probe.finetuning_ is None
