@@ -50,8 +50,9 @@ class Recipe:
             raise SettingError(f"the rate is {self.lr}; it must be above 0 and below 1")
 
     def steps_per_epoch(self, n: int) -> int:
-        """Return how many steps n images take."""
-        return math.ceil(n / self.batch_size)
+        """Return how many steps n images take; no batch that batch normalisation normalises by has a single image."""
+        steps = math.ceil(n / self.batch_size)
+        return max(1, min(steps, n // 2)) if self.batchnorm else steps
 
 
 def rate_at(step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -85,7 +85,13 @@ def scratch_training(task: Task, settings: Settings, rows: np.ndarray) -> Scratc
         cut = cut_before(backbone, TRAIN_ALL)
         n_features, n_outputs = task.X.shape[-1], task.search.decision.shape[1]
         network = ScratchNetwork(cut.top, nn.Linear(n_features, n_outputs), task.pooling)
-    recipe = replace(recipe, lr=min(RATE * recipe.lr, 0.5), epochs=EPOCHS * recipe.epochs)
+    recipe = replace(
+        recipe,
+        lr=min(RATE * recipe.lr, 0.5),
+        epochs=EPOCHS * recipe.epochs,
+        batch_size=max(2, recipe.batch_size),
+        batchnorm=True,
+    )
     depths = dict.fromkeys(cut.depths, 1.0)
     return ScratchTraining(network, task.maps, task.truth, rows, recipe, depths, device=task.device)
 

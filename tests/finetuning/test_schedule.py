@@ -45,3 +45,11 @@ def test_each_epoch_shows_each_image_once_in_an_order_of_its_own():
 def test_recipe_that_cannot_be_is_refused(wrong):
     with pytest.raises(SettingError, match="must be"):
         Recipe(**wrong)
+
+
+@pytest.mark.parametrize(("n", "steps"), [(2, 1), (3, 1), (4, 2), (5, 2), (33, 16)])
+def test_no_batch_of_one_image_is_normalised_by_itself(n, steps):
+    recipe = Recipe(batch_size=2, batchnorm=True)
+    rows, _ = epoch_order(n, 1, 0, recipe)
+    assert (len(rows), min(map(len, rows)) >= 2) == (steps, True)
+    assert np.sort(np.concatenate(rows)).tolist() == list(range(n))

@@ -71,3 +71,13 @@ def test_it_answers_with_the_statistics_of_its_training_images(whole_task: Task)
     np.testing.assert_allclose(norm.running_mean, values.mean(dim=(0, 2, 3)), atol=5e-3)  # batches have 7 or 8 images
     np.testing.assert_allclose(norm.running_var, values.var(dim=(0, 2, 3)), rtol=0.2)
     assert not any(module.training for module in training.network.modules())
+
+
+def test_no_batch_has_a_single_image(whole_task: Task) -> None:
+    training = scratch_training(
+        replace(whole_task, recipe=replace(whole_task.recipe, batch_size=1)), SETTINGS, np.arange(5)
+    )
+    sizes = []
+    training.network.register_forward_hook(lambda module, args, _: sizes.append(len(args[0])))
+    training.run()
+    assert sorted(set(sizes)) == [2, 3]
