@@ -282,9 +282,7 @@ def _train(task: Task, state: State, always: bool, watchers: _Watchers) -> tuple
 
     def on_step(training: Training, job: int) -> None:
         if watchers.progress is not None:
-            part = training.step / (training.steps_per_epoch * training.recipe.epochs)
-            done = sum(lengths[:job]) + lengths[job] * (1 if training.done else part)
-            watchers.progress(round(done), sum(lengths), 0)
+            watchers.progress(sum(lengths[:job]) + training.step, sum(lengths), 0)
         if watchers.on_step is not None:
             what = f"fold {job + 1} of {len(folds)}" if job < len(folds) else "all images"
             watchers.on_step(what, training.so_far)

@@ -172,7 +172,7 @@ def try_finetuning(
 
     def on_step(training: Training, fold: int) -> None:
         if progress is not None:
-            progress(sum(lengths[:fold]) + (lengths[fold] if training.done else training.step), sum(lengths), 0)
+            progress(sum(lengths[:fold]) + training.step, sum(lengths), 0)
 
     with inference_settings():
         answers = answer_folds(task, State(None, ""), on_step)
