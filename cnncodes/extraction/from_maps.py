@@ -106,6 +106,6 @@ class UpperPart:
                 batch = torch.from_numpy(maps[piece].reshape(-1, *self._cut.map_shape)).to(self._device).float()
                 if batch.ndim == 4:
                     batch = batch.to(memory_format=torch.channels_last)
-                codes = pool(self._top(batch), self._pooling).cpu().numpy()
+                codes = pool(self._top(batch), self._pooling, self._cut.prefix).cpu().numpy()
                 parts.append(codes.reshape(len(piece), *views, codes.shape[-1]))
         return np.concatenate(parts)

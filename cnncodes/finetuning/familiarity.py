@@ -66,6 +66,6 @@ def _codes(task: Task, top: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
     top = top.to(task.device).to(memory_format=torch.channels_last).eval()
     parts = []
     for piece in np.array_split(rows, max(1, -(-len(rows) * task.maps.n_views // ANSWER_BATCH))):
-        codes = pool(top(task.maps.batch(piece).to(task.device)), task.pooling).cpu().numpy()
+        codes = pool(top(task.maps.batch(piece).to(task.device)), task.pooling, task.cut.prefix).cpu().numpy()
         parts.append(codes.reshape(len(piece), task.maps.n_views, -1).mean(axis=1))
     return np.concatenate(parts)

@@ -9,7 +9,8 @@ import torch
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from cnncodes.networks.pooling import pool
+from cnncodes.networks.outputs import Prefix
+from cnncodes.networks.pooling import NO_PREFIX, pool
 from cnncodes.vocabulary import LEARNED_SCALINGS
 
 __all__ = ["HEAD", "TOP", "ProbeHead", "TunedNetwork", "moving_statistics"]
@@ -72,11 +73,20 @@ class TunedNetwork(nn.Module):
     batchnorm : bool, default=False
         Let batch normalisation whose parameters are trained normalise by the batch while the network is trained, and
         move its statistics.
+    prefix : Prefix
+        The tokens that stand before the patches in what `top` gives.
     """
 
-    def __init__(self, top: nn.Module, probe: ProbeHead | nn.Linear, pooling: str, batchnorm: bool = False) -> None:
+    def __init__(
+        self,
+        top: nn.Module,
+        probe: ProbeHead | nn.Linear,
+        pooling: str,
+        batchnorm: bool = False,
+        prefix: Prefix = NO_PREFIX,
+    ) -> None:
         super().__init__()
-        self.top, self.probe, self.pooling = top, probe, pooling
+        self.top, self.probe, self.pooling, self.prefix = top, probe, pooling, prefix
         self.moving = moving_statistics(top) if batchnorm else {}
         for norm in self.moving.values():
             norm.register_buffer("num_batches_tracked", None)  # counts steps, which only averages over all of them need
@@ -90,7 +100,7 @@ class TunedNetwork(nn.Module):
 
     def codes(self, maps: torch.Tensor) -> torch.Tensor:
         """Return codes (n, n_features) of maps."""
-        return pool(self.top(maps), self.pooling)
+        return pool(self.top(maps), self.pooling, self.prefix)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return decision values (n, k) of maps."""

@@ -98,7 +98,7 @@ class Task:
         y = self.classes[self.truth[rows]]
         probe = fit_chosen(self.X[rows], y, search, clf=self.clf, scale=self.scaling)
         head = ProbeHead(probe, self.scale, self.temperature)
-        return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling, self.recipe.batchnorm)
+        return TunedNetwork(copy.deepcopy(self.cut.top), head, self.pooling, self.recipe.batchnorm, self.cut.prefix)
 
     def training(self, rows: np.ndarray) -> Training:
         """Return a training that begins with the probe of these rows."""

@@ -84,7 +84,7 @@ def scratch_training(task: Task, settings: Settings, rows: np.ndarray) -> Scratc
             _initialise(backbone)
         cut = cut_before(backbone, TRAIN_ALL)
         n_features, n_outputs = task.X.shape[-1], task.search.decision.shape[1]
-        network = ScratchNetwork(cut.top, nn.Linear(n_features, n_outputs), task.pooling)
+        network = ScratchNetwork(cut.top, nn.Linear(n_features, n_outputs), task.pooling, prefix=cut.prefix)
     recipe = replace(
         recipe,
         lr=min(RATE * recipe.lr, 0.5),

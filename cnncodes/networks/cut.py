@@ -13,6 +13,7 @@ from cnncodes.errors import BackboneError
 from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.graph import Graph
 from cnncodes.networks.layers import STAGES
+from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.parts import Parts, layer_below
 from cnncodes.vocabulary import PENULTIMATE, PIXELS, TRAIN_ALL, TRAIN_HEAD
 
@@ -39,6 +40,8 @@ class Cut:
         How far up in the network each trained parameter of `top` is, from 0 (the first) to 1 (the last).
     frozen_in_steps : bool
         Whether a frozen part runs in every step, because no cut separates it from what is trained.
+    prefix : Prefix
+        The tokens that stand before the patches in what enters the head; none unless that is tokens.
     """
 
     below: str
@@ -47,6 +50,7 @@ class Cut:
     top: nn.Module = field(repr=False)
     depths: dict[str, float] = field(repr=False)
     frozen_in_steps: bool
+    prefix: Prefix
 
     @property
     def n_parameters(self) -> int:
@@ -159,7 +163,7 @@ def cut_before(
     depths = {name: place[name] for name, _ in top.named_parameters() if name in plan.trained}
     for name in depths:
         top.get_parameter(name).requires_grad_(True)
-    return Cut(below, cut_names, _map_shape(backbone, below), top, depths, plan.frozen_in_steps)
+    return Cut(below, cut_names, _map_shape(backbone, below), top, depths, plan.frozen_in_steps, _prefix(backbone))
 
 
 def cut_at(backbone: Backbone, below: str) -> Cut:
@@ -179,7 +183,7 @@ def cut_at(backbone: Backbone, below: str) -> Cut:
     if (graph := Graph.of(backbone)) is None:
         raise BackboneError(f"{backbone.name} cannot be cut at {below}: it cannot be traced into a graph")
     top = graph.above(below).eval().requires_grad_(False)
-    return Cut(below, graph.names_of(below), _map_shape(backbone, below), top, {}, False)
+    return Cut(below, graph.names_of(below), _map_shape(backbone, below), top, {}, False, _prefix(backbone))
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,10 @@ def find_cuts(backbone: Backbone) -> dict[str, CutCost]:
         n_bytes = size * math.prod(_map_shape(backbone, plan.below))
         cuts[first] = CutCost(plan.below, sum(sizes[name] for name in plan.trained), n_bytes)
     return cuts
+
+
+def _prefix(backbone: Backbone) -> Prefix:
+    return backbone.outputs()[backbone.resolve(PENULTIMATE)].prefix or Prefix()
 
 
 def _map_shape(backbone: Backbone, below: str) -> tuple[int, ...]:

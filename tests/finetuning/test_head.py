@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_network import UNCROPPED
 from torch import nn
 
+from cnncodes import CodesFile, extract, load_backbone, register_backbone
+from cnncodes.extraction.from_maps import UpperPart
 from cnncodes.finetuning.head import HEAD, ProbeHead, TunedNetwork
+from cnncodes.networks.cut import cut_before
 from cnncodes.probes.probe import make_probe
 
 
@@ -64,3 +68,34 @@ def test_batch_normalisation_that_is_trained_moves_its_statistics_if_asked():
     assert torch.equal(top[1].running_mean, torch.zeros(4))
     network.train(False)
     assert not top[1].training
+
+
+class Tokens(nn.Module):
+    """Its head takes tokens, the first of which is the class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token, self.stem = nn.Parameter(torch.randn(1, 1, 8)), nn.Conv2d(3, 8, 8, 8)
+        self.mix, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+        return self.head(torch.relu(self.mix(x + x.mean(dim=1, keepdim=True))))[:, 0]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "patches", "cls+patches"])
+def test_codes_are_those_of_the_codes_file_where_tokens_enter_the_head(pooling, stripes, tmp_path):
+    register_backbone("tokens", Tokens, preprocessing=UNCROPPED, overwrite=True)
+    options = {"layers": "penultimate", "maps": "mix:input", "precision": "fp32", "dtype": "float32"}
+    extract(stripes, tmp_path / "codes.h5", backbone="tokens", pooling=pooling, **options)
+    cut = cut_before(load_backbone("tokens"), "mix")
+    with CodesFile.open(tmp_path / "codes.h5") as file:
+        codes, maps = file.codes("penultimate", np.arange(60)), file.maps("mix:input", np.arange(60))[:]
+        by_maps = UpperPart(file.provenance, "mix:input", {}).codes(
+            file.maps("mix:input", np.arange(60)), np.arange(60)
+        )
+    network = TunedNetwork(cut.top, nn.Linear(codes.shape[1], 3), pooling, prefix=cut.prefix)
+    with torch.no_grad():
+        np.testing.assert_allclose(network.codes(torch.from_numpy(maps).float()), codes, atol=5e-3)
+    np.testing.assert_allclose(by_maps, codes, atol=5e-3)
