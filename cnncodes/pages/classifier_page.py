@@ -16,7 +16,7 @@ from cnncodes.errors import ExportError
 from cnncodes.exporting.evidence import constants
 from cnncodes.exporting.export import Exported, export
 from cnncodes.models.model import ProbeModel
-from cnncodes.pages.render import is_page, render_page
+from cnncodes.pages.render import is_page, render_page, verbatim
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 from cnncodes.system.shipped import RUNTIME, RUNTIME_SCRIPT, shipped_path
@@ -89,8 +89,6 @@ def is_classifier_page(path: Path) -> bool:
 
 
 def _page(model: ProbeModel, packed: bytes) -> str:
-    from markupsafe import Markup
-
     runtime, preprocessing = shipped_path(RUNTIME).read_bytes(), model.provenance.preprocessing
     facts: dict[str, Any] = {
         "classes": model.classes,
@@ -107,8 +105,8 @@ def _page(model: ProbeModel, packed: bytes) -> str:
         module_file=SCRIPT,
         facts=facts,
         about=_about(model),
-        runtime=Markup(as_digits(runtime)),
-        model=Markup(as_digits(packed)),
+        runtime=verbatim(as_digits(runtime)),
+        model=verbatim(as_digits(packed)),
     )
 
 
