@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.display import interval, percent
+from cnncodes.display import FORMULA, interval, percent
 from cnncodes.errors import ExportError
 from cnncodes.exporting.evidence import constants
 from cnncodes.exporting.export import Exported, export
@@ -98,6 +98,7 @@ def _page(model: ProbeModel, packed: bytes) -> str:
         "seen": {"mode": preprocessing.mode, "share": preprocessing.image_size / preprocessing.resize},
         "constants": constants(model),
         "novel": NOVEL,
+        "formula": FORMULA.pattern,
     }
     return render_page(
         TEMPLATE,

@@ -120,7 +120,10 @@ function drawHeat(picture, { maps, constant }) {
   const [x, y, width, height] = seenOf(picture.width, picture.height);
   brush.fillStyle = "gray";
   brush.fillRect(0, 0, HEAT_SIDE, HEAT_SIDE);
-  brush.drawImage(picture, x, y, width, height, 0, 0, HEAT_SIDE, HEAT_SIDE);
+  brush.setTransform(HEAT_SIDE / width, 0, 0, HEAT_SIDE / height, (-x * HEAT_SIDE) / width, (-y * HEAT_SIDE) / height);
+  brush.fillStyle = "white"; // under clear pixels
+  brush.fillRect(0, 0, picture.width, picture.height);
+  brush.drawImage(picture, 0, 0);
   const image = brush.getImageData(0, 0, HEAT_SIDE, HEAT_SIDE);
   const heat = new Float32Array(HEAT_SIDE * HEAT_SIDE);
   let largest = 1e-12;
@@ -176,7 +179,8 @@ function show(into, { order, shares, novelty }) {
   });
   const parts = [element("b", label === null ? "unsure" : "", label ?? "unsure"), element("ul", "bars", ...bars)];
   if (novelty !== null && novelty >= facts.novel) {
-    parts.push(element("span", "novel", `unlike all classes: more than ${percent(novelty)} of the training images`));
+    const share = percent(Math.min(Math.floor(100 * novelty), 99) / 100); // never all of them
+    parts.push(element("span", "novel", `unlike all classes: more than ${share} of the training images look more familiar`));
   }
   into.replaceChildren(...parts);
 }
@@ -190,7 +194,7 @@ function redraw() {
   const seconds = results.reduce((sum, result) => sum + (result.seconds ?? 0), 0) / Math.max(1, answered);
   $("status").textContent = results.length
     ? `${answered} ${answered === 1 ? "image" : "images"}, ${unsure} unsure` +
-      (failed ? `, ${failed} cannot be read` : "") + `; ${seconds.toFixed(2)} s each`
+      (failed ? `, ${failed} failed` : "") + `; ${seconds.toFixed(2)} s each`
     : "";
   document.body.dataset.answered = results.filter((result) => result.answer || result.failure).length;
   for (const id of ["save", "clear"]) $(id).disabled = !results.length;
@@ -204,8 +208,9 @@ async function add(session, path, file) {
   $("results").append(item);
   const result = { path, caption, item };
   results.push(result);
+  let picture = null;
   try {
-    const picture = await createImageBitmap(file);
+    picture = await createImageBitmap(file);
     const scale = Math.min(1, MAX_PREVIEW / Math.max(picture.width, picture.height));
     const preview = element("canvas", "preview");
     [preview.width, preview.height] = [picture.width, picture.height].map((side) => Math.max(1, Math.round(side * scale)));
@@ -224,21 +229,28 @@ async function add(session, path, file) {
       result.answer.heat = null; // it is drawn
       $("where-box").hidden = false;
     }
-    picture.close();
     result.seconds = (performance.now() - started) / 1000;
   } catch (error) {
-    result.failure = String(error.message ?? error);
-    caption.replaceChildren(element("b", "unsure", "cannot be read by this browser"));
+    result.failure = picture ? `cannot be labelled: ${error.message ?? error}` : "cannot be read by this browser";
+    caption.replaceChildren(element("b", "unsure", result.failure));
   }
+  picture?.close();
   redraw();
 }
 
+let clearings = 0; // what was given before one is not gone on with
+
 async function addAll(session, files) {
+  const before = clearings;
+  if (!files.length) $("status").textContent = "there is no image in what was given";
   for (const [path, file] of files) {
+    if (clearings !== before) return;
     await add(session, path, file);
     await new Promise((done) => setTimeout(done)); // lets the page answer
   }
 }
+
+const UNREADABLE = new Blob([], { type: "image/unknown" }); // in place of what was dropped and cannot be opened
 
 // Files that were dropped, also those in folders.
 async function dropped(transfer) {
@@ -255,19 +267,21 @@ async function dropped(transfer) {
     for (;;) {
       const part = await new Promise((done, failed) => reader.readEntries(done, failed));
       if (!part.length) return;
-      for (const one of part) await walk(one);
+      for (const one of part) await walk(one).catch(() => found.push([one.fullPath, UNREADABLE]));
     }
   }
-  for (const entry of entries) await walk(entry);
+  for (const entry of entries) await walk(entry).catch(() => found.push([entry.fullPath, UNREADABLE]));
   return found;
 }
 
 const isImage = ([path, file]) => file.type.startsWith("image/") || /\.(jpe?g|png|webp|gif|bmp|avif|tiff?|heic)$/i.test(path);
 
+const FORMULA = new RegExp(`^(?:${facts.formula})`, "s"); // what `predict` puts an apostrophe before
+
 // A cell that a spreadsheet takes for text, not for a formula.
 function cell(value) {
   const text = String(value ?? "");
-  const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+  const safe = FORMULA.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
@@ -299,11 +313,14 @@ async function camera(session) {
     $("camera").setAttribute("aria-pressed", "false");
     return;
   }
+  $("camera").disabled = true; // until it is allowed or not
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
     $("status").textContent = `the camera cannot be used: ${error.message}`;
     return;
+  } finally {
+    $("camera").disabled = false;
   }
   panel.hidden = false;
   $("camera").setAttribute("aria-pressed", "true");
@@ -337,6 +354,7 @@ load().then(
     $("threshold").addEventListener("input", redraw);
     $("save").addEventListener("click", save);
     $("clear").addEventListener("click", () => {
+      clearings += 1;
       results.length = 0;
       $("results").replaceChildren();
       redraw();
