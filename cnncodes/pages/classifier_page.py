@@ -15,6 +15,7 @@ from cnncodes.display import FORMULA, interval, percent
 from cnncodes.errors import ExportError
 from cnncodes.exporting.evidence import constants
 from cnncodes.exporting.export import Exported, export
+from cnncodes.images.colours import PAPER
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.render import is_page, render_page, verbatim
 from cnncodes.system.files import refuse_foreign, writing_text
@@ -99,6 +100,7 @@ def _page(model: ProbeModel, packed: bytes) -> str:
         "constants": constants(model),
         "novel": NOVEL,
         "formula": FORMULA.pattern,
+        "paper": PAPER,
     }
     return render_page(
         TEMPLATE,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from report_parts import HOSTILE
 
 from cnncodes import fit, predict
@@ -259,3 +259,16 @@ def test_no_image_is_less_familiar_than_all(page, tmp_path):
         f"unlike all classes: more than {share}\N{NO-BREAK SPACE}% of the training images look more familiar"
         for share in expected
     ]
+
+
+@pytest.mark.slow
+def test_a_white_picture_on_a_clear_ground_is_seen(page, model, tmp_path):
+    picture = Image.new("RGBA", (120, 90), (0, 0, 0, 0))
+    ImageDraw.Draw(picture).polygon([(10, 80), (60, 5), (100, 70)], fill="white")
+    picture.save(tmp_path / "white.png")
+    (expected,) = predict(tmp_path / "white.png", model)
+    page.set_input_files("#files", tmp_path / "white.png")
+    page.wait_for_selector('body[data-answered="1"]')
+    (row,) = saved_rows(page)
+    assert (row["guess"], float(row["probability"])) == (expected.guess, pytest.approx(expected.probability, abs=2e-3))
+    assert page.locator("canvas.heat").evaluate(SUM_OF_RED_AND_BLUE)[1] < 120  # on black

@@ -52,24 +52,40 @@ async function load() {
 const canvas = document.createElement("canvas");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 
-// Red, green and blue of a picture over white; a large one is halved first, as the program does when it decodes.
+function drawn(picture, ground) {
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  if (ground) {
+    context.fillStyle = ground;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+  }
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return context.getImageData(0, 0, canvas.width, canvas.height).data;
+}
+
+// What clear pixels of a picture are laid over: white, or black if nothing of a white picture would be seen.
+function overGround(picture) {
+  const onWhite = drawn(picture, "white");
+  if (!onWhite.every((value) => value >= facts.paper)) return { data: onWhite, ground: "white" };
+  const opacities = drawn(picture, null).filter((_, i) => i % 4 === 3);
+  if (opacities.every((value) => value === opacities[0])) return { data: onWhite, ground: "white" };
+  return { data: drawn(picture, "black"), ground: "black" };
+}
+
+// Red, green and blue of a picture; a large one is halved first, as the program does when it decodes.
 function pixelsOf(picture, width, height, least) {
   let halved = 1;
   while (halved < 8 && Math.min(width, height) / (2 * halved) >= least) halved *= 2;
   canvas.width = Math.max(1, Math.round(width / halved));
   canvas.height = Math.max(1, Math.round(height / halved));
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  const { data, ground } = overGround(picture);
   const pixels = new Uint8Array((data.length / 4) * 3);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
     pixels[to] = data[from];
     pixels[to + 1] = data[from + 1];
     pixels[to + 2] = data[from + 2];
   }
-  return new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]);
+  return { images: new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]), ground };
 }
 
 // What each place adds to the value of a class above the mean of the others, by layer; and what comes from no place.
@@ -113,15 +129,15 @@ function seenOf(width, height) {
 }
 
 // What the network sees of a picture, red where it speaks for the class, blue where for others.
-function drawHeat(picture, { maps, constant }) {
-  const drawn = element("canvas", "preview heat");
-  drawn.width = drawn.height = HEAT_SIDE;
-  const brush = drawn.getContext("2d");
+function drawHeat(picture, ground, { maps, constant }) {
+  const heated = element("canvas", "preview heat");
+  heated.width = heated.height = HEAT_SIDE;
+  const brush = heated.getContext("2d");
   const [x, y, width, height] = seenOf(picture.width, picture.height);
   brush.fillStyle = "gray";
   brush.fillRect(0, 0, HEAT_SIDE, HEAT_SIDE);
   brush.setTransform(HEAT_SIDE / width, 0, 0, HEAT_SIDE / height, (-x * HEAT_SIDE) / width, (-y * HEAT_SIDE) / height);
-  brush.fillStyle = "white"; // under clear pixels
+  brush.fillStyle = ground;
   brush.fillRect(0, 0, picture.width, picture.height);
   brush.drawImage(picture, 0, 0);
   const image = brush.getImageData(0, 0, HEAT_SIDE, HEAT_SIDE);
@@ -142,7 +158,7 @@ function drawHeat(picture, { maps, constant }) {
     }
   }
   brush.putImageData(image, 0, 0);
-  return drawn;
+  return heated;
 }
 
 let queue = Promise.resolve(); // the runtime takes one image at a time
@@ -219,10 +235,10 @@ async function add(session, path, file) {
     preview.setAttribute("aria-label", path);
     figure.firstChild.replaceWith(preview);
     const started = performance.now();
-    const images = pixelsOf(picture, picture.width, picture.height, facts.least);
+    const { images, ground } = pixelsOf(picture, picture.width, picture.height, facts.least);
     result.answer = await answer(session, images);
     if (result.answer.heat) {
-      const heat = drawHeat(picture, result.answer.heat);
+      const heat = drawHeat(picture, ground, result.answer.heat);
       heat.setAttribute("role", "img");
       heat.setAttribute("aria-label", `where ${path} looks like ${facts.classes[result.answer.order[0]]}`);
       preview.after(heat);
@@ -327,7 +343,7 @@ async function camera(session) {
   await video.play();
   while (!panel.hidden) {
     if (video.videoWidth) {
-      const images = pixelsOf(video, video.videoWidth, video.videoHeight, Math.min(facts.least, MAX_FRAME));
+      const { images } = pixelsOf(video, video.videoWidth, video.videoHeight, Math.min(facts.least, MAX_FRAME));
       show($("camera-answer"), await answer(session, images));
     }
     await new Promise((done) => setTimeout(done, 100));
