@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 
 __all__ = [
+    "FORMULA",
     "for_csv",
     "for_html",
     "for_json",

@@ -126,9 +126,8 @@ def predict(
         )
     failed = counts["failed"]
     if folder is not None:
-        print_message(
-            f"{folder}: {len(rows) - failed} pictures, red where they speak for the guess, blue where for other classes"
-        )
+        pictures_made = "1 picture" if len(rows) - failed == 1 else f"{len(rows) - failed} pictures"
+        print_message(f"{folder}: {pictures_made}, red where it speaks for the guess, blue where for other classes")
     if out:
         print_message(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed")
     if failed:

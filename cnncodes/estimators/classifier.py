@@ -61,7 +61,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Seed of the shuffle into folds, where `cv` is a number; the same seed gives the same score.
     finetune : str, optional
         The first part of the network that is trained further, from the fitted probe on, with all above it, as
-        ``"layer4"``, ``"head"`` or ``"all"``; see `finetune`. It is kept only where it beats the probe on the folds.
+        ``"layer4"``, ``"head"`` or ``"all"``; see `finetune`. It is kept unless the probe does better on the folds.
         Each fit computes the maps that enter that part from the images, and holds them in memory.
     weights : str or Path, optional
         As for `CNNCodes`, like the parameters that follow.

@@ -9,7 +9,7 @@ from cnncodes.errors import DecodeError
 from cnncodes.images.number_format import NumberFormat, uses_low_bits
 from cnncodes.images.profiles import to_srgb
 
-__all__ = ["to_rgb"]
+__all__ = ["PAPER", "to_rgb"]
 
 RANGES = (1, 255, 65535)
 DARK_PART = 4  # values that stay below this part of their range are worth a remark

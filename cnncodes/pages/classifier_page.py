@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.display import interval, percent
+from cnncodes.display import FORMULA, interval, percent
 from cnncodes.errors import ExportError
 from cnncodes.exporting.evidence import constants
 from cnncodes.exporting.export import Exported, export
+from cnncodes.images.colours import PAPER
 from cnncodes.models.model import ProbeModel
-from cnncodes.pages.render import is_page, render_page
+from cnncodes.pages.render import is_page, render_page, verbatim
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
 from cnncodes.system.shipped import RUNTIME, RUNTIME_SCRIPT, shipped_path
@@ -89,8 +90,6 @@ def is_classifier_page(path: Path) -> bool:
 
 
 def _page(model: ProbeModel, packed: bytes) -> str:
-    from markupsafe import Markup
-
     runtime, preprocessing = shipped_path(RUNTIME).read_bytes(), model.provenance.preprocessing
     facts: dict[str, Any] = {
         "classes": model.classes,
@@ -100,6 +99,8 @@ def _page(model: ProbeModel, packed: bytes) -> str:
         "seen": {"mode": preprocessing.mode, "share": preprocessing.image_size / preprocessing.resize},
         "constants": constants(model),
         "novel": NOVEL,
+        "formula": FORMULA.pattern,
+        "paper": PAPER,
     }
     return render_page(
         TEMPLATE,
@@ -107,8 +108,8 @@ def _page(model: ProbeModel, packed: bytes) -> str:
         module_file=SCRIPT,
         facts=facts,
         about=_about(model),
-        runtime=Markup(as_digits(runtime)),
-        model=Markup(as_digits(packed)),
+        runtime=verbatim(as_digits(runtime)),
+        model=verbatim(as_digits(packed)),
     )
 
 

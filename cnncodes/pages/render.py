@@ -14,7 +14,7 @@ from cnncodes.display import for_html, for_terminal, points
 from cnncodes.system.files import head_of
 from cnncodes.system.optional import require
 
-__all__ = ["interval", "is_page", "percent", "render_page"]
+__all__ = ["interval", "is_page", "percent", "render_page", "verbatim"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE_SHEET = "report.css"
@@ -49,9 +49,6 @@ def render_page(
     MissingLibraryError
         Jinja is missing.
     """
-    require("jinja2", "a page")
-    from markupsafe import Markup
-
     texts = [_text(name) for name in scripts]
     module += _text(module_file) if module_file else ""
     ran = [*texts, module] if module else texts
@@ -64,12 +61,20 @@ def render_page(
         .render(
             generator=_generator(template),
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}",
-            style=Markup(_text(STYLE_SHEET)),
-            scripts=[Markup(text) for text in texts],
-            module=Markup(module),
+            style=verbatim(_text(STYLE_SHEET)),
+            scripts=[verbatim(text) for text in texts],
+            module=verbatim(module),
             **values,
         )
     )
+
+
+def verbatim(text: str) -> str:
+    """Return text of ours that a template shows as it is, without escaping it."""
+    require("jinja2", "a page")
+    from markupsafe import Markup
+
+    return Markup(text)
 
 
 def is_page(path: Path, template: str) -> bool:

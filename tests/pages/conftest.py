@@ -34,7 +34,7 @@ def hostile(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return folder / "images.csv", folder / "codes.h5"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

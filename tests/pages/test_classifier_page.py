@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from report_parts import HOSTILE
 
 from cnncodes import fit, predict
+from cnncodes.display import for_csv
 from cnncodes.errors import CnnCodesError, ExportError
 from cnncodes.exporting.export import Exported
 from cnncodes.exporting.parity import Parity
@@ -167,3 +168,107 @@ def test_a_browser_answers_as_predict_does(model, small_sample, photos, tmp_path
     assert page.locator("#results li").count() == 0
     assert requests == [(tmp_path / "page.html").as_uri()]
     assert errors == []
+
+
+@pytest.fixture(scope="module")
+def page_file(model, tmp_path_factory) -> Path:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    export_page(replace(model, familiarity=np.repeat(model.familiarity, 10)), path)  # as of 300 images
+    return path
+
+
+@pytest.fixture(scope="module")
+def opened(page_file, browser):
+    context = browser.new_context(accept_downloads=True)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("body[data-ready=yes]", timeout=120_000)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def page(opened):
+    yield opened
+    if opened.is_enabled("#clear"):
+        opened.click("#clear")
+
+
+def saved_rows(page: Any) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.click("#save")
+    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+
+
+@pytest.mark.slow
+def test_cells_are_those_of_predict(page, tmp_path):
+    names = ["+1.png", "-1.png", "@home.png", "-a(b).png", " =1.png", "=1.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"nothing")
+    page.set_input_files("#files", [tmp_path / name for name in names])
+    page.wait_for_selector(f'body[data-answered="{len(names)}"]')
+    assert [row["path"] for row in saved_rows(page)] == [for_csv(name) for name in names]
+
+
+@pytest.mark.slow
+def test_clearing_also_stops_what_waits(page, tmp_path):
+    for i in range(12):
+        Image.new("RGB", (30, 30), (20 * i, 0, 0)).save(tmp_path / f"{i:02}.png")
+    page.set_input_files("#files", sorted(tmp_path.glob("*.png")))
+    page.wait_for_selector('body[data-answered="2"]')
+    page.click("#clear")
+    (tmp_path / "last.png").write_bytes(b"nothing")
+    page.set_input_files("#files", [tmp_path / "last.png"])
+    page.wait_for_selector('body[data-answered="1"]')
+    page.wait_for_timeout(1500)
+    assert [row["path"] for row in saved_rows(page)] == ["last.png"]
+    assert page.locator("#results li").count() == 1
+
+
+@pytest.mark.slow
+def test_what_cannot_be_used_is_said(page, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("no image")
+    page.set_input_files("#folder", tmp_path / "folder")
+    page.locator("#status", has_text="there is no image in what was given").wait_for(timeout=5_000)
+
+
+@pytest.mark.slow
+def test_clear_pixels_are_white_where_it_looked(page, tmp_path):
+    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
+    page.set_input_files("#files", [tmp_path / "clear.png", tmp_path / "white.png"])
+    page.wait_for_selector('body[data-answered="2"]')
+    clear, white = (page.locator("canvas.heat").nth(i).evaluate(SUM_OF_RED_AND_BLUE) for i in range(2))
+    assert clear == white
+
+
+@pytest.mark.slow
+def test_no_image_is_less_familiar_than_all(page, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    for i, one in enumerate(noise):
+        Image.fromarray(one).resize((500, 300), Image.Resampling.NEAREST).save(tmp_path / f"{i}.png")
+    page.set_input_files("#files", sorted(tmp_path.glob("*.png")))
+    page.wait_for_selector('body[data-answered="3"]')
+    texts = page.locator(".novel").all_inner_texts()
+    shares = [float(row["novelty"]) for row in saved_rows(page)]
+    assert max(shares) > 0.995
+    expected = [min(int(100 * share), 99) for share in shares if share >= 0.95]
+    assert texts == [
+        f"unlike all classes: more than {share}\N{NO-BREAK SPACE}% of the training images look more familiar"
+        for share in expected
+    ]
+
+
+@pytest.mark.slow
+def test_a_white_picture_on_a_clear_ground_is_seen(page, model, tmp_path):
+    picture = Image.new("RGBA", (120, 90), (0, 0, 0, 0))
+    ImageDraw.Draw(picture).polygon([(10, 80), (60, 5), (100, 70)], fill="white")
+    picture.save(tmp_path / "white.png")
+    (expected,) = predict(tmp_path / "white.png", model)
+    page.set_input_files("#files", tmp_path / "white.png")
+    page.wait_for_selector('body[data-answered="1"]')
+    (row,) = saved_rows(page)
+    assert (row["guess"], float(row["probability"])) == (expected.guess, pytest.approx(expected.probability, abs=2e-3))
+    assert page.locator("canvas.heat").evaluate(SUM_OF_RED_AND_BLUE)[1] < 120  # on black

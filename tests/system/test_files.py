@@ -457,6 +457,8 @@ WRITERS = {
     "codes/layout.py": "space for a file that `replacing` gave",
     "codes/structure.py": "the digest of a file that `replacing` gave",
     "codes/writer.py": "a file that `replacing` gave",
+    "exporting/export.py": "a file that `replacing` gave",
+    "models/explanation.py": "a picture in a file that `replacing` gave",
     "models/model_file.py": "a file that `replacing` gave",
     "finetuning/state.py": "a file that `replacing` gave",
     "cli/output.py": "a plot in a file that `replacing` gave",

@@ -52,24 +52,40 @@ async function load() {
 const canvas = document.createElement("canvas");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 
-// Red, green and blue of a picture over white; a large one is halved first, as the program does when it decodes.
+function drawn(picture, ground) {
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  if (ground) {
+    context.fillStyle = ground;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+  }
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return context.getImageData(0, 0, canvas.width, canvas.height).data;
+}
+
+// What clear pixels of a picture are laid over: white, or black if nothing of a white picture would be seen.
+function overGround(picture) {
+  const onWhite = drawn(picture, "white");
+  if (!onWhite.every((value) => value >= facts.paper)) return { data: onWhite, ground: "white" };
+  const opacities = drawn(picture, null).filter((_, i) => i % 4 === 3);
+  if (opacities.every((value) => value === opacities[0])) return { data: onWhite, ground: "white" };
+  return { data: drawn(picture, "black"), ground: "black" };
+}
+
+// Red, green and blue of a picture; a large one is halved first, as the program does when it decodes.
 function pixelsOf(picture, width, height, least) {
   let halved = 1;
   while (halved < 8 && Math.min(width, height) / (2 * halved) >= least) halved *= 2;
   canvas.width = Math.max(1, Math.round(width / halved));
   canvas.height = Math.max(1, Math.round(height / halved));
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  const { data, ground } = overGround(picture);
   const pixels = new Uint8Array((data.length / 4) * 3);
   for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
     pixels[to] = data[from];
     pixels[to + 1] = data[from + 1];
     pixels[to + 2] = data[from + 2];
   }
-  return new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]);
+  return { images: new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]), ground };
 }
 
 // What each place adds to the value of a class above the mean of the others, by layer; and what comes from no place.
@@ -113,14 +129,17 @@ function seenOf(width, height) {
 }
 
 // What the network sees of a picture, red where it speaks for the class, blue where for others.
-function drawHeat(picture, { maps, constant }) {
-  const drawn = element("canvas", "preview heat");
-  drawn.width = drawn.height = HEAT_SIDE;
-  const brush = drawn.getContext("2d");
+function drawHeat(picture, ground, { maps, constant }) {
+  const heated = element("canvas", "preview heat");
+  heated.width = heated.height = HEAT_SIDE;
+  const brush = heated.getContext("2d");
   const [x, y, width, height] = seenOf(picture.width, picture.height);
   brush.fillStyle = "gray";
   brush.fillRect(0, 0, HEAT_SIDE, HEAT_SIDE);
-  brush.drawImage(picture, x, y, width, height, 0, 0, HEAT_SIDE, HEAT_SIDE);
+  brush.setTransform(HEAT_SIDE / width, 0, 0, HEAT_SIDE / height, (-x * HEAT_SIDE) / width, (-y * HEAT_SIDE) / height);
+  brush.fillStyle = ground;
+  brush.fillRect(0, 0, picture.width, picture.height);
+  brush.drawImage(picture, 0, 0);
   const image = brush.getImageData(0, 0, HEAT_SIDE, HEAT_SIDE);
   const heat = new Float32Array(HEAT_SIDE * HEAT_SIDE);
   let largest = 1e-12;
@@ -139,7 +158,7 @@ function drawHeat(picture, { maps, constant }) {
     }
   }
   brush.putImageData(image, 0, 0);
-  return drawn;
+  return heated;
 }
 
 let queue = Promise.resolve(); // the runtime takes one image at a time
@@ -176,7 +195,8 @@ function show(into, { order, shares, novelty }) {
   });
   const parts = [element("b", label === null ? "unsure" : "", label ?? "unsure"), element("ul", "bars", ...bars)];
   if (novelty !== null && novelty >= facts.novel) {
-    parts.push(element("span", "novel", `unlike all classes: more than ${percent(novelty)} of the training images`));
+    const share = percent(Math.min(Math.floor(100 * novelty), 99) / 100); // never all of them
+    parts.push(element("span", "novel", `unlike all classes: more than ${share} of the training images look more familiar`));
   }
   into.replaceChildren(...parts);
 }
@@ -190,7 +210,7 @@ function redraw() {
   const seconds = results.reduce((sum, result) => sum + (result.seconds ?? 0), 0) / Math.max(1, answered);
   $("status").textContent = results.length
     ? `${answered} ${answered === 1 ? "image" : "images"}, ${unsure} unsure` +
-      (failed ? `, ${failed} cannot be read` : "") + `; ${seconds.toFixed(2)} s each`
+      (failed ? `, ${failed} failed` : "") + `; ${seconds.toFixed(2)} s each`
     : "";
   document.body.dataset.answered = results.filter((result) => result.answer || result.failure).length;
   for (const id of ["save", "clear"]) $(id).disabled = !results.length;
@@ -204,8 +224,9 @@ async function add(session, path, file) {
   $("results").append(item);
   const result = { path, caption, item };
   results.push(result);
+  let picture = null;
   try {
-    const picture = await createImageBitmap(file);
+    picture = await createImageBitmap(file);
     const scale = Math.min(1, MAX_PREVIEW / Math.max(picture.width, picture.height));
     const preview = element("canvas", "preview");
     [preview.width, preview.height] = [picture.width, picture.height].map((side) => Math.max(1, Math.round(side * scale)));
@@ -214,31 +235,38 @@ async function add(session, path, file) {
     preview.setAttribute("aria-label", path);
     figure.firstChild.replaceWith(preview);
     const started = performance.now();
-    const images = pixelsOf(picture, picture.width, picture.height, facts.least);
+    const { images, ground } = pixelsOf(picture, picture.width, picture.height, facts.least);
     result.answer = await answer(session, images);
     if (result.answer.heat) {
-      const heat = drawHeat(picture, result.answer.heat);
+      const heat = drawHeat(picture, ground, result.answer.heat);
       heat.setAttribute("role", "img");
       heat.setAttribute("aria-label", `where ${path} looks like ${facts.classes[result.answer.order[0]]}`);
       preview.after(heat);
       result.answer.heat = null; // it is drawn
       $("where-box").hidden = false;
     }
-    picture.close();
     result.seconds = (performance.now() - started) / 1000;
   } catch (error) {
-    result.failure = String(error.message ?? error);
-    caption.replaceChildren(element("b", "unsure", "cannot be read by this browser"));
+    result.failure = picture ? `cannot be labelled: ${error.message ?? error}` : "cannot be read by this browser";
+    caption.replaceChildren(element("b", "unsure", result.failure));
   }
+  picture?.close();
   redraw();
 }
 
+let clearings = 0; // what was given before one is not gone on with
+
 async function addAll(session, files) {
+  const before = clearings;
+  if (!files.length) $("status").textContent = "there is no image in what was given";
   for (const [path, file] of files) {
+    if (clearings !== before) return;
     await add(session, path, file);
     await new Promise((done) => setTimeout(done)); // lets the page answer
   }
 }
+
+const UNREADABLE = new Blob([], { type: "image/unknown" }); // in place of what was dropped and cannot be opened
 
 // Files that were dropped, also those in folders.
 async function dropped(transfer) {
@@ -255,19 +283,21 @@ async function dropped(transfer) {
     for (;;) {
       const part = await new Promise((done, failed) => reader.readEntries(done, failed));
       if (!part.length) return;
-      for (const one of part) await walk(one);
+      for (const one of part) await walk(one).catch(() => found.push([one.fullPath, UNREADABLE]));
     }
   }
-  for (const entry of entries) await walk(entry);
+  for (const entry of entries) await walk(entry).catch(() => found.push([entry.fullPath, UNREADABLE]));
   return found;
 }
 
 const isImage = ([path, file]) => file.type.startsWith("image/") || /\.(jpe?g|png|webp|gif|bmp|avif|tiff?|heic)$/i.test(path);
 
+const FORMULA = new RegExp(`^(?:${facts.formula})`, "s"); // what `predict` puts an apostrophe before
+
 // A cell that a spreadsheet takes for text, not for a formula.
 function cell(value) {
   const text = String(value ?? "");
-  const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+  const safe = FORMULA.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
@@ -299,18 +329,21 @@ async function camera(session) {
     $("camera").setAttribute("aria-pressed", "false");
     return;
   }
+  $("camera").disabled = true; // until it is allowed or not
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
     $("status").textContent = `the camera cannot be used: ${error.message}`;
     return;
+  } finally {
+    $("camera").disabled = false;
   }
   panel.hidden = false;
   $("camera").setAttribute("aria-pressed", "true");
   await video.play();
   while (!panel.hidden) {
     if (video.videoWidth) {
-      const images = pixelsOf(video, video.videoWidth, video.videoHeight, Math.min(facts.least, MAX_FRAME));
+      const { images } = pixelsOf(video, video.videoWidth, video.videoHeight, Math.min(facts.least, MAX_FRAME));
       show($("camera-answer"), await answer(session, images));
     }
     await new Promise((done) => setTimeout(done, 100));
@@ -337,6 +370,7 @@ load().then(
     $("threshold").addEventListener("input", redraw);
     $("save").addEventListener("click", save);
     $("clear").addEventListener("click", () => {
+      clearings += 1;
       results.length = 0;
       $("results").replaceChildren();
       redraw();
