@@ -27,7 +27,7 @@ from cnncodes.extraction.settings import (
 )
 from cnncodes.extraction.sources import read_source
 from cnncodes.images.loading import ImageSet
-from cnncodes.networks.backbone import default_settings
+from cnncodes.networks.loading import default_settings
 from cnncodes.networks.registry import named_by_weights
 from cnncodes.system.locks import waiting_lock
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cnncodes import load_codes
 from cnncodes.errors import BackboneError, WeightsError
-from cnncodes.networks.backbone import default_settings, load_backbone
+from cnncodes.networks.loading import default_settings, load_backbone
 from cnncodes.networks.snapshots import find_snapshot
 from cnncodes.networks.weights import file_digest
 
