@@ -94,11 +94,14 @@ def _explicit(settings: Settings, provenance: Provenance | None) -> Settings:
     """Fill in the defaults, so that an estimator does not inherit the settings of whoever made the cache."""
     backbone = settings.backbone or named_by_weights(settings.weights) or DEFAULT_BACKBONE
     weights, preprocessing = default_settings(backbone, settings.weights)
+    pooling = settings.pooling
+    if pooling is None and provenance is not None:  # a new cache gets it from the network
+        pooling = _default_pooling(backbone, settings.weights, provenance)
     return replace(
         settings,
         backbone=backbone,
         weights=weights,
-        pooling=settings.pooling or (provenance and _default_pooling(backbone, settings.weights, provenance)),
+        pooling=pooling,
         image_size=settings.image_size or preprocessing.image_size,
         resize=settings.resize or preprocessing.mode,
         views=settings.views or preprocessing.views,
