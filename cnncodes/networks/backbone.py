@@ -180,7 +180,7 @@ class Backbone:
         outputs = self._survey(self.native_size).outputs
         if node in outputs:
             return node
-        paths = [name for name in outputs if not name.endswith(INPUT)]
+        paths = [name for name in outputs if not name.endswith((INPUT, NORMED))]
         why = "" if self.aliases.keys() & STAGES.keys() else " (it has no feature maps at strides 4 to 32, nor blocks)"
         raise BackboneError(
             f"{self.name} has no layer {layer!r}{why}.{nearest(layer, [*self.aliases, *paths])} There are "

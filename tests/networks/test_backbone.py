@@ -38,3 +38,9 @@ def test_the_table_of_layers_says_what_the_extractor_gives(mobilenet: Backbone) 
     with torch.inference_mode():
         outputs = mobilenet.extractor([row.name for row in rows])(x)
     assert {row.name: row.map_shape for row in rows} == {name: tuple(y.shape[1:]) for name, y in outputs.items()}
+
+
+def test_a_module_path_is_named_where_there_is_no_such_layer() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(BackboneError, match=r"module paths such as blocks\.\d+;"):
+        load_backbone("timm:vit_tiny_patch16_224", "random").resolve("last4")
