@@ -31,7 +31,7 @@ from cnncodes.extraction.in_memory import in_memory
 from cnncodes.extraction.settings import Settings, build_network
 from cnncodes.images.decoding import decode
 from cnncodes.images.image_set import ImageSet
-from cnncodes.networks.backbone import default_settings
+from cnncodes.networks.loading import default_settings
 
 SIZES = {"500 × 375": ((500, 375), 24), "4000 × 3000": ((4000, 3000), 2)}  # pixels, number of images
 PROFILES = {"no profile": None, "sRGB": SRGB, "Display P3": DISPLAY_P3}

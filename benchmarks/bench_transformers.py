@@ -23,7 +23,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from cnncodes.networks.backbone import load_backbone
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import find_network, register_backbone
 from cnncodes.runtime.precision import bf16_gain, lowest_cosine, reference_photos

@@ -39,14 +39,14 @@ _HOMES = {
     "extract": "extraction.extract",
     "finetune": "finetuning.finetune",
     "fit": "models.fit",
-    "list_backbones": "networks.backbone",
-    "list_layers": "networks.backbone",
-    "load_backbone": "networks.backbone",
+    "list_backbones": "networks.registry",
+    "list_layers": "networks.loading",
+    "load_backbone": "networks.loading",
     "load_codes": "codes.load_codes",
     "load_images": "images.loading",
     "merge": "extraction.merge",
     "predict": "models.predict",
-    "register_backbone": "networks.backbone",
+    "register_backbone": "networks.registry",
     "report": "pages.report",
     "similar": "neighbours.similar",
     "verify": "extraction.verify",
@@ -73,11 +73,11 @@ if TYPE_CHECKING:
     from cnncodes.models.model import ProbeModel as ProbeModel
     from cnncodes.models.predict import predict as predict
     from cnncodes.neighbours.similar import similar as similar
-    from cnncodes.networks.backbone import list_backbones as list_backbones
-    from cnncodes.networks.backbone import list_layers as list_layers
-    from cnncodes.networks.backbone import load_backbone as load_backbone
-    from cnncodes.networks.backbone import register_backbone as register_backbone
+    from cnncodes.networks.loading import list_layers as list_layers
+    from cnncodes.networks.loading import load_backbone as load_backbone
     from cnncodes.networks.preprocessing import Preprocessing as Preprocessing
+    from cnncodes.networks.registry import list_backbones as list_backbones
+    from cnncodes.networks.registry import register_backbone as register_backbone
     from cnncodes.pages.report import report as report
     from cnncodes.solvers.classifiers import DenseLinearSVC as DenseLinearSVC
     from cnncodes.solvers.classifiers import DenseLogisticRegression as DenseLogisticRegression

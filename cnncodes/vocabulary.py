@@ -18,6 +18,7 @@ __all__ = [
     "DEFAULT_BACKBONE",
     "DEFAULT_POOLING",
     "DEFAULT_SCALING",
+    "EXPORTED_TYPES",
     "IMAGENET",
     "LEARNED_SCALINGS",
     "MAPS",
@@ -85,6 +86,7 @@ PRECISIONS = {  # implemented in runtime/precision.py
     "fp16": "float16",
 }
 CODE_TYPES = ("float16", "float32")  # numpy's names, as a codes file has them
+EXPORTED_TYPES = ("float32", "float16", "int8")  # of the large weights in an ONNX file
 NO_VIEWS = "none"
 VIEWS = {  # how many there are of an image; implemented in networks/preprocessing.py
     NO_VIEWS: 1,

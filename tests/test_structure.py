@@ -30,7 +30,7 @@ LIGHT_MODULES = {
     "models.evaluate": ("torch", "torchvision"),
     "models.predict": ("torch", "torchvision", "sklearn", "scipy"),
     "extraction.in_memory": ("torchvision", "sklearn", "scipy", "joblib"),  # to label one image
-    "networks.backbone": ("torchvision", "timm", "sklearn"),
+    "networks.loading": ("torchvision", "timm", "sklearn"),
 }
 VERBS = (
     *("advise", "audit", "compare", "evaluate", "export", "extract", "finetune", "fit"),

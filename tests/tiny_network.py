@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from cnncodes.networks.backbone import Backbone, load_backbone, register_backbone
+from cnncodes.networks.backbone import Backbone
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.networks.registry import register_backbone
 
 PLAIN = Preprocessing(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 UNCROPPED = Preprocessing(32, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

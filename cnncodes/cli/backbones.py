@@ -39,7 +39,7 @@ def backbones(pattern: str | None, recommended: bool, as_json: bool) -> None:
 
         _print([asdict(row) for row in RECOMMENDED], as_json)
         return
-    from cnncodes.networks.backbone import list_backbones
+    from cnncodes.networks.registry import list_backbones
 
     table = [asdict(row) for row in list_backbones(pattern)]
     if pattern and not table:

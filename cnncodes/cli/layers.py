@@ -29,8 +29,8 @@ def layers(backbone: str, image_size: int | None, timed: bool, as_json: bool) ->
     """
     from dataclasses import asdict
 
-    from cnncodes.networks.backbone import load_backbone
     from cnncodes.networks.cut import find_cuts
+    from cnncodes.networks.loading import load_backbone
     from cnncodes.networks.network import RANDOM
     from cnncodes.vocabulary import PENULTIMATE, TRAIN_ALL, TRAIN_HEAD
 

@@ -99,7 +99,7 @@ class LayerProvenance(Record):
     n_features : int
         Code length of one view.
     pooling : str
-        What makes a vector of the map; other than that of the file where the layer has no map.
+        What makes a vector of the map, or of tokens; it changes nothing where the layer gives a vector.
     map_shape : tuple of int, default=()
         Shape before pooling: (C, H, W), or (D,) for a vector.
     dtype : {"float16", "float32", ""}, default=""

@@ -65,8 +65,8 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         Each fit computes the maps that enter that part from the images, and holds them in memory.
     weights : str or Path, optional
         As for `CNNCodes`, like the parameters that follow.
-    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, default="avg"
-        How a feature map becomes a vector.
+    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, optional
+        How a feature map becomes a vector. By default the mean, or what suits a network of tokens.
     image_size : int, optional
         Side in pixels of the square that enters the network.
     resize : {"crop", "pad", "squash"}, default="crop"
@@ -139,7 +139,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         random_state: int | np.random.RandomState | None = 0,
         finetune: str | None = None,
         weights: str | Path | None = None,
-        pooling: str = "avg",
+        pooling: str | None = None,
         image_size: int | None = None,
         resize: str = "crop",
         views: str = NO_VIEWS,

@@ -31,7 +31,7 @@ class ImageEstimator(BaseEstimator):
         "backbone": [str],
         "layer": [str, "array-like"],
         "weights": [str, Path, None],
-        "pooling": [StrOptions(set(POOLINGS))],
+        "pooling": [StrOptions(set(POOLINGS)), None],
         "image_size": [POSITIVE, None],
         "resize": [StrOptions(set(RESIZE_MODES))],
         "views": [StrOptions(set(VIEWS))],

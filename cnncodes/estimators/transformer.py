@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,10 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         Layer whose codes are returned; the codes of several layers are concatenated.
     weights : str or Path, optional
         Name of published weights, or path of a file. By default the weights that ``cnncodes backbones`` names.
-    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, default="avg"
-        How a feature map becomes a vector: mean, maximum, generalised mean, means of 2 × 2 parts, or all its values.
+    pooling : {"avg", "max", "gem", "grid2", "flatten", "cls", "patches", "cls+patches"}, optional
+        How a feature map becomes a vector: mean, maximum, generalised mean, means of 2 × 2 parts, or all its values;
+        and tokens: the class token, the mean of the patches, or both. By default the mean; for networks of tokens what
+        their papers read.
     image_size : int, optional
         Side in pixels of the square that enters the network. By default that of the weights.
     resize : {"crop", "pad", "squash"}, default="crop"
@@ -89,7 +92,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         *,
         layer: str | Sequence[str] = "penultimate",
         weights: str | Path | None = None,
-        pooling: str = "avg",
+        pooling: str | None = None,
         image_size: int | None = None,
         resize: str = "crop",
         views: str = NO_VIEWS,
@@ -136,7 +139,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         if self.cache is not None:
             from cnncodes.codes.file import CodesFile
 
-            self._cached(images)
+            self._cached(images, self.pooling)
             with CodesFile.open(self.cache) as file:
                 self.provenance_ = file.provenance
         else:
@@ -177,7 +180,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         """Return the codes of images, shape (n, n_features_out_) or (n, n_views, n_features_out_)."""
         images = self._load_images(X)
         if self.cache is not None:
-            return self._cached(images)
+            return self._cached(images, self.pooling or self.provenance_.pooling)
         from cnncodes.extraction.in_memory import in_memory
 
         network = self._network()
@@ -237,11 +240,11 @@ class CNNCodes(TransformerMixin, ImageEstimator):
             exact_decode=self.exact_decode,
         )
 
-    def _cached(self, images: ImageSet) -> np.ndarray:
+    def _cached(self, images: ImageSet, pooling: str | None) -> np.ndarray:
         from cnncodes.extraction.cache import cached_codes
 
         assert self.cache is not None
-        settings = self._settings(None)
+        settings = replace(self._settings(None), pooling=pooling)
         return cached_codes(Path(self.cache), images, self._layers(), settings, workers=self.workers, owner=self)
 
     def _network(self) -> FrozenNetwork:

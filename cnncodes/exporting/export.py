@@ -28,10 +28,10 @@ from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.files import refuse_foreign, replacing
 from cnncodes.system.optional import require
+from cnncodes.vocabulary import EXPORTED_TYPES
 
-__all__ = ["DTYPES", "Exported", "export", "is_exported"]
+__all__ = ["Exported", "export", "is_exported"]
 
-DTYPES = ("float32", "float16", "int8")  # that large weights may be kept in
 ONNX_FILE = "an ONNX file"
 FORMAT = "cnncodes-onnx"  # the value of the key `format` in the metadata
 MAX_BYTES = 2**31 - 1  # of a protobuf message
@@ -134,8 +134,8 @@ def export(
     >>> exported.parity.native_difference < 1e-5  # doctest: +SKIP
     True
     """
-    if dtype not in DTYPES:
-        raise SettingError(f"no dtype {dtype!r}.{nearest(dtype, DTYPES)} There are {', '.join(DTYPES)}")
+    if dtype not in EXPORTED_TYPES:
+        raise SettingError(f"no dtype {dtype!r}.{nearest(dtype, EXPORTED_TYPES)} There are {', '.join(EXPORTED_TYPES)}")
     for library in ("onnx", "onnxscript", "onnxruntime"):
         require(library, "export")
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)

@@ -62,7 +62,7 @@ class Parity:
 
         Parameters
         ----------
-        dtype : {"float32", "float16"}
+        dtype : {"float32", "float16", "int8"}
         step : float
             By how much the novelty changes if one training image more looks more familiar.
         """

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
-from cnncodes.codes.provenance import refuse_mismatch
+from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.extraction.fill import fill
@@ -27,13 +27,15 @@ from cnncodes.extraction.settings import (
 )
 from cnncodes.extraction.sources import read_source
 from cnncodes.images.loading import ImageSet
-from cnncodes.networks.backbone import default_settings
+from cnncodes.networks.loading import default_settings, load_backbone
+from cnncodes.networks.network import RANDOM
 from cnncodes.networks.registry import named_by_weights
 from cnncodes.system.locks import waiting_lock
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
 __all__ = ["cached_codes"]
 
+MAP_AXES = 3  # (C, H, W); tokens have two
 HEX_DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -74,9 +76,9 @@ def cached_codes(
     ImagesError
         An image cannot be read.
     """
-    settings = _explicit(settings)
     digests = [_digest(images, row) for row in range(len(images))]
     with waiting_lock(cache):
+        settings = _explicit(settings, provenance_of(cache))
         if not _has(cache, digests, layers, settings):
             _extend(cache, images, digests, layers, settings, workers, owner)
     with CodesFile.open(cache) as file:
@@ -88,21 +90,33 @@ def cached_codes(
         return file.codes(layers, rows)
 
 
-def _explicit(settings: Settings) -> Settings:
+def _explicit(settings: Settings, provenance: Provenance | None) -> Settings:
     """Fill in the defaults, so that an estimator does not inherit the settings of whoever made the cache."""
     backbone = settings.backbone or named_by_weights(settings.weights) or DEFAULT_BACKBONE
     weights, preprocessing = default_settings(backbone, settings.weights)
+    pooling = settings.pooling
+    if pooling is None and provenance is not None:  # a new cache gets it from the network
+        pooling = _default_pooling(backbone, settings.weights, provenance)
     return replace(
         settings,
         backbone=backbone,
         weights=weights,
-        pooling=settings.pooling or DEFAULT_POOLING,
+        pooling=pooling,
         image_size=settings.image_size or preprocessing.image_size,
         resize=settings.resize or preprocessing.mode,
         views=settings.views or preprocessing.views,
         exact_decode=bool(settings.exact_decode),
         ignore_profiles=bool(settings.ignore_profiles),
     )
+
+
+def _default_pooling(backbone: str, weights: str | None, provenance: Provenance) -> str:
+    """Return the pooling of a network where none is asked for; one that gave maps of rows and columns is not built."""
+    layer4 = provenance.layers.get("layer4")
+    if provenance.backbone == backbone and layer4 is not None and len(layer4.map_shape) == MAP_AXES:
+        return DEFAULT_POOLING
+    # without its parameters, which may have to be fetched; a folder also says how the network is built
+    return load_backbone(backbone, weights if named_by_weights(weights) else RANDOM).default_pooling
 
 
 def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings: Settings) -> bool:

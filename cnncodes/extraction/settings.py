@@ -13,7 +13,8 @@ import torch
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import parameter
-from cnncodes.networks.backbone import Backbone, default_settings, load_backbone
+from cnncodes.networks.backbone import Backbone
+from cnncodes.networks.loading import default_settings, load_backbone
 from cnncodes.networks.registry import named_by_weights
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.tuning import tuned_network

@@ -8,6 +8,7 @@ from typing import Any
 from cnncodes.codes.checks import cut
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError, parameter
+from cnncodes.vocabulary import PENULTIMATE
 
 __all__ = ["require_match"]
 
@@ -33,6 +34,10 @@ def require_match(
     here, there = _made_with(ours), _made_with(theirs)
     if other_precision:
         here["precision"] = there["precision"]
+    if all(_is_vector(ours, layer) and _is_vector(theirs, layer) for layer in layers):
+        here["pooling"] = there["pooling"]  # which has nothing to pool
+    if PENULTIMATE not in layers:
+        here["head_input"] = there["head_input"]
     differences = [
         f"{field} is {there.get(field)!r} there and {here.get(field)!r} in the model"
         for field in dict.fromkeys([*here, *there])
@@ -64,3 +69,7 @@ def _made_with(provenance: Provenance) -> dict[str, Any]:
     # files leave the usual out
     unwritten = {name: getattr(preprocessing, name) for name in ("views", "resized_by", "ignore_profiles")}
     return fields | {f"preprocessing.{name}": value for name, value in (preprocessing.to_dict() | unwritten).items()}
+
+
+def _is_vector(provenance: Provenance, layer: str) -> bool:
+    return layer in provenance.layers and len(provenance.layers[layer].map_shape) == 1

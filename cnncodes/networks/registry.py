@@ -92,7 +92,7 @@ def find_weights(
     Parameters
     ----------
     name, weights
-        As for `cnncodes.networks.backbone.load_backbone`.
+        As for `cnncodes.networks.loading.load_backbone`.
     located : bool, default=True
         As for `Network.choose_weights`.
 
@@ -168,7 +168,7 @@ def register_backbone(
 
     Examples
     --------
-    >>> from cnncodes.networks.backbone import load_backbone
+    >>> from cnncodes.networks.loading import load_backbone
     >>> def tiny():
     ...     return nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     >>> plain = Preprocessing(32, 32, "bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

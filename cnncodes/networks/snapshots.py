@@ -83,7 +83,7 @@ def find_snapshot(weights: str | os.PathLike[str]) -> Snapshot | None:
             )
     content = _read(config)
     architecture = content.get("architecture")
-    if not isinstance(architecture, str):
+    if not isinstance(architecture, str) or "." in architecture:  # a tag is in its table
         if not path.is_dir():  # a description of something else that happens to lie there
             return None
         kind = content.get("model_type")

@@ -24,6 +24,7 @@ __all__ = ["TIMM", "snapshot_network", "timm_entry", "timm_names", "timm_network
 
 TIMM = "timm:"  # begins the names of its networks
 RGB = 3  # channels of an image
+MAX_LICENCE = 100  # characters of its name
 SOURCES = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source")  # of weights, for timm
 
 
@@ -104,6 +105,8 @@ def snapshot_network(snapshot: Snapshot) -> Network:
     try:
         cfg = timm.models.PretrainedCfg(**{key: item for key, item in snapshot.pretrained_cfg.items() if key in known})
         cfg.num_classes = snapshot.model_args.get("num_classes", cfg.num_classes)  # or a part of the head stays random
+        if list(map(type, cfg.input_size)) != [int] * 3 or cfg.input_size[1] != cfg.input_size[2]:
+            raise ValueError(f"input_size is {cfg.input_size!r:.60}, expected whole numbers: channels, and a square")
         entry = timm_entry(cfg)
         for name in ("mean", "std"):
             if len(list(map(float, getattr(cfg, name)))) != RGB:
@@ -117,9 +120,11 @@ def snapshot_network(snapshot: Snapshot) -> Network:
         name=path,
         hub=None,
         file=snapshot.file,
-        licence=entry.licence or (same.licence if same else None),
-        categories=tuple(map(str, labels)) if labels and len(labels) == cfg.num_classes else None,
+        licence=(entry.licence or (same.licence if same else None) or "")[:MAX_LICENCE] or None,
+        categories=tuple(map(str, labels)) if isinstance(labels, list) and len(labels) == cfg.num_classes else None,
     )
+    trained_alike = entry.preprocessing.image_size == published.weights[published.default].preprocessing.image_size
+    facts = published.facts if trained_alike else replace(published.facts, default_size=None)
 
     def build(entry: WeightsEntry, state: State | None = None) -> nn.Module:
         overlay = {"pretrained_cfg_overlay": {"state_dict": state}} if state is not None else {}
@@ -132,7 +137,7 @@ def snapshot_network(snapshot: Snapshot) -> Network:
                 f"({' '.join(str(error).split()):.300})"
             ) from error
 
-    return replace(published, build=build, weights={path: entry}, default=path)
+    return replace(published, build=build, weights={path: entry}, default=path, facts=facts)
 
 
 def timm_entry(cfg: Any) -> WeightsEntry:

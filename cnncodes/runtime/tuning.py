@@ -106,7 +106,7 @@ def tuned_network(
     Examples
     --------
     >>> import torch
-    >>> from cnncodes.networks.backbone import load_backbone
+    >>> from cnncodes.networks.loading import load_backbone
     >>> network = tuned_network(load_backbone("mobilenet_v2"), ["penultimate"], device="cpu", precision="fp32")
     >>> network(torch.zeros(2, 3, 224, 224, dtype=torch.uint8))["penultimate"].shape
     (2, 1280)

@@ -36,6 +36,25 @@ def test_codes_are_those_of_the_codes_file(data: tuple, sample_codes: Path) -> N
     np.testing.assert_array_equal(transformer.transform(np.array(paths[:4])), codes[:4])
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_tokens_are_pooled_as_extract_pools_them(cached: bool, data: tuple, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    paths = [Path(path) for path in data[0][:2]]
+    extract(paths, tmp_path / "codes.h5", backbone="timm:test_vit", weights="random")
+    transformer = CNNCodes(
+        "timm:test_vit", layer="layer4", weights="random", cache=tmp_path / "cache.h5" if cached else None
+    )
+    codes = transformer.fit_transform(paths)
+    np.testing.assert_array_equal(codes, load_codes(tmp_path / "codes.h5", "layer4"))
+    assert transformer.provenance_.pooling == "cls"
+    assert transformer.get_params()["pooling"] is None
+    restored = pickle.loads(pickle.dumps(transformer))
+    np.testing.assert_array_equal(restored.transform(paths), codes)
+    older = CNNCodes("timm:test_vit", layer="layer4", weights="random", pooling="avg").fit(paths)  # their default
+    averages = pickle.loads(pickle.dumps(older)).transform(paths)
+    assert np.abs(averages - codes).max() > 0.1
+
+
 def test_the_order_of_images_does_not_matter(data: tuple) -> None:
     paths = data[0][:12]
     transformer = CNNCodes(layer="layer3").fit(paths)

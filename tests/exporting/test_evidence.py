@@ -33,7 +33,7 @@ def test_file_gives_what_each_place_adds(make_model, coloured, tmp_path, scale, 
 
 
 def test_without_a_map_there_is_no_evidence(make_model, tmp_path):
-    from cnncodes.networks.backbone import load_backbone
+    from cnncodes.networks.loading import load_backbone
 
     backbone = load_backbone("exported", "random")
     assert list(evidence_sources(backbone, make_model())) == ["layer3", "penultimate"]

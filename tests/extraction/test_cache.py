@@ -43,6 +43,24 @@ def test_other_settings_are_refused_and_the_cache_stays(cache: Path, small_sampl
     assert cache.read_bytes() == before
 
 
+def test_a_cache_does_not_lend_its_pooling(small_sample: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    images, path = load_images(sorted(small_sample.rglob("*.png"))[:2]), tmp_path / "cache.h5"
+    plain = Settings("timm:test_vit", "random")
+    codes = cached_codes(path, images, ["layer4"], plain)
+    with CodesFile.open(path) as file:
+        assert file.provenance.pooling == "cls"
+    before = path.read_bytes()
+    with pytest.raises(MismatchError, match="pooling is 'cls', asked 'patches'"):
+        cached_codes(path, images, ["layer4"], replace(plain, pooling="patches"))
+    np.testing.assert_array_equal(cached_codes(path, images, ["layer4"], plain), codes)
+    assert path.read_bytes() == before
+    patches = cached_codes(tmp_path / "patches.h5", images, ["layer4"], replace(plain, pooling="patches"))
+    assert np.abs(patches - codes).max() > 0.1
+    with pytest.raises(MismatchError, match="pooling is 'patches', asked 'cls'"):
+        cached_codes(tmp_path / "patches.h5", images, ["layer4"], plain)
+
+
 @pytest.mark.parametrize(("option", "field"), [("ignore_profiles", "ignore_profiles"), ("exact_decode", "exact")])
 def test_a_cache_does_not_lend_its_way_of_decoding(option: str, field: str, small_sample: Path, tmp_path: Path) -> None:
     images = load_images(sorted(small_sample.rglob("*.png"))[:2])

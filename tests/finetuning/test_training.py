@@ -15,8 +15,8 @@ from cnncodes.finetuning.cached_maps import CachedMaps
 from cnncodes.finetuning.head import BATCH_NORMS, ProbeHead, TunedNetwork
 from cnncodes.finetuning.schedule import Recipe
 from cnncodes.finetuning.training import Training, decide, mixed
-from cnncodes.networks.backbone import load_backbone
 from cnncodes.networks.cut import cut_before
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.pooling import pool
 from cnncodes.probes.probe import decide as decide_by_probe
 from cnncodes.probes.probe import make_probe
@@ -163,7 +163,7 @@ def test_frozen_is_frozen_in_all_families(name, first):
     """Bit for bit: parameters, statistics and dropout below the cut, and every second module above it."""
     with pytest.MonkeyPatch.context() as patch:  # initialising millions of parameters is not what is tested
         patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.data.normal_(0, 0.02))
-        patch.setattr("cnncodes.networks.backbone.digest_of", lambda state: "")
+        patch.setattr("cnncodes.networks.loading.digest_of", lambda state: "")
         backbone = load_backbone(name, "random")
     before = tensors_of(backbone.module)
     every = cut_before(backbone, first)

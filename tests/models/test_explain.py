@@ -16,7 +16,8 @@ from cnncodes.extraction.extract import extract
 from cnncodes.images.loading import load_images
 from cnncodes.models.fit import fit
 from cnncodes.models.model import ProbeModel
-from cnncodes.networks.backbone import load_backbone, register_backbone
+from cnncodes.networks.loading import load_backbone
+from cnncodes.networks.registry import register_backbone
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,6 +9,9 @@ from digit_codes import DESCRIPTION
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import MismatchError
+from cnncodes.models.match import require_match
+
+LAYER = {"n_features": 40, "pooling": "avg"}
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,33 @@ def test_codes_with_other_use_of_colour_profiles_are_refused_with_a_way_out(ther
     with pytest.raises(MismatchError, match=f"ignore_profiles is {there} there and {not there} in the model") as caught:
         replace(model, provenance=ours).check_codes(codes, "other.h5")
     assert f"to a new file {option} extract(…, ignore_profiles=True), or fit the model again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "change", "fits"),
+    [
+        (([40], [40]), {"pooling": "cls"}, True),
+        (([50, 40], [50, 40]), {"pooling": "cls"}, False),
+        (([40], [50, 40]), {"pooling": "cls"}, False),
+        (([], []), {"pooling": "cls"}, False),  # files of others may not say it
+        (([40], [40]), {"head_input": "pre_logits"}, False),
+    ],
+)
+def test_how_maps_are_pooled_does_not_matter_for_vectors(shapes, change, fits, model):
+    codes, ours = (
+        Provenance.from_dict({**DESCRIPTION, "layers": {"penultimate": {**LAYER, "map_shape": shape}}})
+        for shape in shapes
+    )
+    codes = Provenance.from_dict({**codes.to_dict(), **change})
+    older = replace(model, provenance=ours)
+    if fits:
+        older.check_codes(codes, "other.h5")
+    else:
+        with pytest.raises(MismatchError, match=f"{next(iter(change))} is "):
+            older.check_codes(codes, "other.h5")
+
+
+def test_where_the_head_is_read_does_not_matter_for_other_layers():
+    layers = {"layer3": {**LAYER, "map_shape": [40, 7, 7]}}
+    codes = Provenance.from_dict({**DESCRIPTION, "layers": layers, "head_input": "pre_logits"})
+    require_match(Provenance.from_dict({**DESCRIPTION, "layers": layers}), ["layer3"], codes, "other.h5")

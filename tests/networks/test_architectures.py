@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from cnncodes.errors import BackboneError
-from cnncodes.networks.backbone import Backbone, load_backbone
+from cnncodes.networks.backbone import Backbone
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import pool
 from cnncodes.networks.tokens import NORMED
@@ -107,7 +108,7 @@ def make_case(name: str) -> Case:
         patch.setattr("timm.layers.weight_init._trunc_normal_", quickly)
         for init in ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "uniform_", "trunc_normal_"):
             patch.setattr(nn.init, init, quickly)
-        patch.setattr("cnncodes.networks.backbone.digest_of", lambda state: "")
+        patch.setattr("cnncodes.networks.loading.digest_of", lambda state: "")
         size = None if name.startswith(FIXED) else SMALL if "patch14" not in name else 98
         backbone = load_backbone(f"timm:{name}", "random", image_size=size)
     module = backbone.module

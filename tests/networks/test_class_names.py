@@ -8,8 +8,9 @@ from torchvision.models import ResNet18_Weights
 
 from cnncodes.errors import MissingLibraryError
 from cnncodes.networks import class_names as module
-from cnncodes.networks.backbone import load_backbone, register_backbone
 from cnncodes.networks.class_names import ClassNames, class_names
+from cnncodes.networks.loading import load_backbone
+from cnncodes.networks.registry import register_backbone
 
 NAMES = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
 

@@ -10,8 +10,9 @@ from tiny_network import Staged, images, own
 from torch import nn
 
 from cnncodes.errors import BackboneError, MismatchError
-from cnncodes.networks.backbone import Backbone, load_backbone
+from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.cut import CutCost, cut_at, cut_before, find_cuts, layer_below
+from cnncodes.networks.loading import load_backbone
 from cnncodes.vocabulary import PIXELS
 
 FAMILIES = [

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import models
 
 from cnncodes.errors import SettingError
-from cnncodes.networks.backbone import load_backbone
+from cnncodes.networks.loading import load_backbone
 
 
 class Branches(nn.Module):
@@ -55,7 +55,7 @@ def test_in_place_activations_do_not_overwrite_a_kept_layer(name: str, layer: st
     with pytest.MonkeyPatch.context() as patch:  # initialising 130 million parameters is not what is tested
         patch.setattr(nn.init, "trunc_normal_", lambda tensor, *args, **kwargs: tensor.data.normal_(0, 0.02))
         patch.setattr(nn.init, "normal_", lambda tensor, *args, **kwargs: tensor.data.fill_(0.01))
-        patch.setattr("cnncodes.networks.backbone.digest_of", lambda state: "")
+        patch.setattr("cnncodes.networks.loading.digest_of", lambda state: "")
         backbone = load_backbone(name, "random")
     x = images(80, 1)
     with torch.inference_mode():

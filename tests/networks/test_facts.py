@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cnncodes.networks.backbone import load_backbone
 from cnncodes.networks.facts import TIMM_FACTS, facts_of
+from cnncodes.networks.loading import load_backbone
 
 
 def test_the_keys_of_efficientnet_lite_map_one_to_one() -> None:

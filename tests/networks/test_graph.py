@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tiny_network import Staged, own
 
-from cnncodes.networks.backbone import load_backbone
 from cnncodes.networks.graph import Graph
+from cnncodes.networks.loading import load_backbone
 
 
 def test_layer_is_called_by_the_name_that_users_know():

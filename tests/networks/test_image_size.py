@@ -8,8 +8,8 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from cnncodes.errors import BackboneError
-from cnncodes.networks.backbone import list_layers, load_backbone
 from cnncodes.networks.image_size import fit_image_size
+from cnncodes.networks.loading import list_layers, load_backbone
 
 
 def images(size: int) -> torch.Tensor:

@@ -11,8 +11,9 @@ from torch import nn
 from torchvision import models
 
 from cnncodes.errors import BackboneError
-from cnncodes.networks.backbone import Backbone, list_layers, load_backbone
+from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.layers import find_stages, survey
+from cnncodes.networks.loading import list_layers, load_backbone
 from cnncodes.networks.tokens import NORMED
 
 NAMES = models.list_models(module=models)
@@ -165,7 +166,7 @@ def test_layers_are_those_of_plain_torchvision_alone_and_together(case: Case) ->
 def structure(request: pytest.FixtureRequest) -> Backbone:
     with pytest.MonkeyPatch.context() as patch:
         skip_initialisation(patch)
-        patch.setattr("cnncodes.networks.backbone.digest_of", lambda state: "")
+        patch.setattr("cnncodes.networks.loading.digest_of", lambda state: "")
         return load_backbone(request.param, "random")
 
 

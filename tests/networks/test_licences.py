@@ -11,8 +11,8 @@ from command_line import run
 from safetensors.torch import save_file
 from torch import nn
 
-from cnncodes.networks.backbone import load_backbone
 from cnncodes.networks.licences import PERMISSIVE, is_non_commercial, known_licence, licence_notes
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.registry import find_network, register_backbone, registered_networks
 

@@ -9,7 +9,8 @@ import torch
 from tiny_network import PLAIN, Tiny
 
 from cnncodes.errors import BackboneError, WeightsError
-from cnncodes.networks.backbone import load_backbone, register_backbone
+from cnncodes.networks.loading import load_backbone
+from cnncodes.networks.registry import register_backbone
 
 
 def test_random_weights_are_seeded_and_leave_the_callers_random_state() -> None:

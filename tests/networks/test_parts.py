@@ -6,7 +6,7 @@ import pytest
 from tiny_network import Staged, own
 
 from cnncodes.errors import BackboneError
-from cnncodes.networks.backbone import load_backbone
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.parts import Parts
 
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from cnncodes.errors import BackboneError
 from cnncodes.networks import portable, registry
-from cnncodes.networks.backbone import list_backbones, load_backbone, register_backbone
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.portable import pack_networks, unpack_networks
+from cnncodes.networks.registry import list_backbones, register_backbone
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,12 @@ from cnncodes import extract
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import MismatchError
 from cnncodes.extraction.in_memory import matching_network
-from cnncodes.networks.backbone import Backbone, load_backbone, register_backbone
+from cnncodes.networks.backbone import Backbone
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.outputs import Output
 from cnncodes.networks.pre_logits import needs_pre_logits
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.networks.registry import register_backbone
 from cnncodes.runtime.workload import Workload
 
 PLAIN = Preprocessing(32, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

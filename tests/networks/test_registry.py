@@ -9,7 +9,8 @@ import torch
 from tiny_network import PLAIN, Tiny
 
 from cnncodes.errors import BackboneError
-from cnncodes.networks.backbone import list_backbones, list_layers, load_backbone, register_backbone
+from cnncodes.networks.loading import list_layers, load_backbone
+from cnncodes.networks.registry import list_backbones, register_backbone
 from cnncodes.networks.torchvision_zoo import torchvision_names
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cnncodes import load_codes
 from cnncodes.errors import BackboneError, WeightsError
-from cnncodes.networks.backbone import default_settings, load_backbone
+from cnncodes.networks.loading import default_settings, load_backbone
 from cnncodes.networks.snapshots import find_snapshot
 from cnncodes.networks.weights import file_digest
 
@@ -92,8 +92,28 @@ def test_the_cache_of_the_hub_keeps_links(snapshot: Path, tmp_path: Path) -> Non
 def test_the_classes_of_the_head_are_those_that_are_written_beside_it(snapshot: Path) -> None:
     rewrite(snapshot, label_names=["a", "b", "c"])
     assert load_backbone("timm:test_vit", snapshot).categories == ("a", "b", "c")
-    rewrite(snapshot, label_names=["a", "b"])
-    assert load_backbone("timm:test_vit", snapshot).categories is None
+    for names in (["a", "b"], {"a": 0, "b": 1, "c": 2}, "abc", 3):
+        rewrite(snapshot, label_names=names)
+        assert load_backbone("timm:test_vit", snapshot).categories is None
+
+
+def test_the_name_of_a_licence_is_no_essay(snapshot: Path) -> None:
+    rewrite(snapshot, pretrained_cfg__license="long " * 1000)
+    backbone = load_backbone("timm:test_vit", snapshot)
+    assert backbone.licence == "long " * 20
+    assert len(backbone.notes[0]) < 300 + len(str(snapshot))
+
+
+@pytest.mark.parametrize(("saved", "taken"), [(518, 224), (98, 98)])
+def test_images_have_the_size_that_was_trained_with_unless_that_is_the_published_one(
+    saved: int, taken: int, tmp_path: Path
+) -> None:
+    options = {"img_size": saved, "depth": 1, "embed_dim": 12, "num_heads": 2}
+    model = timm.create_model("vit_small_patch14_dinov2", **options)
+    timm.models.save_for_hf(model, tmp_path / "dino", model_args=options, safe_serialization=True)
+    backbone = load_backbone("timm:vit_small_patch14_dinov2", tmp_path / "dino")
+    assert backbone.preprocessing.image_size == taken
+    assert bool(backbone.notes) == (saved != taken)
 
 
 def test_a_description_of_an_older_timm_is_read(snapshot: Path) -> None:
@@ -149,6 +169,7 @@ def test_another_network_is_refused_by_name(name: str, expected: str, snapshot: 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"architecture": "test_vit.r160_in1k"}, "names no architecture of timm"),
         ({"architecture": "no_such_network"}, "holds weights of timm:no_such_network, not of timm:test_vit"),
         (
             {"architecture": None, "model_type": "dinov2"},
@@ -162,6 +183,8 @@ def test_another_network_is_refused_by_name(name: str, expected: str, snapshot: 
         ({"pretrained_cfg__mean": [0.5]}, "cannot be read"),
         ({"pretrained_cfg__crop_pct": -1}, "cannot be read"),
         ({"pretrained_cfg__input_size": [3, 99999, 99999]}, "cannot be read"),
+        ({"pretrained_cfg__input_size": [3, 160, 320]}, "expected whole numbers: channels, and a square"),
+        ({"pretrained_cfg__input_size": [3, True, True]}, "expected whole numbers"),
         ({"pretrained_cfg__interpolation": "random"}, "cannot be read"),
     ],
 )

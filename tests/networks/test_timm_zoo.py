@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from cnncodes.errors import MissingLibraryError
-from cnncodes.networks.backbone import list_backbones, load_backbone
-from cnncodes.networks.registry import find_network
+from cnncodes.networks.loading import load_backbone
+from cnncodes.networks.registry import find_network, list_backbones
 
 
 def test_timm_weights_come_with_their_own_preprocessing_and_licence(

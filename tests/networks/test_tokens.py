@@ -8,9 +8,10 @@ from tiny_network import own
 from torch import nn
 
 from cnncodes.errors import SettingError
-from cnncodes.networks.backbone import Backbone, load_backbone
+from cnncodes.networks.backbone import Backbone
 from cnncodes.networks.facts import TOKEN_POOLINGS
 from cnncodes.networks.layers import survey
+from cnncodes.networks.loading import load_backbone
 from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.tokens import NORMED, blocks_of, default_pooling, prefix_of, prefix_within, token_stages
 

@@ -11,8 +11,9 @@ import torch
 from tiny_network import UNCROPPED, Straight, images, own
 from torch import fx, nn
 
-from cnncodes.networks.backbone import load_backbone, register_backbone
 from cnncodes.networks.cut import cut_before
+from cnncodes.networks.loading import load_backbone
+from cnncodes.networks.registry import register_backbone
 
 
 def test_a_network_that_keeps_what_it_computes_can_be_traced_again() -> None:

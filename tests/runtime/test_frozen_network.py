@@ -123,7 +123,7 @@ def test_all_devices_are_used_and_give_the_same_codes(
         used[id(self._forwards[replica])] += 1
         return plain(self, pixels, size, replica)
 
-    network = build_network(Settings(layers="layer3"))
+    network = build_network(Settings(layers="layer3", batch_size=8))  # as many as there are photographs
     network.warm_up()
     assert len({id(forward) for forward in network._forwards}) == 2
     monkeypatch.setattr(FrozenNetwork, "_batch", counted)

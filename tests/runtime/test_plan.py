@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torchvision
 
-from cnncodes.networks.backbone import load_backbone
+from cnncodes.networks.loading import load_backbone
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.runtime.plan import Plan
 from cnncodes.runtime.precision import reference_photos

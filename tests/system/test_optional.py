@@ -27,7 +27,8 @@ from cnncodes.insight.audit import Audit
 from cnncodes.insight.comparison import Comparison
 from cnncodes.insight.learning_curve import LearningCurve
 from cnncodes.models.evaluation import EvaluationResult
-from cnncodes.networks.backbone import list_backbones, load_backbone
+from cnncodes.networks.loading import load_backbone
+from cnncodes.networks.registry import list_backbones
 from cnncodes.pages.montage import montage
 from cnncodes.pages.report import report
 from cnncodes.system.optional import EXTRAS, require

@@ -53,7 +53,9 @@ from cnncodes.insight.comparison import Comparison
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.prediction import Prediction
 from cnncodes.neighbours.similar import Neighbour
-from cnncodes.networks.backbone import Backbone, BackboneInfo, LayerInfo
+from cnncodes.networks.backbone import Backbone
+from cnncodes.networks.layers import LayerInfo
+from cnncodes.networks.registry import BackboneInfo
 from cnncodes.pages.report import Report
 
 
