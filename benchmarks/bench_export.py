@@ -1,12 +1,13 @@
 """How closely does an exported model answer as `predict` does, how large and how fast is it, and what does int8 cost?
 
     python benchmarks/bench_export.py
+    python benchmarks/bench_export.py --backbone timm:tf_efficientnet_lite0 --weights efficientnet-lite0-57934424.pth
 
-Images of Fashion-MNIST go through the embedded mobilenet_v2, and a probe is fitted to `penultimate`. The model is
-exported with weights in float32, float16 and int8. `export` itself asserts that the file answers as `predict` does, and
-for int8 it cross-validates both probes on all images. Then photographs, decoded before, are labelled one by one on one
-core: by each file with onnxruntime, by `ProbeModel.predict_images`, and by plain torch with the transforms of
-torchvision and the same probe. All but int8 must name the same classes.
+Images of Fashion-MNIST go through a network, the embedded mobilenet_v2 by default, and a probe is fitted to
+`penultimate`. The model is exported with weights in float32, float16 and int8. `export` itself asserts that the file
+answers as `predict` does, and for int8 it cross-validates both probes on all images. Then photographs, decoded before,
+are labelled one by one on one core: by each file with onnxruntime, by `ProbeModel.predict_images`, and, mobilenet_v2
+only, by plain torch with the transforms of torchvision and the same probe. All but int8 must name the same classes.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from threadpoolctl import threadpool_limits
 from torchvision import transforms
 
 from cnncodes import ImageSet, ProbeModel, export, extract, fit, load_backbone
-from cnncodes.exporting.export import DTYPES
+from cnncodes.vocabulary import DEFAULT_BACKBONE, EXPORTED_TYPES
 
 
 def make_model(images: ImageSet, options: argparse.Namespace) -> ProbeModel:
-    path = options.work / f"fashion-mnist-{options.images}-{options.image_size}.h5"
-    extract(images, path, layers="penultimate", image_size=options.image_size, precision="fp32")
+    name = options.backbone.replace(":", "-")
+    path = options.work / f"{name}-{options.images}-{options.image_size}.h5"
+    network = {"backbone": options.backbone, "weights": options.weights}
+    extract(images, path, layers="penultimate", image_size=options.image_size, precision="fp32", **network)
     return fit(path)
 
 
@@ -76,6 +79,8 @@ def timed(label: Callable[[np.ndarray], str], photos: list[np.ndarray]) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
+    parser.add_argument("--weights", type=Path, help="file of the weights, if they are not the default ones")
     parser.add_argument("--images", type=int, default=2000, help="test images of Fashion-MNIST")
     parser.add_argument("--image-size", type=int, default=128, help="side in pixels")
     parser.add_argument("--photos", type=int, default=40, help="photographs that are labelled")
@@ -90,10 +95,12 @@ def main() -> None:
     china = load_sample_images().images[0]
     photos = [np.ascontiguousarray(np.roll(china, 16 * i, axis=1)) for i in range(options.photos)]
     ways: dict[str, Callable[[np.ndarray], str]] = {
-        "plain torch": by_torch(model),
         "predict_images": lambda image: str(model.predict_images([image], workers=1)[0].guess),
     }
-    for dtype in DTYPES:
+    if options.backbone == DEFAULT_BACKBONE and options.weights is None:
+        ways = {"plain torch": by_torch(model), **ways}
+    print(f"{options.backbone}: {model.scores.cross_validated.accuracy} of {len(images)} images, cross-validated")
+    for dtype in EXPORTED_TYPES:
         path = options.work / f"{dtype}.onnx"
         exported = export(model, path, dtype=dtype, images=images if dtype == "int8" else None)
         parity = exported.parity
@@ -114,7 +121,7 @@ def main() -> None:
             labels, rate = timed(label, photos)
             expected = expected or labels
             if name != "int8" and labels != expected:
-                raise AssertionError(f"{name}: other labels than plain torch")
+                raise AssertionError(f"{name}: other labels than {next(iter(ways))}")
             print(f"{name}: {rate:.1f} images/s")
 
 
