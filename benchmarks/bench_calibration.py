@@ -20,19 +20,42 @@ from pathlib import Path
 
 import numpy as np
 from bench_fashion_mnist import describe_machine
-from bench_intervals import CODES, draw_rows, expected_calibration_error, read
 from joblib import Parallel, delayed
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from cnncodes import CodesFile
 from cnncodes.probes.calibration import fit_temperature
 from cnncodes.probes.decision_values import softmax
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.search import fit_probe
 
+CODES = Path("bench-work/fashion-mnist-all-squash-auto.h5")
+BINS = 15  # of the expected calibration error (Guo et al. 2017)
 Probabilities = Callable[[np.ndarray], np.ndarray]  # of decision values, (n, n_classes)
+
+
+def read(path: Path, layer: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    with CodesFile.open(path) as file:
+        return {split: (file.codes(layer, rows := file.rows(split)), file.labels[rows]) for split in ("train", "test")}
+
+
+def draw_rows(y: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return as many rows of each class, at random."""
+    rng = np.random.default_rng(seed)
+    classes = np.unique(y)
+    return np.concatenate(
+        [rng.choice(np.flatnonzero(y == label), n // len(classes), replace=False) for label in classes]
+    )
+
+
+def expected_calibration_error(probabilities: np.ndarray, right: np.ndarray) -> float:
+    """Return the mean distance between confidence and accuracy over bins of equal width."""
+    confidence = probabilities.max(axis=1)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return float(sum(abs((confidence - right)[bins == i].sum()) for i in range(BINS)) / len(right))
 
 
 def uncalibrated(decision: np.ndarray, truth: np.ndarray) -> Probabilities:

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bench_calibration import draw_rows
 from bench_fashion_mnist import SOURCE, SPLITS, Progress, describe_machine, make_image_set, read_split
-from bench_intervals import draw_rows
 
 from cnncodes import CodesFile, extract
 from cnncodes.codes.views import averaged
