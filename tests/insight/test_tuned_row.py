@@ -95,9 +95,9 @@ def test_models_that_cannot_be_compared_are_refused_by_name(codes: Path, tuned: 
 
 
 def test_model_belongs_to_the_codes_file_of_its_network(codes: Path, tuned: ProbeModel, tmp_path: Path) -> None:
-    extract(staged_images(), tmp_path / "max.h5", backbone="staged", precision="fp32", pooling="max")
-    comparison = compare([tmp_path / "max.h5", codes], models=tuned, **QUICK | {"cv": 4})
+    extract(staged_images(), tmp_path / "pad.h5", backbone="staged", precision="fp32", resize="pad")
+    comparison = compare([tmp_path / "pad.h5", codes], models=tuned, **QUICK | {"cv": 4})
     assert comparison.notes[-1].endswith("of 3 folds, and so on fewer images than the probes here, which have 4")
     assert [row.codes for row in comparison.rows if row.clf == "tuned"] == [str(codes)]
-    with pytest.raises(MismatchError, match="pooling is 'max' there and 'avg' in the model"):
-        compare(tmp_path / "max.h5", models=tuned, **QUICK)
+    with pytest.raises(MismatchError, match="mode is 'pad' there and 'crop' in the model"):
+        compare(tmp_path / "pad.h5", models=tuned, **QUICK)

@@ -91,8 +91,8 @@ def test_file_of_another_network_is_refused_and_maps_of_another_precision_are_no
         assert [note.partition("codes.h5 ")[2] for note in codes.notes] == [
             "were computed in bf16; of images, the model computes them in fp32"
         ]
-    extract(images, tmp_path / "max.h5", backbone="staged", precision="fp32", maps="layer2", pooling="max")
-    with CodesFile.open(tmp_path / "max.h5") as file, pytest.raises(MismatchError, match="pooling is 'max' there"):
+    extract(images, tmp_path / "pad.h5", backbone="staged", precision="fp32", maps="layer2", resize="pad")
+    with CodesFile.open(tmp_path / "pad.h5") as file, pytest.raises(MismatchError, match="mode is 'pad' there"):
         StoredCodes(file, model)
 
 
