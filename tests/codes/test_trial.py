@@ -149,4 +149,4 @@ def test_no_flipped_bit_in_a_heap_is_a_hang_or_a_wrong_value(tmp_path: Path, mon
             if len(str(error).splitlines()) > 1:
                 raise
             spun += "spins" in str(error)
-    assert spun >= 10  # or the test would show nothing
+    assert spun >= 4  # or the test would show nothing
