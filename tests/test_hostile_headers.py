@@ -94,7 +94,7 @@ def use_codes(path: Path) -> None:
         file.codes(file.top_layer, file.rows())
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(6_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(12_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tuned", [False, True])
 def test_a_model_file_with_any_field_is_refused_in_one_line_or_works(tuned: bool, count: int, tmp_path: Path) -> None:
     with safe_open(FILES / "model-version-1.safetensors", framework="np") as file:
@@ -117,7 +117,7 @@ def test_a_model_file_with_any_field_is_refused_in_one_line_or_works(tuned: bool
 
 
 @pytest.mark.parametrize("layout", ["sealed", "thumbnails"])
-@pytest.mark.parametrize("count", [100, pytest.param(6_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_a_codes_file_with_any_field_is_refused_in_one_line_or_works(
     count: int, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ USERS = {".csv", ".h5", ".html", ".npy", ".npz", ".safetensors"}  # of files tha
 NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 QUOTED = re.compile(r"(?<!`)(`{1,2})([\w./-]+)(?:\(\))?\1(?!`)")
 DOTTED = re.compile(rf"(?<![\w./-])cnncodes\.{NAME}(?![\w/*-])")
-# Of torch, of a wheel, and of timm
+# Parts of torch, of a wheel, and of timm
 FOREIGN = {"THP_MEM_ALLOC_ENABLE", "MobileNet_V2_Weights.IMAGENET1K_V1", "cnncodes/data/", "config.json"}
 
 

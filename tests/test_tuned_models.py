@@ -79,7 +79,7 @@ def test_every_command_takes_a_fine_tuned_model() -> None:
         for folder in ("photos/test", "foreign")
     )
     assert np.mean(np.array(known) >= 0.95) <= 0.15
-    assert np.median(foreign) > 0.9 > np.median(known)
+    assert np.median(foreign) > 0.9 > np.min(foreign) > np.median(known)
     assert repr(ProbeModel.load("tuned.safetensors")).startswith(
         "ProbeModel('svm' on 'penultimate' of 'mobilenet_v2', fine-tuned from 'layer4', 4 classes, "
     )

@@ -11,7 +11,7 @@ from cnncodes.models.model import ProbeModel
 from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.probes.novelty import NEIGHBOUR_WEIGHT, NEIGHBOURS
 
-__all__ = ["add_answers", "add_stored"]
+__all__ = ["add_answers", "add_stored", "joined", "lengths"]
 
 TINY = float(np.finfo(np.float32).tiny)  # rows of zeros stay zeros
 
@@ -30,7 +30,7 @@ def add_answers(graph: Graph, codes: Sequence[Value], model: ProbeModel, n_views
     ----------
     graph : Graph
     codes : sequence of Value of float32, shape (n * n_views, n_features)
-        Of each layer of the model.
+        The codes of each layer of the model.
     model : ProbeModel
     n_views : int
 
@@ -62,8 +62,8 @@ def add_answers(graph: Graph, codes: Sequence[Value], model: ProbeModel, n_views
 def _scaled(graph: Graph, codes: Sequence[Value], model: ProbeModel) -> Value:
     """Return codes as the classifier takes them but for the division by deviations, which its weights hold."""
     if model.scale == "shrunk":
-        return _joined(graph, [_unit_rows(one) for one in codes]) - model.mean.astype(np.float32)
-    rows = _joined(graph, codes)
+        return joined(graph, [_unit_rows(one) for one in codes]) - model.mean.astype(np.float32)
+    rows = joined(graph, codes)
     if model.scale == "l2":
         return _unit_rows(rows)
     return rows - model.mean.astype(np.float32) if model.mean.any() else rows
@@ -76,7 +76,7 @@ def _closeness(graph: Graph, codes: Sequence[Value], scaled: Value, model: Probe
     if model.training_codes is None:  # an older model file
         rows = _over_views(scaled / model.deviation.astype(np.float32), n_views, "ReduceMean")
         return _cosine_to_nearest(rows, means)
-    unit = _unit_rows(_over_views(_joined(graph, codes), n_views, "ReduceMean"))
+    unit = _unit_rows(_over_views(joined(graph, codes), n_views, "ReduceMean"))
     cosines = unit @ graph.constant(np.ascontiguousarray(model.training_codes.T)).to(np.float32)
     k = min(NEIGHBOURS, len(model.training_codes))
     largest, _ = graph.op_outputs("TopK", [cosines.name, graph.constant(np.array([k])).name], 2, axis=1)
@@ -92,12 +92,17 @@ def _cosine_to_nearest(rows: Value, means: np.ndarray) -> Value:
     return rows.graph.op("Clip", rows.graph.op("ReduceMax", cosines, np.array([1]), keepdims=0), -1.0, 1.0)
 
 
+def lengths(rows: Value) -> Value:
+    """Return the length of each row, or a tiny number instead of 0, shape (n, 1)."""
+    return rows.graph.op("Max", rows.graph.op("ReduceL2", rows, np.array([1]), keepdims=1), TINY)
+
+
 def _unit_rows(rows: Value) -> Value:
-    length = rows.graph.op("ReduceL2", rows, np.array([1]), keepdims=1)
-    return rows / rows.graph.op("Max", length, TINY)
+    return rows / lengths(rows)
 
 
-def _joined(graph: Graph, codes: Sequence[Value]) -> Value:
+def joined(graph: Graph, codes: Sequence[Value]) -> Value:
+    """Return codes of several layers side by side."""
     return codes[0] if len(codes) == 1 else graph.op("Concat", *codes, axis=1)
 
 

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnncodes.errors import BackboneError
+from cnncodes.exporting.answers import joined, lengths
 from cnncodes.exporting.graph import Value
 from cnncodes.models.explain import MapSource, source_of
 from cnncodes.models.model import ProbeModel
 from cnncodes.networks.backbone import Backbone
 from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
 
-__all__ = ["add_evidence", "constants", "evidence_sources"]
-
-TINY = float(np.finfo(np.float32).tiny)  # a map of zeros adds zeros
+__all__ = ["add_evidence", "evidence_sources"]
 
 
 def evidence_sources(backbone: Backbone, model: ProbeModel) -> dict[str, MapSource]:
@@ -44,28 +43,19 @@ def add_evidence(maps: Sequence[Value], codes: Sequence[Value], model: ProbeMode
     Returns
     -------
     dict of str to Value of float32, shape (n, k, H, W)
-        ``evidence0`` and so on, in the order of the layers: the sum of their means over the places, with `constants`,
-        is the decision.
+        ``evidence0`` and so on, in the order of the layers: the sum of their means over the places, with
+        `cnncodes.models.explain.constants`, is the decision.
     """
     graph = maps[0].graph
     folded = graph.constant((model.coef / model.deviation).T.astype(np.float32))  # the classifier has it, too
     weights = graph.op("Transpose", folded, perm=[1, 0])
     ends = np.cumsum([0, *(model.provenance.layers[layer].n_features for layer in model.layers)])
-    lengths = [graph.op("ReduceL2", one, np.array([1]), keepdims=1) for one in codes]
-    if model.scale == "l2":
-        joined = graph.op("Concat", *codes, axis=1)
-        lengths = [graph.op("ReduceL2", joined, np.array([1]), keepdims=1)] * len(codes)
+    parts = [joined(graph, codes)] * len(codes) if model.scale == "l2" else codes
     evidence = {}
-    for i, (one, length) in enumerate(zip(maps, lengths, strict=True)):
-        part = graph.op("Slice", weights, ends[i : i + 1], ends[i + 1 : i + 2], np.array([1]))
-        added = graph.op("Conv", one, part.shaped(*model.coef.shape[:1], -1, 1, 1))
+    for i, (one, rows) in enumerate(zip(maps, parts, strict=True)):
+        of_layer = graph.op("Slice", weights, ends[i : i + 1], ends[i + 1 : i + 2], np.array([1]))
+        added = graph.op("Conv", one, of_layer.shaped(*model.coef.shape[:1], -1, 1, 1))
         if model.scale in ("l2", "shrunk"):
-            added = added / graph.op("Max", length, TINY).shaped(-1, 1, 1, 1)
+            added = added / lengths(rows).shaped(-1, 1, 1, 1)
         evidence[f"evidence{i}"] = added
     return evidence
-
-
-def constants(model: ProbeModel) -> list[float]:
-    """Return the part of each decision value that comes from no place, k numbers."""
-    found: list[float] = (model.intercept - (model.coef / model.deviation) @ model.mean).tolist()
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def export(
     prefixes = network.backbone.prefixes(fitted.layers, network.plan.pooling)
     computed = tuple(dict.fromkeys([*fitted.layers, *(source.layer for source in sources)]))
     cut = translated(
-        FrozenNetwork(network.backbone, replace(network.plan, computed=computed)).extractor,
+        network.restricted(computed).extractor,
         fitted.layers,
         network.plan.pooling,
         network.backbone.preprocessing.image_size,

@@ -109,7 +109,7 @@ class Graph:
         dtype : dtype, optional
             Type of the output; by default that of the first input.
         **attributes
-            Of the operator.
+            Attributes of the operator.
         """
         values: list[Value] = []
         for one in inputs:

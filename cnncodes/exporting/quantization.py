@@ -44,7 +44,7 @@ class QuantizedNetwork(FrozenNetwork):
     ----------
     backbone : Backbone
     plan : Plan
-        Of the network as it was before.
+        The plan of the network as it was before.
     model : onnx.ModelProto
         From ``squares`` to the codes of `layers`.
     layers : sequence of str

@@ -70,7 +70,7 @@ def scratch_training(task: Task, settings: Settings, rows: np.ndarray) -> Scratc
     Parameters
     ----------
     task : Task
-        Of the whole network, with the pixels of the images.
+        The task of the whole network, with the pixels of the images.
     settings : Settings
         Those of the codes, which name the network.
     rows : ndarray of int

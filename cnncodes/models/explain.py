@@ -33,7 +33,7 @@ from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
 
-__all__ = ["MapSource", "explain", "source_of"]
+__all__ = ["MapSource", "constants", "explain", "source_of"]
 
 MAP_AXES = 3  # channels, rows and columns
 MIRRORED = "flip"  # views whose second one is the mirror image of the first
@@ -213,15 +213,20 @@ def _linear(model: LinearModel, X: np.ndarray, contrasts: np.ndarray) -> tuple[l
         One for each layer.
     constants : ndarray, shape (n,)
     """
-    coef = model.coef / model.deviation
-    weights, constants = contrasts @ coef, contrasts @ (model.intercept - coef @ model.mean)
+    weights = contrasts @ (model.coef / model.deviation)
     ends = np.cumsum([model.provenance.layers[layer].n_features for layer in model.layers])[:-1]
     parts, rows = np.split(weights, ends, axis=1), np.split(X, ends, axis=1)
     if model.scale == "shrunk":
         parts = [part / _lengths(one) for part, one in zip(parts, rows, strict=True)]
     elif model.scale == "l2":
         parts = [part / _lengths(X) for part in parts]
-    return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts], constants
+    return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts], contrasts @ constants(model)
+
+
+def constants(model: LinearModel) -> np.ndarray:
+    """Return the part of each decision value that comes from no place, shape (k,)."""
+    found: np.ndarray = model.intercept - (model.coef / model.deviation) @ model.mean
+    return found
 
 
 def _lengths(X: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ class TokenPooling:
     Attributes
     ----------
     pattern : str
-        Of the names of the networks.
+        Shell pattern of the names of the networks.
     class_token : bool
         Whether the row is for networks with a class token; where the pattern is ``*``, one that enters their head.
     pooling : str

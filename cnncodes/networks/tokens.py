@@ -45,7 +45,7 @@ def prefix_within(n_tokens: int, prefix: Prefix) -> Prefix | None:
     n_tokens : int
         Length of the sequence.
     prefix : Prefix
-        Of the network: it may put it before the patches further up, or not at all.
+        What the network says of itself: it may put it before the patches further up, or not at all.
     """
     for one in (prefix, Prefix()):
         if (n_patches := n_tokens - one.n_tokens) > 0 and math.isqrt(n_patches) ** 2 == n_patches:

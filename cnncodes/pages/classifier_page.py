@@ -13,9 +13,9 @@ import numpy as np
 
 from cnncodes.display import FORMULA, interval, percent
 from cnncodes.errors import ExportError
-from cnncodes.exporting.evidence import constants
 from cnncodes.exporting.export import Exported, export
 from cnncodes.images.colours import PAPER
+from cnncodes.models.explain import constants
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.render import is_page, render_page, verbatim
 from cnncodes.system.files import refuse_foreign, writing_text
@@ -97,7 +97,7 @@ def _page(model: ProbeModel, packed: bytes) -> str:
         "lengths": {"runtime": len(runtime), "model": len(packed)},
         "least": DECODED * preprocessing.image_size,
         "seen": {"mode": preprocessing.mode, "share": preprocessing.image_size / preprocessing.resize},
-        "constants": constants(model),
+        "constants": constants(model).tolist(),
         "novel": NOVEL,
         "formula": FORMULA.pattern,
         "paper": PAPER,

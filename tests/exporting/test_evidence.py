@@ -7,7 +7,8 @@ import onnxruntime
 import pytest
 
 from cnncodes import export
-from cnncodes.exporting.evidence import constants, evidence_sources
+from cnncodes.exporting.evidence import evidence_sources
+from cnncodes.models.explain import constants
 
 
 @pytest.mark.parametrize("scale", ["shrunk", "standard", "l2", "none"])

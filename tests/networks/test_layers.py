@@ -21,13 +21,7 @@ STAGES = ["layer1", "layer2", "layer3", "layer4"]
 FAMILIES = [  # run by default; the sweep over all networks is slow
     "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v2", "resnet18", "squeezenet1_1", "swin_t", "vit_b_32",
 ]  # fmt: skip
-LARGE = (  # more than 120 million parameters, built as their smaller sisters are
-    "convnext_large", "regnet_y_128gf", "regnet_y_32gf", "vgg13", "vgg16_bn", "vgg19", "vgg19_bn", "vit_h_14",
-    "vit_l_16", "vit_l_32", "wide_resnet101_2",
-)  # fmt: skip
-SWEEP = [
-    name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in LARGE
-]
+SWEEP = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 PLAIN_OPTIONS = {  # as torchvision itself builds them when it loads its own weights
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},

@@ -177,7 +177,9 @@ def test_a_real_browser_shows_it_and_it_answers_to_pointer_and_keys(
     assert panel.is_hidden()
     assert page.evaluate("document.activeElement.dataset.label") == cell.get_attribute("data-label")
 
-    assert page.evaluate("document.querySelectorAll('main script, img:not(.evidence)').length") == 0
+    assert page.evaluate("document.querySelectorAll('main script').length") == 0
+    drawn = page.locator("#mistakes figure > img.evidence[src^='data:image/webp;base64,']").count()
+    assert page.evaluate("document.querySelectorAll('img').length") == drawn
     assert complaints == []
     assert asked == [path.as_uri()]
 
