@@ -15,6 +15,7 @@ from cnncodes.codes.layout import ImageTable
 from cnncodes.errors import CodesFileError, DecodeError, parameter
 from cnncodes.extraction.sources import read_source
 from cnncodes.images.loading import ImageSet
+from cnncodes.images.stored_file import StoredFile
 from cnncodes.names import RowsByName
 
 __all__ = ["Reuse", "by_folder", "file_stamp", "image_table", "match_rows"]
@@ -100,7 +101,7 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
         old_table = old.salvaged_table() if damaged else old.table
         images = images if prune else _with_left_out(images, old_table.ids)
         table = image_table(images)
-        if not damaged and old_table == table and all(isinstance(source, Path) for source in images.sources):
+        if not damaged and old_table == table and all(_is_stamped(source) for source in images.sources):
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
             return Reuse(images, table, same, unchanged=True, stamp=stamp)
         digests = [digest.tobytes() for digest in old.sha256]
@@ -250,7 +251,14 @@ def image_table(images: ImageSet) -> ImageTable:
     )
 
 
+def _is_stamped(source: Any) -> bool:
+    """Whether size and time tell that an image is the same."""
+    return isinstance(source, Path) or (isinstance(source, StoredFile) and source.changed >= 0)
+
+
 def _stat(source: Any) -> tuple[int, int]:
+    if isinstance(source, StoredFile):
+        return (source.size, source.changed) if source.changed >= 0 else NO_STAMP
     if isinstance(source, Path):
         try:
             stat = source.stat()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from cnncodes.errors import DecodeError
 from cnncodes.images.decoding import colour_profile, to_pixels
 from cnncodes.images.image_set import ImageSet
+from cnncodes.images.stored_file import is_file
 from cnncodes.system.claims import Claim
 
 __all__ = ["read_source"]
@@ -31,7 +31,7 @@ def read_source(
     source: Any = images.sources[row]
     if images.ids[row] in images.failures:
         raise DecodeError(images.failures[images.ids[row]])
-    if isinstance(source, Path):
+    if is_file(source):
         source = images.read_bytes(row, claim)
         content = source
     else:

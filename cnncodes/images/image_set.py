@@ -13,6 +13,7 @@ import numpy as np
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import Labels
+from cnncodes.images.stored_file import StoredFile, is_file
 from cnncodes.names import RowsByName
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPECTED", "ImageSet", "ImageSource", "Images", "name_of"]
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"  # an array is uint8, (H, W) or (H, W, 3)
+# An array is uint8, (H, W) or (H, W, 3)
+ImageSource: TypeAlias = "str | os.PathLike[str] | StoredFile | Image.Image | np.ndarray"
 Images: TypeAlias = "ImageSource | Sequence[ImageSource] | ImageSet"  # whatever `load_images` takes
 
 EXPECTED = (
@@ -40,7 +42,7 @@ class ImageSet:
     ids : list of str
         Unique and storable as UTF-8: relative POSIX paths, or zero-padded numbers for arrays. In file names, bytes
         that are not UTF-8 are written ``\\xNN``, and then each backslash twice.
-    sources : sequence of Path, ndarray or PIL.Image.Image
+    sources : sequence of Path, StoredFile, ndarray or PIL.Image.Image
         The images, not decoded.
     labels, groups, splits : list of str or None
         One text for each image, empty where it has none; whatever means a missing value, as NaN in pandas, becomes
@@ -137,15 +139,15 @@ class ImageSet:
         TypeError
             The image is an array or a PIL image, and no file.
         """
-        path = self.sources[row]
-        if not isinstance(path, Path):
-            raise TypeError(f"image {self.ids[row]} is a {type(path).__name__}, not a file")
-        if reason := self.failures.get(self.ids[row]) or unreadable(path):
+        file = self.sources[row]
+        if not is_file(file):
+            raise TypeError(f"image {self.ids[row]} is a {type(file).__name__}, not a file")
+        if reason := self.failures.get(self.ids[row]) or (unreadable(file) if isinstance(file, Path) else ""):
             raise DecodeError(reason)
         try:
             if claim is not None:
-                claim.add(path.stat().st_size)
-            return path.read_bytes()
+                claim.add(file.stat().st_size if isinstance(file, Path) else max(0, file.size))
+            return file.read_bytes()
         except OSError as error:
             raise DecodeError(reason_of(error)) from error
         except MemoryError as error:

@@ -1,0 +1,38 @@
+"""Image files that are no paths of this machine: in an object store, on the web, in an archive."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, TypeGuard
+
+__all__ = ["StoredFile", "is_file"]
+
+
+class StoredFile(ABC):
+    """An image file that is read whole, from wherever it lies. It can be pickled, and read by several threads."""
+
+    @abstractmethod
+    def read_bytes(self) -> bytes:
+        """Return the whole file.
+
+        Raises
+        ------
+        DecodeError
+            It cannot be read; the message says why, in words for the person who has the file.
+        """
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of bytes; −1 if it is not known."""
+
+    @property
+    @abstractmethod
+    def changed(self) -> int:
+        """A number below 2**63 that differs when the file has changed, as a time or an etag; −1 if there is none."""
+
+
+def is_file(source: Any) -> TypeGuard[Path | StoredFile]:
+    """Whether a source of an image is a file: a path, or a file that lies elsewhere."""
+    return isinstance(source, (Path, StoredFile))
