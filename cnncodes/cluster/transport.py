@@ -165,13 +165,14 @@ def connected(address: str) -> Iterator[RayTransport]:
     if ray.is_initialized():
         yield RayTransport(ray)
         return
-    with _own_signals():
-        _join(ray, address)
-    try:
-        yield RayTransport(ray)
-    finally:
+    with _silent(ray):
         with _own_signals():
-            ray.shutdown()
+            _join(ray, address)
+        try:
+            yield RayTransport(ray)
+        finally:
+            with _own_signals():
+                ray.shutdown()
 
 
 def _join(ray: Any, address: str) -> None:
@@ -217,6 +218,18 @@ def _refused(place: str, error: Exception) -> str:
         f"the Ray cluster at {place} cannot be joined ({first_line(error)}): this machine must be one of it, by `ray "
         f"start --address={place}`, with the same version of Ray"
     )
+
+
+@contextlib.contextmanager
+def _silent(ray: Any) -> Iterator[None]:
+    """Keep what Ray tells of deaths off the standard output, where it prints it whatever `log_to_driver` is."""
+    module: Any = ray._private.worker
+    before = module.print_to_stdstream
+    module.print_to_stdstream = lambda *arguments, **options: None
+    try:
+        yield
+    finally:
+        module.print_to_stdstream = before
 
 
 @contextlib.contextmanager
