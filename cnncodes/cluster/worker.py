@@ -17,6 +17,7 @@ import numpy as np
 from cnncodes.errors import DecodeError
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import StoredFile
+from cnncodes.system.process import own_process
 
 if TYPE_CHECKING:
     from cnncodes.extraction.engine import NetworkFacts, Work
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cnncodes.extraction.workers import Batch
     from cnncodes.runtime.workload import Workload
 
-__all__ = ["Load", "NodeWorker", "Ready", "Sample", "SentBytes"]
+__all__ = ["Load", "NodeWorker", "Opened", "ProcessWorker", "Ready", "Sample", "SentBytes"]
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,8 @@ class NodeWorker:
         """Build the network."""
         from cnncodes.extraction.engine import facts_of
         from cnncodes.extraction.settings import build_network
-        from cnncodes.system.process import inference_settings, own_process
+        from cnncodes.system.process import inference_settings
 
-        own_process()
         self.network = build_network(settings, workload)
         if warm:
             self.network.warm_up()
@@ -176,6 +176,14 @@ class NodeWorker:
     def close(self) -> None:
         """End the threads, and remove the journal."""
         self._exit.close()
+
+
+class ProcessWorker(NodeWorker):
+    """A worker that has its process to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        own_process()
 
 
 @dataclass(frozen=True)
