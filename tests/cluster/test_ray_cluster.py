@@ -33,7 +33,8 @@ from cnncodes.cli.main import main
 
 images, out = sys.argv[1:]
 with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100_000_000, _temp_dir=folder, log_to_driver=False)
+    options = {"include_dashboard": False, "object_store_memory": 100_000_000, "log_to_driver": False}
+    ray.init(num_cpus=1, _temp_dir=folder, **options)
     try:
         extract(images, out + "/local.h5", layers="layer1", image_size=32)
         options = ["--layer", "layer1", "--image-size", "32", "--ray", "auto", "--json"]
@@ -234,7 +235,7 @@ def test_an_error_of_the_settings_is_the_users(run: Callable[..., Any]) -> None:
 
 
 def test_no_machine_at_all_is_told_with_the_reason(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ClusterError, match="no machine of the cluster can work .box-a: others use its 4 processors"):
+    with pytest.raises(ClusterError, match=r"no machine of the cluster can work .box-a: others use its 4 processors"):
         run(Threads(node("a", 0, all_cpus=4)))
     transport = Threads(node("a"))
     monkeypatch.setattr(crew, "NOBODY_SECONDS", 0.1)
