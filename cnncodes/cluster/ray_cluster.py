@@ -74,9 +74,16 @@ class RayCluster(Cluster):
         Parameters
         ----------
         settings : Settings
+            What is asked for; the first machine chooses the rest.
         workload : Workload
+            The images to come, which decide whether to compile the network.
         warm : bool
-            As for `Cluster.start`.
+            Try whether the network can be compiled, if it is to be, before its provenance is told.
+
+        Returns
+        -------
+        context manager
+            Gives the `Engine`; at its end the workers are ended, and the cluster is left.
 
         Raises
         ------
