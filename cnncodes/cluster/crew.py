@@ -130,7 +130,7 @@ class Crew:
                 self._begin_open(member)
 
     def run(self, member: Member, unit: Any, load: Any) -> None:
-        """Give a worker a unit; an event will tell what became of it."""
+        """Give a worker a unit; an event tells what became of it."""
         self._call(member, "run", load, unit=unit)
 
     def events(self, seconds: float = WAIT_SECONDS) -> list[Event]:
@@ -274,8 +274,7 @@ class Crew:
         if NO_MODULE in str(error):
             return self._leave_out(member, f"{error}: pip install 'cnncodes[ray]' there")
         if not self._seats.vacate(member, f"its workers die ({error})", time.monotonic()):
-            deaths = f"{MAX_DEATHS} workers died, one after the other ({error})"
-            self._note(f"{member.place.name}: {deaths}. It is left out")
+            self._note(f"{member.place.name}: {MAX_DEATHS} workers died in a row ({error}). It is left out")
         self._looked = float("-inf")  # another worker can take its place at once
         return self._dismiss(member, error)
 
