@@ -87,8 +87,6 @@ class Crew:
         self._task: tuple[Sequence[str], Work, str, Sequence[Sample]] | None = None
         self._looked = self._had_workers = float("-inf")
 
-    # -------------------------------------------------------------------------------------------------- for the caller
-
     @property
     def working(self) -> list[Member]:
         """The workers that take units."""
