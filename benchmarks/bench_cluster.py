@@ -1,6 +1,6 @@
 """Does extraction on a Ray cluster lose rows, time or work?
 
-    python benchmarks/bench_cluster.py --faults 20        # so many random moments each: nodes, actors and drivers killed
+    python benchmarks/bench_cluster.py --faults 20        # nodes, actors, drivers: each killed at so many moments
     python benchmarks/bench_cluster.py --rates            # two nodes beside each of them alone
     python benchmarks/bench_cluster.py --writer           # rows a second that the driver receives and writes
     python benchmarks/bench_cluster.py --simulate         # a million rows on nodes that die, without Ray
@@ -14,8 +14,8 @@ every row is there up to the last one that was written before it.
 
 ``--rates`` pins each node to a processor of its own. Rates are those from the first rows to the end, so that the start
 is not in them. The driver has no processor of its own on a machine of two: what it takes is missing in the rate of the
-nodes. So the same is measured with paced nodes, whose images take ``--decode-seconds`` without taking a processor: there
-the ratio is that of the dealing of work alone.
+nodes. So the same is measured with paced nodes, whose images take ``--decode-seconds`` without taking a processor:
+there the ratio is that of the dealing of work alone.
 
 ``--writer`` lets nodes hand out made-up codes of 1,280 float16, so that the driver is the limit.
 
@@ -43,7 +43,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from ray_faults import (  # noqa: E402
+from ray_faults import (
     OPTIONS,
     Ordeal,
     differences,
@@ -55,10 +55,11 @@ from ray_faults import (  # noqa: E402
     plant_faults,
     wait_for,
 )
-from ray_nodes import RayNodes  # noqa: E402
+from ray_nodes import RayNodes
 
 IMAGES_PER_MOMENT = 500
 PAUSES = (0.5, 4.0)  # seconds between two moments
+BATCH_ROWS = 32  # that a network takes at once
 UNITS_AT_ONCE = 2  # of a node: one is computed, the other waits there
 AWAY_SECONDS = 60.0  # until a dead node is back, in the simulation
 
@@ -200,12 +201,11 @@ def measure_writer(args: argparse.Namespace, work: Path) -> None:
         else:
             os.link(link, path)
     options = ("--layer", "penultimate", "--image-size", "32", "--precision", "fp32", "--no-compile", "--no-thumbnails")
-    rates = []
     with RayNodes(work / "nodes", head_cpus=0, python_path=(work / "made_up",)) as nodes:
         for name in ("one", "two"):
             nodes.add(name)
-        for round_ in range(args.rounds):
-            rates.append(rate_of(nodes, work / "many", work / f"{round_}.h5", *options, "--dtype", "float16"))
+        outs = [work / f"{round_}.h5" for round_ in range(args.rounds)]
+        rates = [rate_of(nodes, work / "many", out, *options, "--dtype", "float16") for out in outs]
     print(
         f"\nrows of 1,280 float16 that are received and written, a second: {statistics.median(rates):,.0f} "
         f"({min(rates):,.0f} – {max(rates):,.0f}), {args.rows:,} rows"
@@ -216,22 +216,24 @@ def measure_writer(args: argparse.Namespace, work: Path) -> None:
 
 
 def simulate(n: int, rates: np.ndarray, deaths: float, seed: int) -> tuple[int, int, int, float]:
-    """Return rows that came, rows that were computed in vain, deaths, and the share of the ideal time.
+    """Return rows that came, rows that were computed in vain, deaths, and rows by what living nodes can compute.
 
     Rows are computed in vain where two nodes had them, or where the node died before it had handed them in.
     """
-    from cnncodes.cluster.units import Units
+    from cnncodes.cluster.units import UNIT_ROWS, Units
 
     generator, now, ticket = random.Random(seed), 0.0, count()
-    units = Units(np.arange(n), clock=lambda: now)
+    units = Units(np.arange(n), multiple=BATCH_ROWS, clock=lambda: now)
     queues: dict[tuple[int, int], list] = {}
     events: list[tuple[float, int, str, tuple[int, int]]] = []
     came = in_vain = n_deaths = 0
+    possible = 0.0  # rows that all living nodes can compute in the time
 
     def begin(worker: tuple[int, int]) -> None:
         """Let a node compute the first of its units; perhaps it dies meanwhile."""
-        seconds = len(queues[worker][0].rows) / rates[worker[0]]
-        dies = generator.random() < deaths
+        n_rows = len(queues[worker][0].rows)
+        seconds = n_rows / rates[worker[0]]
+        dies = generator.random() < deaths * n_rows / UNIT_ROWS
         end = now + seconds * (generator.random() if dies else 1)
         heapq.heappush(events, (end, next(ticket), "dies" if dies else "ends", worker))
 
@@ -246,7 +248,9 @@ def simulate(n: int, rates: np.ndarray, deaths: float, seed: int) -> tuple[int, 
     queues = {(node, 0): [] for node in range(len(rates))}
     pull()
     while len(units):
+        before = now
         now, _, what, worker = heapq.heappop(events)
+        possible += (now - before) * sum(rates[node] for node, _ in queues)
         if what == "back":
             queues[worker] = []
         elif what == "ends":
@@ -265,11 +269,11 @@ def simulate(n: int, rates: np.ndarray, deaths: float, seed: int) -> tuple[int, 
             heapq.heappush(events, (now + AWAY_SECONDS, next(ticket), "back", (worker[0], worker[1] + 1)))
         pull()
     in_vain += sum(len(unit.rows) for queue in queues.values() for unit in queue[:1])  # what is computed at the end
-    return came, in_vain, n_deaths, n / rates.sum() / now
+    return came, in_vain, n_deaths, n / possible
 
 
 def measure_simulation(args: argparse.Namespace) -> None:
-    print("\n| rows | nodes | of them ten times slower | deaths | rows that came | computed in vain | of the ideal |")
+    print("\n| rows | nodes | ten times slower | deaths | rows that came | in vain | of what living nodes can do |")
     print("|--:|--:|--:|--:|--:|--:|--:|")
     for n_nodes, n_slow in ((4, 0), (4, 1), (32, 0), (32, 3), (200, 0)):
         rates = 280 * np.exp(np.random.default_rng(args.seed).normal(0, 0.1, n_nodes))
