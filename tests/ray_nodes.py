@@ -256,6 +256,7 @@ def _requests() -> Iterator[dict[str, Any]]:
     def read() -> None:
         for line in sys.stdin:
             lines.put(line)
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=read, daemon=True).start()

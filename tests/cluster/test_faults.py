@@ -199,7 +199,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 # Each step is an extraction into the same file; in between the folder changes
 STEPS = """
-import sys
+import os, sys
 from pathlib import Path
 from cnncodes import RayCluster, extract
 
@@ -209,8 +209,9 @@ common = dict(image_size=32, precision="fp32", compile=False, views="flip", clus
 extract(images, out, layers="layer1", thumbnails=False, **common)
 a, b = sorted(Path(images, "a").iterdir())[:2]
 a.write_bytes(b.read_bytes()[:-3] + b"xyz")
-b.unlink()
-Path(images, "b", "moved.bmp").write_bytes(sorted(Path(images, "b").iterdir())[0].read_bytes())
+os.utime(a, (0, 0))
+b.rename(Path(images, "b", "moved.bmp"))
+sorted(Path(images, "b").iterdir())[0].unlink()
 extract(images, out, prune=True, **common)
 extract(images, out, layers=["layer1", "layer3"], maps="layer3", **common)
 extract(images, out, retry_failed=True, thumbnails=True, **common)
@@ -218,9 +219,10 @@ extract(images, out, retry_failed=True, thumbnails=True, **common)
 
 
 def test_changed_folders_added_layers_maps_and_views_are_as_without_a_cluster(nodes: RayNodes, tmp_path: Path) -> None:
+    images = make_images(tmp_path / "images", 60)
+    (images / "b" / "cut.bmp").write_bytes(CUT)
     for side, address in (("local", ""), ("cluster", nodes.address)):
-        make_images(tmp_path / side / "images", 60)
-        (tmp_path / side / "images" / "b" / "cut.bmp").write_bytes(CUT)
+        shutil.copytree(images, tmp_path / side / "images")
         subprocess.run(
             [sys.executable, "-c", STEPS, "images", "codes.h5", address],
             cwd=tmp_path / side,
