@@ -9,8 +9,8 @@ The nodes are processes of this machine (``tests/ray_nodes.py``); nothing else o
 
 ``--faults`` extracts small images, each of which takes a while to be decoded without taking a processor; one of them
 ends the process of its decoder. Meanwhile nodes (all their processes at once), actors or drivers are killed at random
-moments. Each file must equal the local one in every dataset, bit for bit. The recovery is the time from a kill until
-every row is there up to the last one that was written before it.
+moments, in as many extractions as it takes. Each file must equal the local one in every dataset, bit for bit. The
+recovery is the time from a kill until every row is there up to the last one that was written before it.
 
 ``--rates`` pins each node to a processor of its own. Rates are those from the first rows to the end, so that the start
 is not in them. The driver has no processor of its own on a machine of two: what it takes is missing in the rate of the
@@ -36,6 +36,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -57,7 +58,6 @@ from ray_faults import (
 )
 from ray_nodes import RayNodes
 
-IMAGES_PER_MOMENT = 500
 PAUSES = (0.5, 4.0)  # seconds between two moments
 BATCH_ROWS = 32  # that a network takes at once
 UNITS_AT_ONCE = 2  # of a node: one is computed, the other waits there
@@ -69,15 +69,15 @@ AWAY_SECONDS = 60.0  # until a dead node is back, in the simulation
 
 def measure_faults(args: argparse.Namespace, work: Path) -> None:
     faults = plant_faults(work / "faults")
-    images = make_images(work / "images", IMAGES_PER_MOMENT * args.faults)
+    images = make_images(work / "images", args.images)
     make_harmful(images)
     reference = local_file(images, work / "local.h5", faults)
     slow = {"DECODE_SECONDS": str(args.decode_seconds)}
     print(
         f"\n{len(list(images.rglob('*.bmp'))):,} images, {args.decode_seconds:g} s to decode each; file against local"
     )
-    print("| killed | moments | datasets that differ | recovery, median | recovery, longest | seconds |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print("| killed | moments | files | datasets that differ | recovery, median | recovery, longest | seconds |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     with RayNodes(work / "nodes", python_path=(faults,)) as nodes:
         for name in ("one", "two"):
             nodes.add(name, **slow)
@@ -91,28 +91,32 @@ def measure_faults(args: argparse.Namespace, work: Path) -> None:
         def kill_actors(generator: random.Random) -> int:
             return nodes.kill_actors(generator.choice(list(nodes.raylets)))
 
-        for what, kill in (("node", kill_node), ("actor", kill_actors)):
-            out = work / f"{what}.h5"
-            ordeal = kill_while_it_extracts(nodes, images, out, kill, n=args.faults, seed=args.seed, pauses=PAUSES)
-            print_ordeal(what, ordeal, out, reference)
-        out = work / "driver.h5"
-        print_ordeal("driver", kill_drivers(nodes, images, out, args.faults, args.seed), out, reference)
+        def extract_and_kill(kill: Callable[[random.Random], int], out: Path, n: int, seed: int) -> Ordeal:
+            return kill_while_it_extracts(nodes, images, out, kill, n=n, seed=seed, pauses=PAUSES)
 
-
-def print_ordeal(what: str, ordeal: Ordeal, out: Path, reference: Path) -> None:
-    wrong = differences(out, reference)
-    times = [
-        f"{function(ordeal.recoveries):.1f} s" if ordeal.recoveries else "–" for function in (statistics.median, max)
-    ]
-    print(f"| {what} | {ordeal.kills} | {len(wrong)} | {times[0]} | {times[1]} | {ordeal.seconds:.0f} |", flush=True)
-    for name in wrong:
-        print(f"differs: {name}")
+        kinds: dict[str, Callable[[Path, int, int], Ordeal]] = {
+            "nodes": partial(extract_and_kill, kill_node),
+            "actors": partial(extract_and_kill, kill_actors),
+            "drivers": partial(kill_drivers, nodes, images),
+        }
+        for what, run in kinds.items():
+            kills, files, wrong, recoveries = 0, 0, list[str](), list[float]()
+            began = time.monotonic()
+            while kills < args.faults:
+                out = work / f"{what}-{files}.h5"
+                ordeal = run(out, args.faults - kills, args.seed + files)
+                kills, files = kills + ordeal.kills, files + 1
+                recoveries += ordeal.recoveries
+                wrong += differences(out, reference)
+            times = [f"{measure(recoveries):.1f} s" if recoveries else "–" for measure in (statistics.median, max)]
+            figures = [kills, files, len(wrong), *times, f"{time.monotonic() - began:.0f}"]
+            print(f"| {what} | {' | '.join(map(str, figures))} |", *wrong, sep="\n", flush=True)
 
 
 def kill_drivers(nodes: RayNodes, images: Path, out: Path, n: int, seed: int) -> Ordeal:
-    """Kill the program that writes, at random moments of its run, then let one end."""
-    generator, began, kills = random.Random(seed), time.monotonic(), 0
-    while kills < n:
+    """Kill the program that writes, or interrupt it, at random moments of its runs until one ends."""
+    generator, ordeal = random.Random(seed), Ordeal()
+    while ordeal.kills < n:
         before = is_done(out).sum()
         driver = nodes.driver("extract", images, "-o", out, *OPTIONS, cwd=out.parent)
         if generator.random() < 0.8:  # else while it starts
@@ -121,10 +125,9 @@ def kill_drivers(nodes: RayNodes, images: Path, out: Path, n: int, seed: int) ->
         driver.send_signal(signal.SIGKILL if generator.random() < 0.7 else signal.SIGINT)
         driver.communicate()
         if driver.returncode in (0, 3):
-            break
-        kills += 1
-    ordeal = kill_while_it_extracts(nodes, images, out, lambda _: 0, n=0, seed=0, pauses=(0, 0))
-    ordeal.kills, ordeal.seconds = kills, time.monotonic() - began
+            return ordeal
+        ordeal.kills += 1
+    kill_while_it_extracts(nodes, images, out, lambda _: 0, n=0, seed=0, pauses=(0, 0))
     return ordeal
 
 
@@ -288,7 +291,7 @@ def main() -> None:
     parser.add_argument("--rates", action="store_true", help="two nodes beside each of them alone")
     parser.add_argument("--writer", action="store_true", help="rows a second that are received and written")
     parser.add_argument("--simulate", action="store_true", help="a million rows on nodes that die")
-    parser.add_argument("--images", type=int, default=3000, help="of --rates; default: %(default)s")
+    parser.add_argument("--images", type=int, default=3000, help="of --faults and --rates; default: %(default)s")
     parser.add_argument("--rows", type=int, default=200_000, help="of --writer; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--decode-seconds", type=float, default=0.02, help="default: %(default)s")

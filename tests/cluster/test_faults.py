@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray_faults import (
@@ -31,7 +32,7 @@ from ray_faults import (
 )
 from ray_nodes import REPOSITORY, RayNodes
 
-from cnncodes import __version__
+from cnncodes import __version__, extract
 from cnncodes.networks.weights import file_digest
 from cnncodes.system.shipped import EMBEDDED_WEIGHTS
 
@@ -197,38 +198,33 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-# Each step is an extraction into the same file; in between the folder changes
+# The folder has changed since the file was begun without a cluster; then layers and maps are added
 STEPS = """
-import os, sys
-from pathlib import Path
+import sys
 from cnncodes import RayCluster, extract
 
-images, out, address = map(str, sys.argv[1:])
-cluster = RayCluster(address) if address else None
-common = dict(image_size=32, precision="fp32", compile=False, views="flip", cluster=cluster)
-extract(images, out, layers="layer1", thumbnails=False, **common)
-a, b = sorted(Path(images, "a").iterdir())[:2]
-a.write_bytes(b.read_bytes()[:-3] + b"xyz")
-os.utime(a, (0, 0))
-b.rename(Path(images, "b", "moved.bmp"))
-sorted(Path(images, "b").iterdir())[0].unlink()
-extract(images, out, prune=True, **common)
-extract(images, out, layers=["layer1", "layer3"], maps="layer3", **common)
-extract(images, out, retry_failed=True, thumbnails=True, **common)
+options = dict(image_size=32, precision="fp32", compile=False, views="flip")
+options |= {"cluster": RayCluster(sys.argv[1])} if len(sys.argv) > 1 else {}
+extract("images", "codes.h5", prune=True, **options)
+extract("images", "codes.h5", layers=["layer1", "layer3"], maps="layer3", retry_failed=True, thumbnails=True, **options)
 """
 
 
 def test_changed_folders_added_layers_maps_and_views_are_as_without_a_cluster(nodes: RayNodes, tmp_path: Path) -> None:
-    images = make_images(tmp_path / "images", 60)
+    local, cluster = tmp_path / "local", tmp_path / "cluster"
+    images = make_images(local / "images", 60)
     (images / "b" / "cut.bmp").write_bytes(CUT)
-    for side, address in (("local", ""), ("cluster", nodes.address)):
-        shutil.copytree(images, tmp_path / side / "images")
-        subprocess.run(
-            [sys.executable, "-c", STEPS, "images", "codes.h5", address],
-            cwd=tmp_path / side,
-            env={**nodes.environment, "PYTHONPATH": str(REPOSITORY)},
-            check=True,
-        )
-    datasets = content(tmp_path / "local" / "codes.h5")
-    assert datasets["maps/layer3"].shape[:2] == (60, 2)
-    assert differences(tmp_path / "cluster" / "codes.h5", tmp_path / "local" / "codes.h5") == []
+    options: dict[str, Any] = {"image_size": 32, "precision": "fp32", "compile": False, "views": "flip"}
+    extract(images, local / "codes.h5", layers="layer1", thumbnails=False, **options)
+    first, second, *_ = sorted((images / "a").iterdir())
+    first.write_bytes(second.read_bytes()[:-3] + b"xyz")
+    second.rename(images / "b" / "moved.bmp")
+    make_images(images, 20, first=100)
+    shutil.copytree(local, cluster)
+    for folder, address in ((local, []), (cluster, [nodes.address])):
+        environment = {**nodes.environment, "PYTHONPATH": str(REPOSITORY)}
+        subprocess.run([sys.executable, "-c", STEPS, *address], cwd=folder, env=environment, check=True)
+    datasets = content(local / "codes.h5")
+    assert datasets["maps/layer3"].shape[:2] == (81, 2)
+    assert (datasets["images/state"] != 0).all()
+    assert differences(cluster / "codes.h5", local / "codes.h5", "images/changed_ns") == []
