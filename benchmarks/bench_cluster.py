@@ -58,6 +58,7 @@ from ray_faults import (
 )
 from ray_nodes import RayNodes
 
+KINDS = ["nodes", "actors", "drivers"]
 PAUSES = (0.5, 4.0)  # seconds between two moments
 BATCH_ROWS = 32  # that a network takes at once
 UNITS_AT_ONCE = 2  # of a node: one is computed, the other waits there
@@ -99,12 +100,12 @@ def measure_faults(args: argparse.Namespace, work: Path) -> None:
             "actors": partial(extract_and_kill, kill_actors),
             "drivers": partial(kill_drivers, nodes, images),
         }
-        for what, run in kinds.items():
+        for what in args.kinds:
             kills, files, wrong, recoveries = 0, 0, list[str](), list[float]()
             began = time.monotonic()
             while kills < args.faults:
                 out = work / f"{what}-{files}.h5"
-                ordeal = run(out, args.faults - kills, args.seed + files)
+                ordeal = kinds[what](out, args.faults - kills, args.seed + files)
                 kills, files = kills + ordeal.kills, files + 1
                 recoveries += ordeal.recoveries
                 wrong += differences(out, reference)
@@ -147,7 +148,7 @@ def measure_rates(args: argparse.Namespace, work: Path) -> None:
                     for name, core in zip(("one", "two"), cores, strict=False):
                         if name in names.split():
                             nodes.add(name, core=core, DECODE_SECONDS=str(pace))
-                    rates[names].append(rate_of(nodes, images, work / f"{what}-{names}-{round_}.h5"))
+                    rates[names].append(rates_of(nodes, images, work / f"{what}-{names}-{round_}.h5")[0])
                     for name in names.split():
                         nodes.kill_node(name)
         one, two, both = (statistics.median(values) for values in rates.values())
@@ -156,20 +157,29 @@ def measure_rates(args: argparse.Namespace, work: Path) -> None:
         print(f"| {what} | {one:.1f} | {two:.1f} | {both:.1f} | {spread} |", flush=True)
 
 
-def rate_of(nodes: RayNodes, images: Path, out: Path, *options: str) -> float:
-    """Return the rows a second from the first ones that are written to the last."""
+def rates_of(nodes: RayNodes, images: Path, out: Path, *options: str) -> tuple[float, float]:
+    """Return the rows a second from the first ones that are written to the last, and the same by the driver's processor.
+
+    The seconds of a processor tell what the driver could do if other programs left it one.
+    """
     driver = nodes.driver("extract", images, "-o", out, *(options or OPTIONS), cwd=out.parent)
     try:
         wait_for(lambda: is_done(out).any(), driver)
-        began, first = time.monotonic(), is_done(out).sum()
+        first, began = is_done(out).sum(), (time.monotonic(), processor_seconds(driver.pid))
         wait_for(lambda: is_done(out).all(), driver)
-        seconds = time.monotonic() - began
+        ended = time.monotonic(), processor_seconds(driver.pid)
         _, stderr = driver.communicate()
     finally:
         driver.kill()
     if driver.returncode:
         raise SystemExit(stderr)
-    return (len(is_done(out)) - first) / seconds
+    n_rows = len(is_done(out)) - first
+    return n_rows / (ended[0] - began[0]), n_rows / (ended[1] - began[1])
+
+
+def processor_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # ---------------------------------------------------------------------------------------------------------- the writer
@@ -208,11 +218,10 @@ def measure_writer(args: argparse.Namespace, work: Path) -> None:
         for name in ("one", "two"):
             nodes.add(name)
         outs = [work / f"{round_}.h5" for round_ in range(args.rounds)]
-        rates = [rate_of(nodes, work / "many", out, *options, "--dtype", "float16") for out in outs]
-    print(
-        f"\nrows of 1,280 float16 that are received and written, a second: {statistics.median(rates):,.0f} "
-        f"({min(rates):,.0f} – {max(rates):,.0f}), {args.rows:,} rows"
-    )
+        rates = [rates_of(nodes, work / "many", out, *options, "--dtype", "float16") for out in outs]
+    print(f"\n{args.rows:,} rows of 1,280 float16, received and written: rows a second")
+    for what, values in zip(("by the clock", "by the driver's processor time"), zip(*rates, strict=True), strict=True):
+        print(f"{what}: {statistics.median(values):,.0f} ({min(values):,.0f} – {max(values):,.0f})")
 
 
 # ------------------------------------------------------------------------------------------------------ the simulation
@@ -288,6 +297,7 @@ def measure_simulation(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, metavar="N", help="kill at N random moments each")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what --faults kills; default: all")
     parser.add_argument("--rates", action="store_true", help="two nodes beside each of them alone")
     parser.add_argument("--writer", action="store_true", help="rows a second that are received and written")
     parser.add_argument("--simulate", action="store_true", help="a million rows on nodes that die")
