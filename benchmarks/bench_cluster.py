@@ -158,7 +158,7 @@ def measure_rates(args: argparse.Namespace, work: Path) -> None:
 
 
 def rates_of(nodes: RayNodes, images: Path, out: Path, *options: str) -> tuple[float, float]:
-    """Return the rows a second from the first ones that are written to the last, and the same by the driver's processor.
+    """Return rows a second, from the first ones that are written to the last; and the same by the driver's processor.
 
     The seconds of a processor tell what the driver could do if other programs left it one.
     """

@@ -91,6 +91,8 @@ class RayTransport:
             if entry["Alive"]:
                 key, has = entry["NodeID"], entry["Resources"]
                 name = entry.get("NodeManagerHostname") or entry.get("NodeManagerAddress") or key[:8]
+                if entry.get("NodeName") not in (None, "", entry.get("NodeManagerAddress")):
+                    name = entry["NodeName"]
                 left = free.get(key, {})
                 amounts = [left.get("CPU", 0), left.get("GPU", 0), has.get("CPU", 0), has.get("GPU", 0)]
                 nodes.append(Node(key, name, *amounts))
@@ -173,6 +175,9 @@ def connected(address: str) -> Iterator[RayTransport]:
 def _join(ray: Any, address: str) -> None:
     """Connect this process; what Ray logs stays off the terminal."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    from ray._private import worker
+
+    worker.listen_error_messages = lambda *_: None
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="cnncodes")
     except Exception as error:
