@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cnncodes import __version__
-from cnncodes.cluster.places import Place, kind_of, mismatch, places_of
+from cnncodes.cluster.places import kind_of, mismatch
+from cnncodes.cluster.seats import MAX_DEATHS, Member, Seats
 from cnncodes.cluster.transport import Call, Transport, WorkerLostError
 from cnncodes.cluster.worker import Opened, Ready, Sample
 from cnncodes.errors import ClusterError, CnnCodesError
@@ -17,7 +18,7 @@ from cnncodes.extraction.engine import Work
 from cnncodes.extraction.settings import Settings, settings_of
 from cnncodes.runtime.workload import Workload
 
-__all__ = ["Crew", "Event", "Member"]
+__all__ = ["Crew", "Event"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,34 +27,9 @@ LOOK_SECONDS = 2.0  # between two lists of the nodes
 START_SECONDS = 60.0  # for a process to begin; where processors are free, it takes a few
 FREE_SECONDS = 15.0  # for processors to become free that a former run had
 LATECOMER_SECONDS = 120.0  # for the others, once the first worker is ready; later they join while the work goes on
-MAX_RETRY_SECONDS = 30.0  # between two workers of a place
-MAX_DEATHS = 6  # of workers of a place without a unit that was done
 NOBODY_SECONDS = 90.0  # that a cluster may be without workers: machines start again
 CLOSING_SECONDS = 3.0
-
-
-@dataclass(eq=False)
-class Member:
-    """A worker, and what is known of it.
-
-    Attributes
-    ----------
-    place : Place
-    handle : object
-        By which the transport calls it.
-    stage : {"begins", "begun", "builds", "built", "opens", "works"}
-    since : float
-        When the stage began.
-    ready : Ready or None
-    opened : Opened or None
-    """
-
-    place: Place
-    handle: Any
-    since: float
-    stage: str = "begins"
-    ready: Ready | None = None
-    opened: Opened | None = None
+NO_MODULE = "No module named"  # what Python says where a package is not installed
 
 
 @dataclass
@@ -65,26 +41,15 @@ class Event:
     member : Member
     unit : object
     value : object
-        What `run` gave; None if the unit was lost.
+        What `NodeWorker.run` gave; None if the unit was lost.
     error : Exception or None
-        Why it was lost.
+        Why the worker died; None if it was dismissed.
     """
 
     member: Member
     unit: Any
     value: Any = None
     error: Exception | None = None
-
-
-@dataclass
-class _Seat:
-    """A place, whoever has it."""
-
-    place: Place
-    member: Member | None = None
-    deaths: int = 0  # since the last unit that was done
-    not_before: float = 0.0
-    is_left_out: bool = False
 
 
 class Crew:
@@ -97,8 +62,6 @@ class Crew:
         What was asked for. The first worker chooses the rest, and the others do as it did.
     mixed : bool, default=False
         Whether other kinds of processor may take part.
-    clock : callable, optional
-        Returns seconds.
 
     Attributes
     ----------
@@ -112,38 +75,24 @@ class Crew:
 
     lead: Ready
 
-    def __init__(
-        self,
-        transport: Transport,
-        settings: Settings,
-        *,
-        mixed: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.transport, self.settings, self.mixed, self.clock = transport, settings, mixed, clock
+    def __init__(self, transport: Transport, settings: Settings, *, mixed: bool = False) -> None:
+        self.transport, self.settings, self.mixed = transport, settings, mixed
         self.notes: list[str] = []
         self.suspects: set[bytes] = set()
-        self.kind = kind_of(settings.device, transport.nodes())
-        self._seats: dict[str, _Seat] = {}
-        self._calls: dict[Call, tuple[Member, str, Any]] = {}
-        self._reasons: dict[str, str] = {}  # node -> why it does not work
+        self._seats = Seats(kind_of(settings.device, transport.nodes()), mixed=mixed)
+        self._calls: dict[Call, tuple[Member, str, Any]] = {}  # with the unit, if it is of one
         self._refusals: list[str] = []
         self._has_lead = self._is_assembled = False
-        self._first: tuple[Settings, Workload, bool] = (settings, Workload(), False)
+        self._first: tuple[Workload, bool] = (Workload(), False)
         self._task: tuple[Sequence[str], Work, str, Sequence[Sample]] | None = None
-        self._looked = self._had_workers = -1e9
+        self._looked = self._had_workers = float("-inf")
 
     # -------------------------------------------------------------------------------------------------- for the caller
 
     @property
-    def members(self) -> list[Member]:
-        """The workers that live, whatever they do."""
-        return [seat.member for seat in self._seats.values() if seat.member]
-
-    @property
     def working(self) -> list[Member]:
         """The workers that take units."""
-        return [member for member in self.members if member.stage == "works"]
+        return [member for member in self._seats.members if member.stage == "works"]
 
     def assemble(self, workload: Workload, *, warm: bool) -> None:
         """Start all workers; return when the first one has built the network, and the others the same.
@@ -155,37 +104,34 @@ class Crew:
         ClusterError
             No node can work; or some have other versions, weights or processors: they are named.
         """
-        started, deadline = self.clock(), float("inf")
+        started, deadline = time.monotonic(), float("inf")
         self._look()
-        self._first = (self.settings, replace(workload, n_images=workload.n_images // max(1, len(self._seats))), warm)
-        while self.clock() < deadline:
+        self._first = (replace(workload, n_images=workload.n_images // max(1, len(self._seats))), warm)
+        while time.monotonic() < deadline:
             self.events()
-            if self._has_lead and deadline == float("inf"):
-                deadline = self.clock() + LATECOMER_SECONDS
-            is_empty = all(seat.is_left_out for seat in self._seats.values())
-            if is_empty and (self._refusals or self.clock() > started + FREE_SECONDS):
-                break
-            if self._has_lead and not any(member.stage in ("begins", "begun", "builds") for member in self.members):
+            if self._has_lead:
+                deadline = min(deadline, time.monotonic() + LATECOMER_SECONDS)
+                if not any(member.stage in ("begins", "begun", "builds") for member in self._seats.members):
+                    break
+            if self._seats.are_left_out and (self._refusals or time.monotonic() > started + FREE_SECONDS):
                 break
         if self._refusals:
-            raise ClusterError(
-                f"{'; '.join(self._refusals)}. Give these machines what the others have, or leave them out of the "
-                "cluster"
-            )
+            advice = "Give these machines what the others have, or leave them out of the cluster"
+            raise ClusterError(f"{'; '.join(self._refusals)}. {advice}")
         if not self._has_lead:
-            raise ClusterError(self._nobody())
+            raise ClusterError(self._seats.nobody)
         self._is_assembled = True
 
     def open(self, keys: Sequence[str], work: Work, job: str, samples: Sequence[Sample]) -> None:
         """Let all workers make ready for images; see `NodeWorker.open`."""
         self._task = (keys, work, job, samples)
-        for member in self.members:
+        for member in self._seats.members:
             if member.stage in ("built", "works"):
                 self._begin_open(member)
 
     def run(self, member: Member, unit: Any, load: Any) -> None:
         """Give a worker a unit; an event will tell what became of it."""
-        self._call(member, "run", load, tag=unit)
+        self._call(member, "run", load, unit=unit)
 
     def events(self, seconds: float = WAIT_SECONDS) -> list[Event]:
         """Return the units that have been done or lost since the last time; wait for the first of them.
@@ -197,72 +143,62 @@ class Crew:
         ClusterError
             There has been no worker for a while.
         """
-        now = self.clock()
+        now, events = time.monotonic(), list[Event]()
         if now > self._looked + LOOK_SECONDS:
-            self._look()
-        if self.members:
+            events += self._look()
+        if self._seats.members:
             self._had_workers = now
         elif self._is_assembled and now > self._had_workers + NOBODY_SECONDS:
-            raise ClusterError(self._nobody())
+            raise ClusterError(self._seats.nobody)
         if not self._calls:
-            time.sleep(min(seconds, WAIT_SECONDS))
-            return []
-        return [event for call in self.transport.wait(list(self._calls), seconds) for event in self._ended(call)]
+            time.sleep(seconds)
+            return events
+        for call in self.transport.wait(list(self._calls), seconds):
+            events += self._ended(call)
+        return events
 
     def done(self, member: Member) -> None:
         """Note that a worker has done a unit: its place is not to blame for what went wrong before."""
-        if (seat := self._seats.get(member.place.key)) is not None:
-            seat.deaths = 0
-
-    def leave_out(self, member: Member, reason: str) -> list[Event]:
-        """End a worker for good, and return the units that it had."""
-        seat = self._seats[member.place.key]
-        seat.is_left_out = True
-        words = f"{member.place.name}: {reason}"
-        if self._is_assembled:
-            self._note(f"{words}. It is left out")
-        elif words not in self._refusals:
-            self._refusals.append(words)
-        self._reasons[member.place.node] = words
-        return self._dismiss(member, None)
+        if member in self._seats.members:
+            self._seats.of(member).deaths = 0
 
     def close(self) -> None:
         """Let the workers remove what they have on their nodes, then end them."""
         calls = [self.transport.call(member.handle, "close") for member in self.working]
-        deadline = self.clock() + CLOSING_SECONDS
-        while calls and self.clock() < deadline:
-            ended = set(self.transport.wait(calls, max(0.0, deadline - self.clock())))
+        deadline = time.monotonic() + CLOSING_SECONDS
+        while calls and (left := deadline - time.monotonic()) > 0:
+            ended = set(self.transport.wait(calls, left))
             calls = [call for call in calls if call not in ended]
-        for member in self.members:
+        for member in self._seats.members:
             self.transport.end(member.handle)
-        self._seats, self._calls = {}, {}
 
-    # ------------------------------------------------------------------------------------------------ what workers tell
+    # ----------------------------------------------------------------------------------------------- what workers tell
 
     def _ended(self, call: Call) -> list[Event]:
-        """Look at a call that has ended; return what became of a unit, if it was of one."""
+        """Look at a call that has ended; return what became of a unit."""
         if call not in self._calls:  # its worker has been dismissed in the meantime
             return []
-        member, method, tag = self._calls.pop(call)
+        member, method, unit = self._calls[call]
         try:
             value = self.transport.result(call)
-        except WorkerLostError as error:
-            self._calls[call] = member, method, tag
-            return self._lost(member, error)
         except CnnCodesError as error:
-            return self._failed(member, method, error)
-        except Exception as error:  # a library on that node is at its end, as CUDA may be
-            self._calls[call] = member, method, tag
+            if method != "build" or not self._has_lead:
+                raise  # it is the user's, as it would be here
+            return self._leave_out(member, str(error))
+        except Exception as error:  # its process or its node died, or a library is at its end, as CUDA may be
             return self._lost(member, error)
+        del self._calls[call]
         if method == "run":
-            return [Event(member, tag, value)]
-        return getattr(self, f"_after_{method}")(member, value)
+            return [Event(member, unit, value)]
+        answers: dict[str, Callable[[Member, Any], list[Event]]]
+        answers = {"hello": self._after_hello, "build": self._after_build, "open": self._after_open}
+        return answers[method](member, value)
 
     def _after_hello(self, member: Member, versions: dict[str, str]) -> list[Event]:
         self._enter(member, "begun")
         if versions["cnncodes"] != __version__:
             other = f"it has cnncodes {versions['cnncodes']}, and this machine {__version__}"
-            return self.leave_out(member, f"{other}: pip install cnncodes=={__version__} there")
+            return self._leave_out(member, f"{other}: pip install cnncodes=={__version__} there")
         self._build_next()
         return []
 
@@ -272,7 +208,7 @@ class Crew:
         if not self._has_lead:
             self._has_lead, self.lead = True, ready
         elif reason := mismatch(self.lead, ready, mixed=self.mixed):
-            return self.leave_out(member, reason)
+            return self._leave_out(member, reason)
         elif ready.photo_digest != self.lead.photo_digest:
             other = f"another processor ({ready.processor}), whose codes differ in their last bits"
             self._note(f"{member.place.name}: {other}")
@@ -286,21 +222,22 @@ class Crew:
         member.opened = opened
         self.suspects |= opened.suspects
         if opened.compiled != self.lead.facts.provenance.runtime.compiled and not self.mixed:
-            return self.leave_out(member, "its network could not be compiled as that of the first machine was")
+            return self._leave_out(member, "its network could not be compiled as that of the first machine was")
         return []
+
+    # ------------------------------------------------------------------------------------------- what workers are to do
 
     def _build_next(self) -> None:
         """Let workers build the network: one of the best kind first, and when it is ready, all others as it did."""
-        begun = [member for member in self.members if member.stage == "begun"]
+        begun = [member for member in self._seats.members if member.stage == "begun"]
         if self._has_lead:
-            like_lead = settings_of(self.lead.facts.provenance)
             for member in begun:
-                self._begin_build(member, like_lead, Workload(), warm=False)
-        elif not any(member.stage == "builds" for member in self.members):
-            settings, workload, warm = self._first
-            for member in [one for one in begun if one.place.device == self.kind][:1]:
-                threads = _threads(member, workload.workers)
-                self._begin_build(member, settings, replace(workload, workers=threads), warm=warm)
+                self._begin_build(member, settings_of(self.lead.facts.provenance), Workload(), warm=False)
+        elif not any(member.stage == "builds" for member in self._seats.members):
+            workload, warm = self._first
+            for member in [one for one in begun if one.place.device == self._seats.kind][:1]:
+                workload = replace(workload, workers=member.threads(workload.workers))
+                self._begin_build(member, self.settings, workload, warm=warm)
 
     def _begin_build(self, member: Member, settings: Settings, workload: Workload, *, warm: bool) -> None:
         self._enter(member, "builds")
@@ -310,78 +247,56 @@ class Crew:
         assert self._task is not None
         keys, work, job, samples = self._task
         self._enter(member, "opens")
-        self._call(member, "open", keys, work, _threads(member, work.workers), f"{job}-{member.place.key}", samples)
+        self._call(member, "open", keys, work, member.threads(work.workers), f"{job}-{member.place.key}", samples)
 
-    def _failed(self, member: Member, method: str, error: CnnCodesError) -> list[Event]:
-        """Leave a worker out that cannot build what the first one could; any other error is the user's."""
-        if method != "build" or not self._has_lead:
-            raise error
-        return self.leave_out(member, str(error))
+    def _call(self, member: Member, method: str, *arguments: Any, unit: Any = None, **options: Any) -> None:
+        self._calls[self.transport.call(member.handle, method, *arguments, **options)] = (member, method, unit)
 
-    # ----------------------------------------------------------------------------------------------- who comes and goes
+    def _enter(self, member: Member, stage: str) -> None:
+        member.stage, member.since = stage, time.monotonic()
 
-    def _look(self) -> None:
+    # ---------------------------------------------------------------------------------------------- who comes and goes
+
+    def _look(self) -> list[Event]:
         """Start workers where there are none: on new nodes, and in place of those that died."""
-        self._looked = now = self.clock()
-        nodes = {node.key: node for node in self.transport.nodes()}
-        self._seats = {key: seat for key, seat in self._seats.items() if seat.member or seat.place.node in nodes}
-        known = {seat.place.node for seat in self._seats.values()}
-        for node in nodes.values():
-            if node.key not in known:
-                places, reason = places_of(node, self.kind, mixed=self.mixed)
-                self._seats |= {place.key: _Seat(place) for place in places}
-                if reason:
-                    self._reasons[node.key] = f"{node.name}: {reason}"
-        for seat in self._seats.values():
-            if seat.member is None and not seat.is_left_out and now >= seat.not_before and seat.place.node in nodes:
-                place = seat.place
-                seat.member = Member(place, self.transport.start(place.node, place.cpus, place.gpus), now)
-                self._call(seat.member, "hello")
-            elif seat.member and seat.member.stage == "begins" and now > seat.member.since + START_SECONDS:
-                self._lost(seat.member, WorkerLostError(f"no process began within {START_SECONDS:.0f} s"))
+        self._looked = now = time.monotonic()
+        for seat in self._seats.look(self.transport.nodes(), now):
+            place = seat.place
+            seat.member = Member(place, self.transport.start(place.node, place.cpus, place.gpus), now)
+            self._call(seat.member, "hello")
+        late = [one for one in self._seats.members if one.stage == "begins" and now > one.since + START_SECONDS]
+        reason = WorkerLostError(f"no process began within {START_SECONDS:.0f} s")
+        return [event for member in late for event in self._lost(member, reason)]
 
     def _lost(self, member: Member, error: Exception) -> list[Event]:
         """Dismiss a worker that died, and return the units that it had."""
         logger.info("%s: a worker is gone in the stage %r (%s)", member.place.name, member.stage, error)
-        if "No module named" in str(error):
-            return self.leave_out(member, f"{error}: pip install 'cnncodes[ray]' there")
-        seat = self._seats[member.place.key]
-        seat.deaths += 1
-        seat.not_before = self.clock() + min(2.0 ** (seat.deaths - 1) - 1, MAX_RETRY_SECONDS)
-        self._reasons[member.place.node] = f"{member.place.name}: its workers die ({error})"
-        if seat.deaths >= MAX_DEATHS:
-            seat.is_left_out = True
-            deaths = f"{seat.deaths} workers died, one after the other ({error})"
+        if NO_MODULE in str(error):
+            return self._leave_out(member, f"{error}: pip install 'cnncodes[ray]' there")
+        if not self._seats.vacate(member, f"its workers die ({error})", time.monotonic()):
+            deaths = f"{MAX_DEATHS} workers died, one after the other ({error})"
             self._note(f"{member.place.name}: {deaths}. It is left out")
-        events = self._dismiss(member, error)
-        self._looked = -1e9  # another worker can take its place at once
-        return events
+        self._looked = float("-inf")  # another worker can take its place at once
+        return self._dismiss(member, error)
+
+    def _leave_out(self, member: Member, reason: str) -> list[Event]:
+        """End a worker for good, and return the units that it had."""
+        words = f"{member.place.name}: {reason}"
+        if self._is_assembled:
+            self._note(f"{words}. It is left out")
+        elif words not in self._refusals:
+            self._refusals.append(words)
+        self._seats.vacate(member, reason, time.monotonic(), for_good=True)
+        return self._dismiss(member, None)
 
     def _dismiss(self, member: Member, error: Exception | None) -> list[Event]:
-        own = {call: tag for call, (one, method, tag) in self._calls.items() if one is member}
-        for call in own:
+        units = {call: unit for call, (one, _, unit) in self._calls.items() if one is member}
+        for call in units:
             del self._calls[call]
         self.transport.end(member.handle)
-        self._seats[member.place.key].member = None
-        return [Event(member, unit, error=error) for unit in own.values() if unit is not None]
-
-    # ----------------------------------------------------------------------------------------------------------- small
-
-    def _call(self, member: Member, method: str, *arguments: Any, tag: Any = None, **options: Any) -> None:
-        self._calls[self.transport.call(member.handle, method, *arguments, **options)] = (member, method, tag)
-
-    def _enter(self, member: Member, stage: str) -> None:
-        member.stage, member.since = stage, self.clock()
+        return [Event(member, unit, error=error) for unit in units.values() if unit is not None]
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
             logger.warning(text)
-
-    def _nobody(self) -> str:
-        reasons = "; ".join(self._reasons.values()) or "it has no machines"
-        return f"no machine of the cluster can work ({reasons}). What was done is kept; run the same command again"
-
-
-def _threads(member: Member, workers: int | None) -> int:
-    return workers or max(1, member.place.cpus)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnncodes.cluster.crew import Crew, Event, Member
+from cnncodes.cluster.crew import Crew, Event
 from cnncodes.cluster.loads import Loader
+from cnncodes.cluster.seats import Member
 from cnncodes.cluster.transport import Transport, connected
 from cnncodes.cluster.units import Unit, Units
 from cnncodes.codes.provenance import Provenance
@@ -183,6 +184,8 @@ class Dispatcher:
                     f"{unit.losses + 1} workers died while they had {names} ({event.error}). What was done is kept"
                 ) from event.error
             units.give_back(unit, lost=event.error is not None)
+            if units.held(event.member) == 0:
+                units.forget(event.member)
             return None
         self.crew.done(event.member)
         batch: Batch = event.value

@@ -109,7 +109,7 @@ class NodeWorker:
 
     def hello(self) -> dict[str, str]:
         """Return the versions of what decides the codes, without loading any of it."""
-        return {"cnncodes": __import__("cnncodes").__version__, "torch": version("torch")} | {"host": platform.node()}
+        return {name: version(name) for name in ("cnncodes", "torch")} | {"host": platform.node()}
 
     def build(self, settings: Settings, workload: Workload, *, warm: bool) -> Ready:
         """Build the network."""

@@ -1,0 +1,146 @@
+"""Who works where: the places of the nodes that live, their workers, and when a worker that died is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnncodes.cluster.places import Place, places_of
+from cnncodes.cluster.transport import Node
+from cnncodes.cluster.worker import Opened, Ready
+
+__all__ = ["Member", "Seat", "Seats"]
+
+MAX_RETRY_SECONDS = 30.0  # between two workers of a place
+MAX_DEATHS = 6  # of workers of a place without a unit that was done
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker, and what is known of it.
+
+    Attributes
+    ----------
+    place : Place
+    handle : object
+        By which the transport calls it.
+    since : float
+        When the stage began.
+    stage : {"begins", "begun", "builds", "built", "opens", "works"}
+    ready : Ready or None
+    opened : Opened or None
+    """
+
+    place: Place
+    handle: Any
+    since: float
+    stage: str = "begins"
+    ready: Ready | None = None
+    opened: Opened | None = None
+
+    def threads(self, workers: int | None) -> int:
+        """Return how many threads it has: one a processor, unless a number was asked for."""
+        return workers or max(1, self.place.cpus)
+
+
+@dataclass
+class Seat:
+    """A place, whoever has it.
+
+    Attributes
+    ----------
+    place : Place
+    member : Member or None
+    deaths : int
+        How many workers died since the last unit that was done.
+    not_before : float
+        When the next worker may be started.
+    is_left_out : bool
+    """
+
+    place: Place
+    member: Member | None = None
+    deaths: int = 0
+    not_before: float = 0.0
+    is_left_out: bool = False
+
+
+class Seats:
+    """The places of a cluster.
+
+    Parameters
+    ----------
+    kind : {"cpu", "cuda"}
+    mixed : bool
+        As for `places_of`.
+
+    Attributes
+    ----------
+    reasons : dict of str to str
+        Why a node does not work, by its key.
+    """
+
+    def __init__(self, kind: str, *, mixed: bool) -> None:
+        self.kind, self.mixed = kind, mixed
+        self.reasons: dict[str, str] = {}
+        self._seats: dict[str, Seat] = {}
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    @property
+    def members(self) -> list[Member]:
+        """The workers that live, whatever they do."""
+        return [seat.member for seat in self._seats.values() if seat.member]
+
+    @property
+    def are_left_out(self) -> bool:
+        """Whether no place is left that may get a worker."""
+        return all(seat.is_left_out for seat in self._seats.values())
+
+    @property
+    def nobody(self) -> str:
+        """Why there is no worker, for an error."""
+        reasons = "; ".join(self.reasons.values()) or "it has no machines"
+        return f"no machine of the cluster can work ({reasons}). What was done is kept; run the same command again"
+
+    def of(self, member: Member) -> Seat:
+        """Return the seat of a worker."""
+        return self._seats[member.place.key]
+
+    def look(self, nodes: Sequence[Node], now: float) -> list[Seat]:
+        """Take up the places of new nodes, and forget those of nodes that are gone; return the seats to be taken."""
+        living = {node.key: node for node in nodes}
+        self._seats = {key: seat for key, seat in self._seats.items() if seat.member or seat.place.node in living}
+        known = {seat.place.node for seat in self._seats.values()}
+        for node in nodes:
+            if node.key not in known:
+                places, reason = places_of(node, self.kind, mixed=self.mixed)
+                self._seats |= {place.key: Seat(place) for place in places}
+                if reason:
+                    self.reasons[node.key] = f"{node.name}: {reason}"
+        return [
+            seat
+            for seat in self._seats.values()
+            if seat.member is None and not seat.is_left_out and now >= seat.not_before and seat.place.node in living
+        ]
+
+    def vacate(self, member: Member, reason: str, now: float, *, for_good: bool = False) -> bool:
+        """Let another worker take the place of one that is gone, later each time; return whether there is to be one.
+
+        Parameters
+        ----------
+        member : Member
+        reason : str
+        now : float
+        for_good : bool, default=False
+            Let no other worker take the place.
+        """
+        seat = self.of(member)
+        seat.member = None
+        seat.deaths += 1
+        seat.not_before = now + min(2.0 ** (seat.deaths - 1) - 1, MAX_RETRY_SECONDS)
+        seat.is_left_out = for_good or seat.deaths >= MAX_DEATHS
+        self.reasons[member.place.node] = f"{member.place.name}: {reason}"
+        return not seat.is_left_out
