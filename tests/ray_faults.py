@@ -176,7 +176,8 @@ def kill_while_it_extracts(
             ordeal.kills += 1
             wait_for(lambda last=last: is_done(out)[:last].all(), driver)
             ordeal.recoveries.append(time.monotonic() - killed)
-            wait_for(lambda n_done=len(done): is_done(out).sum() > n_done, driver)  # or nothing would ever be done
+            n_done = len(done)
+            wait_for(lambda n_done=n_done: is_done(out).sum() > n_done, driver)  # or nothing would ever be done
         stdout, ordeal.stderr = driver.communicate()
     finally:
         driver.kill()
