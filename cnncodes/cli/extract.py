@@ -63,6 +63,7 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "cnncodes extract photos/ --shard 2/8 -o part-2.h5          # on the second of eight machines",
     "cnncodes extract more/ --add          # keeps what codes.h5 has of another folder",
     "cnncodes extract photos/ --map layer3          # and the maps of layer3, to train what follows it",
+    "cnncodes extract photos/ --ray auto            # on all machines of the Ray cluster that runs here",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
 )
 @click.argument("images")

@@ -45,7 +45,8 @@ class Loader:
     def _samples(self, rows: np.ndarray) -> Iterator[Sample]:
         """Yield a few files from all over the set that can be read here."""
         count = 0
-        for row in rows[np.linspace(0, len(rows) - 1, MAX_TRIED).astype(int)].tolist() if len(rows) else []:
+        spread = np.unique(np.linspace(0, len(rows) - 1, min(MAX_TRIED, len(rows))).astype(int))
+        for row in np.random.default_rng(0).permutation(rows[spread]).tolist():
             if count < N_SAMPLES and is_file(self.images.sources[row]):
                 try:
                     content = self.images.read_bytes(row)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cnncodes.cluster.worker import NodeWorker
+from cnncodes.cluster.worker import ProcessWorker
 from cnncodes.errors import ClusterError, first_line
 from cnncodes.system.optional import require
 
@@ -83,7 +83,7 @@ class RayTransport:
 
     def __init__(self, ray: Any) -> None:
         self.ray = ray
-        self.actor = ray.remote(NodeWorker)
+        self.actor = ray.remote(ProcessWorker)
 
     def nodes(self) -> list[Node]:
         """Return the nodes that live."""

@@ -96,11 +96,6 @@ class Units:
     def __len__(self) -> int:
         return len(self._open)
 
-    @property
-    def waiting(self) -> int:
-        """Number of rows that nobody has."""
-        return len(self._fresh) - self._at + sum(len(unit.rows) for unit in self._again)
-
     def take(self, worker: Hashable, n_workers: int) -> Unit | None:
         """Return a unit for a worker, or None if there is nothing that it could do sooner than others.
 

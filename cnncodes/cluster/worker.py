@@ -18,6 +18,7 @@ from cnncodes import __version__
 from cnncodes.errors import DecodeError
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import StoredFile
+from cnncodes.system.process import own_process
 
 if TYPE_CHECKING:
     from cnncodes.extraction.engine import NetworkFacts, Work
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cnncodes.extraction.workers import Batch
     from cnncodes.runtime.workload import Workload
 
-__all__ = ["Load", "NodeWorker", "Ready", "Sample", "SentBytes"]
+__all__ = ["Load", "NodeWorker", "Opened", "ProcessWorker", "Ready", "Sample", "SentBytes"]
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,8 @@ class NodeWorker:
         """Build the network."""
         from cnncodes.extraction.engine import facts_of
         from cnncodes.extraction.settings import build_network
-        from cnncodes.system.process import inference_settings, own_process
+        from cnncodes.system.process import inference_settings
 
-        own_process()
         self.network = build_network(settings, workload)
         if warm:
             self.network.warm_up()
@@ -177,6 +177,14 @@ class NodeWorker:
     def close(self) -> None:
         """End the threads, and remove the journal."""
         self._exit.close()
+
+
+class ProcessWorker(NodeWorker):
+    """A worker that has its process to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        own_process()
 
 
 @dataclass(frozen=True)

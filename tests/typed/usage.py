@@ -23,6 +23,7 @@ from cnncodes import (
     ImageSet,
     Preprocessing,
     ProbeModel,
+    RayCluster,
     advise,
     audit,
     compare,
@@ -44,6 +45,7 @@ from cnncodes import (
     verify,
 )
 from cnncodes.exporting.export import Exported
+from cnncodes.extraction.engine import NodeRate
 from cnncodes.extraction.extract import Extraction
 from cnncodes.extraction.verify import Verification
 from cnncodes.finetuning.finetune import Finetuning
@@ -68,6 +70,9 @@ def from_images_to_answers() -> None:
     assert_type(done, Extraction)
     assert_type(done.layers, dict[str, int])
     assert_type(extract([Path("a.png"), Path("b.png")], labels=["a", "b"], shard=(1, 2)), Extraction)
+    cluster = RayCluster("auto", mixed_nodes=True)
+    assert_type(cluster, RayCluster)
+    assert_type(extract("photos/", cluster=cluster).nodes, list[NodeRate])
     merge(["part-1.h5", Path("part-2.h5")], "codes.h5")
     checked = verify("codes.h5", "photos/", sample=8)
     assert_type(checked, Verification)

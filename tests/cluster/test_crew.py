@@ -1,0 +1,72 @@
+"""The first worker chooses how the network runs; the others follow, and are replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tiny_network import Staged, own
+from worker_threads import Threads, joined, node
+
+from cnncodes.cluster import crew as module
+from cnncodes.cluster.crew import Crew
+from cnncodes.cluster.transport import WorkerLostError
+from cnncodes.errors import ClusterError
+from cnncodes.extraction.settings import Settings
+from cnncodes.runtime.workload import Workload
+
+SETTINGS = Settings(backbone="own", layers="layer2", compile=False)
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
+    own(Staged)
+    with joined(Threads(), monkeypatch):
+        yield
+
+
+def test_the_others_do_as_the_first_one_chose() -> None:
+    transport = Threads(node("a"), node("b"), node("c"))
+    crew = Crew(transport, SETTINGS)
+    crew.assemble(Workload(9), warm=True)
+    digests = {member.ready.photo_digest for member in crew._seats.members if member.ready}
+    assert len(crew._seats.members) == 3
+    assert digests == {crew.lead.photo_digest}
+    crew.close()
+
+
+def test_another_worker_leads_if_the_first_one_dies() -> None:
+    transport = Threads(node("a"), node("b"))
+    deaths: list[str] = []
+
+    def die(key: str, method: str, value: Any, n: int) -> Any:
+        if method == "build" and not deaths:
+            deaths.append(key)
+            raise WorkerLostError("killed")
+        return value
+
+    transport.answer = die
+    crew = Crew(transport, SETTINGS)
+    crew.assemble(Workload(9), warm=True)
+    assert crew.lead.facts.provenance.backbone == "own"
+    assert len(transport.started) == 3
+    crew.close()
+
+
+def test_a_machine_without_the_package_is_named_with_what_to_type() -> None:
+    def die(key: str, method: str, value: Any, n: int) -> Any:
+        if key == "b":
+            raise WorkerLostError("ModuleNotFoundError: No module named 'cnncodes'")
+        return value
+
+    transport = Threads(node("a"), node("b"))
+    transport.answer = die
+    with pytest.raises(ClusterError, match=r"^box-b: .*'cnncodes': pip install 'cnncodes\[ray\]' there"):
+        Crew(transport, SETTINGS).assemble(Workload(9), warm=True)
+
+
+def test_a_process_that_never_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", -1.0)
+    monkeypatch.setattr("cnncodes.cluster.seats.MAX_DEATHS", 1)
+    with pytest.raises(ClusterError, match="no process began within"):
+        Crew(Threads(node("a")), SETTINGS).assemble(Workload(9), warm=True)

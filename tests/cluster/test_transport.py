@@ -1,0 +1,78 @@
+"""What a user is told who cannot join a cluster, and what is learned of a worker's death."""
+
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cnncodes.cluster import transport
+from cnncodes.cluster.transport import RayTransport, connected
+from cnncodes.errors import ClusterError
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A library that is not initialised, and refuses to be."""
+
+    def init(**options: Any) -> None:
+        raise errors.pop()
+
+    errors: list[Exception] = []
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None, errors=errors)
+    ray._private = SimpleNamespace(worker=SimpleNamespace(print_to_stdstream=print))
+    monkeypatch.setattr(transport, "require", lambda module, what: ray)
+    return ray
+
+
+def join(address: str) -> None:
+    with connected(address):
+        pass
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_an_address_at_which_nobody_answers_is_refused_at_once_with_what_to_type() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(ClusterError, match=rf"no Ray cluster answers at 127\.0\.0\.1:{port} .*`ray start --head`"):
+        join(f"127.0.0.1:{port}")
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "local", "box", "http://box:8265", ":6379"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ClusterError, match="is no address of a Ray cluster") as info:
+        join(address)
+    assert ("ray:// addresses are for Ray's client" in str(info.value)) == address.startswith("ray://")
+
+
+def test_a_cluster_that_refuses_says_how_to_get_in(no_ray: SimpleNamespace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        no_ray.errors.append(RuntimeError("Authentication failed: invalid token"))
+        with pytest.raises(ClusterError, match=r"token of this machine: type `ray get-auth-token --generate`"):
+            join(address)
+        no_ray.errors.append(RuntimeError("no raylet here"))
+        with pytest.raises(ClusterError, match=rf"\(no raylet here\): .*`ray start --address={address}`"):
+            join(address)
+    assert no_ray._private.worker.print_to_stdstream is print
+
+
+def test_nodes_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    import ray._private.state as state
+
+    monkeypatch.setattr(state, "available_resources_per_node", lambda: {"abcdef12": {"CPU": 3.0}})
+    entries = [
+        {"NodeID": key, "Alive": alive, "NodeManagerHostname": "box", "Resources": {"CPU": 4.0}}
+        for key, alive in (("abcdef12", True), ("12345678", True), ("dead", False))
+    ]
+    ray = SimpleNamespace(nodes=lambda: entries, remote=lambda cls: cls)
+    nodes = RayTransport(ray).nodes()
+    assert [(one.name, one.cpus, one.all_cpus, one.gpus) for one in nodes] == [
+        ("box (abcdef)", 3.0, 4.0, 0),
+        ("box (123456)", 0, 4.0, 0),
+    ]
