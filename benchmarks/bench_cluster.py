@@ -267,7 +267,7 @@ def simulate(n: int, rates: np.ndarray, deaths: float, seed: int) -> tuple[int, 
             queues[worker] = []
         elif what == "ends":
             unit = queues[worker].pop(0)
-            new = len(units.finish(unit, unit.rows.tolist()))
+            new = len(units.finish(unit, set(unit.rows.tolist())))
             came, in_vain = came + new, in_vain + len(unit.rows) - new
             if queues[worker]:
                 begin(worker)
