@@ -114,8 +114,9 @@ class Crew:
             if self._seats.are_left_out and (self._refusals or time.monotonic() > started + FREE_SECONDS):
                 break
         if self._refusals:
-            advice = "Give these machines what the others have, or leave them out of the cluster"
-            raise ClusterError(f"{'; '.join(self._refusals)}. {advice}")
+            compared = f" They were compared with {self._lead_name}, which was ready first." if self._has_lead else ""
+            advice = "Give all machines the same, or leave those out that differ"
+            raise ClusterError(f"{'; '.join(self._refusals)}.{compared} {advice}")
         if not self._has_lead:
             raise ClusterError(self._seats.nobody)
         self._is_assembled = True
@@ -204,7 +205,7 @@ class Crew:
         self._enter(member, "built")
         member.ready = ready
         if not self._has_lead:
-            self._has_lead, self.lead = True, ready
+            self._has_lead, self.lead, self._lead_name = True, ready, member.place.name
         elif reason := mismatch(self.lead, ready, mixed=self.mixed):
             return self._leave_out(member, reason)
         elif ready.photo_digest != self.lead.photo_digest:

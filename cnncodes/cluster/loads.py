@@ -112,7 +112,7 @@ class Loader:
 
 def _anywhere(source: Any) -> Any:
     """Return a path that does not depend on the working folder."""
-    return Path(os.path.abspath(source)) if isinstance(source, Path) else source
+    return Path(os.path.abspath(source)) if isinstance(source, Path) and not source.is_absolute() else source
 
 
 def _bytes_of(source: Any) -> int:

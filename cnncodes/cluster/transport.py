@@ -94,7 +94,8 @@ class RayTransport:
         for entry in self.ray.nodes():
             if entry["Alive"]:
                 key, has = entry["NodeID"], entry["Resources"]
-                name = entry.get("NodeManagerHostname") or entry.get("NodeManagerAddress") or key[:8]
+                given, address = entry.get("NodeName"), entry.get("NodeManagerAddress")  # Ray calls nodes by address
+                name = (given if given != address else "") or entry.get("NodeManagerHostname") or address or key[:8]
                 left = free.get(key, {})
                 amounts = [left.get("CPU", 0), left.get("GPU", 0), has.get("CPU", 0), has.get("GPU", 0)]
                 nodes.append(Node(key, name, *amounts))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnncodes import __version__
 from cnncodes.errors import DecodeError
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import StoredFile
@@ -110,7 +111,7 @@ class NodeWorker:
 
     def hello(self) -> dict[str, str]:
         """Return the versions of what decides the codes, without loading any of it."""
-        return {name: version(name) for name in ("cnncodes", "torch")} | {"host": platform.node()}
+        return {"cnncodes": __version__, "torch": version("torch"), "host": platform.node()}
 
     def build(self, settings: Settings, workload: Workload, *, warm: bool) -> Ready:
         """Build the network."""

@@ -1,0 +1,327 @@
+"""Does extraction on a Ray cluster lose rows, time or work?
+
+    python benchmarks/bench_cluster.py --faults 20        # nodes, actors, drivers: each killed at so many moments
+    python benchmarks/bench_cluster.py --rates            # two nodes beside each of them alone
+    python benchmarks/bench_cluster.py --writer           # rows a second that the driver receives and writes
+    python benchmarks/bench_cluster.py --simulate         # a million rows on nodes that die, without Ray
+
+The nodes are processes of this machine (``tests/ray_nodes.py``); nothing else of Ray is touched.
+
+``--faults`` extracts small images, each of which takes a while to be decoded without taking a processor; one of them
+ends the process of its decoder. Meanwhile nodes (all their processes at once), actors or drivers are killed at random
+moments, in as many extractions as it takes. Each file must equal the local one in every dataset, bit for bit. The
+recovery is the time from a kill until every row is there up to the last one that was written before it.
+
+``--rates`` pins each node to a processor of its own. Rates are those from the first rows to the end, so that the start
+is not in them. The driver has no processor of its own on a machine of two: what it takes is missing in the rate of the
+nodes. So the same is measured with paced nodes, whose images take ``--decode-seconds`` without taking a processor:
+there the ratio is that of the dealing of work alone.
+
+``--writer`` lets nodes hand out made-up codes of 1,280 float16, so that the driver is the limit.
+
+``--simulate`` drives the bookkeeping of units (``cnncodes/cluster/units.py``) by simulated nodes. In 5 % of the units
+the node dies, at a random moment, and comes back a minute later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import os
+import random
+import shlex
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from ray_faults import (
+    OPTIONS,
+    Ordeal,
+    differences,
+    is_done,
+    kill_while_it_extracts,
+    local_file,
+    make_harmful,
+    make_images,
+    plant_faults,
+    wait_for,
+)
+from ray_nodes import RayNodes
+
+KINDS = ["nodes", "actors", "drivers"]
+PAUSES = (0.5, 4.0)  # seconds between two moments
+BATCH_ROWS = 32  # that a network takes at once
+UNITS_AT_ONCE = 2  # of a node: one is computed, the other waits there
+AWAY_SECONDS = 60.0  # until a dead node is back, in the simulation
+
+
+# ---------------------------------------------------------------------------------------------------------- the faults
+
+
+def measure_faults(args: argparse.Namespace, work: Path) -> None:
+    faults = plant_faults(work / "faults")
+    images = make_images(work / "images", args.images)
+    make_harmful(images)
+    reference = local_file(images, work / "local.h5", faults)
+    slow = {"DECODE_SECONDS": str(args.decode_seconds)}
+    print(
+        f"\n{len(list(images.rglob('*.bmp'))):,} images, {args.decode_seconds:g} s to decode each; file against local"
+    )
+    print("| killed | moments | files | datasets that differ | recovery, median | recovery, longest | seconds |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    with RayNodes(work / "nodes", python_path=(faults,)) as nodes:
+        for name in ("one", "two"):
+            nodes.add(name, **slow)
+
+        def kill_node(generator: random.Random) -> int:
+            name = generator.choice(["one", "two"])
+            nodes.kill_node(name)
+            nodes.add(name, **slow)
+            return 1
+
+        def kill_actors(generator: random.Random) -> int:
+            return nodes.kill_actors(generator.choice(list(nodes.raylets)))
+
+        def extract_and_kill(kill: Callable[[random.Random], int], out: Path, n: int, seed: int) -> Ordeal:
+            return kill_while_it_extracts(nodes, images, out, kill, n=n, seed=seed, pauses=PAUSES)
+
+        kinds: dict[str, Callable[[Path, int, int], Ordeal]] = {
+            "nodes": partial(extract_and_kill, kill_node),
+            "actors": partial(extract_and_kill, kill_actors),
+            "drivers": partial(kill_drivers, nodes, images),
+        }
+        for what in args.kinds:
+            kills, files, wrong, recoveries = 0, 0, list[str](), list[float]()
+            began = time.monotonic()
+            while kills < args.faults:
+                out = work / f"{what}-{files}.h5"
+                ordeal = kinds[what](out, args.faults - kills, args.seed + files)
+                kills, files = kills + ordeal.kills, files + 1
+                recoveries += ordeal.recoveries
+                wrong += differences(out, reference)
+            times = [f"{measure(recoveries):.1f} s" if recoveries else "–" for measure in (statistics.median, max)]
+            figures = [kills, files, len(wrong), *times, f"{time.monotonic() - began:.0f}"]
+            print(f"| {what} | {' | '.join(map(str, figures))} |", *wrong, sep="\n", flush=True)
+
+
+def kill_drivers(nodes: RayNodes, images: Path, out: Path, n: int, seed: int) -> Ordeal:
+    """Kill the program that writes, or interrupt it, at random moments of its runs until one ends."""
+    generator, ordeal = random.Random(seed), Ordeal()
+    while ordeal.kills < n:
+        before = is_done(out).sum()
+        driver = nodes.driver("extract", images, "-o", out, *OPTIONS, cwd=out.parent)
+        if generator.random() < 0.8:  # else while it starts
+            wait_for(lambda before=before: is_done(out).sum() > before, driver)
+        time.sleep(generator.uniform(0, 2))
+        driver.send_signal(signal.SIGKILL if generator.random() < 0.7 else signal.SIGINT)
+        driver.communicate()
+        if driver.returncode in (0, 3):
+            return ordeal
+        ordeal.kills += 1
+    kill_while_it_extracts(nodes, images, out, lambda _: 0, n=0, seed=0, pauses=(0, 0))
+    return ordeal
+
+
+# ----------------------------------------------------------------------------------------------------------- the rates
+
+
+def measure_rates(args: argparse.Namespace, work: Path) -> None:
+    """Two nodes, beside each of them alone."""
+    print("\n| images | one alone | two alone | both | of their sum |\n|---|--:|--:|--:|--:|")
+    faults, cores = plant_faults(work / "faults"), sorted(os.sched_getaffinity(0))
+    images = make_images(work / "images", args.images)
+    for what, pace in (("computed", 0.0), ("paced", args.decode_seconds)):
+        rates: dict[str, list[float]] = {"one": [], "two": [], "one two": []}
+        with RayNodes(work / "nodes", head_cpus=0, python_path=(faults,)) as nodes:
+            for round_ in range(args.rounds):
+                for names in rates:
+                    for name, core in zip(("one", "two"), cores, strict=False):
+                        if name in names.split():
+                            nodes.add(name, core=core, DECODE_SECONDS=str(pace))
+                    rates[names].append(rates_of(nodes, images, work / f"{what}-{names}-{round_}.h5")[0])
+                    for name in names.split():
+                        nodes.kill_node(name)
+        one, two, both = (statistics.median(values) for values in rates.values())
+        shares = [c / (a + b) for a, b, c in zip(*rates.values(), strict=True)]
+        spread = f"{statistics.median(shares):.2f} ({min(shares):.2f} – {max(shares):.2f})"
+        print(f"| {what} | {one:.1f} | {two:.1f} | {both:.1f} | {spread} |", flush=True)
+
+
+def rates_of(nodes: RayNodes, images: Path, out: Path, *options: str) -> tuple[float, float]:
+    """Return rows a second, from the first ones that are written to the last; and the same by the driver's processor.
+
+    The seconds of a processor tell what the driver could do if other programs left it one.
+    """
+    driver = nodes.driver("extract", images, "-o", out, *(options or OPTIONS), cwd=out.parent)
+    try:
+        wait_for(lambda: is_done(out).any(), driver)
+        first, began = is_done(out).sum(), (time.monotonic(), processor_seconds(driver.pid))
+        wait_for(lambda: is_done(out).all(), driver)
+        ended = time.monotonic(), processor_seconds(driver.pid)
+        _, stderr = driver.communicate()
+    finally:
+        driver.kill()
+    if driver.returncode:
+        raise SystemExit(stderr)
+    n_rows = len(is_done(out)) - first
+    return n_rows / (ended[0] - began[0]), n_rows / (ended[1] - began[1])
+
+
+def processor_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# ---------------------------------------------------------------------------------------------------------- the writer
+
+MADE_UP = """
+import sys
+if any(word.endswith("default_worker.py") for word in sys.orig_argv):
+    import numpy as np
+    from cnncodes.cluster.worker import NodeWorker
+
+    def made_up(self, load, *_):
+        from cnncodes.extraction.workers import Batch
+
+        n = len(load.rows)
+        codes = np.random.default_rng(int(load.rows[0])).random((n, 1280), np.float32).astype(np.float16)
+        return Batch(load.rows, {"penultimate": codes}, np.ones((n, 32), np.uint8), {}, {})
+
+    NodeWorker.run = made_up
+"""
+
+
+def measure_writer(args: argparse.Namespace, work: Path) -> None:
+    (work / "made_up").mkdir()
+    (work / "made_up" / "sitecustomize.py").write_text(MADE_UP, encoding="utf-8")
+    image = make_images(work / "one", 1) / "a" / "00000.bmp"
+    for i in range(args.rows):
+        path = work / "many" / f"{i // 1000:04d}" / f"{i:07d}.bmp"
+        if i % 1000 == 0:
+            path.parent.mkdir(parents=True)
+            link = path
+            link.write_bytes(image.read_bytes())
+        else:
+            os.link(link, path)
+    options = ("--layer", "penultimate", "--image-size", "32", "--precision", "fp32", "--no-compile", "--no-thumbnails")
+    with RayNodes(work / "nodes", head_cpus=0, python_path=(work / "made_up",)) as nodes:
+        for name in ("one", "two"):
+            nodes.add(name)
+        outs = [work / f"{round_}.h5" for round_ in range(args.rounds)]
+        rates = [rates_of(nodes, work / "many", out, *options, "--dtype", "float16") for out in outs]
+    print(f"\n{args.rows:,} rows of 1,280 float16, received and written: rows a second")
+    for what, values in zip(("by the clock", "by the driver's processor time"), zip(*rates, strict=True), strict=True):
+        print(f"{what}: {statistics.median(values):,.0f} ({min(values):,.0f} – {max(values):,.0f})")
+
+
+# ------------------------------------------------------------------------------------------------------ the simulation
+
+
+def simulate(n: int, rates: np.ndarray, deaths: float, seed: int) -> tuple[int, int, int, float]:
+    """Return rows that came, rows that were computed in vain, deaths, and rows by what living nodes can compute.
+
+    Rows are computed in vain where two nodes had them, or where the node died before it had handed them in.
+    """
+    from cnncodes.cluster.units import UNIT_ROWS, Units
+
+    generator, now, ticket = random.Random(seed), 0.0, count()
+    units = Units(np.arange(n), multiple=BATCH_ROWS, clock=lambda: now)
+    queues: dict[tuple[int, int], list] = {}
+    events: list[tuple[float, int, str, tuple[int, int]]] = []
+    came = in_vain = n_deaths = 0
+    possible = 0.0  # rows that all living nodes can compute in the time
+
+    def begin(worker: tuple[int, int]) -> None:
+        """Let a node compute the first of its units; perhaps it dies meanwhile."""
+        n_rows = len(queues[worker][0].rows)
+        seconds = n_rows / rates[worker[0]]
+        dies = generator.random() < deaths * n_rows / UNIT_ROWS
+        end = now + seconds * (generator.random() if dies else 1)
+        heapq.heappush(events, (end, next(ticket), "dies" if dies else "ends", worker))
+
+    def pull() -> None:
+        for worker, queue in queues.items():
+            was_idle = not queue
+            while len(queue) < UNITS_AT_ONCE and (unit := units.take(worker, len(queues))) is not None:
+                queue.append(unit)
+            if was_idle and queue:
+                begin(worker)
+
+    queues = {(node, 0): [] for node in range(len(rates))}
+    pull()
+    while len(units):
+        before = now
+        now, _, what, worker = heapq.heappop(events)
+        possible += (now - before) * sum(rates[node] for node, _ in queues)
+        if what == "back":
+            queues[worker] = []
+        elif what == "ends":
+            unit = queues[worker].pop(0)
+            new = len(units.finish(unit, set(unit.rows.tolist())))
+            came, in_vain = came + new, in_vain + len(unit.rows) - new
+            if queues[worker]:
+                begin(worker)
+        else:
+            n_deaths += 1
+            lost = queues.pop(worker)
+            in_vain += len(lost[0].rows)  # all of them, though it died before the end of them
+            for unit in reversed(lost):
+                units.give_back(unit, lost=True)
+            units.forget(worker)
+            heapq.heappush(events, (now + AWAY_SECONDS, next(ticket), "back", (worker[0], worker[1] + 1)))
+        pull()
+    in_vain += sum(len(unit.rows) for queue in queues.values() for unit in queue[:1])  # what is computed at the end
+    return came, in_vain, n_deaths, n / possible
+
+
+def measure_simulation(args: argparse.Namespace) -> None:
+    print("\n| rows | nodes | ten times slower | deaths | rows that came | in vain | of what living nodes can do |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    for n_nodes, n_slow in ((4, 0), (4, 1), (32, 0), (32, 3), (200, 0)):
+        rates = 280 * np.exp(np.random.default_rng(args.seed).normal(0, 0.1, n_nodes))
+        rates[:n_slow] /= 10
+        came, in_vain, n_deaths, share = simulate(1_000_000, rates, 0.05, args.seed)
+        print(f"| 1,000,000 | {n_nodes} | {n_slow} | {n_deaths} | {came:,} | {in_vain / 1e6:.1%} | {share:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, metavar="N", help="kill at N random moments each")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what --faults kills; default: all")
+    parser.add_argument("--rates", action="store_true", help="two nodes beside each of them alone")
+    parser.add_argument("--writer", action="store_true", help="rows a second that are received and written")
+    parser.add_argument("--simulate", action="store_true", help="a million rows on nodes that die")
+    parser.add_argument("--images", type=int, default=3000, help="of --faults and --rates; default: %(default)s")
+    parser.add_argument("--rows", type=int, default=200_000, help="of --writer; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--decode-seconds", type=float, default=0.02, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    args = parser.parse_args()
+    from bench_fashion_mnist import describe_machine
+
+    print(describe_machine(), f"command: {shlex.join(sys.argv)}", sep="\n")
+    parts: dict[str, Callable[[argparse.Namespace, Path], None]] = {
+        "faults": measure_faults,
+        "rates": measure_rates,
+        "writer": measure_writer,
+    }
+    for name, measure in parts.items():
+        if getattr(args, name):
+            with tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder:
+                measure(args, Path(folder))
+    if args.simulate:
+        measure_simulation(args)
+
+
+if __name__ == "__main__":
+    main()
