@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -44,14 +45,14 @@ def seeds(
     ]
 
 
-def checksums(seeds: Sequence[int], rows: Sequence[memoryview]) -> np.ndarray:
+def checksums(seeds: Iterable[int], rows: Iterable[memoryview]) -> np.ndarray:
     """CRC-32 of rows of one layer; 0 is kept for rows that were never written.
 
     Parameters
     ----------
-    seeds : sequence of int
+    seeds : iterable of int
         One for each row, made by `seeds`.
-    rows : sequence of memoryview
+    rows : iterable of memoryview
         Codes of each row as they are stored.
 
     Returns
@@ -103,11 +104,10 @@ class Checksums:
         columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
         state, digests, errors, sums = (values[rows - rows[0]] for values in columns)
         matches = np.isin(state, states) & (sums[:, column] != 0) & ((state == FAILED) | (errors == b""))
-        unseen = np.flatnonzero(matches & (sums[:, column] != before[rows]))
-        if len(unseen):
-            records = state[unseen], digests[unseen], errors[unseen].tolist()
-            stored = bytes_of_rows(codes)
-            expected = checksums(seeds(self._fingerprint, rows[unseen], *records), [stored[i] for i in unseen])
+        unseen = matches & (sums[:, column] != before[rows])
+        if unseen.any():
+            of_rows = seeds(self._fingerprint, rows[unseen], state[unseen], digests[unseen], errors[unseen].tolist())
+            expected = checksums(of_rows, compress(bytes_of_rows(codes), unseen))
             matches[unseen] = sums[unseen, column] == expected
         before[rows[matches]] = sums[matches, column]
         return matches

@@ -168,11 +168,11 @@ def digest_of(values: np.ndarray) -> str:
     return hashlib.sha256(values.reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def bytes_of_rows(values: np.ndarray) -> list[memoryview]:
-    """Return the bytes of each row of an array as they are stored."""
+def bytes_of_rows(values: np.ndarray) -> Iterator[memoryview]:
+    """Yield the bytes of each row of an array as they are stored."""
     size = math.prod(values.shape[1:]) * values.itemsize
     stored = values.reshape(-1).view(np.uint8).data
-    return [stored[start : start + size] for start in range(0, len(values) * size, size)]
+    return (stored[start : start + size] for start in range(0, len(values) * size, size))
 
 
 def slice_of(numbers: np.ndarray) -> np.ndarray | slice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class Calls:
             self.searches[rows.tobytes()] += 1
             return nearest(file, layer, rows)
 
-        def counted_checksums(seeds: list[int], rows: list[memoryview]) -> Any:
+        def counted_checksums(seeds: list[int], rows: Iterable[memoryview]) -> Any:
+            rows = list(rows)
             self.checksums.update(zip(seeds, map(bytes, rows), strict=True))  # the seed has the row's number
             return checksums(seeds, rows)
 
