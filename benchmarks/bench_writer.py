@@ -126,9 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--folder", type=Path, help="Folder on the disk to measure.  [default: /tmp]"
-    )
+    parser.add_argument("--folder", type=Path, help="Folder on the disk to measure.  [default: /tmp]")
     parser.add_argument("--profile", action="store_true", help="Print where the time goes; the rates are lower then.")
     options = parser.parse_args()
     print(describe_machine())

@@ -279,9 +279,19 @@ def draw_rates(n_nodes: int, rate: float, stragglers: float, seed: int) -> np.nd
 
 if __name__ == "__main__":
     import time
+
     print(HEADER)
-    for n, nodes, rate, strag, deaths in [(1e6,16,280,0,0),(1e6,16,280,.1,0),(1e6,16,280,.1,.05),(1e6,16,280,0.1,1),(1e7,16,3600,.1,.05),(1e7,100,280,.05,.05),(1e8,16,3600,.1,.05),(1e8,64,3600,0.02,.05)]:
-        c=Cluster(int(n), draw_rates(nodes,rate,strag,0), deaths=deaths)
-        t=time.time()
-        o=Simulation(c, PulledUnits(c.n,nodes)).run()
-        print(o.row(c), round(time.time()-t,1))
+    for n, nodes, rate, strag, deaths in [
+        (1e6, 16, 280, 0, 0),
+        (1e6, 16, 280, 0.1, 0),
+        (1e6, 16, 280, 0.1, 0.05),
+        (1e6, 16, 280, 0.1, 1),
+        (1e7, 16, 3600, 0.1, 0.05),
+        (1e7, 100, 280, 0.05, 0.05),
+        (1e8, 16, 3600, 0.1, 0.05),
+        (1e8, 64, 3600, 0.02, 0.05),
+    ]:
+        c = Cluster(int(n), draw_rates(nodes, rate, strag, 0), deaths=deaths)
+        t = time.time()
+        o = Simulation(c, PulledUnits(c.n, nodes)).run()
+        print(o.row(c), round(time.time() - t, 1))
