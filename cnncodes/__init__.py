@@ -31,6 +31,7 @@ _HOMES = {
     "ImageSet": "images.image_set",
     "Preprocessing": "networks.preprocessing",
     "ProbeModel": "models.model",
+    "RayCluster": "cluster.ray_cluster",
     "advise": "insight.advise",
     "audit": "insight.audit",
     "compare": "insight.compare",
@@ -53,6 +54,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from cnncodes.cluster.ray_cluster import RayCluster as RayCluster
     from cnncodes.codes.file import CodesFile as CodesFile
     from cnncodes.codes.load_codes import load_codes as load_codes
     from cnncodes.errors import CnnCodesError as CnnCodesError

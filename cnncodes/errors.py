@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "BackboneError",
+    "ClusterError",
     "CnnCodesError",
     "CodesFileError",
     "CodesRangeError",
@@ -55,6 +56,10 @@ class BackboneError(CnnCodesError):
 
 class DeviceError(CnnCodesError):
     """A device to compute on is not there, or its memory is too small."""
+
+
+class ClusterError(CnnCodesError):
+    """A cluster cannot be joined, or its machines do not give the same codes, or none of them is left."""
 
 
 class WeightsError(CnnCodesError):

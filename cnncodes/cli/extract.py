@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,15 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--retry-failed", is_flag=True, help="Try again the images that are recorded as failed.")
 @click.option("--allow-partial", is_flag=True, default=None, help="Accept a weights file that lacks parameters.")
 @click.option("--shard", metavar="I/N", callback=_parse_shard, help="Extract part I of N; `cnncodes merge` joins them.")
+@click.option(
+    "--ray",
+    "address",
+    metavar="auto|ADDRESS",
+    help="Let the machines of a Ray cluster compute: the one that runs here, or the one at HOST:PORT.",
+)
+@click.option(
+    "--mixed-nodes", is_flag=True, help="Let machines take part whose processors give other last bits of the codes."
+)
 @click.option("--add", is_flag=True, help="Keep what the file has of other images, and add these.")
 @click.option("--prune", is_flag=True, help="Drop what the file has of images that are not in IMAGES any more.")
 @click.option(
@@ -142,7 +152,15 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 @option_json
 @click.pass_context
 def extract(
-    ctx: click.Context, images: str, out: str, strict: bool, as_json: bool, allow_outside: bool, **options: Any
+    ctx: click.Context,
+    images: str,
+    out: str,
+    strict: bool,
+    as_json: bool,
+    allow_outside: bool,
+    address: str | None,
+    mixed_nodes: bool,
+    **options: Any,
 ) -> None:
     """Run IMAGES through a pretrained network, once, and keep their codes in a file.
 
@@ -156,6 +174,14 @@ def extract(
 
     if options["add"] and options["prune"]:
         raise click.UsageError("--add keeps what --prune drops; choose one")
+    if address is None and mixed_nodes:
+        raise click.UsageError("--mixed-nodes is for --ray")
+    if address is not None:
+        if options["shard"]:
+            raise click.UsageError("--shard is not needed with --ray: the machines share the images")
+        from cnncodes.cluster.ray_cluster import RayCluster
+
+        options["cluster"] = RayCluster(address, mixed_nodes=mixed_nodes)
     for name in ("layers", "maps"):
         options[name] = options[name] or None
     try:
@@ -168,6 +194,8 @@ def extract(
         print_message(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
         ctx.exit(EXIT_INTERRUPTED)
     print_notes(result.notes)
+    for node in result.nodes:
+        print_message(f"{node.name}: {node.images} images, {node.images_per_second:.1f} images/s")
     for name, reason in list(result.failures.items())[:MAX_FAILURES_SHOWN]:
         print_message(f"failed: {name}: {reason}")
     if result.failed > MAX_FAILURES_SHOWN:
@@ -176,6 +204,8 @@ def extract(
         summary = {
             name: getattr(result, name) for name in ("n", "ok", "failed", "computed", "seconds", "layers", "failures")
         }
+        if result.nodes:
+            summary["nodes"] = [asdict(node) for node in result.nodes]
         print_json({"path": str(result.path), **summary})
     else:
         rate = f", {result.computed / result.seconds:.0f} images/s" if result.computed else ""

@@ -15,6 +15,7 @@ import torch
 
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.exporting.session import open_session
+from cnncodes.extraction.engine import LocalEngine
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.in_memory import in_memory
 from cnncodes.extraction.reuse import image_table
@@ -193,7 +194,7 @@ def _fitted(
     """Fit a probe to the codes of a network, as a model was; also return which rows were labelled right out of fold."""
     CodesWriter.create(path, image_table(images), describe_network(network), thumbnails=True)
     with CodesWriter(path) as writer:
-        fill(writer, images, np.arange(len(images)), network)
+        fill(writer, images, np.arange(len(images)), LocalEngine(network))
     scores = model.scores
     Cs = AUTO if scores.C_searched else model.C
     settings: dict[str, Any] = {"clf": model.clf, "scale": model.scale, "class_weight": scores.class_weight}

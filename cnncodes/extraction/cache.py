@@ -15,6 +15,7 @@ from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.extraction.engine import LocalEngine, Work
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.kept_network import ready_network
 from cnncodes.extraction.prepare import copy_rows
@@ -176,10 +177,10 @@ def _extend(
         row_of = _rows_by_digest(file)
         here: dict[int, Any] = {row_of[digest]: source for digest, source in sources.items()}
         todo, missing = file.todo()
-        network = network.restricted(missing)
         every_source: list[Any] = [here.get(row) for row in range(file.n)]  # None where another run has the image
         every = ImageSet(ids=file.ids.tolist(), sources=every_source)
-        fill(file, every, np.array([row for row in todo.tolist() if row in here], np.int64), network, workers=workers)
+        rows = np.array([row for row in todo.tolist() if row in here], np.int64)
+        fill(file, every, rows, LocalEngine(network), missing, Work(workers))
 
 
 def _with_more(table: ImageTable, ids: list[str]) -> ImageTable:

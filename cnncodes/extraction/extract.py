@@ -15,13 +15,12 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import ShardProvenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, CodesRangeError, parameter
+from cnncodes.extraction.engine import Cluster, NodeRate, ThisProcess, Work
 from cnncodes.extraction.fill import fill, fill_thumbnails
 from cnncodes.extraction.prepare import prepare, widen
 from cnncodes.extraction.reuse import Reuse, image_table, match_rows
 from cnncodes.extraction.settings import (
     Settings,
-    build_network,
-    describe_network,
     fill_in,
     inherited,
     provenance_of,
@@ -57,6 +56,9 @@ class Extraction:
         What a user should know: skipped files, remarks about the weights.
     failures : dict of str to str
         Reason by id.
+    nodes : list of NodeRate
+        What each machine of a cluster has computed: ``name``, ``images``, ``images_per_second``. Without a cluster it
+        is empty.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Extraction:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    nodes: list[NodeRate] = field(default_factory=list)
 
 
 def extract(
@@ -100,6 +103,7 @@ def extract(
     prune: bool = False,
     add: bool = False,
     thumbnails: bool | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """Compute the codes of images and keep them in a codes file.
@@ -178,6 +182,9 @@ def extract(
     thumbnails : bool, optional
         Keep a small picture of each image as well (4.6 kB each): by it, near-duplicates are found, and shown, without
         the images. By default as in `out`; a new file keeps them.
+    cluster : RayCluster, optional
+        Machines that compute the codes; by default this one. The file is the same. `out` is written by this process
+        alone.
     progress : callable, optional
         Called with (done, total, failed) after each batch.
 
@@ -222,19 +229,15 @@ def extract(
         allow_partial=allow_partial,
     )
     image_set = load_images(images, labels=labels, allow_outside=allow_outside)
-    task = _Task(Path(out), image_set, settings, shard=shard, prune=prune, add=add, thumbnails=thumbnails)
-    options: dict[str, Any] = {
-        "workers": workers,
-        "image_timeout": image_timeout,
-        "max_pixels": max_pixels,
-        "progress": progress,
-    }
+    work = Work(workers, image_timeout, max_pixels)
+    rest: dict[str, Any] = {"shard": shard, "prune": prune, "add": add, "thumbnails": thumbnails}
+    task = _Task(Path(out), image_set, settings, **rest, work=work, cluster=cluster or ThisProcess())
     try:
-        extraction = task.run(retry_failed, options)
+        extraction = task.run(retry_failed, progress)
     except CodesRangeError:
         if not widen(task.out):
             raise
-        extraction = replace(task, settings=replace(settings, dtype="float32")).run(retry_failed, options)
+        extraction = replace(task, settings=replace(settings, dtype="float32")).run(retry_failed, progress)
         extraction.notes.append(
             "float16 does not hold the codes of some images: the file now has float32; codes that were there before "
             "stay rounded to float16"
@@ -254,38 +257,39 @@ class _Task:
     prune: bool
     add: bool
     thumbnails: bool | None
+    work: Work
+    cluster: Cluster
 
-    def run(self, retry_failed: bool, options: Mapping[str, Any]) -> Extraction:
-        """Lay the file out, compute the rows that it lacks, and say what was done; `options` are those of `fill`."""
+    def run(self, retry_failed: bool, progress: Progress | None) -> Extraction:
+        """Lay the file out, compute the rows that it lacks, and say what was done."""
         images, shard = (self.images, None) if self.shard is None else shard_of(self.images, self.shard)
         old, plan = self._plan(images, shard)
-        workload = Workload(len(self.images), options["workers"], parts=self.shard and self.shard[1])
-        network = build_network(fill_in(self.settings, old), workload)
-        if old is None:
-            network.warm_up()  # only then is it known whether it could be compiled, which the file records
-        prepare(self.out, plan, describe_network(network).with_shard(shard), old, thumbnails=self.thumbnails)
-        with CodesWriter(self.out) as file:
-            rows, missing = file.todo(retry_failed=retry_failed)
-            rows = _given(rows, plan.images)
-            network = network.restricted(missing)
-            remarks = fill(file, plan.images, rows, network, **options)
-            bare = _given(file.without_thumbnail(), plan.images)
-            shown = {name: options[name] for name in ("max_pixels", "progress")}
-            picture_notes = fill_thumbnails(file, plan.images, bare, network, **shown) if len(bare) else []
-            counts, errors = file.counts, file.errors
-            lengths = {name: file.n_features(name) for name in file.layers}
+        workload = Workload(len(self.images), self.work.workers, parts=self.shard and self.shard[1])
+        with self.cluster.start(fill_in(self.settings, old), workload, warm=old is None) as engine:
+            facts = engine.facts
+            prepare(self.out, plan, facts.provenance.with_shard(shard), old, thumbnails=self.thumbnails)
+            with CodesWriter(self.out) as file:
+                rows, missing = file.todo(retry_failed=retry_failed)
+                rows = _given(rows, plan.images)
+                remarks = fill(file, plan.images, rows, engine, missing, self.work, progress=progress)
+                bare = _given(file.without_thumbnail(), plan.images)
+                shown: dict[str, Any] = {"max_pixels": self.work.max_pixels, "progress": progress}
+                picture_notes = (
+                    fill_thumbnails(file, plan.images, bare, facts.preprocessing, **shown) if len(bare) else []
+                )
+                counts, errors = file.counts, file.errors
+                lengths = {name: file.n_features(name) for name in file.layers}
         notes = [
             *plan.images.notes,
             *plan.notes,
-            *inherited(self.out, self.settings, old, network),
-            *network.backbone.notes,
-            *network.notes,
+            *inherited(self.out, self.settings, old, facts.default_layers, facts.default_pooling),
+            *engine.notes,
             *_summary(remarks, plan.images),
             *picture_notes,
         ]
         failures = {plan.images.ids[i]: str(errors[i]) for i in np.flatnonzero(errors != "")}
         done = {"n": len(plan.images), "ok": counts["ok"], "failed": counts["failed"], "computed": len(rows)}
-        return Extraction(path=self.out, **done, layers=lengths, notes=notes, failures=failures)
+        return Extraction(path=self.out, **done, layers=lengths, notes=notes, failures=failures, nodes=[*engine.nodes])
 
     def _plan(self, images: ImageSet, shard: ShardProvenance | None) -> tuple[Provenance | None, Reuse]:
         """Return the provenance of the file that is continued, or None, and how the images match its rows."""

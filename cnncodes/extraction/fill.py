@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, DecodeError
+from cnncodes.extraction.engine import Engine, Work
 from cnncodes.extraction.sources import read_source
 from cnncodes.extraction.thumbnails import thumbnail_of
-from cnncodes.extraction.workers import IMAGE_TIMEOUT, run_batches
 from cnncodes.images.decoding import MAX_PIXELS, decode
 from cnncodes.images.image_set import ImageSet
-from cnncodes.runtime.frozen_network import FrozenNetwork
+from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.system.claims import Claim
 from cnncodes.system.process import core_count, inference_settings
 from cnncodes.system.progress import Progress
 
 __all__ = ["fill", "fill_thumbnails"]
 
+PLAIN_WORK = Work()
 SYNC_SECONDS = 30.0
 THUMBNAILS_AT_A_TIME = 256  # that are written together
 
@@ -31,11 +33,10 @@ def fill(
     file: CodesWriter,
     images: ImageSet,
     rows: np.ndarray,
-    network: FrozenNetwork,
+    engine: Engine,
+    keys: Sequence[str] = (),
+    work: Work = PLAIN_WORK,
     *,
-    workers: int | None = None,
-    image_timeout: float = IMAGE_TIMEOUT,
-    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> dict[int, list[str]]:
     """Compute rows of a codes file and write them, synced about every 30 seconds.
@@ -47,9 +48,14 @@ def fill(
         An image for each row of the file.
     rows : ndarray of int
         The rows to compute.
-    network : FrozenNetwork
-    workers, image_timeout, max_pixels, progress
-        As for `extract`.
+    engine : Engine
+        Computes them.
+    keys : sequence of str, optional
+        Layers, and keys of maps, that any of the rows lacks; by default all.
+    work : Work, optional
+        How images are worked on; the file says whether small pictures are made.
+    progress : callable, optional
+        Called with (done, total, failed) after each batch.
 
     Returns
     -------
@@ -65,17 +71,8 @@ def fill(
     """
     synced = time.monotonic()
     remarks: dict[int, list[str]] = {}
-    batches = run_batches(
-        images,
-        rows,
-        network,
-        workers=workers,
-        progress=progress,
-        codes=file.path,
-        image_timeout=image_timeout,
-        max_pixels=max_pixels,
-        thumbnails=file.has_thumbnails,
-    )
+    work = replace(work, thumbnails=file.has_thumbnails)
+    batches = engine.batches(images, rows, keys, work, codes=file.path, progress=progress)
     for batch in batches:
         with _writing(file):
             if batch.thumbnails is not None:  # first, so that whatever ends the program, codes have their picture
@@ -96,7 +93,7 @@ def fill_thumbnails(
     file: CodesWriter,
     images: ImageSet,
     rows: np.ndarray,
-    network: FrozenNetwork,
+    preprocessing: Preprocessing,
     *,
     max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
@@ -111,8 +108,8 @@ def fill_thumbnails(
         An image for each row of the file.
     rows : ndarray of int
         Rows without a small picture, ascending.
-    network : FrozenNetwork
-        Says at what size a JPEG file is decoded; no image runs through it.
+    preprocessing : Preprocessing
+        Says at what size a JPEG file is decoded.
     max_pixels, progress
         As for `extract`.
 
@@ -126,7 +123,7 @@ def fill_thumbnails(
     CodesFileError
         The file cannot be written.
     """
-    digests, without, preprocessing = file.sha256, 0, network.backbone.preprocessing
+    digests, without = file.sha256, 0
     ignored, enough = preprocessing.ignore_profiles, preprocessing.enough
 
     def shrink(row: int) -> np.ndarray | None:

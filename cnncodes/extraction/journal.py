@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -50,7 +51,8 @@ class Journal:
     def __init__(self, codes: Path | None, workers: int) -> None:
         self.path = codes.with_name(f".{codes.name}.decoding") if codes is not None else None
         self._workers = workers
-        self._suspects: dict[bytes, int] = {}  # digest -> slot
+        self._suspects: dict[bytes, int | None] = {}  # digest -> slot; None for what other machines died of
+        self._tried: set[bytes] = set()  # those that were suspects, and did no harm
         self._reasons: dict[bytes, str] = {}  # digest -> why a suspect is refused
         self._slots: np.ndarray | None = None  # (n_slots, 32), mapped to the file, which outlives the process
 
@@ -68,7 +70,7 @@ class Journal:
                 if hasattr(os, "posix_fallocate"):  # or a full disk would end the process by a signal
                     os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1])
             self._slots = np.memmap(self.path, np.uint8, "r+", shape=shape)
-            for digest, slot in self._suspects.items():  # suspects until they are tried
+            for slot, digest in enumerate(suspects, self._workers):  # suspects until they are tried
                 self.enter(slot, digest)
         except OSError as error:
             logger.info("%s cannot be kept (%s): an image that kills its decoder would not be known", self.path, error)
@@ -96,6 +98,16 @@ class Journal:
         """Whether an earlier run died while an image was being decoded."""
         return digest in self._suspects
 
+    def all_suspects(self) -> frozenset[bytes]:
+        """Return the digests of the images that were being decoded when an earlier run died."""
+        return frozenset(self._suspects)
+
+    def warn_of(self, digests: Iterable[bytes]) -> None:
+        """Take images for suspects that other machines died of."""
+        for digest in digests:
+            if digest not in self._tried:
+                self._suspects.setdefault(digest, None)
+
     def try_suspect(self, data: bytes, digest: bytes, seconds: float) -> None:
         """Decode an image in a process of its own if an earlier run died while it was being decoded.
 
@@ -112,7 +124,9 @@ class Journal:
             except DecodeError as error:
                 self._reasons[digest] = str(error)
                 raise
-            self.leave(self._suspects.pop(digest))
+            self._tried.add(digest)
+            if (slot := self._suspects.pop(digest, None)) is not None:
+                self.leave(slot)
 
 
 def _try_apart(data: bytes, seconds: float) -> None:

@@ -155,7 +155,13 @@ def fill_in(settings: Settings, provenance: Provenance | None) -> Settings:
     return replace(settings, **unset | names)
 
 
-def inherited(out: Path, settings: Settings, provenance: Provenance | None, network: FrozenNetwork) -> list[str]:
+def inherited(
+    out: Path,
+    settings: Settings,
+    provenance: Provenance | None,
+    default_layers: Sequence[str],
+    default_pooling: str,
+) -> list[str]:
     """Return a note that names the settings which come from the existing file and are not the defaults.
 
     Precision, device, batch size and the like are left out, because their defaults depend on the machine.
@@ -168,9 +174,9 @@ def inherited(out: Path, settings: Settings, provenance: Provenance | None, netw
     defaults = {
         "backbone": DEFAULT_BACKBONE,
         "weights": weights,
-        "layers": tuple(network.backbone.default_layers),
+        "layers": tuple(default_layers),
         "maps": (),
-        "pooling": network.backbone.default_pooling,
+        "pooling": default_pooling,
         "image_size": preprocessing.image_size,
         "resize": preprocessing.mode,
         "views": preprocessing.views,

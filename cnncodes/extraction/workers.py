@@ -6,8 +6,9 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from cnncodes.system.process import core_count, inference_settings, register_wor
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import MAPS
 
-__all__ = ["IMAGE_TIMEOUT", "Batch", "run_batches"]
+__all__ = ["IMAGE_TIMEOUT", "Batch", "Pool", "run_batches"]
 
 IMAGE_TIMEOUT = 60.0  # seconds; the largest image that is accepted takes a few
 WATCH_SECONDS = 0.5  # between two looks at the workers
@@ -87,15 +88,17 @@ def run_batches(
     thumbnails : bool, default=False
         Make a small picture of each image, too.
     """
-    pieces = [_Piece(rows[i : i + network.batch_size]) for i in range(0, len(rows), network.batch_size)]
-    workers = max(1, min(workers or core_count(), len(pieces))) if len(pieces) > 1 else 1
+    n_pieces = -(-len(rows) // network.batch_size)
+    workers = max(1, min(workers or core_count(), n_pieces)) if n_pieces > 1 else 1
     n_done = n_failed = 0
     with inference_settings(), Journal(codes, workers) as journal:
-        if pieces:
+        if n_pieces:
             network.warm_up(len(rows))
-        pool = _Pool(images, network, journal, workers, image_timeout, max_pixels, thumbnails)
+        pool = Pool(
+            network, journal, workers, image_timeout=image_timeout, max_pixels=max_pixels, thumbnails=thumbnails
+        )
         try:
-            for batch in pool.run(iter(pieces)):
+            for batch in pool.run(images, rows):
                 n_done += len(batch)
                 n_failed += len(batch.failures)
                 yield batch
@@ -105,36 +108,65 @@ def run_batches(
             pool.close()
 
 
+_Result: TypeAlias = "tuple[Batch, _Piece | None] | BaseException"
+
+
 @dataclass
 class _Piece:
     """Rows that go through the network together."""
 
+    images: ImageSet
     rows: np.ndarray
+    results: queue.SimpleQueue[_Result]  # of the run that they belong to
+    apart: bool = False
     failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # those of images whose decoder hung
 
 
-class _Pool:
-    """Worker threads, and a watch for those whose decoder hangs."""
+class Pool:
+    """Worker threads, and a watch for those whose decoder hangs.
+
+    Parameters
+    ----------
+    network : FrozenNetwork
+        Is warm.
+    journal : Journal
+        Has been entered.
+    workers : int
+    image_timeout, max_pixels, thumbnails
+        As for `run_batches`.
+    """
 
     def __init__(
         self,
-        images: ImageSet,
         network: FrozenNetwork,
         journal: Journal,
         workers: int,
-        image_timeout: float,
-        max_pixels: int,
-        thumbnails: bool,
+        *,
+        image_timeout: float = IMAGE_TIMEOUT,
+        max_pixels: int = MAX_PIXELS,
+        thumbnails: bool = False,
     ) -> None:
-        self.images, self.network, self.journal = images, network, journal
+        self.network, self.journal = network, journal
         self.image_timeout, self.max_pixels, self.thumbnails = image_timeout, max_pixels, thumbnails
         self.tasks: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[tuple[Batch, _Piece | None] | BaseException] = queue.SimpleQueue()
+        self._watching = threading.Lock()
         self.workers = [_Worker(self, slot) for slot in range(workers)]
 
-    def run(self, pieces: Iterator[_Piece]) -> Iterator[Batch]:
-        """Yield the batch of each piece; at most two pieces per worker are under way."""
-        under_way = 0
+    def run(self, images: ImageSet, rows: np.ndarray, *, apart: bool = False) -> Iterator[Batch]:
+        """Yield the codes of `rows` by and by; at most two pieces per worker are under way.
+
+        Several threads may run images at a time: they share the workers, which go from one's images to the other's.
+
+        Parameters
+        ----------
+        images : ImageSet
+        rows : ndarray of int
+        apart : bool, default=False
+            Decode each image in a process of its own first, as if an earlier run had died of it.
+        """
+        results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+        size, under_way = self.network.batch_size, 0
+        pieces = (_Piece(images, rows[start : start + size], results, apart) for start in range(0, len(rows), size))
         while True:
             while under_way < 2 * len(self.workers) and (piece := next(pieces, None)) is not None:
                 self.tasks.put(piece)
@@ -142,9 +174,10 @@ class _Pool:
             if not under_way:
                 return
             try:
-                result = self.results.get(timeout=WATCH_SECONDS)
+                result = results.get(timeout=WATCH_SECONDS)
             except queue.Empty:
-                self._replace_hung_workers()
+                with self._watching:
+                    self._replace_hung_workers()
                 continue
             if isinstance(result, BaseException):
                 raise result
@@ -181,7 +214,7 @@ class _Pool:
 class _Worker(threading.Thread):
     """Decodes the images of a piece, and runs them through the network."""
 
-    def __init__(self, pool: _Pool, slot: int) -> None:
+    def __init__(self, pool: Pool, slot: int) -> None:
         super().__init__(name=f"cnncodes-{slot}", daemon=True)
         self.pool, self.slot = pool, slot
         self.left_behind = False
@@ -194,13 +227,13 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         use_one_thread()
         while not self.left_behind and (piece := self.pool.tasks.get()) is not None:
-            result: tuple[Batch, _Piece | None] | BaseException
+            result: _Result
             try:
                 result = self._run_piece(piece)
-            except BaseException as error:  # `_Pool.run` raises it again
+            except BaseException as error:  # `Pool.run` raises it again
                 result = error
             if not self.left_behind:
-                self.pool.results.put(result)
+                piece.results.put(result)
 
     def _run_piece(self, piece: _Piece) -> tuple[Batch, _Piece | None]:
         """Return the codes of a piece and nothing; or those of a part, and the rest.
@@ -249,16 +282,18 @@ class _Worker(threading.Thread):
             remarks,
             np.concatenate(thumbnails)[finite] if self.pool.thumbnails else None,
         )
-        return batch, _Piece(np.array(rest)) if rest else None
+        return batch, replace(piece, rows=np.array(rest), failures={}) if rest else None
 
     def _prepare(self, piece: _Piece, row: int, remarks: list[str]) -> tuple[torch.Tensor, np.ndarray]:
         """Return what enters the network of an image, and its small picture; `state` tells its digest."""
         self.state = (piece, row, NO_DIGEST, time.monotonic())
         preprocessing = self.pool.network.backbone.preprocessing
         source, digest = read_source(
-            self.pool.images, row, remarks, ignore_profiles=preprocessing.ignore_profiles, claim=self.claim
+            piece.images, row, remarks, ignore_profiles=preprocessing.ignore_profiles, claim=self.claim
         )
         self.state = (piece, row, digest, time.monotonic())
+        if piece.apart:
+            self.pool.journal.warn_of([digest.tobytes()])
         image = self._decode(source, digest.tobytes(), remarks)
         square = preprocessing.squares(torch.from_numpy(image))
         return square, thumbnail_of(image) if self.pool.thumbnails else blank(1)

@@ -17,6 +17,7 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "pandas": "notebook",
+    "ray": "ray",
     "timm": "timm",
 }
 

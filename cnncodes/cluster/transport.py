@@ -1,0 +1,210 @@
+"""Speaks with Ray: nodes, workers on them, calls, and what is lost; nothing else in the package does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cnncodes.cluster.worker import NodeWorker
+from cnncodes.errors import ClusterError, first_line
+from cnncodes.system.optional import require
+
+__all__ = ["Call", "Node", "RayTransport", "Transport", "WorkerLostError", "connected"]
+
+CALLS_AT_ONCE = 4  # units under way, and one call beside them
+START_HERE = "ray start --head"
+START_THERE = "ray start --address=HOST:6379"
+
+Call = Any  # an answer that is not there yet; it can be a key
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster, with what nobody uses of it.
+
+    Attributes
+    ----------
+    key : str
+        Its name for Ray.
+    name : str
+        Its name for people.
+    cpus, gpus : float
+        Processors and GPUs that are free.
+    all_cpus, all_gpus : float
+        How many it has.
+    """
+
+    key: str
+    name: str
+    cpus: float
+    gpus: float
+    all_cpus: float
+    all_gpus: float
+
+
+class WorkerLostError(Exception):
+    """A worker died, its node did, or its answer is gone."""
+
+
+class Transport(Protocol):
+    """How workers are reached."""
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that live."""
+
+    def start(self, node: str, cpus: float, gpus: float) -> Any:
+        """Start a worker on a node; its first call waits until it is there."""
+
+    def call(self, worker: Any, method: str, *arguments: Any, **options: Any) -> Call:
+        """Begin a call."""
+
+    def wait(self, calls: Sequence[Call], seconds: float) -> list[Call]:
+        """Return the calls that have ended; wait for the first one, but no longer than so many seconds."""
+
+    def result(self, call: Call) -> Any:
+        """Return what a call gave, or raise what it raised, or `WorkerLostError`."""
+
+    def end(self, worker: Any) -> None:
+        """End a worker at once."""
+
+
+class RayTransport:
+    """Workers that are actors of Ray."""
+
+    def __init__(self, ray: Any) -> None:
+        self.ray = ray
+        self.actor = ray.remote(NodeWorker)
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that live."""
+        from ray._private.state import available_resources_per_node
+
+        free = available_resources_per_node()
+        nodes = []
+        for entry in self.ray.nodes():
+            if entry["Alive"]:
+                key, has = entry["NodeID"], entry["Resources"]
+                name = entry.get("NodeManagerHostname") or entry.get("NodeManagerAddress") or key[:8]
+                left = free.get(key, {})
+                amounts = [left.get("CPU", 0), left.get("GPU", 0), has.get("CPU", 0), has.get("GPU", 0)]
+                nodes.append(Node(key, name, *amounts))
+        names = [node.name for node in nodes]
+        return [
+            Node(**{**vars(node), "name": f"{node.name} ({node.key[:6]})"}) if names.count(node.name) > 1 else node
+            for node in nodes
+        ]
+
+    def start(self, node: str, cpus: float, gpus: float) -> Any:
+        """Start an actor that stays on its node, and is not started again by Ray."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        return self.actor.options(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=CALLS_AT_ONCE,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        ).remote()
+
+    def call(self, worker: Any, method: str, *arguments: Any, **options: Any) -> Call:
+        """Begin a call."""
+        return getattr(worker, method).remote(*arguments, **options)
+
+    def wait(self, calls: Sequence[Call], seconds: float) -> list[Call]:
+        """Return the calls that have ended."""
+        ready, rest = self.ray.wait(list(calls), num_returns=1, timeout=seconds)
+        if ready and rest:
+            ready += self.ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        return ready
+
+    def result(self, call: Call) -> Any:
+        """Return what a call gave; an error that it raised is raised as it was."""
+        from ray import exceptions
+
+        try:
+            return self.ray.get(call)
+        except exceptions.RayTaskError as error:
+            raise error.cause from None
+        except exceptions.RayError as error:
+            raise WorkerLostError(_reason(error)) from error
+
+    def end(self, worker: Any) -> None:
+        """End an actor at once."""
+        with contextlib.suppress(Exception):
+            self.ray.kill(worker, no_restart=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a worker is gone, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if "Error:" in line or "No module named" in line]
+    return telling[-1] if telling else first_line(error)
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[RayTransport]:
+    """Join a cluster that runs, for as long as the context lasts; where Ray is initialised already, it stays so.
+
+    Raises
+    ------
+    ClusterError
+        There is no such cluster, or it does not let us in; the message says what to type.
+    """
+    ray = require("ray", "extraction on a cluster")
+    if ray.is_initialized():
+        yield RayTransport(ray)
+        return
+    with _own_signals():
+        _join(ray, address)
+    try:
+        yield RayTransport(ray)
+    finally:
+        with _own_signals():
+            ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    """Connect this process; what Ray logs stays off the terminal."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="cnncodes")
+    except Exception as error:
+        raise ClusterError(f"{_refused(address, error)}") from error
+
+
+def _refused(address: str, error: Exception) -> str:
+    """Say why a cluster cannot be joined, and what to type."""
+    if type(error).__name__ == "AuthenticationError" or "token" in str(error).lower():
+        return (
+            f"the Ray cluster at {address} wants its token ({first_line(error)}): on its first machine type `ray "
+            "get-auth-token --generate`, and put what it prints into ~/.ray/auth_token here and on each machine"
+        )
+    if address == "auto" and isinstance(error, ConnectionError):
+        return (
+            f"no Ray cluster runs here: type `{START_HERE}` on one machine, `{START_THERE}` on each of the others, "
+            "then the same command again"
+        )
+    return (
+        f"the Ray cluster at {address} cannot be joined ({first_line(error)}): `ray status` on its first machine tells "
+        f"whether it runs; `{START_HERE}` starts one"
+    )
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep our answer to SIGTERM, which Ray takes over in a program that joins it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
