@@ -1,7 +1,6 @@
 """How long does an extraction over many machines take, what is done twice, and where is the single writer the limit?
 
-    python benchmarks/simulate_cluster.py --images 1e6 --nodes 16 --rate 280 --deaths 0.05
-    python benchmarks/simulate_cluster.py --table
+    python benchmarks/simulate_cluster.py --images 1e6 --nodes 4 16 64 --rate 280 --deaths 0 0.05
 
 A discrete-event simulation: no network runs and nothing is written. Nodes pull units of rows. A node has up to two of
 them at once, computes one after the other at its own rate, and sends the results to the driver, whose network card
@@ -23,30 +22,21 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, Protocol
+from itertools import count, product
+from typing import Any
 
 import numpy as np
 
+from cnncodes.cluster.units import Unit, Units
+
 SLOWDOWN = 10  # of a straggler
 UNITS_AT_ONCE = 2  # of a node: one is computed while the other travels and is written
+LOOP_SECONDS = 0.02  # after which the driver looks for nodes that wait
 SECONDS_PER_CALL = 0.005  # to hand a unit to a node
 SPREAD = 0.1  # standard deviation of the logarithm of the nodes' rates
 ROW_BYTES = 7_500  # codes of the five default layers of mobilenet_v2, picture and digest
+PATH_BYTES = 200
 IMAGE_BYTES = 110_000  # a photograph of 500 × 375 pixels, where the driver sends the images themselves
-
-
-class Units(Protocol):
-    """The bookkeeping of an extraction: what is to do, under way and done."""
-
-    def take(self, node: int) -> Any:
-        """Return a unit for a node, an object with a length; None if there is nothing for it now."""
-
-    def done(self, node: int, unit: Any) -> int:
-        """Note that a result has arrived; return how many of its rows are new."""
-
-    def lost(self, node: int) -> None:
-        """Note that a node is dead: what it had goes back."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +59,8 @@ class Cluster:
         Bytes a second that the driver's network card takes.
     sent, received : int
         Bytes a row from the driver to a node, and back.
+    multiple : int
+        Rows that a network takes at once.
     seed : int
         Seed of the deaths.
     """
@@ -80,8 +72,9 @@ class Cluster:
     rejoin: float = 60.0
     writer: float = 50_000.0
     network: float = 1.25e9
-    sent: int = 200
+    sent: int = PATH_BYTES
     received: int = ROW_BYTES
+    multiple: int = 8
     seed: int = 0
 
 
@@ -122,44 +115,9 @@ class _Node:
     rate: float
     life: int = 0
     alive: bool = True
-    queue: deque[Any] = field(default_factory=deque)
-    computing: bool = False
-    held: list[int] = field(default_factory=list)  # rows of the units that were handed out and are not written yet
-
-
-class PulledUnits:
-    """Units of 256 rows that become smaller near the end; then those under way are given to a second node as well."""
-
-    def __init__(self, n: int, n_nodes: int, rows: int = 256, least: int = 16) -> None:
-        self.n, self.next, self.rows, self.least, self.n_nodes = n, 0, rows, least, n_nodes
-        self.back: deque[range] = deque()
-        self.under_way: dict[range, list[int]] = {}
-        self.finished = set()
-
-    def take(self, node: int) -> range | None:
-        if self.back:
-            unit = self.back.popleft()
-        elif self.next < self.n:
-            size = min(self.rows, max(self.least, (self.n - self.next) // (4 * self.n_nodes)))
-            unit = range(self.next, min(self.n, self.next + size))
-            self.next = unit.stop
-        else:
-            others = (unit for unit, nodes in self.under_way.items() if len(nodes) == 1 and node not in nodes)
-            unit = next(others, None)
-        if unit is not None:
-            self.under_way.setdefault(unit, []).append(node)
-        return unit
-
-    def done(self, node: int, unit: range) -> int:
-        return 0 if self.under_way.pop(unit, None) is None else len(unit)
-
-    def lost(self, node: int) -> None:
-        for unit, nodes in list(self.under_way.items()):
-            if node in nodes:
-                nodes.remove(node)
-                if not nodes:
-                    del self.under_way[unit]
-                    self.back.append(unit)
+    computes: bool = False
+    queue: deque[Unit] = field(default_factory=deque)
+    held: list[Unit] = field(default_factory=list)  # that were handed out and are not written yet
 
 
 class Simulation:
@@ -168,24 +126,24 @@ class Simulation:
     Parameters
     ----------
     cluster : Cluster
-    units : Units
-        The bookkeeping that is tried.
     """
 
-    def __init__(self, cluster: Cluster, units: Units) -> None:
-        self.cluster, self.units, self.outcome = cluster, units, Outcome()
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.outcome, self.now = cluster, Outcome(), 0.0
+        self.units = Units(np.arange(cluster.n), multiple=cluster.multiple, clock=lambda: self.now)
         self.nodes = [_Node(rate) for rate in cluster.rates.tolist()]
         self.rng = np.random.default_rng(cluster.seed)
-        self.now = 0.0
+        self._hungry = dict.fromkeys(range(len(self.nodes)))  # nodes with fewer than two units, longest first
+        self._hands_out = False  # whether it is planned
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = count()  # of events at the same time
         self._card_free = self._writer_free = 0.0  # when they have done what they were given
 
     def run(self) -> Outcome:
         """Simulate until every row is written."""
-        for node in range(len(self.nodes)):
-            self._at(0.0, self._feed, node)
-            self._plan_death(node)
+        for number in range(len(self.nodes)):
+            self._plan_death(number)
+        self._plan_hand_out()
         while self.outcome.written < self.cluster.n:
             self.now, _, act, about = heapq.heappop(self._events)
             act(*about)
@@ -195,18 +153,32 @@ class Simulation:
     def _at(self, when: float, act: Callable[..., None], *about: Any) -> None:
         heapq.heappush(self._events, (when, next(self._order), act, about))
 
-    def _plan_death(self, node: int) -> None:
+    def _plan_death(self, number: int) -> None:
         if self.cluster.deaths:
-            self._at(self.now + self.rng.exponential(3600 / self.cluster.deaths), self._die, node)
+            self._at(self.now + self.rng.exponential(3600 / self.cluster.deaths), self._die, number)
 
-    def _feed(self, number: int) -> None:
-        """Give a node units until it has enough."""
+    def _plan_hand_out(self) -> None:
+        if not self._hands_out:
+            self._hands_out = True
+            self._at(self.now + LOOP_SECONDS, self._hand_out)
+
+    def _hand_out(self) -> None:
+        """Give each node as many units as it may have, the first one to those that have none."""
+        self._hands_out = False
+        n_alive = sum(node.alive for node in self.nodes)
+        for wanted in range(UNITS_AT_ONCE):
+            for number in [number for number in self._hungry if len(self.nodes[number].held) == wanted]:
+                if (unit := self.units.take(number, n_alive)) is not None:
+                    self._send(number, unit)
+
+    def _send(self, number: int, unit: Unit) -> None:
         node = self.nodes[number]
-        while node.alive and len(node.held) < UNITS_AT_ONCE and (unit := self.units.take(number)) is not None:
-            node.held.append(len(unit))
-            self.outcome.handed += len(unit)
-            seconds = self._through_card(len(unit) * self.cluster.sent)
-            self._at(seconds + SECONDS_PER_CALL, self._arrive, number, node.life, unit)
+        node.held.append(unit)
+        if len(node.held) == UNITS_AT_ONCE:
+            del self._hungry[number]
+        self.outcome.handed += len(unit.rows)
+        arrived = self._through_card(len(unit.rows) * self.cluster.sent) + SECONDS_PER_CALL
+        self._at(arrived, self._arrive, number, node.life, unit)
 
     def _through_card(self, n_bytes: int) -> float:
         """Send bytes to or from the driver; return when they have arrived."""
@@ -215,58 +187,69 @@ class Simulation:
         self._card_free = max(self.now, self._card_free) + seconds
         return self._card_free
 
-    def _arrive(self, number: int, life: int, unit: Any) -> None:
+    def _arrive(self, number: int, life: int, unit: Unit) -> None:
         node = self.nodes[number]
         if node.life == life:
             node.queue.append(unit)
-            if not node.computing:
+            if not node.computes:
                 self._compute(number)
 
     def _compute(self, number: int) -> None:
         node = self.nodes[number]
-        node.computing = bool(node.queue)
+        node.computes = bool(node.queue)
         if node.queue:
             unit = node.queue.popleft()
-            self._at(self.now + len(unit) / node.rate, self._computed, number, node.life, unit)
+            self._at(self.now + len(unit.rows) / node.rate, self._computed, number, node.life, unit)
 
-    def _computed(self, number: int, life: int, unit: Any) -> None:
+    def _computed(self, number: int, life: int, unit: Unit) -> None:
         if self.nodes[number].life == life:
-            arrived = self._through_card(len(unit) * self.cluster.received)
+            arrived = self._through_card(len(unit.rows) * self.cluster.received)
             self._at(arrived, self._received, number, life, unit)
             self._compute(number)
 
-    def _received(self, number: int, life: int, unit: Any) -> None:
-        if self.nodes[number].life != life:
-            return
-        new = self.units.done(number, unit)
-        self.outcome.writer += new / self.cluster.writer
-        self._writer_free = max(self.now, self._writer_free) + new / self.cluster.writer
-        self._at(self._writer_free, self._written, number, life, len(unit), new)
-
-    def _written(self, number: int, life: int, rows: int, new: int) -> None:
-        self.outcome.written += new
+    def _received(self, number: int, life: int, unit: Unit) -> None:
+        """Write what is new of a unit; the driver looks at the next one when that is done."""
         if self.nodes[number].life == life:
-            self.nodes[number].held.remove(rows)
-            self._feed(number)
+            start = max(self.now, self._writer_free)
+            self._at(start, self._write, number, life, unit)
+            self._writer_free = start + len(unit.rows) / self.cluster.writer
+
+    def _write(self, number: int, life: int, unit: Unit) -> None:
+        node = self.nodes[number]
+        if node.life != life:
+            return
+        node.held.remove(unit)
+        self._hungry[number] = None
+        new = len(self.units.finish(unit, set(unit.rows.tolist())))
+        seconds = new / self.cluster.writer
+        self.outcome.writer += seconds
+        self._at(self.now + seconds, self._written, new)
+
+    def _written(self, new: int) -> None:
+        self.outcome.written += new
+        self._plan_hand_out()
 
     def _die(self, number: int) -> None:
         node = self.nodes[number]
         if node.alive:
             self.outcome.deaths += 1
-            self.outcome.died += sum(node.held)
-            self._at(self.now + self.cluster.notice, self._noticed, number)
+            self.outcome.died += sum(len(unit.rows) for unit in node.held)
+            self._hungry.pop(number, None)
             self.nodes[number] = _Node(node.rate, node.life + 1, alive=False)
+            self._at(self.now + self.cluster.notice, self._noticed, number, node.held)
         self._plan_death(number)
 
-    def _noticed(self, number: int) -> None:
-        self.units.lost(number)
+    def _noticed(self, number: int, held: list[Unit]) -> None:
+        for unit in held:
+            self.units.give_back(unit, lost=True)
+        self.units.forget(number)
         self._at(self.now + self.cluster.rejoin, self._rejoin, number)
-        for other in range(len(self.nodes)):  # there may be work again for those that had none
-            self._feed(other)
+        self._plan_hand_out()
 
     def _rejoin(self, number: int) -> None:
         self.nodes[number].alive = True
-        self._feed(number)
+        self._hungry[number] = None
+        self._plan_hand_out()
 
 
 def draw_rates(n_nodes: int, rate: float, stragglers: float, seed: int) -> np.ndarray:
@@ -277,21 +260,35 @@ def draw_rates(n_nodes: int, rate: float, stragglers: float, seed: int) -> np.nd
     return rates
 
 
-if __name__ == "__main__":
-    import time
-
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=float, nargs="+", default=[1e6])
+    parser.add_argument("--nodes", type=int, nargs="+", default=[16])
+    parser.add_argument("--rate", type=float, nargs="+", default=[280.0], help="Images a second of a node.")
+    parser.add_argument("--stragglers", type=float, default=0.05, help="Share of nodes that are ten times slower.")
+    parser.add_argument("--deaths", type=float, nargs="+", default=[0.05], help="Deaths of a node in an hour.")
+    parser.add_argument("--notice", type=float, default=5.0, help="Seconds until a death is noticed.")
+    parser.add_argument("--rejoin", type=float, default=60.0, help="Seconds until a dead node works again.")
+    parser.add_argument("--writer", type=float, default=50_000.0, help="Rows a second of the writer.")
+    parser.add_argument("--network", type=float, default=10.0, help="Gigabits a second of the driver's network card.")
+    parser.add_argument("--bytes", action="store_true", help="The driver sends the images, as nodes cannot read them.")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
     print(HEADER)
-    for n, nodes, rate, strag, deaths in [
-        (1e6, 16, 280, 0, 0),
-        (1e6, 16, 280, 0.1, 0),
-        (1e6, 16, 280, 0.1, 0.05),
-        (1e6, 16, 280, 0.1, 1),
-        (1e7, 16, 3600, 0.1, 0.05),
-        (1e7, 100, 280, 0.05, 0.05),
-        (1e8, 16, 3600, 0.1, 0.05),
-        (1e8, 64, 3600, 0.02, 0.05),
-    ]:
-        c = Cluster(int(n), draw_rates(nodes, rate, strag, 0), deaths=deaths)
-        t = time.time()
-        o = Simulation(c, PulledUnits(c.n, nodes)).run()
-        print(o.row(c), round(time.time() - t, 1))
+    for n, n_nodes, rate, deaths in product(options.images, options.nodes, options.rate, options.deaths):
+        cluster = Cluster(
+            n=int(n),
+            rates=draw_rates(n_nodes, rate, options.stragglers, options.seed),
+            deaths=deaths,
+            notice=options.notice,
+            rejoin=options.rejoin,
+            writer=options.writer,
+            network=options.network * 1e9 / 8,
+            sent=IMAGE_BYTES if options.bytes else PATH_BYTES,
+            seed=options.seed,
+        )
+        print(Simulation(cluster).run().row(cluster), flush=True)
+
+
+if __name__ == "__main__":
+    main()
