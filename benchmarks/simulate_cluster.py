@@ -95,8 +95,8 @@ class Outcome:
         ideal = cluster.n / cluster.rates.sum()
         twice = self.handed - self.written - self.died
         return (
-            f"| {cluster.n:.0e} | {len(cluster.rates):,} | {cluster.rates.sum():,.0f} | {cluster.deaths:g} "
-            f"| {self.seconds / 3600:.2f} | {ideal / self.seconds:.2f} | {self.deaths:,} "
+            f"| {cluster.n:,} | {len(cluster.rates):,} | {cluster.rates.sum():,.0f} | {cluster.deaths:g} "
+            f"| {self.seconds / 3600:.3g} | {ideal / self.seconds:.2f} | {self.deaths:,} "
             f"| {twice / cluster.n:.2%} | {self.died / cluster.n:.2%} "
             f"| {self.network / self.seconds:.2f} | {self.writer / self.seconds:.2f} |"
         )
@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--writer", type=float, default=50_000.0, help="Rows a second of the writer.")
     parser.add_argument("--network", type=float, default=10.0, help="Gigabits a second of the driver's network card.")
     parser.add_argument("--bytes", action="store_true", help="The driver sends the images, as nodes cannot read them.")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     print(HEADER)
     for n, n_nodes, rate, deaths in product(options.images, options.nodes, options.rate, options.deaths):
