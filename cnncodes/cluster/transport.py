@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from cnncodes.system.optional import require
 __all__ = ["Call", "Node", "RayTransport", "Transport", "WorkerLostError", "connected"]
 
 CALLS_AT_ONCE = 4  # units under way, and one call beside them
-START_HERE = "ray start --head"
-START_THERE = "ray start --address=HOST:6379"
+CONNECT_SECONDS = 5.0
+START = (
+    "type `ray start --head` on one machine, `ray start --address=HOST:6379` on each of the others, then the same "
+    "command again"
+)
 
 Call = Any  # an answer that is not there yet; it can be a key
 
@@ -172,28 +176,46 @@ def connected(address: str) -> Iterator[RayTransport]:
 
 def _join(ray: Any, address: str) -> None:
     """Connect this process; what Ray logs stays off the terminal."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    place = _reachable(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, namespace="cnncodes")
+        ray.init(address=place, log_to_driver=False, logging_level=logging.CRITICAL, namespace="cnncodes")
     except Exception as error:
-        raise ClusterError(f"{_refused(address, error)}") from error
+        raise ClusterError(_refused(place, error)) from error
 
 
-def _refused(address: str, error: Exception) -> str:
+def _reachable(address: str) -> str:
+    """Return the host and port of a cluster that answers: Ray would try for minutes where none does."""
+    place = address
+    if address == "auto":
+        from ray._private.services import find_bootstrap_address
+
+        place = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None) or ""
+        if not place:
+            raise ClusterError(f"no Ray cluster runs here: {START}")
+    host, _, port = place.rpartition(":")
+    if "/" in place or not host or not port.isdecimal():
+        client = "; ray:// addresses are for Ray's client, which reaches no single machine" * place.startswith("ray://")
+        raise ClusterError(
+            f"{place!r} is no address of a Ray cluster{client}: it is HOST:PORT of its first machine, as `ray start "
+            "--head` prints it, with port 6379"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(f"no Ray cluster answers at {place} ({error.strerror or error}): {START}") from error
+    return place
+
+
+def _refused(place: str, error: Exception) -> str:
     """Say why a cluster cannot be joined, and what to type."""
     if type(error).__name__ == "AuthenticationError" or "token" in str(error).lower():
         return (
-            f"the Ray cluster at {address} wants its token ({first_line(error)}): on its first machine type `ray "
-            "get-auth-token --generate`, and put what it prints into ~/.ray/auth_token here and on each machine"
-        )
-    if address == "auto" and isinstance(error, ConnectionError):
-        return (
-            f"no Ray cluster runs here: type `{START_HERE}` on one machine, `{START_THERE}` on each of the others, "
-            "then the same command again"
+            f"the Ray cluster at {place} does not accept the token of this machine: type `ray get-auth-token "
+            "--generate` on its first machine, and put what it prints into ~/.ray/auth_token of this one"
         )
     return (
-        f"the Ray cluster at {address} cannot be joined ({first_line(error)}): `ray status` on its first machine tells "
-        f"whether it runs; `{START_HERE}` starts one"
+        f"the Ray cluster at {place} cannot be joined ({first_line(error)}): this machine must be one of it, by `ray "
+        f"start --address={place}`, with the same version of Ray"
     )
 
 
