@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cnncodes.codes.columns import Columns, Place, StoredArray, slice_of
+from cnncodes.codes.columns import Columns, Place, StoredArray, bytes_of_rows, slice_of
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.maps import Maps
 from cnncodes.codes.provenance import Provenance
@@ -26,8 +26,8 @@ MAX_NAMED = 3  # files that an error names
 class JoinedCodes(CodesFile):
     """Codes files that were made alike, read as one: the rows of the first file, then those of the second, and so on.
 
-    Each row is compared with the checksum that its own file holds of it. Parts of a sharded extraction are read like
-    that, too, if all of them are given.
+    Each row is compared with the checksum that its own file holds of it. Images of two files may have the same name.
+    Parts of a sharded extraction are read like that, too, if all of them are given.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ class JoinedCodes(CodesFile):
     Raises
     ------
     CodesFileError
-        A file is no codes file, two of them hold an image of the same name, or parts of an extraction are missing.
+        A file is no codes file, two of them have the same image (its bytes and its name), or parts of an extraction are
+        missing.
     MismatchError
         The files were made with different settings.
 
@@ -53,7 +54,7 @@ class JoinedCodes(CodesFile):
         with ExitStack() as opened:
             self.parts = [opened.enter_context(CodesFile.open(path)) for path in paths]
             self.provenance = _joined_provenance(self.parts)
-            _refuse_same_names(self.parts)
+            _refuse_same_images(self.parts)
             opened.pop_all()
         self.path = Path(_named([str(part.path) for part in self.parts]))
         first = self.parts[0]
@@ -174,21 +175,28 @@ def _joined_provenance(parts: Sequence[CodesFile]) -> Provenance:
     return provenance if all(part.dtype == first.dtype for part in parts) else provenance.in_float32()
 
 
-def _refuse_same_names(parts: Sequence[CodesFile]) -> None:
-    """Raise `CodesFileError` if a name stands in two files: it may be the same image, which would count twice."""
-    hashes = [np.unique([hash(composed(name)) for name in part._text("id").tolist()]) for part in parts]
+def _refuse_same_images(parts: Sequence[CodesFile]) -> None:
+    """Raise `CodesFileError` if an image is in two files: the same bytes under the same name."""
+    hashes = [np.unique([hash(image) for image in _images(part)]) for part in parts]
     values, counts = np.unique(np.concatenate(hashes), return_counts=True)  # 8 bytes an image; names take 20 times that
     repeated = set(values[counts > 1].tolist())
-    holder: dict[str, CodesFile] = {}
+    holder: dict[tuple[str, bytes], CodesFile] = {}
     for part in parts if repeated else ():
-        names = {name for name in map(composed, part._text("id").tolist()) if hash(name) in repeated}
-        if both := sorted(names & holder.keys()):
-            count = f"{len(both)} names, the first is {both[0]!r}" if len(both) > 1 else f"the name {both[0]!r}"
+        images = {image for image in _images(part) if hash(image) in repeated}
+        if both := sorted(images & holder.keys()):
+            count = f"{len(both)} images, the first is {both[0][0]!r}" if len(both) > 1 else repr(both[0][0])
             raise CodesFileError(
                 f"{holder[both[0]].path} and {part.path} both have {count}: images that are learned from twice would "
-                "flatter the score. Name each file once; if these are different images, extract them into one file"
+                "flatter the score. Name each file once, and no file that another one was continued from"
             )
-        holder |= dict.fromkeys(names, part)
+        holder |= dict.fromkeys(images, part)
+
+
+def _images(file: CodesFile) -> Iterator[tuple[str, bytes]]:
+    """Yield name and digest of each image that was read."""
+    for name, digest in zip(file._text("id").tolist(), map(bytes, bytes_of_rows(file.sha256)), strict=True):
+        if any(digest):
+            yield composed(name), digest
 
 
 def _named(paths: Sequence[str]) -> str:

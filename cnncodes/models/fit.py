@@ -111,7 +111,7 @@ def fit(
     SettingError, DeviceError
         A setting has no such value, or the device is not there.
     CodesFileError
-        No such file or layer; or two of the files hold an image of the same name.
+        No such file or layer; or two of the files have the same image.
     MismatchError
         The files were made with different settings.
 

@@ -32,4 +32,4 @@ def test_several_codes_files_are_one_training_set(tmp_path: Path, monkeypatch: p
         write_codes(Path(name), rows, names(rows))
     assert json.loads(run("fit", "a.h5", "b.h5", "-C", "0.01", "--json").stdout)["n"] == 140
     assert "is what the command reads" in failed("fit", "a.h5", "b.h5", "-o", "b.h5")
-    assert "a.h5 and a.h5 both have 80 names" in failed("fit", "a.h5", "a.h5")
+    assert "a.h5 and a.h5 both have 80 images" in failed("fit", "a.h5", "a.h5")

@@ -28,8 +28,17 @@ SPLITS = ["train", "test"] * 6
 CUTS = 0, 5, 6, 12  # the rows of three files
 
 
-def write(path: Path, first: int, stop: int, provenance: Provenance = PROVENANCE, *, thumbnails: bool = True) -> Path:
-    table = ImageTable([f"long name {row}" if row > 5 else str(row) for row in range(first, stop)], LABELS[first:stop])
+def write(
+    path: Path,
+    first: int,
+    stop: int,
+    provenance: Provenance = PROVENANCE,
+    *,
+    thumbnails: bool = True,
+    names: list[str] | None = None,
+) -> Path:
+    names = names or [f"long name {row}" if row > 5 else str(row) for row in range(first, stop)]
+    table = ImageTable(names, LABELS[first:stop])
     table.splits = SPLITS[first:stop]
     CodesWriter.create(path, table, provenance, thumbnails=thumbnails)
     rows = np.arange(stop - first)
@@ -119,9 +128,9 @@ def test_parts_of_an_extraction_are_read_if_all_are_there(tmp_path: Path) -> Non
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, paths: list[Path]) -> None:
-    with pytest.raises(CodesFileError, match=r"0\.h5 and .*whole\.h5 both have 5 names, the first is '0'"):
+    with pytest.raises(CodesFileError, match=r"0\.h5 and .*whole\.h5 both have 5 images, the first is '0'"):
         JoinedCodes([paths[0], write(tmp_path / "whole.h5", 0, 12)])
-    with pytest.raises(CodesFileError, match=r"both have 5 names"):
+    with pytest.raises(CodesFileError, match=r"both have 5 images"):
         JoinedCodes([paths[0], paths[1], paths[0]])
     other = Provenance.from_dict({**DESCRIPTION, "backbone": "large"})
     with pytest.raises(MismatchError, match=r"1\.h5 and .*0\.h5 were made differently.*backbone"):
@@ -130,6 +139,12 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path, paths: list[Pa
         JoinedCodes([])
     with pytest.raises(CodesFileError, match=r"none\.h5: no such codes file"):
         JoinedCodes([paths[0], tmp_path / "none.h5"])
+
+
+def test_other_images_may_have_the_same_names(tmp_path: Path, paths: list[Path]) -> None:
+    with JoinedCodes([paths[0], write(tmp_path / "more.h5", 5, 10, names=["0", "1", "2", "3", "4"])]) as joined:
+        assert joined.ids.tolist() == ["0", "1", "2", "3", "4"] * 2
+        np.testing.assert_array_equal(joined.codes("layer1"), CODES["layer1"][:10])
 
 
 def test_maps_are_read_from_one_file(paths: list[Path]) -> None:

@@ -68,7 +68,7 @@ def test_several_codes_files_are_one_training_set(split_codes, tmp_path):
     for name, codes in {"one": split_codes, "several": paths}.items():
         fit(codes, layers=["layer1", "penultimate"]).save(tmp_path / name)
     assert (tmp_path / "several").read_bytes() == (tmp_path / "one").read_bytes()
-    with pytest.raises(CodesFileError, match="both have 90 names"):
+    with pytest.raises(CodesFileError, match="both have 90 images"):
         fit([paths[0], write_codes(tmp_path / "same.h5", rows[10:200], names(rows)[10:200])])
 
 
