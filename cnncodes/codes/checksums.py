@@ -14,7 +14,7 @@ from cnncodes.codes.layout import FAILED, OK
 __all__ = ["Checksums", "checksums", "seeds"]
 
 ROWS_AT_A_TIME = 256  # whose records are read together
-ROW_BYTES = 8  # a row number in the seed of a checksum
+NUMBER_BYTES = 8  # of a row number in what a checksum begins with
 
 
 def seeds(
@@ -35,10 +35,10 @@ def seeds(
     errors : sequence of bytes
         Why each image failed, empty where it did not.
     """
-    heads = np.empty((len(rows), ROW_BYTES + 1 + sha256.shape[1]), np.uint8)
-    heads[:, :ROW_BYTES] = np.ascontiguousarray(rows, "<i8")[:, None].view(np.uint8)
-    heads[:, ROW_BYTES] = states
-    heads[:, ROW_BYTES + 1 :] = sha256
+    heads = np.empty((len(rows), NUMBER_BYTES + 1 + sha256.shape[1]), np.uint8)
+    heads[:, :NUMBER_BYTES] = np.ascontiguousarray(rows, "<i8")[:, None].view(np.uint8)
+    heads[:, NUMBER_BYTES] = states
+    heads[:, NUMBER_BYTES + 1 :] = sha256
     start = zlib.crc32(fingerprint)
     return [
         zlib.crc32(error, zlib.crc32(head, start)) for head, error in zip(bytes_of_rows(heads), errors, strict=True)

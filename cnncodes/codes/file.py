@@ -431,9 +431,10 @@ class CodesFile:
 
     def _thumbnail_pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield (positions in `rows`, their records, which of those are intact), some at a time."""
-        digests = self.sha256[rows]
         for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
-            yield at, block, matching(block, digests[at])
+            first, last = int(rows[at[0]]), int(rows[at[-1]])  # ascending
+            digests = self._columns["images/sha256"][first : last + 1][rows[at] - first]
+            yield at, block, matching(block, digests)
 
     def without_thumbnail(self) -> np.ndarray:
         """Return the rows with codes whose small picture is missing or damaged; none if the file keeps no pictures."""
