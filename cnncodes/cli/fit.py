@@ -25,9 +25,10 @@ HELP_SCALE = f"Scaling of the codes. {explained(SCALINGS)}."
 @command(
     "cnncodes fit --clf svm --layer layer3",
     "cnncodes fit flowers.h5 --clf logreg --layer layer3 --layer penultimate -o flowers.safetensors",
+    "cnncodes fit photos-2025.h5 photos-2026.h5",
     "cnncodes fit --json | jq .cv_accuracy",
 )
-@click.argument("codes", default=CODES)
+@click.argument("codes", nargs=-1)
 @click.option("--clf", type=click.Choice(list(CLASSIFIERS)), default="svm", help="Linear SVM or logistic regression.")
 @click.option("--layer", "layers", multiple=True, default=["penultimate"], help="Layer; several are concatenated.")
 @click.option("-C", "C", default="auto", metavar="auto|FLOAT", help=HELP_C)
@@ -50,10 +51,19 @@ HELP_SCALE = f"Scaling of the codes. {explained(SCALINGS)}."
 @click.option("-o", "--out", default=MODEL, help="Model file.")
 @option_force
 @option_json
-def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_json: bool, **options: Any) -> None:
+def fit(
+    codes: tuple[str, ...],
+    C: str,
+    memory_limit: str | None,
+    out: str,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Fit a linear classifier on CODES, in seconds, with a cross-validated score.
 
-    If the images have a split, it trains on `train` and reports on the held-out part as well.
+    If the images have a split, it trains on `train` and reports on the held-out part as well. Several files, of
+    different images that were extracted alike, are one training set.
     """
     import_sklearn()
     from cnncodes.models.fit import fit as run
@@ -71,7 +81,8 @@ def fit(codes: str, C: str, memory_limit: str | None, out: str, force: bool, as_
             options["C"] = float(C)
         except ValueError as error:
             raise click.BadParameter(f"{C!r} is neither 'auto' nor a number", param_hint="-C") from error
-    refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[codes])
+    codes = codes or (CODES,)
+    refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=codes)
     started = time.perf_counter()
     text = "choosing C" if C == "auto" else "fitting"
     with progress_bar(text, "values") as progress:

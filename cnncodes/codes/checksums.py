@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 
-from cnncodes.codes.columns import Columns
+from cnncodes.codes.columns import Columns, bytes_of_rows
 from cnncodes.codes.layout import FAILED, OK
 
-__all__ = ["Checksums", "checksum"]
+__all__ = ["Checksums", "checksums", "seeds"]
 
 ROWS_AT_A_TIME = 256  # whose records are read together
+NUMBER_BYTES = 8  # of a row number in what a checksum begins with
 
 
-def checksum(
-    fingerprint: bytes, row: int, state: int, sha256: np.ndarray, error: bytes, codes: np.ndarray
-) -> np.uint32:
-    """CRC-32 of a row of one layer; 0 is kept for rows that were never written."""
-    seed = fingerprint + row.to_bytes(8, "little") + bytes([state]) + sha256.tobytes() + error
-    return np.uint32(zlib.crc32(codes.data, zlib.crc32(seed)) or 1)
+def seeds(
+    fingerprint: bytes, rows: np.ndarray, states: int | np.ndarray, sha256: np.ndarray, errors: Sequence[bytes]
+) -> list[int]:
+    """CRC-32 of what the checksums of a row begin with, the same for every layer.
+
+    Parameters
+    ----------
+    fingerprint : bytes
+        Fingerprint of the settings that the codes were made with.
+    rows : ndarray of int, shape (k,)
+        Row numbers.
+    states : int, or ndarray of int of shape (k,)
+        State of all rows, or of each.
+    sha256 : ndarray of uint8, shape (k, 32)
+        Digests of the images.
+    errors : sequence of bytes
+        Why each image failed, empty where it did not.
+    """
+    heads = np.empty((len(rows), NUMBER_BYTES + 1 + sha256.shape[1]), np.uint8)
+    heads[:, :NUMBER_BYTES] = np.ascontiguousarray(rows, "<i8")[:, None].view(np.uint8)
+    heads[:, NUMBER_BYTES] = states
+    heads[:, NUMBER_BYTES + 1 :] = sha256
+    start = zlib.crc32(fingerprint)
+    return [
+        zlib.crc32(error, zlib.crc32(head, start)) for head, error in zip(bytes_of_rows(heads), errors, strict=True)
+    ]
+
+
+def checksums(seeds: Iterable[int], rows: Iterable[memoryview]) -> np.ndarray:
+    """CRC-32 of rows of one layer; 0 is kept for rows that were never written.
+
+    Parameters
+    ----------
+    seeds : iterable of int
+        One for each row, made by `seeds`.
+    rows : iterable of memoryview
+        Codes of each row as they are stored.
+
+    Returns
+    -------
+    ndarray of uint32, shape (k,)
+    """
+    return np.array([zlib.crc32(row, seed) or 1 for row, seed in zip(rows, seeds, strict=True)], np.uint32)
 
 
 class Checksums:
@@ -64,10 +104,11 @@ class Checksums:
         columns = (self._columns[f"images/{name}"][span] for name in ("state", "sha256", "error", "crc32"))
         state, digests, errors, sums = (values[rows - rows[0]] for values in columns)
         matches = np.isin(state, states) & (sums[:, column] != 0) & ((state == FAILED) | (errors == b""))
-        for i in np.flatnonzero(matches & (sums[:, column] != before[rows])):
-            error = bytes(errors[i]) if state[i] == FAILED else b""
-            expected = checksum(self._fingerprint, int(rows[i]), int(state[i]), digests[i], error, codes[i])
-            matches[i] = sums[i, column] == expected
+        unseen = matches & (sums[:, column] != before[rows])
+        if unseen.any():
+            of_rows = seeds(self._fingerprint, rows[unseen], state[unseen], digests[unseen], errors[unseen].tolist())
+            expected = checksums(of_rows, compress(bytes_of_rows(codes), unseen))
+            matches[unseen] = sums[unseen, column] == expected
         before[rows[matches]] = sums[matches, column]
         return matches
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Columns", "Place", "StoredArray", "digest_of", "slice_of"]
+__all__ = ["Columns", "Place", "StoredArray", "bytes_of_rows", "digest_of", "slice_of"]
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,13 @@ class StoredArray:
         """Yield (positions in `rows`, their values), reading at most `max_bytes` of the file at a time."""
         step = max(1, max_bytes // self.place.row_bytes)
         order = np.argsort(rows, kind="stable")
-        while len(order):
-            first = int(rows[order[0]])
-            count = int(np.searchsorted(rows[order], first + step))
-            positions, order = order[:count], order[count:]
-            wanted = rows[positions]
-            yield positions, self[first : int(wanted[-1]) + 1][slice_of(wanted - first)]
+        ascending, start = rows[order], 0
+        while start < len(order):
+            first = int(ascending[start])
+            stop = int(np.searchsorted(ascending, first + step))
+            wanted = ascending[start:stop]
+            yield order[start:stop], self[first : int(wanted[-1]) + 1][slice_of(wanted - first)]
+            start = stop
 
     def mapped(self) -> np.ndarray:
         """Return the whole table, mapped to memory: a row is read when it is used, also after the file was closed."""
@@ -165,6 +166,13 @@ class StoredArray:
 def digest_of(values: np.ndarray) -> str:
     """Return the SHA-256 of an array as it is stored, in hexadecimal digits."""
     return hashlib.sha256(values.reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def bytes_of_rows(values: np.ndarray) -> Iterator[memoryview]:
+    """Yield the bytes of each row of an array as they are stored."""
+    size = math.prod(values.shape[1:]) * values.itemsize
+    stored = values.reshape(-1).view(np.uint8).data
+    return (stored[start : start + size] for start in range(0, len(values) * size, size))
 
 
 def slice_of(numbers: np.ndarray) -> np.ndarray | slice:

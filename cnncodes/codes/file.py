@@ -354,16 +354,22 @@ class CodesFile:
         """
         names = as_names(layers)
         rows = self.rows(labelled=False) if rows is None else np.asarray(rows)
-        widths = [self.n_features(name) for name in names]
-        out = np.empty((len(rows), *self.views, sum(widths)), np.float32)
+        out = np.empty((len(rows), *self.views, sum(map(self.n_features, names))), np.float32)
+        self._read_into(out, np.arange(len(rows)), names, rows, check=check)
+        return out
+
+    def _read_into(
+        self, out: np.ndarray, places: np.ndarray, names: Sequence[str], rows: np.ndarray, *, check: bool
+    ) -> None:
+        """Read the codes of rows into `out`, at these places."""
         start = 0
-        for name, width in zip(names, widths, strict=True):
+        for name in names:
+            stop = start + self.n_features(name)
             for at, block in self._codes_of(name).pieces(rows, CHUNK_BYTES):
                 if check:
                     self._require_intact(name, rows[at], block)
-                out[slice_of(at), ..., start : start + width] = block
-            start += width
-        return out
+                out[slice_of(places[at]), ..., start:stop] = block
+            start = stop
 
     def maps(self, layer: str, rows: np.ndarray | None = None) -> Maps:
         """Return the feature maps of a layer, to be read by rows: nothing is read before it is asked for.
@@ -425,9 +431,10 @@ class CodesFile:
 
     def _thumbnail_pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield (positions in `rows`, their records, which of those are intact), some at a time."""
-        digests = self.sha256[rows]
         for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
-            yield at, block, matching(block, digests[at])
+            first, last = int(rows[at[0]]), int(rows[at[-1]])  # ascending
+            digests = self._columns["images/sha256"][first : last + 1][rows[at] - first]
+            yield at, block, matching(block, digests)
 
     def without_thumbnail(self) -> np.ndarray:
         """Return the rows with codes whose small picture is missing or damaged; none if the file keeps no pictures."""

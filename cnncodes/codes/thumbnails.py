@@ -6,6 +6,8 @@ import zlib
 
 import numpy as np
 
+from cnncodes.codes.columns import bytes_of_rows
+
 __all__ = ["COLOUR_SIDE", "SIDE", "THUMBNAIL", "blank", "matching", "pack", "present", "seal", "to_rgb"]
 
 SIDE = 64  # pixels: grey
@@ -87,19 +89,19 @@ def to_rgb(records: np.ndarray) -> np.ndarray:
 def seal(records: np.ndarray, sha256: np.ndarray) -> np.ndarray:
     """Return records with the checksums that belong to images with these digests, shape (n, 32)."""
     sealed = records.copy()
-    sealed["crc32"] = [_checksum(record, digest) for record, digest in zip(records, sha256, strict=True)]
+    sealed["crc32"] = _checksums(records, sha256)
     return sealed
 
 
 def matching(records: np.ndarray, sha256: np.ndarray) -> np.ndarray:
     """Return which records are those that were written for images with these digests, shape (n,), bool."""
-    good = np.zeros(len(records), bool)
-    for i in np.flatnonzero(records["crc32"]).tolist():
-        good[i] = records["crc32"][i] == _checksum(records[i], sha256[i])
+    good = records["crc32"] != 0
+    good[good] = records["crc32"][good] == _checksums(records[good], sha256[good])
     return good
 
 
-def _checksum(record: np.void, sha256: np.ndarray) -> np.uint32:
-    """CRC-32 of the record of an image; 0 is kept for records that were never written."""
-    content = record.tobytes()[: -THUMBNAIL["crc32"].itemsize]
-    return np.uint32(zlib.crc32(content, zlib.crc32(sha256.tobytes())) or 1)
+def _checksums(records: np.ndarray, sha256: np.ndarray) -> np.ndarray:
+    """CRC-32 of the record of each image; 0 is kept for records that were never written."""
+    digests, sealed = bytes_of_rows(sha256), -THUMBNAIL["crc32"].itemsize
+    pairs = zip(bytes_of_rows(records), digests, strict=True)
+    return np.array([zlib.crc32(record[:sealed], zlib.crc32(digest)) or 1 for record, digest in pairs], np.uint32)

@@ -16,7 +16,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cnncodes.codes.checksums import checksum
+from cnncodes.codes.checksums import checksums, seeds
+from cnncodes.codes.columns import bytes_of_rows
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ERROR_BYTES, FAILED, OK, THUMBNAILS, ImageTable, allocate, lay_out
 from cnncodes.codes.provenance import Provenance
@@ -170,11 +171,9 @@ class CodesWriter(CodesFile):
             images["error"][span] = errors[part]
             images["state"][span] = np.full(span.stop - span.start, state, np.uint8)
             sums = images["crc32"][span]
+            of_rows = seeds(self.fingerprint, rows[part], state, sha256[part], errors[part])
             for name, block in blocks.items():
-                sums[:, self.stored_keys.index(name)] = [
-                    checksum(self.fingerprint, int(rows[i]), state, sha256[i], errors[i], block[i])
-                    for i in range(part.start, part.stop)
-                ]
+                sums[:, self.stored_keys.index(name)] = checksums(of_rows, bytes_of_rows(block[part]))
             images["crc32"][span] = sums
 
     def sync(self) -> None:

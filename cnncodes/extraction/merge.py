@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import CHUNK_BYTES
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.provenance_parts import ShardProvenance
+from cnncodes.codes.thumbnails import present
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError, parameter
-from cnncodes.extraction.prepare import copy_failures, copy_rows
+from cnncodes.extraction.prepare import COPY_ROWS, copy_failures
 from cnncodes.extraction.reuse import by_folder
 from cnncodes.extraction.shards import joined_table, table_digests
 from cnncodes.names import composed
+from cnncodes.vocabulary import map_key
 
 __all__ = ["merge"]
+
+Reader = Callable[[np.ndarray], np.ndarray]  # takes rows of a part, and returns what it has of them
 
 
 def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] = "codes.h5") -> None:
@@ -62,13 +69,46 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
             _refuse_loss(target, files, provenance)
 
         def fill(new: CodesWriter) -> None:
+            _copy_in_turn(files, new)
             for start, file in enumerate(files):
-                done = np.flatnonzero(~file.failed)
-                copy_rows(file, new, {start + row * len(files): row for row in done.tolist()})
                 copy_failures(file, new, start, len(files))
 
         thumbnails = any(file.has_thumbnails for file in files)
         CodesWriter.create(target, table, provenance, thumbnails=thumbnails, fill=fill)
+
+
+def _copy_in_turn(files: Sequence[CodesFile], new: CodesWriter) -> None:
+    """Copy the codes, maps and small pictures of all parts, always to rows that lie side by side."""
+    readers: dict[str, list[Reader]] = {}
+    for name in new.stored_layers:
+        readers[name] = [partial(file.codes, name) for file in files]
+    for name in new.map_layers:
+        readers[map_key(name)] = [file.maps(name, np.arange(file.n)).__getitem__ for file in files]
+    digests: list[Reader] = [file.sha256.__getitem__ for file in files]
+    failed = _dealt_back([file.failed.__getitem__ for file in files], np.arange(new.n))
+    done = np.flatnonzero(~failed)
+    provenance = new.provenance
+    row_bytes = sum(4 * math.prod(provenance.code_shape(name)) for name in new.stored_layers)  # read as float32
+    row_bytes += sum(map(provenance.map_bytes, new.map_layers))
+    step = max(1, min(COPY_ROWS, CHUNK_BYTES // row_bytes))
+    for start in range(0, len(done), step):
+        rows = done[start : start + step]
+        sha256 = _dealt_back(digests, rows)
+        new.write(rows, {key: _dealt_back(of_key, rows) for key, of_key in readers.items()}, sha256)
+        if new.has_thumbnails:
+            records = _dealt_back([file.thumbnails for file in files], rows)
+            there = present(records)
+            new.write_thumbnails(rows[there], records[there], sha256[there])
+
+
+def _dealt_back(readers: Sequence[Reader], rows: np.ndarray) -> np.ndarray:
+    """Read rows of the joined file, each from the part that it was dealt to."""
+    of_part = [rows % len(readers) == part for part in range(len(readers))]
+    blocks = [read(rows[here] // len(readers)) for read, here in zip(readers, of_part, strict=True)]
+    values = np.empty((len(rows), *blocks[0].shape[1:]), blocks[0].dtype)
+    for here, block in zip(of_part, blocks, strict=True):
+        values[here] = block
+    return values
 
 
 def _in_order(files: list[CodesFile]) -> list[CodesFile]:

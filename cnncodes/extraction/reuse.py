@@ -194,12 +194,13 @@ def _without_place(
             changed.append(row)
         else:
             gone.append(row)
-    renamed = []
+    not_renamed = []
     for row in gone:
         if new_places[old_rows.digests[row]] > 0:
             new_places[old_rows.digests[row]] -= 1
-            renamed.append(row)
-    return [row for row in gone if row not in set(renamed)], changed
+        else:
+            not_renamed.append(row)
+    return not_renamed, changed
 
 
 def _with_kept(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def fit(
-    codes: Codes = "codes.h5",
+    codes: Codes | Sequence[str | os.PathLike[str]] = "codes.h5",
     *,
     clf: str = "svm",
     layers: str | Sequence[str] = ("penultimate",),
@@ -61,8 +62,9 @@ def fit(
 
     Parameters
     ----------
-    codes : path, CodesFile or TrainingData, default="codes.h5"
-        What was cross-validated before with the same `TrainingData` is not cross-validated again.
+    codes : path, CodesFile or TrainingData, or sequence of paths, default="codes.h5"
+        Several files, of different images that were extracted alike, are one training set; nothing is copied. What was
+        cross-validated before with the same `TrainingData` is not cross-validated again.
     clf : {"svm", "logreg"}, default="svm"
         Linear SVM or logistic regression.
     layers : str or sequence of str, default=("penultimate",)
@@ -109,7 +111,9 @@ def fit(
     SettingError, DeviceError
         A setting has no such value, or the device is not there.
     CodesFileError
-        No such file or layer.
+        No such file or layer; or two of the files have the same image.
+    MismatchError
+        The files were made with different settings.
 
     Examples
     --------

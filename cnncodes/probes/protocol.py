@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.joined import JoinedCodes
 from cnncodes.neighbours.duplicates import Duplicates, find_duplicates, nearest_by_codes
 from cnncodes.probes.folds import Folds, Scorable, make_folds, scorable
 from cnncodes.probes.guard import Guard, make_guard
@@ -64,24 +65,28 @@ class TrainingData:
 
     @classmethod
     @contextmanager
-    def open(cls, codes: Codes) -> Iterator[TrainingData]:
+    def open(cls, codes: Codes | Sequence[str | os.PathLike[str]]) -> Iterator[TrainingData]:
         """Open a codes file; what is open already is handed through, and stays open.
 
         Parameters
         ----------
-        codes : path, CodesFile or TrainingData
+        codes : path, CodesFile or TrainingData, or sequence of paths
+            Several files, of different images that were extracted alike, are read as one.
 
         Raises
         ------
         CodesFileError
-            There is no such file, or it is no codes file.
+            There is no such file, or it is no codes file; or several do not belong together.
+        MismatchError
+            Several files were made with different settings.
         """
         if isinstance(codes, TrainingData):
             yield codes
         elif isinstance(codes, CodesFile):
             yield cls(codes)
         else:
-            with CodesFile.open(codes) as file:
+            paths = [codes] if isinstance(codes, (str, os.PathLike)) else list(codes)
+            with CodesFile.open(paths[0]) if len(paths) == 1 else JoinedCodes(paths) as file:
                 yield cls(file)
 
     @cached_property

@@ -59,6 +59,8 @@ def split_rows(file: CodesFile) -> SplitRows:
     held_out = next((name for name in ("test", "val") if name in splits), None)
     if unused := sorted(splits - {"train", held_out}):
         notes.append(f"images of the split {', '.join(unused)} are not used; held out is {held_out}")
+    if n_without := int((file.splits[file.rows()] == "").sum()):
+        notes.append(f"{n_without} labelled images without a split are not used, as others are of the split train")
     train, test = file.rows("train"), file.rows(held_out) if held_out else np.empty(0, int)
     grouped = of_known_groups(file.groups[test], file.groups[train])
     if grouped.any():

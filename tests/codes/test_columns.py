@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnncodes.codes.columns import Columns, Place, slice_of
+from cnncodes.codes.columns import Columns, Place, bytes_of_rows, slice_of
 
 
 def test_a_file_that_became_shorter_is_named(tmp_path):
@@ -77,3 +77,11 @@ def test_a_table_is_mapped_wherever_it_lies(tmp_path: Path, offset: int) -> None
     columns.close()
     np.testing.assert_array_equal(mapped, values)
     assert (none.shape, mapped.flags.writeable) == ((0, 3), False)
+
+
+def test_the_bytes_of_each_row_are_those_that_are_stored() -> None:
+    values = np.arange(12, dtype="<i2").reshape(2, 3, 2)
+    assert [bytes(row) for row in bytes_of_rows(values)] == [row.tobytes() for row in values]
+    assert list(bytes_of_rows(values[:0])) == []
+    reversed_rows = values[::-1]  # not in one piece
+    assert [bytes(row) for row in bytes_of_rows(reversed_rows)] == [row.tobytes() for row in reversed_rows]

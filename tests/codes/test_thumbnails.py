@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnncodes.codes.columns import Columns
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
-from cnncodes.codes.thumbnails import pack, present, to_rgb
+from cnncodes.codes.thumbnails import THUMBNAIL, pack, present, to_rgb
 from cnncodes.codes.writer import CodesWriter
 
 PROVENANCE = Provenance.from_dict({"layers": {"top": {"n_features": 2, "pooling": "avg"}}})
@@ -123,3 +124,17 @@ def test_a_file_without_thumbnails_says_so(tmp_path: Path) -> None:
     with CodesFile.open(tmp_path / "codes.h5") as file:
         assert not file.has_thumbnails
         assert not present(file.thumbnails(np.array([0]))).any()
+
+
+def test_of_few_pictures_only_their_own_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    read = Columns.read
+
+    def counted(self: Columns, offset: int, size: int) -> bytearray:
+        sizes.append(size)
+        return read(self, offset, size)
+
+    with CodesFile.open(written(tmp_path / "codes.h5")) as file:
+        monkeypatch.setattr(Columns, "read", counted)
+        assert present(file.thumbnails(np.array([1]))).all()
+    assert sum(sizes) == THUMBNAIL.itemsize + 32  # the picture and the digest of its image

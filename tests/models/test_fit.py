@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,6 +56,20 @@ def test_without_a_split_all_rows_train_and_nothing_is_held_out(pair_codes):
     model = fit(pair_codes, C=0.01)
     assert model.scores["n"] == 120
     assert "test_accuracy" not in model.scores
+
+
+def test_several_codes_files_are_one_training_set(split_codes, tmp_path):
+    rows, splits = np.arange(N_TRAIN + N_TEST), ["train"] * N_TRAIN + ["test"] * N_TEST
+    cuts = [0, 100, N_TRAIN + 10, N_TRAIN + N_TEST]
+    paths = [
+        write_codes(tmp_path / f"{start}.h5", rows[start:stop], names(rows)[start:stop], splits[start:stop])
+        for start, stop in pairwise(cuts)
+    ]
+    for name, codes in {"one": split_codes, "several": paths}.items():
+        fit(codes, layers=["layer1", "penultimate"]).save(tmp_path / name)
+    assert (tmp_path / "several").read_bytes() == (tmp_path / "one").read_bytes()
+    with pytest.raises(CodesFileError, match="both have 90 images"):
+        fit([paths[0], write_codes(tmp_path / "same.h5", rows[10:200], names(rows)[10:200])])
 
 
 def test_C_is_searched_unless_it_is_given(pair_codes):

@@ -74,6 +74,21 @@ def test_probe_is_that_of_memory(clf, scale, class_weight, digits, small_memory)
     assert not [note for note in whole.notes if "fitted to all" in note]
 
 
+@pytest.mark.slow
+def test_several_files_are_read_a_block_at_a_time_as_one_is(digits, small_memory, tmp_path):
+    with CodesFile.open(digits) as file:
+        splits = file.splits.tolist()
+    rows, cut = np.arange(N_TRAIN + N_TEST), 777
+    parts = [rows[:cut], rows[cut:]]
+    paths = [
+        write_codes(tmp_path / f"{part[0]}.h5", part, names(part), [splits[row] for row in part]) for part in parts
+    ]
+    one, several = (fit(codes, layers=LAYERS, C=0.01, memory_limit=small_memory) for codes in (digits, paths))
+    np.testing.assert_array_equal(several.coef, one.coef)
+    assert several.scores == one.scores
+    assert several.notes == one.notes
+
+
 def test_C_is_chosen_on_the_sample(digits, monkeypatch):
     monkeypatch.setattr(cnncodes.probes.out_of_core, "resident_memory", lambda: 0)
     monkeypatch.setattr(cnncodes.probes.out_of_core, "SPARE_BYTES", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,17 @@ class Calls:
         self.searches: Counter[bytes] = Counter()
         self.checksums: Counter[Any] = Counter()
         self.validations: Counter[Any] = Counter()
-        nearest, checksum = cnncodes.probes.protocol.nearest_by_codes, cnncodes.codes.checksums.checksum
+        nearest, checksums = cnncodes.probes.protocol.nearest_by_codes, cnncodes.codes.checksums.checksums
         search = cnncodes.probes.protocol.search_C
 
         def counted_nearest(file: CodesFile, layer: str, rows: np.ndarray) -> Any:
             self.searches[rows.tobytes()] += 1
             return nearest(file, layer, rows)
 
-        def counted_checksum(*of_row: Any) -> Any:
-            self.checksums[of_row[1], of_row[-1].tobytes()] += 1
-            return checksum(*of_row)
+        def counted_checksums(seeds: list[int], rows: Iterable[memoryview]) -> Any:
+            rows = list(rows)
+            self.checksums.update(zip(seeds, map(bytes, rows), strict=True))  # the seed has the row's number
+            return checksums(seeds, rows)
 
         def counted_search(X: np.ndarray, y: np.ndarray, *, folds: Any, **options: Any) -> Any:
             held_out = b"".join(test.tobytes() for _, test in folds)
@@ -80,7 +82,7 @@ class Calls:
             return search(X, y, folds=folds, **options)
 
         monkeypatch.setattr(cnncodes.probes.protocol, "nearest_by_codes", counted_nearest)
-        monkeypatch.setattr(cnncodes.codes.checksums, "checksum", counted_checksum)
+        monkeypatch.setattr(cnncodes.codes.checksums, "checksums", counted_checksums)
         blank = {"facts": [], "commands": [], "layer_names": ""}  # no network has made these codes
         monkeypatch.setattr(cnncodes.pages.report, "provenance", lambda *about: blank)
         monkeypatch.setattr(cnncodes.probes.protocol, "search_C", counted_search)

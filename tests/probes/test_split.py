@@ -26,6 +26,7 @@ def rows_of(path: Path) -> tuple[list[int], list[int], list[str]]:
         (["train", "test", "train", "test"], [0, 2], [1, 3], None),
         (["train", "val", "train", "val"], [0, 2], [1, 3], None),
         (["train", "val", "test", "train"], [0, 3], [2], "images of the split val are not used; held out is test"),
+        (["train", "test", "", "train"], [0, 3], [1], "1 labelled images without a split are not used"),
         (["val", "test", "val", "test"], [0, 1, 2, 3], [], "there is no split train: the images of test, val are"),
     ],
 )
