@@ -1,0 +1,123 @@
+"""An archive as a file: opened, read at a position, and known again when it has changed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+
+from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.images.files import reason_of, unreadable
+from cnncodes.images.stored_file import StoredFile
+
+__all__ = ["CHANGED", "READ_ERRORS", "ZIP", "Archive", "Entry"]
+
+CHANGED = "the archive has changed since it was listed; run the command again"
+READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of files, and of what decompresses them
+ZIP = b"PK"  # how ZIP archives begin
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+HEAD_BYTES = 2
+
+
+class Entry(NamedTuple):
+    """What an archive has under a name.
+
+    Attributes
+    ----------
+    name : str
+        As the archive has it.
+    file : StoredFile or None
+        What a file holds; None for folders, links, and files that cannot be read.
+    kind : {"file", "folder", "link"}
+    target : str
+        Name that a link leads to: relative to its own folder.
+    failure : str
+        Why a file cannot be read.
+    content : bytes or None
+        What a small file holds that may be a label.
+    """
+
+    name: str
+    file: StoredFile | None = None
+    kind: str = "file"
+    target: str = ""
+    failure: str = ""
+    content: bytes | None = None
+
+
+class Archive:
+    """A file that holds other files. It can be pickled; every read opens the file anew, so that threads share nothing.
+
+    Attributes
+    ----------
+    path : str
+    size : int
+        Bytes of the whole archive.
+    changed : int
+        Time of its last change, in nanoseconds.
+    head : bytes
+        How it begins, which tells what it is, whatever it is called.
+
+    Raises
+    ------
+    ImagesError
+        The file cannot be read, or is empty.
+    """
+
+    __slots__ = ("changed", "head", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        if reason := "" if os.path.isfile(path) and os.access(path, os.R_OK) else unreadable(path):
+            raise ImagesError(f"{path}: {reason}")
+        try:
+            with open(path, "rb") as stream:
+                self.head = stream.read(HEAD_BYTES)
+                self.size, self.changed = _stamp(stream)
+        except OSError as error:
+            raise ImagesError(f"{path}: {reason_of(error)}") from error
+        self.path = path
+        if not self.size:
+            raise ImagesError(f"{path}: the archive is empty (0 bytes); fetch it again")
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells this archive, as it is now, from every other."""
+        return self.path, self.size, self.changed
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the archive is compressed as a whole, so that it can only be read from the beginning on."""
+        return self.head in COMPRESSIONS
+
+    def open(self) -> IO[bytes]:
+        """Open the archive to be read from its beginning, decompressed if it is compressed as a whole."""
+        return COMPRESSIONS[self.head](self.path) if self.is_compressed else open(self.path, "rb")
+
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        """Return bytes from a position on: fewer than `n_bytes` where the archive ends.
+
+        Raises
+        ------
+        DecodeError
+            The archive cannot be read, or is written to meanwhile.
+        """
+        try:
+            with open(self.path, "rb") as stream:
+                before = _stamp(stream)
+                stream.seek(offset)
+                data = stream.read(n_bytes)
+                after = _stamp(stream)
+        except OSError as error:
+            raise DecodeError(f"the archive: {reason_of(error)}") from error
+        if before != after:
+            raise DecodeError(CHANGED)
+        return data
+
+
+def _stamp(stream: IO[bytes]) -> tuple[int, int]:
+    status = os.fstat(stream.fileno())
+    return status.st_size, status.st_mtime_ns
