@@ -12,6 +12,10 @@ __all__ = ["StoredFile", "is_file"]
 class StoredFile(ABC):
     """An image file that is read whole, from wherever it lies. It can be pickled, and read by several threads."""
 
+    __slots__ = ()
+
+    is_distant = False  # whether reading waits for a network, so that several files should be read at a time
+
     @abstractmethod
     def read_bytes(self) -> bytes:
         """Return the whole file.
