@@ -30,8 +30,8 @@ class Entry(NamedTuple):
     ----------
     name : str
         As the archive has it.
-    file : StoredFile or None
-        What a file holds; None for folders, links, and files that cannot be read.
+    file : StoredFile
+        What is read, of files that can be.
     kind : {"file", "folder", "link"}
     target : str
         Name that a link leads to: relative to its own folder.
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     """
 
     name: str
-    file: StoredFile | None = None
+    file: StoredFile
     kind: str = "file"
     target: str = ""
     failure: str = ""
@@ -87,6 +87,11 @@ class Archive:
     def key(self) -> tuple[str, int, int]:
         """What tells this archive, as it is now, from every other."""
         return self.path, self.size, self.changed
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return os.path.basename(self.path)
 
     @property
     def is_compressed(self) -> bool:

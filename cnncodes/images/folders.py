@@ -45,7 +45,8 @@ def from_walk(walk: Walk, root: Path | str, labelled: bool) -> ImageSet:
     if not walk.sources:
         what = "; ".join(walk.notes())
         raise ImagesError(f"{root}: there are no images in it{f' ({what})' if what else ''}; {EXPECTED}")
-    masks = masks_in(list(walk.sources)) if labelled else {}
+    mask_folders = masks_in([walk.place(name) for name in walk.sources]) if labelled else {}
+    masks = {name: mask_folders[place] for name in walk.sources if (place := walk.place(name)) in mask_folders}
     names = sorted(walk.sources.keys() - masks.keys(), key=lambda name: (composed(name), name))
     images = ImageSet(
         ids=[as_text(name) for name in names],
@@ -60,7 +61,7 @@ def from_walk(walk: Walk, root: Path | str, labelled: bool) -> ImageSet:
         images.notes.append(f"masks left out: {len(masks)}, in {folders}; call a folder otherwise if it is a class")
     if labelled:
         # An unreadable folder stands for the images in it.
-        places = [composed(f"{name}/?" if name in walk.locked else name) for name in names]
+        places = [composed(f"{walk.place(name)}/?" if name in walk.locked else walk.place(name)) for name in names]
         layout = read_layout(root, [place.split("/") for place in places])
         images.labels, images.splits = layout.labels, layout.splits
         images.notes += layout.notes

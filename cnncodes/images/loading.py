@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnncodes.errors import ImagesError
+from cnncodes.images.archive_names import archives_in, archives_named
+from cnncodes.images.archives import from_archives
 from cnncodes.images.arrays import ARRAYS, from_numpy, from_sequence
 from cnncodes.images.files import HEIC_SUFFIXES, IMAGE_SUFFIXES, as_on_disk, as_text, failures_of
 from cnncodes.images.folders import from_folder
@@ -61,6 +63,8 @@ def load_images(
         if labels is not None:
             raise ImagesError("labels are given beside an ImageSet, which has its own: set its `labels`")
         return source
+    if (archives := archives_named(source)) is not None and labels is None:
+        return from_archives(archives, labelled)
     if not isinstance(source, (str, os.PathLike)):
         return from_sequence(source, labels, "the sequence")
     path = Path(as_on_disk(os.fspath(source)))
@@ -74,7 +78,8 @@ def load_images(
             f"{path}: labels are given beside a sequence or array; here they come from folders or a table"
         )
     if path.is_dir():
-        return from_folder(path, labelled)
+        archives = archives_in(os.fspath(path))
+        return from_folder(path, labelled) if archives is None else from_archives(archives, labelled)
     if suffix in MANIFESTS:
         return from_manifest(path, labelled, allow_outside)
     if suffix in IMAGE_SUFFIXES | HEIC_SUFFIXES:

@@ -59,18 +59,20 @@ class TarEntries:
             self.note = f"{archive.path} has no mark at its end: it may be cut off"
 
     def _entry(self, header: Header, reader: TarReader) -> Entry:
+        member = StreamMember if self._archive.is_compressed else TarMember
+        file = member(self._archive, header.offset, header.size, header.crc)
         if header.kind in (FOLDER, LINK):
-            return Entry(header.name, kind=header.kind, target=header.target)
+            return Entry(header.name, file, kind=header.kind, target=header.target)
         if header.kind == HARD_LINK:
-            file = self._files.get(posixpath.normpath(header.target))
-            return Entry(header.name, file, failure="" if file else "a link to a file that is not in the archive")
+            original = self._files.get(posixpath.normpath(header.target))
+            failure = "" if original else "a link to a file that is not in the archive"
+            return Entry(header.name, original or file, failure=failure)
         if failure := self._failure(header):
-            return Entry(header.name, failure=failure)
-        kind = StreamMember if self._archive.is_compressed else TarMember
-        file = kind(self._archive, header.offset, header.size, header.crc)
+            return Entry(header.name, file, failure=failure)
+        if header.name.lower().endswith(LABEL_SUFFIXES) and header.size <= MAX_LABEL_BYTES:
+            return Entry(header.name, file, content=reader.content(header))
         self._files[posixpath.normpath(header.name)] = file
-        is_label = header.name.lower().endswith(LABEL_SUFFIXES) and header.size <= MAX_LABEL_BYTES
-        return Entry(header.name, file, content=reader.content(header) if is_label else None)
+        return Entry(header.name, file)
 
     def _failure(self, header: Header) -> str:
         if header.kind != REGULAR:

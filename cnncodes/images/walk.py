@@ -50,6 +50,10 @@ class Walk:
         """Whether a file is an image by its name."""
         return _suffix(name) in self._suffixes
 
+    def place(self, name: str) -> str:
+        """Return a relative path as its folders are to be understood."""
+        return name
+
     def passes_over(self, name: str, *, is_folder: bool) -> bool:
         """Whether what has this relative path is hidden, or of a system; if so, it is recorded as left out."""
         last = name.rpartition("/")[2]

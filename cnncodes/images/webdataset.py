@@ -48,9 +48,9 @@ class SampleLabels:
         """Suffix of the files that have the labels; empty if none has."""
         return ".cls" if self._classes else ".json" if self._from_json else ""
 
-    def of(self, name: str) -> str:
-        """Return the label of an image; empty if it has none."""
-        return (self._classes or self._from_json).get(key_of(name)[0], "")
+    def of(self, key: str) -> str:
+        """Return the label of a sample; empty if it has none."""
+        return (self._classes or self._from_json).get(key, "")
 
 
 def _label_in(content: bytes) -> str | None:

@@ -83,21 +83,19 @@ def zip_entries(archive: Archive) -> Iterator[Entry]:
         name = _name(member)
         if not has_slashes:  # as some programs for Windows write them
             name = name.replace("\\", "/")
-        if name.endswith("/"):
-            yield Entry(name, kind="folder")
-            continue
-        if member.flag_bits & ENCRYPTED:
-            raise ImagesError(
-                f"{archive.path}: {name!r} in it needs a password; unpack the archive, and give the folder"
-            )
         file = ZipMember(
             archive, member.header_offset, member.compress_size, member.file_size, member.CRC, member.compress_type
         )
-        failure = _failure(member, archive.size)
-        if stat.S_ISLNK(member.external_attr >> 16) and not failure and file.size <= MAX_LINK_BYTES:
-            yield _link(name, file)
+        if name.endswith("/"):
+            yield Entry(name, file, kind="folder")
+        elif member.flag_bits & ENCRYPTED:
+            raise ImagesError(
+                f"{archive.path}: {name!r} in it needs a password; unpack the archive, and give the folder"
+            )
         else:
-            yield Entry(name, None if failure else file, failure=failure)
+            failure = _failure(member, archive.size)
+            is_link = stat.S_ISLNK(member.external_attr >> 16) and not failure and file.size <= MAX_LINK_BYTES
+            yield _link(name, file) if is_link else Entry(name, file, failure=failure)
 
 
 def _name(member: zipfile.ZipInfo) -> str:
@@ -123,6 +121,6 @@ def _failure(member: zipfile.ZipInfo, archive_size: int) -> str:
 
 def _link(name: str, file: ZipMember) -> Entry:
     try:
-        return Entry(name, kind="link", target=file.read_bytes().decode("utf-8", "surrogateescape"))
+        return Entry(name, file, kind="link", target=file.read_bytes().decode("utf-8", "surrogateescape"))
     except DecodeError as error:
-        return Entry(name, failure=str(error))
+        return Entry(name, file, failure=str(error))
