@@ -12,7 +12,10 @@ from typing import IO, Any, NamedTuple
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import reason_of, unreadable
+from cnncodes.images.network import ask, file_system, listing_errors
+from cnncodes.images.remote import RemoteFile, open_remote
 from cnncodes.images.stored_file import StoredFile
+from cnncodes.images.urls import is_url, public_url
 
 __all__ = ["CHANGED", "READ_ERRORS", "ZIP", "Archive", "Entry"]
 
@@ -55,10 +58,11 @@ class Archive:
     Attributes
     ----------
     path : str
+        Path or URL.
     size : int
         Bytes of the whole archive.
     changed : int
-        Time of its last change, in nanoseconds.
+        Time of its last change, in nanoseconds; of a remote one, a number made of its etag, or −1.
     head : bytes
         How it begins, which tells what it is, whatever it is called.
 
@@ -71,17 +75,33 @@ class Archive:
     __slots__ = ("changed", "head", "path", "size")
 
     def __init__(self, path: str) -> None:
-        if reason := "" if os.path.isfile(path) and os.access(path, os.R_OK) else unreadable(path):
-            raise ImagesError(f"{path}: {reason}")
-        try:
-            with open(path, "rb") as stream:
-                self.head = stream.read(HEAD_BYTES)
-                self.size, self.changed = _stamp(stream)
-        except OSError as error:
-            raise ImagesError(f"{path}: {reason_of(error)}") from error
         self.path = path
+        if self.is_remote:
+            self._ask()
+        else:
+            if reason := "" if os.path.isfile(path) and os.access(path, os.R_OK) else unreadable(path):
+                raise ImagesError(f"{path}: {reason}")
+            try:
+                with open(path, "rb") as stream:
+                    self.head = stream.read(HEAD_BYTES)
+                    self.size, self.changed = _stamp(stream)
+            except OSError as error:
+                raise ImagesError(f"{path}: {reason_of(error)}") from error
         if not self.size:
-            raise ImagesError(f"{path}: the archive is empty (0 bytes); fetch it again")
+            raise ImagesError(f"{self}: the archive is empty (0 bytes); fetch it again")
+
+    def __str__(self) -> str:
+        return public_url(self.path) if self.is_remote else self.path
+
+    def _ask(self) -> None:
+        """Ask for size, change and the first bytes of a remote archive."""
+        file = RemoteFile.of(self.path)
+        file.fetch_stamp()
+        self.size, self.changed = file.size, file.changed
+        with listing_errors(self.path):
+            self.head = self._part(0, HEAD_BYTES)
+        if len(self.head) != HEAD_BYTES or self.size < 0:
+            raise ImagesError(f"{self}: its server gives no parts of files; fetch the archive, and give its path")
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -89,9 +109,14 @@ class Archive:
         return self.path, self.size, self.changed
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the path is a URL."""
+        return is_url(self.path)
+
+    @property
     def name(self) -> str:
         """The last part of the path."""
-        return os.path.basename(self.path)
+        return str(self).rpartition("/")[2]
 
     @property
     def is_compressed(self) -> bool:
@@ -100,7 +125,9 @@ class Archive:
 
     def open(self) -> IO[bytes]:
         """Open the archive to be read from its beginning, decompressed if it is compressed as a whole."""
-        return COMPRESSIONS[self.head](self.path) if self.is_compressed else open(self.path, "rb")
+        if not self.is_compressed:
+            return open_remote(self.path) if self.is_remote else open(self.path, "rb")
+        return COMPRESSIONS[self.head](open_remote(self.path) if self.is_remote else self.path)
 
     def read_at(self, offset: int, n_bytes: int) -> bytes:
         """Return bytes from a position on: fewer than `n_bytes` where the archive ends.
@@ -110,6 +137,8 @@ class Archive:
         DecodeError
             The archive cannot be read, or is written to meanwhile.
         """
+        if self.is_remote:
+            return self._part(offset, min(offset + n_bytes, self.size))
         try:
             with open(self.path, "rb") as stream:
                 before = _stamp(stream)
@@ -121,6 +150,10 @@ class Archive:
         if before != after:
             raise DecodeError(CHANGED)
         return data
+
+    def _part(self, start: int, end: int) -> bytes:
+        files = file_system(self.path)
+        return ask(self.path, lambda: files.cat_file(files._strip_protocol(self.path), start=start, end=end))
 
 
 def _stamp(stream: IO[bytes]) -> tuple[int, int]:

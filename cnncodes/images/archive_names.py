@@ -97,7 +97,8 @@ def archives_named(source: Any) -> ArchiveNames | None:
 
 def archives_in(folder: str) -> ArchiveNames | None:
     """Return the tar archives below a folder that holds no image, as WebDatasets are kept; None if it has others."""
-    paths, others = [], []
+    paths: list[str] = []
+    others: list[str] = []
     for path, _, files in _walk(folder):
         for name in files:
             if name.startswith("."):
@@ -126,7 +127,8 @@ def _several(root: str, paths: list[str], within: str = "") -> ArchiveNames:
     if len(set(paths)) < len(paths):
         raise ImagesError(f"{root}: the same archive is named twice")
     folders = [path.replace(os.sep, "/").split("/")[:-1] for path in paths]
-    n_common = len(os.path.commonprefix(folders))
+    levels = enumerate(zip(*folders, strict=False))
+    n_common = next((depth for depth, names in levels if len(set(names)) > 1), min(map(len, folders)))
     return ArchiveNames(root, paths, ["/".join(path.split("/")[n_common:]) + "/" for path in paths], within)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = ["from_archives"]
 FOLDER_ENDS = re.compile("/|$")
 NUMBER = re.compile(r"[ _.-]*\d|\.")  # from where on the name of an archive says nothing of its split
 MAX_NAME_LENGTH = 4096  # letters; no system can unpack a file with a longer name
+LISTERS = 16  # remote archives whose lists are read at a time
 MAX_LINKS = 8  # that lead to each other, before a link counts as one that leads nowhere
 SEGMENTATIONS = MASKS | {"seg", "segmentation"}  # in WebDatasets: 0001.jpg, 0001.seg.png
 
@@ -77,8 +79,11 @@ class _ArchiveWalk(Walk):
         self._repeated: list[str] = []
         self._too_long = 0
         self._remarks: list[str] = []
-        for path, prefix in zip(names.paths, names.names, strict=True):
-            self._enter(Archive(path), prefix)
+        with ThreadPoolExecutor(LISTERS) as pool:  # a pass over the headers of a remote archive is many requests
+            listings = pool.map(_listing, names.paths) if any(map(is_url, names.paths)) else map(_listing, names.paths)
+            for prefix, (archive, entries, reader) in zip(names.names, listings, strict=True):
+                self._enter(prefix, archive, entries)
+                self._look_for_damage(prefix, archive, reader)
         if self._within and not self.sources:
             raise ImagesError(f"{names.root}: no images in {some_names([names.within])} in it")
 
@@ -100,10 +105,9 @@ class _ArchiveWalk(Walk):
             notes.append(f"files skipped, their names are longer than {MAX_NAME_LENGTH:,} letters: {self._too_long}")
         return notes
 
-    def _enter(self, archive: Archive, prefix: str) -> None:
+    def _enter(self, prefix: str, archive: Archive, entries: Iterable[Entry]) -> None:
         """Record what an archive lists."""
         self.archives.append(archive)
-        entries = zip_entries(archive) if archive.head == ZIP else TarEntries(archive)
         links: dict[str, Entry] = {}
         for entry in entries:
             if (inner := self._inner(entry.name)) is None:
@@ -121,12 +125,15 @@ class _ArchiveWalk(Walk):
                 self._add(name, entry)
         for name in links:
             self._follow(name, prefix, links)
+
+    def _look_for_damage(self, prefix: str, archive: Archive, entries: Iterable[Entry]) -> None:
+        """Record that an archive, whose list was read, ends too early."""
         if isinstance(entries, TarEntries):
             self._remarks += [entries.note] * bool(entries.note)
             if entries.damage:
-                shown = as_text(prefix.rstrip("/") or archive.name)
-                self.damaged[shown] = archive, entries.damage
-                self._remarks.append(f"{shown}: {entries.damage}; what comes after it is missing")
+                name = as_text(prefix.rstrip("/") or archive.name)
+                self.damaged[name] = archive, entries.damage
+                self._remarks.append(f"{name}: {entries.damage}; what comes after it is missing")
 
     def _inner(self, name: str) -> str | None:
         """Return a name relative to the folder that is meant, without what would lead out of it; None if it is none."""
@@ -175,7 +182,8 @@ class _ArchiveWalk(Walk):
             if target.startswith("/") or not f"{place}/".startswith(prefix) or place not in links:
                 break
             target = links[place].target
-        file = None if target.startswith("/") else self.sources.get(place) or self._others.get(place)
+        files: Any = self._others if place in self._others else self.sources
+        file = None if target.startswith("/") else files.get(place)
         if file is None and place in self.folders:
             self.again.append(name)
         elif file is None and not self.is_image(name):
@@ -183,6 +191,13 @@ class _ArchiveWalk(Walk):
         else:
             failure = self.failures.get(place, "") if file else "a link to a file that is not in the archive"
             self._add(name, Entry(name, file or links[name].file, failure=failure))
+
+
+def _listing(path: str) -> tuple[Archive, Iterable[Entry], Iterable[Entry]]:
+    """Return an archive, what it lists, and what reads the list; of a remote one, the list is read at once."""
+    archive = Archive(path)
+    reader = zip_entries(archive) if archive.head == ZIP else TarEntries(archive)
+    return archive, list(reader) if archive.is_remote else reader, reader
 
 
 def _splits_of(names: ArchiveNames) -> dict[str, str]:
@@ -199,7 +214,7 @@ def _as_samples(images: ImageSet, walk: _ArchiveWalk) -> ImageSet:
     is_mask = [n_images[key] > 1 and _is_mask(name) for key, name in zip(keys, images.ids, strict=True)]
     rows = [row for row, mask in enumerate(is_mask) if not mask]
     if len(rows) < len(images) and rows:
-        masks = {images.ids[row]: images.sources[row] for row, mask in enumerate(is_mask) if mask}
+        masks: dict[str, Any] = {images.ids[row]: images.sources[row] for row, mask in enumerate(is_mask) if mask}
         images, keys = images.take(rows), [keys[row] for row in rows]
         images.left_out |= masks
         images.notes.append(f"masks left out: {len(masks)}, as {some_names(sorted(masks))}")

@@ -148,6 +148,9 @@ class ImageSet:
         try:
             if claim is not None:
                 claim.add(file.stat().st_size if isinstance(file, Path) else max(0, file.size))
+                if isinstance(file, StoredFile):
+                    with claim.waiting():
+                        file.reach()
             return file.read_bytes()
         except OSError as error:
             raise DecodeError(reason_of(error)) from error

@@ -26,6 +26,9 @@ class StoredFile(ABC):
             It cannot be read; the message says why, in words for the person who has the file.
         """
 
+    def reach(self) -> None:  # noqa: B027 most files need nothing
+        """Do what must be done before the file can be read, and may take long: no limit of time counts meanwhile."""
+
     @property
     @abstractmethod
     def size(self) -> int:

@@ -53,10 +53,10 @@ class TarEntries:
                 is_empty = False
                 yield self._entry(header, reader)
         if is_empty and reader.damage:
-            raise ImagesError(f"{archive.path}: no tar archive that can be read ({reader.damage})")
+            raise ImagesError(f"{archive}: no tar archive that can be read ({reader.damage})")
         self.damage = reader.damage
         if not reader.ended:
-            self.note = f"{archive.path} has no mark at its end: it may be cut off"
+            self.note = f"{archive} has no mark at its end: it may be cut off"
 
     def _entry(self, header: Header, reader: TarReader) -> Entry:
         member = StreamMember if self._archive.is_compressed else TarMember

@@ -133,7 +133,9 @@ class TarReader:
             return header
         data = self._read(size) if size <= MAX_DESCRIPTION_BYTES else b""
         if len(data) < size:
-            self._end(CUT_OFF.format(self._position) if size <= MAX_DESCRIPTION_BYTES else DAMAGED.format(header.offset))
+            self._end(
+                CUT_OFF.format(self._position) if size <= MAX_DESCRIPTION_BYTES else DAMAGED.format(header.offset)
+            )
             return None
         if kind_byte == b"x":
             self._records |= _pax_records(data)

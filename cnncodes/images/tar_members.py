@@ -21,19 +21,24 @@ class TarMember(StoredFile):
     Parameters
     ----------
     archive : Archive
-    offset, size : int
+    offset, n_bytes : int
         Where it lies.
     header : int
         CRC-32 of the block before it, which has its name, size and time: if it differs, the archive has changed.
     """
 
-    __slots__ = ("archive", "header", "offset", "size")
+    __slots__ = ("archive", "header", "n_bytes", "offset")
 
-    def __init__(self, archive: Archive, offset: int, size: int, header: int) -> None:
-        self.archive, self.offset, self.size, self.header = archive, offset, size, header
+    def __init__(self, archive: Archive, offset: int, n_bytes: int, header: int) -> None:
+        self.archive, self.offset, self.n_bytes, self.header = archive, offset, n_bytes, header
 
     def __reduce__(self) -> tuple[type, tuple[Archive, int, int, int]]:
-        return type(self), (self.archive, self.offset, self.size, self.header)
+        return type(self), (self.archive, self.offset, self.n_bytes, self.header)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return self.n_bytes
 
     @property
     def changed(self) -> int:
@@ -41,11 +46,16 @@ class TarMember(StoredFile):
         stamp = f"{self.header} {self.archive.size} {self.archive.changed}".encode()
         return int.from_bytes(hashlib.sha256(stamp).digest()[:8], "big") >> 1
 
+    @property
+    def is_distant(self) -> bool:  # type: ignore[override]
+        """Whether the archive is remote."""
+        return self.archive.is_remote
+
     def read_bytes(self) -> bytes:
         """Return the file."""
-        block = self.archive.read_at(self.offset - BLOCK, BLOCK + self.size)
+        block = self.archive.read_at(self.offset - BLOCK, BLOCK + self.n_bytes)
         if zlib.crc32(block[:BLOCK]) != self.header:
             raise DecodeError(CHANGED)
-        if len(block) < BLOCK + self.size:
+        if len(block) < BLOCK + self.n_bytes:
             raise DecodeError(CUT_OFF)
         return block[BLOCK:]

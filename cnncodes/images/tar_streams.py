@@ -30,6 +30,8 @@ class StreamMember(TarMember):
 
     __slots__ = ()
 
+    is_distant = False  # several that read ahead of each other would gain nothing
+
     def reach(self) -> None:
         """Let a pass run up to the file, and keep it."""
         _runner(self.archive).content(self)
