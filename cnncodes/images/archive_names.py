@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import image_suffixes, some_names
 from cnncodes.images.network import ask, file_system, listing_errors
-from cnncodes.images.urls import as_path_or_url, is_url, public_url, suffix_of
+from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of
 
 __all__ = ["ArchiveNames", "archives_in", "archives_named", "is_archive_name"]
 
@@ -57,7 +58,8 @@ def is_archive_name(name: str) -> bool:
     >>> is_archive_name("photos.TAR.gz"), is_archive_name("https://host/a.zip?x=1"), is_archive_name("a.png")
     (True, True, False)
     """
-    return name.lower().endswith(SUFFIXES) or (is_url(name) and suffix_of(name) in SUFFIXES)
+    path = urlsplit(name).path if scheme_of(name) in WEB_SCHEMES else name
+    return path.lower().endswith(SUFFIXES)
 
 
 def archives_named(source: Any) -> ArchiveNames | None:
@@ -151,8 +153,8 @@ def _without_braces(pattern: str) -> list[str]:
             raise ImagesError(f"{pattern}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}")
         step = 1 if first <= last else -1
         words = [f"{number:0{len(match[1])}d}" for number in range(first, last + step, step)]
-    ends = _without_braces(pattern[match.end() :])
-    return [f"{pattern[: match.start()]}{word}{end}" for word in words for end in ends]
+    start, end = pattern[: match.start()], pattern[match.end() :]
+    return list(dict.fromkeys(path for word in words for path in _without_braces(f"{start}{word}{end}")))
 
 
 def _matches(pattern: str) -> list[str]:
