@@ -25,7 +25,7 @@ from cnncodes.extraction.settings import (
     provenance_of,
     settings_of,
 )
-from cnncodes.extraction.sources import read_source
+from cnncodes.extraction.sources import digests_of
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.loading import default_settings, load_backbone
 from cnncodes.networks.network import RANDOM
@@ -76,7 +76,7 @@ def cached_codes(
     ImagesError
         An image cannot be read.
     """
-    digests = [_digest(images, row) for row in range(len(images))]
+    digests = [_digest(images, row, digest) for row, digest in enumerate(digests_of(images, range(len(images))))]
     with waiting_lock(cache):
         settings = _explicit(settings, provenance_of(cache))
         if not _has(cache, digests, layers, settings):
@@ -195,8 +195,7 @@ def _rows_by_digest(file: CodesFile) -> dict[bytes, int]:
     return rows | {digest.tobytes(): row for row, digest in enumerate(file.sha256) if digest.any()}
 
 
-def _digest(images: ImageSet, row: int) -> bytes:
-    try:
-        return read_source(images, row)[1].tobytes()
-    except DecodeError as error:
-        raise ImagesError(f"{images.ids[row]}: {error}; leave this image out") from error
+def _digest(images: ImageSet, row: int, digest: bytes | DecodeError) -> bytes:
+    if isinstance(digest, DecodeError):
+        raise ImagesError(f"{images.ids[row]}: {digest}; leave this image out") from digest
+    return digest

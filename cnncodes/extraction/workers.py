@@ -15,6 +15,7 @@ import torch
 from cnncodes.codes.thumbnails import blank
 from cnncodes.errors import DecodeError
 from cnncodes.extraction.journal import Journal, too_slow
+from cnncodes.extraction.read_ahead import ReadAhead
 from cnncodes.extraction.sources import read_source
 from cnncodes.extraction.thumbnails import thumbnail_of
 from cnncodes.images.decoding import MAX_PIXELS, decode
@@ -32,6 +33,7 @@ WATCH_SECONDS = 0.5  # between two looks at the workers
 CLOSING_SECONDS = 1.0  # that workers get to end their batches when no more batches are needed
 NOT_FINITE = "its codes are not finite numbers; extract in the precision fp32, or with other weights"
 TOO_LARGE = "float16 does not hold its map of {}; extract without this map, to another file"
+UNREAD = "it was not read within {:g} seconds; give it more by image_timeout of extract"
 NO_DIGEST = np.zeros(32, np.uint8)
 
 
@@ -81,7 +83,7 @@ def run_batches(
     codes : path, optional
         The codes file. The journal of images that are being decoded lies beside it.
     image_timeout : float, default=60
-        Seconds for one image to be decoded.
+        Seconds for one image to be read, and for it to be decoded.
     max_pixels : int, default=120,000,000
         A larger image file is refused before its pixels are decoded.
     thumbnails : bool, default=False
@@ -128,6 +130,7 @@ class _Pool:
     ) -> None:
         self.images, self.network, self.journal = images, network, journal
         self.image_timeout, self.max_pixels, self.thumbnails = image_timeout, max_pixels, thumbnails
+        self.ahead = ReadAhead(images)
         self.tasks: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self.results: queue.SimpleQueue[tuple[Batch, _Piece | None] | BaseException] = queue.SimpleQueue()
         self.workers = [_Worker(self, slot) for slot in range(workers)]
@@ -137,6 +140,7 @@ class _Pool:
         under_way = 0
         while True:
             while under_way < 2 * len(self.workers) and (piece := next(pieces, None)) is not None:
+                self.ahead.ask(piece.rows.tolist())
                 self.tasks.put(piece)
                 under_way += 1
             if not under_way:
@@ -164,12 +168,15 @@ class _Pool:
                 continue
             worker.left_behind = True
             worker.claim.close()
-            piece.failures[row] = (too_slow(self.image_timeout), digest)
+            self.ahead.drop(row)
+            reason = too_slow(self.image_timeout) if digest.any() else UNREAD.format(self.image_timeout)
+            piece.failures[row] = (reason, digest)
             self.workers[slot] = _Worker(self, slot)
             self.tasks.put(piece)
 
     def close(self) -> None:
         """Let the workers end their batches, but do not wait for long: their results are not needed any more."""
+        self.ahead.close()
         for worker in self.workers:
             worker.left_behind = True
             self.tasks.put(None)
@@ -256,7 +263,12 @@ class _Worker(threading.Thread):
         self.state = (piece, row, NO_DIGEST, time.monotonic())
         preprocessing = self.pool.network.backbone.preprocessing
         source, digest = read_source(
-            self.pool.images, row, remarks, ignore_profiles=preprocessing.ignore_profiles, claim=self.claim
+            self.pool.images,
+            row,
+            remarks,
+            ignore_profiles=preprocessing.ignore_profiles,
+            claim=self.claim,
+            ahead=self.pool.ahead,
         )
         self.state = (piece, row, digest, time.monotonic())
         image = self._decode(source, digest.tobytes(), remarks)

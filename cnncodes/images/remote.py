@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import posixpath
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
-from cnncodes.errors import DecodeError
+from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.network import CONNECTIONS, ask, file_system, listing_errors
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.images.urls import base_of, public_url, suffix_of
+from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of
 
 __all__ = ["RemoteFile", "fetch_stamps", "open_remote", "stamp_in"]
 
@@ -54,7 +56,15 @@ class RemoteFile(StoredFile):
 
     @classmethod
     def of(cls, url: str) -> RemoteFile:
-        """Return the file of a URL."""
+        """Return the file of a URL.
+
+        Raises
+        ------
+        ImagesError
+            It is a chain of URLs.
+        """
+        if "::" in url:
+            raise ImagesError(f"{public_url(url)}: a chain of URLs is not read; give the URL of the file itself")
         base = base_of(url)
         return cls(base, url.removeprefix(base))
 
@@ -62,6 +72,19 @@ class RemoteFile(StoredFile):
     def url(self) -> str:
         """The whole URL, with whatever is secret in it."""
         return self.base + self.name
+
+    @property
+    def parent(self) -> str:
+        """URL of the folder that the file lies in, without what is secret."""
+        return str(self.beside("."))
+
+    def beside(self, name: str) -> RemoteFile:
+        """Return the file of another name in the same folder; parts ``..`` lead above it, never out of the base."""
+        path = self.name
+        if scheme_of(self.base) in WEB_SCHEMES:  # where these begin what is no part of the path
+            path, name = urlsplit(self.url).path, name.replace("?", "%3F").replace("#", "%23")
+        path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), name))
+        return RemoteFile(self.base, path.lstrip("/"))
 
     @property
     def suffix(self) -> str:

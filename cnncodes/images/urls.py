@@ -19,7 +19,7 @@ __all__ = [
     "without_secrets",
 ]
 
-URL = re.compile(r"([a-z][a-z0-9+.-]+)(://|::)", re.IGNORECASE)  # two letters at least: C:\ and C:// are drives
+URL = re.compile(r"([a-z][a-z0-9+.-]+)(://|::.*://)", re.IGNORECASE)  # two letters at least: C:\ and C:// are drives
 URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]+://[^\s'\"<>\\)]+", re.IGNORECASE)
 BASE = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?", re.IGNORECASE)
 LOCAL_SCHEMES = frozenset({"file", "local"})
