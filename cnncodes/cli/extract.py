@@ -153,6 +153,7 @@ def extract(
     import_torch()
     from cnncodes.extraction.extract import extract as run
     from cnncodes.images.loading import load_images
+    from cnncodes.images.urls import without_secrets
 
     if options["add"] and options["prune"]:
         raise click.UsageError("--add keeps what --prune drops; choose one")
@@ -165,7 +166,8 @@ def extract(
             result = run(image_set, out, progress=progress, **options)
     except KeyboardInterrupt:
         remark = "; what is done is kept" if Path(out).exists() else ""
-        print_message(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
+        words = without_secrets(" ".join(map(quoted, sys.argv[1:])))
+        print_message(f"interrupted{remark}. To continue: cnncodes {words}")
         ctx.exit(EXIT_INTERRUPTED)
     print_notes(result.notes)
     for name, reason in list(result.failures.items())[:MAX_FAILURES_SHOWN]:

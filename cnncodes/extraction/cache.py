@@ -14,7 +14,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.errors import ImagesError
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.kept_network import ready_network
 from cnncodes.extraction.prepare import copy_rows
@@ -25,7 +25,7 @@ from cnncodes.extraction.settings import (
     provenance_of,
     settings_of,
 )
-from cnncodes.extraction.sources import digests_of
+from cnncodes.extraction.sources import all_digests
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.loading import default_settings, load_backbone
 from cnncodes.networks.network import RANDOM
@@ -76,7 +76,7 @@ def cached_codes(
     ImagesError
         An image cannot be read.
     """
-    digests = [_digest(images, row, digest) for row, digest in enumerate(digests_of(images, range(len(images))))]
+    digests = all_digests(images)
     with waiting_lock(cache):
         settings = _explicit(settings, provenance_of(cache))
         if not _has(cache, digests, layers, settings):
@@ -193,9 +193,3 @@ def _rows_by_digest(file: CodesFile) -> dict[bytes, int]:
     """Map digests to rows; a row of the cache's own that is not computed yet has its digest as its id."""
     rows = {bytes.fromhex(name): row for row, name in enumerate(file.ids.tolist()) if HEX_DIGEST.fullmatch(name)}
     return rows | {digest.tobytes(): row for row, digest in enumerate(file.sha256) if digest.any()}
-
-
-def _digest(images: ImageSet, row: int, digest: bytes | DecodeError) -> bytes:
-    if isinstance(digest, DecodeError):
-        raise ImagesError(f"{images.ids[row]}: {digest}; leave this image out") from digest
-    return digest

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from cnncodes.errors import DecodeError
+from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.extraction.read_ahead import ReadAhead
 from cnncodes.images.decoding import colour_profile, to_pixels
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import is_file
 from cnncodes.system.claims import Claim
 
-__all__ = ["digests_of", "read_source"]
+__all__ = ["all_digests", "digests_of", "read_source"]
 
 ROWS_AHEAD = 256  # that are asked for where rows are taken one by one
 
@@ -63,3 +63,19 @@ def digests_of(images: ImageSet, rows: Sequence[int]) -> Iterator[bytes | Decode
                 yield read_source(images, row, ahead=ahead)[1].tobytes()
             except DecodeError as error:
                 yield error
+
+
+def all_digests(images: ImageSet) -> list[bytes]:
+    """Return the SHA-256 of every image.
+
+    Raises
+    ------
+    ImagesError
+        One cannot be read.
+    """
+    digests = []
+    for name, digest in zip(images.ids, digests_of(images, range(len(images))), strict=True):
+        if isinstance(digest, DecodeError):
+            raise ImagesError(f"{name}: {digest}; leave this image out") from digest
+        digests.append(digest)
+    return digests

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeGuard
 
-__all__ = ["StoredFile", "is_file"]
+__all__ = ["StoredFile", "is_file", "reading_threads"]
+
+THREADS_FOR_DISTANT_FILES = 64  # most of them wait
 
 
 class StoredFile(ABC):
@@ -38,6 +41,11 @@ class StoredFile(ABC):
     @abstractmethod
     def changed(self) -> int:
         """A number below 2**63 that differs when the file has changed, as a time or an etag; −1 if there is none."""
+
+
+def reading_threads(sources: Iterable[Any]) -> int | None:
+    """Return how many files are read at a time where each is read by a thread; None for as many as usual."""
+    return THREADS_FOR_DISTANT_FILES if any(isinstance(one, StoredFile) and one.is_distant for one in sources) else None
 
 
 def is_file(source: Any) -> TypeGuard[Path | StoredFile]:
