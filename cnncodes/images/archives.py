@@ -110,7 +110,7 @@ class _ArchiveWalk(Walk):
         self.archives.append(archive)
         links: dict[str, Entry] = {}
         for entry in entries:
-            if (inner := self._inner(entry.name)) is None:
+            if (inner := self._inner(entry.name, entry.kind)) is None:
                 continue
             name = prefix + inner
             if not self._reads(name if entry.kind == "folder" else name.rpartition("/")[0]):
@@ -135,7 +135,7 @@ class _ArchiveWalk(Walk):
                 self.damaged[name] = archive, entries.damage
                 self._remarks.append(f"{name}: {entries.damage}; what comes after it is missing")
 
-    def _inner(self, name: str) -> str | None:
+    def _inner(self, name: str, kind: str) -> str | None:
         """Return a name relative to the folder that is meant, without what would lead out of it; None if it is none."""
         if len(name) > MAX_NAME_LENGTH:
             self._too_long += 1
@@ -144,7 +144,7 @@ class _ArchiveWalk(Walk):
         if depth := len(self._within):
             if parts[:depth] != self._within:
                 return None
-            parts = parts[depth:] or parts[-1:]
+            parts = parts[depth:] or (parts[-1:] if kind != "folder" else [])
         return "/".join(parts) or None
 
     def _reads(self, folder: str) -> bool:
