@@ -147,8 +147,9 @@ def extract(
     """Run IMAGES through a pretrained network, once, and keep their codes in a file.
 
     IMAGES is a folder of class folders, a folder with train/ and test/ folders of those, a CSV or TSV file, one image,
-    or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new. If the
-    file has codes of images that are not in IMAGES, the command refuses: --add keeps them, --prune drops them.
+    or a .npy or .npz file; or a .zip or .tar archive, read as its folder would be. Repeating the command continues what
+    was interrupted, and computes only what is new. If the file has codes of images that are not in IMAGES, the command
+    refuses: --add keeps them, --prune drops them.
     """
     import_torch()
     from cnncodes.extraction.extract import extract as run

@@ -75,7 +75,7 @@ def predict(
     explain: str | None,
     **options: Any,
 ) -> None:
-    """Label IMAGES (any folder, a file or a manifest) with a fitted model, or by a network's own classes.
+    """Label IMAGES (any folder or archive, a file or a manifest) with a fitted model, or by a network's own classes.
 
     \b
     path         of the image

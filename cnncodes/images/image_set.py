@@ -30,7 +30,7 @@ Images: TypeAlias = "ImageSource | Sequence[ImageSource] | ImageSet"  # whatever
 
 EXPECTED = (
     "expected a folder with one folder of images a class, a folder with train/ and test/ folders of those, "
-    "a .csv or .tsv file with columns path,label, one image, or a .npy or .npz file"
+    "a .zip or .tar archive of either, a .csv or .tsv file with columns path,label, one image, or a .npy or .npz file"
 )
 
 

@@ -38,6 +38,8 @@ def load_images(
         ``.npy``, or ``.npz`` with ``images`` (or ``x``) and ``labels`` (or ``y``), of pixels or of paths; or a sequence
         of paths, PIL images or arrays; or a uint8 array of shape (n, H, W, 3) or (n, H, W). Folders, tables and images
         may also be URLs that fsspec knows (``s3://``, ``gs://``, ``hf://``, ``https://``), and so may paths in tables.
+        An archive (``.zip``, ``.tar``, ``.tar.gz``, …) is read as the folder that it was made of, and so are several,
+        by a pattern (``shard-{000..099}.tar``) or as a list; ``zip://folder::a.zip`` means a folder in one.
     labels : sequence of str or int, optional
         For a sequence, an array or an array file: one label for each image. ``None``, NaN and blank text mean that
         there is none, which must then be so for all of them.
