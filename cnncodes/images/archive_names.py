@@ -101,13 +101,13 @@ def archives_in(folder: str) -> ArchiveNames | None:
     """Return the tar archives below a folder that holds no image, as WebDatasets are kept; None if it has others."""
     paths: list[str] = []
     others: list[str] = []
-    for path, _, files in _walk(folder):
-        for name in files:
-            if name.startswith("."):
-                continue
-            if os.path.splitext(name)[1].lower() in image_suffixes():
+    try:
+        for path in _files_below(folder):
+            if os.path.splitext(path)[1].lower() in image_suffixes():
                 return None
-            (paths if name.lower().endswith(TAR_SUFFIXES) else others).append(os.path.join(path, name))
+            (paths if path.lower().endswith(TAR_SUFFIXES) else others).append(path)
+    except OSError:  # who looks for images in the folder will say it
+        return None
     if not paths:
         return None
     names = _several(folder, sorted(paths))
@@ -118,10 +118,18 @@ def archives_in(folder: str) -> ArchiveNames | None:
     return names
 
 
-def _walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    for path, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield path, folders, files
+def _files_below(folder: str) -> Iterator[str]:
+    """Yield the files below a folder that are not hidden."""
+    stack = [folder]
+    while stack:
+        with os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+                else:
+                    yield entry.path
 
 
 def _several(root: str, paths: list[str], within: str = "") -> ArchiveNames:
