@@ -25,8 +25,8 @@ BASE = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?", re.IGNORECASE)
 LOCAL_SCHEMES = frozenset({"file", "local"})
 WEB_SCHEMES = frozenset({"http", "https"})
 SECRET_PARAMETER = re.compile(
-    r"x-(amz|goog|oss|cos|ms)-|.*(sig|token|secret|password|passwd|credential|auth|access_?-?key|api_?-?key|jwt|session)"
-    r"|(awsaccesskeyid|googleaccessid|key-pair-id|policy|expires|key|pwd)$",
+    r"x-(amz|goog|oss|cos|ms)-|.*(signature|token|secret|password|passwd|credential|access_?-?key|api_?-?key|jwt)"
+    r"|(sig|auth|authorization|session|googleaccessid|key-pair-id|policy|expires|key|pwd)$",
     re.IGNORECASE,
 )
 SHARED_ACCESS = frozenset({"sv", "ss", "srt", "sp", "st", "se", "spr", "sr", "sip", "skoid", "sktid", "skt", "ske"}) | {
