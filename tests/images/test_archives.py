@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import pickle
 import shutil
 import tarfile
 import zipfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from archive_files import folder_tar, folder_zip, pngs, tar_of, zip_of
@@ -264,3 +266,43 @@ def test_gzip_is_known_whatever_the_name(tmp_path):
     for name in ("a.tar", "b.tar", "c.tar.gz", "d.tar"):
         images = load_images(tmp_path / name)
         assert (images.ids, images.read_bytes(0)) == (["a.png"], pngs("a.png")["a.png"])
+
+
+@pytest.mark.parametrize("archive", ["a.zip", "a.tar", "a.tar.gz"])
+def test_a_remote_archive_is_listed_in_few_requests_and_each_image_is_one(tmp_path, monkeypatch, archive):
+    folder = tmp_path / "f"
+    members = pngs(*(f"{label}/{i}.png" for label in ("cat", "dog") for i in range(20)))
+    for name, data in members.items():
+        fill(folder, name, data=data)
+    files = fsspec.filesystem("memory")
+    url = f"memory://{tmp_path.name}/{archive}"
+    files.pipe(url, PACKERS[archive](tmp_path / archive, folder).read_bytes())
+    asked = []
+    plain = type(files).cat_file
+
+    def cat_file(self, path, start=None, end=None, **options):
+        asked.append((start, end))
+        return plain(self, path, start, end, **options)
+
+    monkeypatch.setattr(type(files), "cat_file", cat_file)
+    images = load_images(url)
+    assert len(asked) <= 4
+    assert (dict(zip(images.ids, images.labels, strict=True)), images.root) == ({n: n[:3] for n in members}, url)
+    asked.clear()
+    again = pickle.loads(pickle.dumps(images.sources))
+    assert {name: file.read_bytes() for name, file in zip(images.ids, again, strict=True)} == members
+    assert len(asked) == (1 if archive == "a.tar.gz" else len(members))
+    assert [file.changed for file in images.sources] == [file.changed for file in load_images(url).sources]
+    assert load_images(f"tar://cat/7.png::{url}").read_bytes(0) == members["cat/7.png"]
+    assert load_images(url.replace("a.", "*.")).ids[0].startswith(f"{archive}/cat/")
+
+
+def test_a_server_that_gives_no_parts_is_refused(tmp_path, monkeypatch):
+    files = fsspec.filesystem("memory")
+    files.pipe(f"memory://{tmp_path.name}/a.zip", zip_of(tmp_path / "a.zip", pngs("a.png")).read_bytes())
+    plain = type(files).cat_file
+    monkeypatch.setattr(type(files), "cat_file", lambda self, path, start=None, end=None: plain(self, path))
+    with pytest.raises(ImagesError, match=r"a\.zip: its server gives no parts of files; fetch the archive"):
+        load_images(f"memory://{tmp_path.name}/a.zip")
+    with pytest.raises(ImagesError, match=r"b\.zip: no such file"):
+        load_images(f"memory://{tmp_path.name}/b.zip")
