@@ -33,11 +33,15 @@ class FaultyS3:
 
     def __init__(self) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app
-        from werkzeug.serving import make_server
+        from werkzeug.serving import WSGIRequestHandler, make_server
+
+        class Quiet(WSGIRequestHandler):
+            def log(self, *message: object) -> None:
+                pass
 
         self.app = DomainDispatcherApplication(create_backend_app)
         self.forget()
-        self.server = make_server("127.0.0.1", 0, self.serve, threaded=True)
+        self.server = make_server("127.0.0.1", 0, self.serve, threaded=True, request_handler=Quiet)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -51,7 +55,7 @@ class FaultyS3:
         self.server.shutdown()
 
     def serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
+        path = environ["PATH_INFO"].encode("latin-1").decode()
         fault: str | float = ""
         if environ["REQUEST_METHOD"] == "HEAD":
             self.heads[path] += 1
@@ -74,16 +78,16 @@ class FaultyS3:
         body = self.app(environ, start_response)
         return [data[: len(data) // 2] for data in body] if fault == "truncated" else body
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which every program finds this server, and is let in."""
+        keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+        return {**keys, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": self.url}
+
     def client(self) -> Any:
         import boto3
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
 
     def upload(self, folder: Path, bucket: str, prefix: str = "") -> None:
         """Make a bucket of the files below a folder, or add them to it."""
