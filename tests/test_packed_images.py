@@ -139,7 +139,8 @@ def test_no_output_takes_the_place_of_an_archive(small_sample, folder_codes, tmp
     monkeypatch.chdir(tmp_path)
     content = folder_zip(tmp_path / "a.zip", small_sample).read_bytes()
     run("fit", folder_codes, "--layer", "penultimate", "-C", 1)
-    for source in ("a.zip", "a*.zip", "zip://train::a.zip"):
+    Path("t.csv").write_text(f"path\nzip://{load_images('a.zip').ids[0]}::a.zip\n")
+    for source in ("a.zip", "a*.zip", "zip://train::a.zip", "t.csv"):
         for words in (
             ("predict", source, "-o", "a.zip"),
             ("audit", folder_codes, source, "-o", "a.zip"),

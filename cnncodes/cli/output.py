@@ -209,7 +209,9 @@ def input_files(*places: Any) -> Iterator[Any]:
         if (archives := archives_named(place)) is not None:
             yield from archives.paths
         elif isinstance(place, str) and Path(place).suffix.lower() in (".csv", ".tsv") and Path(place).is_file():
-            yield from load_images(place, labelled=False, allow_outside=True).sources
+            for source in load_images(place, labelled=False, allow_outside=True).sources:
+                archive = getattr(source, "archive", None)
+                yield source if archive is None else archive.path
 
 
 def check_plot(path: str, **checks: Any) -> None:

@@ -15,7 +15,7 @@ from cnncodes.images.files import image_suffixes, some_names
 from cnncodes.images.network import ask, file_system, listing_errors
 from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of
 
-__all__ = ["ArchiveNames", "archives_in", "archives_named", "is_archive_name"]
+__all__ = ["ArchiveNames", "archives_in", "archives_named", "chained", "is_archive_name"]
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", *TAR_SUFFIXES)
@@ -78,23 +78,33 @@ def archives_named(source: Any) -> ArchiveNames | None:
     """
     if isinstance(source, (list, tuple)):
         texts = [os.fspath(item) for item in source if isinstance(item, (str, os.PathLike))]
-        if not texts or len(texts) < len(source) or not all(map(is_archive_name, texts)):
+        if not texts or len(texts) < len(source) or not all(map(is_archive_name, texts)) or any(map(chained, texts)):
             return None
         return _several("the archives given", [as_path_or_url(text) for text in texts])
     if not isinstance(source, (str, os.PathLike)):
         return None
-    text, within = os.fspath(source), ""
-    if chain := CHAIN.fullmatch(text):
-        within, text = (chain[1] or "").strip("/"), chain[2]
-    place = as_path_or_url(text)
+    chain = chained(os.fspath(source))
+    within, place = chain or ("", as_path_or_url(source))
     if not (is_archive_name(place) or chain) or os.path.isdir(place):
         return None
     if os.path.lexists(place) or not PATTERN.search(place):
         return ArchiveNames(os.fspath(source), [place], [""], within)
     paths = [path for expanded in _without_braces(place) for path in _matches(expanded)]
     if not paths:
-        raise ImagesError(f"{public_url(text)}: no archive has such a name")
+        raise ImagesError(f"{public_url(place)}: no archive has such a name")
     return _several(os.fspath(source), paths, within)
+
+
+def chained(url: str) -> tuple[str, str] | None:
+    """Return the folder or file, and the archive, that a chained URL names; None if it is no such URL.
+
+    Examples
+    --------
+    >>> chained("zip://cat/1.png::photos.zip"), chained("zip::s3://b/photos.zip"), chained("s3://b/photos.zip")
+    (('cat/1.png', 'photos.zip'), ('', 's3://b/photos.zip'), None)
+    """
+    match = CHAIN.fullmatch(url)
+    return None if match is None else ((match[1] or "").strip("/"), as_path_or_url(match[2]))
 
 
 def archives_in(folder: str) -> ArchiveNames | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.archive_file import ZIP, Archive, Entry
-from cnncodes.images.archive_names import ArchiveNames, is_archive_name
+from cnncodes.images.archive_names import ArchiveNames, chained, is_archive_name
 from cnncodes.images.files import as_text, some_names
 from cnncodes.images.folders import from_walk
 from cnncodes.images.image_set import ImageSet
@@ -20,13 +21,13 @@ from cnncodes.images.layouts import MASKS
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import TarMember
-from cnncodes.images.urls import is_url, public_url
+from cnncodes.images.urls import is_url, public_url, without_secrets
 from cnncodes.images.walk import Walk
 from cnncodes.images.webdataset import SampleLabels, key_of
-from cnncodes.images.zip_members import zip_entries
+from cnncodes.images.zip_members import ZipMember, zip_entries
 from cnncodes.vocabulary import split_of
 
-__all__ = ["from_archives"]
+__all__ = ["ArchiveMembers", "from_archives"]
 
 FOLDER_ENDS = re.compile("/|$")
 NUMBER = re.compile(r"[ _.-]*\d|\.")  # from where on the name of an archive says nothing of its split
@@ -61,6 +62,41 @@ def from_archives(names: ArchiveNames, labelled: bool) -> ImageSet:
     for name, (archive, damage) in walk.damaged.items():
         _add_damaged(images, name, archive, damage)
     return images
+
+
+class ArchiveMembers:
+    """Images in archives that are named one by one, as ``zip://cat/1.png::photos.zip``; each archive is listed once.
+
+    Parameters
+    ----------
+    folder : str, default=""
+        What local archives are relative to; by default the working folder.
+    """
+
+    def __init__(self, folder: str = "") -> None:
+        self._folder = folder
+        self._walks: dict[str, _ArchiveWalk] = {}
+
+    def find(self, url: str) -> ZipMember | TarMember | None:
+        """Return the image that a chained URL names; None if it is no such URL.
+
+        Raises
+        ------
+        ImagesError
+            The archive cannot be read, or has no such image.
+        """
+        if (chain := chained(url)) is None:
+            return None
+        inner, place = chain
+        path = place if is_url(place) else os.path.join(self._folder, place)
+        if path not in self._walks:
+            self._walks[path] = _ArchiveWalk(ArchiveNames(path, [path], [""]))
+        file = self._walks[path].sources.get(inner)
+        if not isinstance(file, (ZipMember, TarMember)):
+            raise ImagesError(f"{without_secrets(url)}: the archive has no such image")
+        if reason := self._walks[path].failures.get(inner):
+            raise ImagesError(f"{without_secrets(url)}: {reason}")
+        return file
 
 
 class _ArchiveWalk(Walk):

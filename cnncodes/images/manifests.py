@@ -9,13 +9,15 @@ from pathlib import Path, PurePosixPath
 
 from cnncodes.display import without_csv_mark
 from cnncodes.errors import parameter
+from cnncodes.images.archive_names import chained
+from cnncodes.images.archives import ArchiveMembers
 from cnncodes.images.files import as_on_disk, as_text, failures_of, refuse_entries, some_names
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.labels import remarks_on
 from cnncodes.images.remote import RemoteFile
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tables import COLUMNS, SEPARATORS, Table, read_table
-from cnncodes.images.urls import as_path_or_url, is_url
+from cnncodes.images.urls import as_path_or_url, is_url, without_secrets
 from cnncodes.vocabulary import SPLITS, split_of
 
 __all__ = ["MANIFESTS", "from_manifest", "named_files"]
@@ -101,10 +103,15 @@ def named_files(
     first: dict[str, int] = {}
     folders: dict[str, str] = {}
     listings: dict[str, dict[str, list[str]]] = {}
+    members = ArchiveMembers(os.fspath(path.parent))
     for number, given in zip(numbers, names, strict=True):
         if is_url(url := as_path_or_url(without_csv_mark(given.strip()))):
-            file = RemoteFile.of(url)
-            if (place := str(file)) in first:
+            member = members.find(url)
+            if member is not None and not member.archive.is_remote:
+                archive = os.path.realpath(member.archive.path)
+                outside += [(number, url)] * (not _is_inside(archive, root))
+            file = RemoteFile.of(url) if member is None else member
+            if (place := without_secrets(url)) in first:
                 twice.append((number, f"{place} (as in {unit} {first[place]})"))
             first.setdefault(place, number)
             ids.append(as_text(place))
@@ -164,12 +171,16 @@ def remote_files(
     sources: list[Path | StoredFile] = []
     local, outside, twice = [], [], []
     first: dict[str, int] = {}
+    members = ArchiveMembers()
     for number, given in zip(numbers, names, strict=True):
         name = without_csv_mark(given.strip())
         if is_url(name):
-            local += [(number, name)] * (not is_url(as_path_or_url(name)))
-            file = RemoteFile.of(name)
-            name = str(file).removeprefix(f"{table.parent}/")
+            chain = chained(name)
+            if not is_url(as_path_or_url(name) if chain is None else chain[1]):
+                local.append((number, name))
+                continue
+            file: StoredFile = members.find(name) or RemoteFile.of(name)
+            name = without_secrets(name).removeprefix(f"{table.parent}/")
         else:
             name = posixpath.normpath(name.replace("\\", "/"))
             outside += [(number, name)] * (name.startswith(("../", "/")) or name == "..")

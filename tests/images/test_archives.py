@@ -14,7 +14,7 @@ import fsspec
 import numpy as np
 import pytest
 from archive_files import folder_tar, folder_zip, pngs, tar_of, zip_of
-from image_files import fill
+from image_files import fill, table
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.image_set import ImageSet
@@ -306,3 +306,26 @@ def test_a_server_that_gives_no_parts_is_refused(tmp_path, monkeypatch):
         load_images(f"memory://{tmp_path.name}/a.zip")
     with pytest.raises(ImagesError, match=r"b\.zip: no such file"):
         load_images(f"memory://{tmp_path.name}/b.zip")
+
+
+def test_images_in_archives_are_named_one_by_one_in_lists_and_tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    members = pngs("cat/1.png", "dog/2.png", "dog/3.png")
+    (tmp_path / "t").mkdir()
+    zip_of(tmp_path / "t" / "a.zip", members)
+    tar_of(tmp_path / "b.tar", members)
+    names = ["zip://dog/2.png::t/a.zip", "tar://cat/1.png::b.tar"]
+    images = load_images(names, labels=["x", "y"])
+    assert (images.ids, images.labels) == (names, ["x", "y"])
+    assert [images.read_bytes(row) for row in (0, 1)] == [members["dog/2.png"], members["cat/1.png"]]
+    table(tmp_path / "t", "path,label\nzip://cat/1.png::a.zip,x\n")
+    images = load_images("t/images.csv")
+    assert (images.ids, images.read_bytes(0)) == (["zip://cat/1.png::a.zip"], members["cat/1.png"])
+    table(tmp_path / "t", "path,label\ntar://cat/1.png::../b.tar,x\n")
+    with pytest.raises(ImagesError, match=r"line 2: outside of the folder of the table"):
+        load_images("t/images.csv")
+    assert load_images("t/images.csv", allow_outside=True).read_bytes(0) == members["cat/1.png"]
+    with pytest.raises(ImagesError, match=r"zip://no\.png::t/a\.zip: the archive has no such image"):
+        load_images(["zip://no.png::t/a.zip"])
+    with pytest.raises(ImagesError, match=r"c\.zip: no such file"):
+        load_images(["zip://no.png::c.zip"])
