@@ -63,6 +63,7 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "cnncodes extract more/ --add          # keeps what codes.h5 has of another folder",
     "cnncodes extract photos/ --map layer3          # and the maps of layer3, to train what follows it",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
+    "cnncodes extract s3://bucket/photos/          # or gs://, hf://, https://: pip install 'cnncodes[remote]'",
 )
 @click.argument("images")
 @click.option("-o", "--out", default=CODES, help="Codes file; if it exists, it is continued.")
@@ -121,7 +122,10 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 )
 @click.option("--compile/--no-compile", default=None, help="Compile the network.  [default: where it saves time]")
 @click.option(
-    "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
+    "--image-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    help="Seconds to read one image, and to decode it.",
 )
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=120_000_000, help="Refuse an image file with more pixels than this."
@@ -150,6 +154,8 @@ def extract(
     or a .npy or .npz file; or a .zip or .tar archive, read as its folder would be. Repeating the command continues what
     was interrupted, and computes only what is new. If the file has codes of images that are not in IMAGES, the command
     refuses: --add keeps them, --prune drops them.
+
+    Folders, tables and images may be URLs, as s3://bucket/photos/, and paths in tables as well.
     """
     import_torch()
     from cnncodes.extraction.extract import extract as run

@@ -15,7 +15,7 @@ from cnncodes.images.webdataset import LABEL_SUFFIXES, MAX_LABEL_BYTES
 
 __all__ = ["TarEntries"]
 
-SPARSE = "stored without its holes (a sparse file), which is not read; write the archive without --sparse"
+SPARSE = "stored without its holes (a sparse file), which is not read; write the archive with holes"
 NOT_REGULAR = "not a regular file (a pipe, socket or device), never opened"
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -163,3 +167,35 @@ def test_limits(memory: Any) -> None:
         RemoteFile("memory://bucket/", "a/big.bin", 2**31 + 1, 1).read_bytes()
     with pytest.raises(ImagesError, match="a chain of URLs"):
         RemoteFile.of("simplecache::file:///etc/passwd")
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server that gives no parts of files, as the simplest do."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    (tmp_path / "big.bin").write_bytes(DATA)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_web_server_is_read(web: str, short_patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    file = RemoteFile.of(f"{web}/big.bin?token=secret")
+    assert file.read_bytes() == DATA
+    file.fetch_stamp()
+    assert file.size == len(DATA)
+    assert file.changed >= 0  # by the time of the last change
+    with open_remote(file.url) as stream:
+        stream.seek(-9, 2)
+        assert stream.read() == DATA[-9:]
+    with pytest.raises(DecodeError, match=r"^no such file$"):
+        RemoteFile.of(f"{web}/gone.png").read_bytes()
+    with pytest.raises(DecodeError, match=r"^Cannot connect to host 127\.0\.0\.1:9 .*tries"):
+        RemoteFile.of("http://127.0.0.1:9/a.png?token=secret").read_bytes()
