@@ -55,6 +55,24 @@ def auto_precision() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A server of S3; it takes two seconds to start, so tests that need it are slow."""
+    from s3_server import running_s3
+
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The server of S3, which counts from 0 and has no faults; whoever reads ``s3://`` finds it by the environment."""
+    s3_server.forget()
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with scikit-learn's two photographs and four cuts of them, in two classes."""
     from PIL import Image

@@ -16,7 +16,16 @@ from cnncodes.cli.options import (
     option_outside,
     option_weights,
 )
-from cnncodes.cli.output import check_plot, print_json, print_line, print_notes, print_table, progress_bar, save_plot
+from cnncodes.cli.output import (
+    check_plot,
+    input_files,
+    print_json,
+    print_line,
+    print_notes,
+    print_table,
+    progress_bar,
+    save_plot,
+)
 from cnncodes.display import points
 from cnncodes.system.imports import import_sklearn
 from cnncodes.vocabulary import MAX_SEED
@@ -60,7 +69,7 @@ def advise(codes: str, picture: str | None, force: bool, as_json: bool, **option
     from cnncodes.insight.advise import advise as run
 
     if picture:
-        check_plot(picture, overwrite=force, inputs=[codes, options["images"]])
+        check_plot(picture, overwrite=force, inputs=input_files(codes, options["images"]))
     with progress_bar("fitting", "fits") as progress:
         advice = run(codes, progress=progress, **options)
     print_notes(advice.notes)

@@ -65,6 +65,7 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "cnncodes extract photos/ --map layer3          # and the maps of layer3, to train what follows it",
     "cnncodes extract photos/ --ray auto            # on all machines of the Ray cluster that runs here",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
+    "cnncodes extract s3://bucket/photos/          # or gs://, hf://, https://: pip install 'cnncodes[remote]'",
 )
 @click.argument("images")
 @click.option("-o", "--out", default=CODES, help="Codes file; if it exists, it is continued.")
@@ -123,7 +124,10 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 )
 @click.option("--compile/--no-compile", default=None, help="Compile the network.  [default: where it saves time]")
 @click.option(
-    "--image-timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds to decode one image."
+    "--image-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    help="Seconds to read one image, and to decode it.",
 )
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=120_000_000, help="Refuse an image file with more pixels than this."
@@ -166,12 +170,16 @@ def extract(
     """Run IMAGES through a pretrained network, once, and keep their codes in a file.
 
     IMAGES is a folder of class folders, a folder with train/ and test/ folders of those, a CSV or TSV file, one image,
-    or a .npy or .npz file. Repeating the command continues what was interrupted, and computes only what is new. If the
-    file has codes of images that are not in IMAGES, the command refuses: --add keeps them, --prune drops them.
+    or a .npy or .npz file; or a .zip or .tar archive, read as its folder would be. Repeating the command continues what
+    was interrupted, and computes only what is new. If the file has codes of images that are not in IMAGES, the command
+    refuses: --add keeps them, --prune drops them.
+
+    Folders, tables and images may be URLs, as s3://bucket/photos/, and paths in tables as well.
     """
     import_torch()
     from cnncodes.extraction.extract import extract as run
     from cnncodes.images.loading import load_images
+    from cnncodes.images.urls import without_secrets
 
     if options["add"] and options["prune"]:
         raise click.UsageError("--add keeps what --prune drops; choose one")
@@ -192,7 +200,8 @@ def extract(
             result = run(image_set, out, progress=progress, **options)
     except KeyboardInterrupt:
         remark = "; what is done is kept" if Path(out).exists() else ""
-        print_message(f"interrupted{remark}. To continue: cnncodes {' '.join(map(quoted, sys.argv[1:]))}")
+        words = without_secrets(" ".join(map(quoted, sys.argv[1:])))
+        print_message(f"interrupted{remark}. To continue: cnncodes {words}")
         ctx.exit(EXIT_INTERRUPTED)
     print_notes(result.notes)
     for node in result.nodes:

@@ -21,7 +21,7 @@ from cnncodes.cli.options import (
     option_outside,
     option_workers,
 )
-from cnncodes.cli.output import Bar, print_json, print_message, print_notes, progress_bar, stderr
+from cnncodes.cli.output import Bar, input_files, print_json, print_message, print_notes, progress_bar, stderr
 from cnncodes.cli.scores import print_lines, score_lines
 from cnncodes.display import percent
 from cnncodes.vocabulary import CLASSIFIERS, DEFAULT_SCALING, MAX_SEED, RESIZE_MODES, SCALINGS, VIEWS
@@ -116,10 +116,10 @@ def finetune(
     from cnncodes.models.model_file import MODEL, is_model
     from cnncodes.system.files import refuse_foreign
 
-    refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=[data, options["images"]])
-    check_curves(files, overwrite=force, inputs=[data, options["images"]])
+    refuse_foreign(out, MODEL, is_model, overwrite=force, inputs=input_files(data, options["images"]))
+    check_curves(files, overwrite=force, inputs=list(input_files(data, options["images"])))
     state = Path(f"{out}{STATE_SUFFIX}")
-    refuse_foreign(state, STATE, is_state, overwrite=force, inputs=[data, options["images"]])
+    refuse_foreign(state, STATE, is_state, overwrite=force, inputs=input_files(data, options["images"]))
     if force and state.is_file() and not is_state(state):
         state.unlink()
     try:

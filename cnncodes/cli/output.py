@@ -197,16 +197,21 @@ def _is_terminal(path: str) -> bool:
 
 
 def input_files(*places: Any) -> Iterator[Any]:
-    """Yield these places and, for a table of images, the images that it names: no output may replace any of them.
+    """Yield these places, the archives that they mean, and the images that a table names: no output may replace one.
 
     A table is read only if an output is there already; see `refuse_foreign`.
     """
     yield from places
+    from cnncodes.images.archive_names import archives_named
     from cnncodes.images.loading import load_images
 
     for place in places:
-        if isinstance(place, str) and Path(place).suffix.lower() in (".csv", ".tsv") and Path(place).is_file():
-            yield from load_images(place, labelled=False, allow_outside=True).sources
+        if (archives := archives_named(place)) is not None:
+            yield from archives.paths
+        elif isinstance(place, str) and Path(place).suffix.lower() in (".csv", ".tsv") and Path(place).is_file():
+            for source in load_images(place, labelled=False, allow_outside=True).sources:
+                archive = getattr(source, "archive", None)
+                yield source if archive is None else archive.path
 
 
 def check_plot(path: str, **checks: Any) -> None:

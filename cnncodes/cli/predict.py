@@ -41,6 +41,7 @@ NUMBER_COLUMNS = ["probability", "novelty"]
     "cnncodes predict new/ --format json | jq '.[] | select(.novelty > 0.99)'",
     "cnncodes predict photo.jpg --model flowers.safetensors -o labels.csv",
     "cnncodes predict new/ --explain where/",
+    "cnncodes predict s3://bucket/new/ -o labels.csv",
     "cnncodes predict new/ --model imagenet --backbone resnet50",
 )
 @click.argument("images")
@@ -75,7 +76,7 @@ def predict(
     explain: str | None,
     **options: Any,
 ) -> None:
-    """Label IMAGES (any folder, a file or a manifest) with a fitted model, or by a network's own classes.
+    """Label IMAGES (any folder or archive, a file or a manifest) with a fitted model, or by a network's own classes.
 
     \b
     path         of the image

@@ -35,6 +35,7 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
     With IMAGES, from which FILE was made, a random sample is also computed again and compared.
     """
     from cnncodes.extraction.verify import verify as run
+    from cnncodes.images.image_set import name_of
 
     with progress_bar("comparing", "rows") as progress:
         result = run(file, device=device or "auto", progress=progress, **options)
@@ -56,7 +57,7 @@ def verify(ctx: click.Context, file: str, as_json: bool, device: str | None, **o
         if not result.sealed:
             print_notes([f"{file} was made by an earlier version: its ids, labels, groups and splits have no checksum"])
         if result.absent:
-            reason = f"belong to images that are not in {options['images']} (gone, or from another folder)"
+            reason = f"belong to images that are not in {name_of(options['images'])} (gone, or from another folder)"
             print_notes([f"{len(result.absent)} of {result.n} rows {reason}; the first is {result.absent[0]}"])
         recomputation = (
             f"; {result.recomputed} computed again, largest relative error {result.largest_error:.1g}, "

@@ -78,7 +78,7 @@ def tune(
     """
     from cnncodes.extraction.in_memory import require_same_weights
     from cnncodes.extraction.settings import load_named_backbone, settings_of
-    from cnncodes.extraction.sources import read_source
+    from cnncodes.extraction.sources import all_digests
     from cnncodes.finetuning.cached_maps import CachedMaps, computed_maps
     from cnncodes.finetuning.out_of_fold import Task, answer_folds, train_on_all
     from cnncodes.finetuning.result import HeldOut, make_result
@@ -113,7 +113,7 @@ def tune(
         recipe=Recipe(seed=seed_of(classifier.random_state)),
         device=resolve_device(classifier.device),
     )
-    digests = np.stack([read_source(images, row)[1] for row in range(n)])
+    digests = np.frombuffer(b"".join(all_digests(images)), np.uint8).reshape(n, -1)
     scores = _scores_of(classifier, task.groups, labels, codes, search, task.recipe.seed)
     fitted = fitted_model(classifier.probe_, search, scores, provenance, digests)
     with inference_settings():

@@ -20,6 +20,7 @@ from cnncodes.exporting.network import add_network, translated
 from cnncodes.exporting.parity import Parity, measure_parity
 from cnncodes.exporting.quantization import Cost, QuantizedNetwork, quantized, refit
 from cnncodes.extraction.in_memory import matching_network
+from cnncodes.images.archive_names import archives_named
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import load_images
 from cnncodes.models.model import ProbeModel
@@ -139,7 +140,8 @@ def export(
     for library in ("onnx", "onnxscript", "onnxruntime"):
         require(library, "export")
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
-    inputs = [model, weights, fitted.provenance.weights, images]
+    archives = archives_named(images)
+    inputs = [model, weights, fitted.provenance.weights, images, *(archives.paths if archives else ())]
     refuse_foreign(out, ONNX_FILE, is_exported, overwrite=overwrite, inputs=inputs)
     if (dtype == "int8") != (images is not None):
         raise SettingError(

@@ -14,7 +14,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.codes.writer import CodesWriter
-from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.errors import ImagesError
 from cnncodes.extraction.engine import LocalEngine, Work
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.kept_network import ready_network
@@ -26,7 +26,7 @@ from cnncodes.extraction.settings import (
     provenance_of,
     settings_of,
 )
-from cnncodes.extraction.sources import read_source
+from cnncodes.extraction.sources import all_digests
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.loading import default_settings, load_backbone
 from cnncodes.networks.network import RANDOM
@@ -77,7 +77,7 @@ def cached_codes(
     ImagesError
         An image cannot be read.
     """
-    digests = [_digest(images, row) for row in range(len(images))]
+    digests = all_digests(images)
     with waiting_lock(cache):
         settings = _explicit(settings, provenance_of(cache))
         if not _has(cache, digests, layers, settings):
@@ -194,10 +194,3 @@ def _rows_by_digest(file: CodesFile) -> dict[bytes, int]:
     """Map digests to rows; a row of the cache's own that is not computed yet has its digest as its id."""
     rows = {bytes.fromhex(name): row for row, name in enumerate(file.ids.tolist()) if HEX_DIGEST.fullmatch(name)}
     return rows | {digest.tobytes(): row for row, digest in enumerate(file.sha256) if digest.any()}
-
-
-def _digest(images: ImageSet, row: int) -> bytes:
-    try:
-        return read_source(images, row)[1].tobytes()
-    except DecodeError as error:
-        raise ImagesError(f"{images.ids[row]}: {error}; leave this image out") from error

@@ -117,7 +117,7 @@ def extract(
     ----------
     images : path, sequence, ndarray or ImageSet
         Folder of class folders, ``train`` and ``test`` folders of those, CSV or TSV manifest, one file, ``.npy`` or
-        ``.npz``; or paths, PIL images, or uint8 arrays.
+        ``.npz``; or paths, PIL images, or uint8 arrays. Paths may be URLs, as ``s3://bucket/photos/``.
     out : path, default="codes.h5"
         The codes file to write or to continue.
     labels : sequence of str, optional
@@ -167,7 +167,7 @@ def extract(
     workers : int, optional
         Threads, each of which decodes and runs whole batches; one a core by default. Does not change the codes.
     image_timeout : float, default=60.0
-        Seconds for one image to be decoded; one that takes longer is recorded as failed.
+        Seconds for one image to be read, and for it to be decoded; one that takes longer is recorded as failed.
     max_pixels : int, default=120_000_000
         An image file of more pixels is recorded as failed before they are decoded.
     retry_failed : bool, default=False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ import numpy as np
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.errors import CodesFileError, DecodeError, parameter
-from cnncodes.extraction.sources import read_source
+from cnncodes.extraction.sources import digests_of
 from cnncodes.images.loading import ImageSet
+from cnncodes.images.remote import fetch_stamps
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.names import RowsByName
 
@@ -162,19 +163,23 @@ def _twins(images: ImageSet, table: ImageTable, old_rows: _OldRows) -> tuple[dic
     by_digest = {old_rows.digests[row]: row for row in old_rows.done}
     twins: dict[int, int] = {}
     unread = set()
+    unsure = []  # their bytes must tell
     for row, name in enumerate(table.ids):
         twin = by_id.get(name)
         if twin is None or table.stamp(row) == NO_STAMP or old_rows.table.stamp(twin) != table.stamp(row):
-            try:
-                digest = read_source(images, row)[1].tobytes()
-            except DecodeError:
-                unread.add(row)
-                continue
-            if twin is None or old_rows.digests[twin] != digest:
-                twin = by_digest.get(digest)
+            unsure.append(row)
+        else:
+            twins[row] = twin
+    for row, digest in zip(unsure, digests_of(images, unsure), strict=True):
+        if isinstance(digest, DecodeError):
+            unread.add(row)
+            continue
+        twin = by_id.get(table.ids[row])
+        if twin is None or old_rows.digests[twin] != digest:
+            twin = by_digest.get(digest)
         if twin is not None:
             twins[row] = twin
-    return twins, unread
+    return dict(sorted(twins.items())), unread
 
 
 def _without_place(
@@ -241,6 +246,7 @@ def _with_kept(
 
 def image_table(images: ImageSet) -> ImageTable:
     """Return what a codes file holds about these images, with size and time of their files."""
+    fetch_stamps(images.sources)
     stats = [_stat(source) for source in images.sources]
     return ImageTable(
         images.ids,
@@ -292,7 +298,7 @@ def by_folder(ids: Iterable[str]) -> str:
     loose = []
     for name in ids:
         if "/" in name:
-            folders[str(PurePosixPath(name).parent)] += 1
+            folders[name.rpartition("/")[0]] += 1
         else:
             loose.append(name)
     shown = folders.most_common(FOLDERS_SHOWN)

@@ -16,6 +16,7 @@ import torch
 from cnncodes.codes.thumbnails import blank
 from cnncodes.errors import DecodeError
 from cnncodes.extraction.journal import Journal, too_slow
+from cnncodes.extraction.read_ahead import ReadAhead
 from cnncodes.extraction.sources import read_source
 from cnncodes.extraction.thumbnails import thumbnail_of
 from cnncodes.images.decoding import MAX_PIXELS, decode
@@ -33,6 +34,7 @@ WATCH_SECONDS = 0.5  # between two looks at the workers
 CLOSING_SECONDS = 1.0  # that workers get to end their batches when no more batches are needed
 NOT_FINITE = "its codes are not finite numbers; extract in the precision fp32, or with other weights"
 TOO_LARGE = "float16 does not hold its map of {}; extract without this map, to another file"
+UNREAD = "it was not read within {:g} seconds; give it more by image_timeout of extract"
 NO_DIGEST = np.zeros(32, np.uint8)
 
 
@@ -82,7 +84,7 @@ def run_batches(
     codes : path, optional
         The codes file. The journal of images that are being decoded lies beside it.
     image_timeout : float, default=60
-        Seconds for one image to be decoded.
+        Seconds for one image to be read, and for it to be decoded.
     max_pixels : int, default=120,000,000
         A larger image file is refused before its pixels are decoded.
     thumbnails : bool, default=False
@@ -117,6 +119,7 @@ class _Piece:
 
     images: ImageSet
     rows: np.ndarray
+    ahead: ReadAhead  # reads the images of the run
     results: queue.SimpleQueue[_Result]  # of the run that they belong to
     apart: bool = False
     failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # those of images whose decoder hung
@@ -165,10 +168,16 @@ class Pool:
             Decode each image in a process of its own first, as if an earlier run had died of it.
         """
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
-        size, under_way = self.network.batch_size, 0
-        pieces = (_Piece(images, rows[start : start + size], results, apart) for start in range(0, len(rows), size))
+        size = self.network.batch_size
+        parts = (rows[start : start + size] for start in range(0, len(rows), size))
+        with ReadAhead(images) as ahead:
+            yield from self._run((_Piece(images, part, ahead, results, apart) for part in parts), results)
+
+    def _run(self, pieces: Iterator[_Piece], results: queue.SimpleQueue[_Result]) -> Iterator[Batch]:
+        under_way = 0
         while True:
             while under_way < 2 * len(self.workers) and (piece := next(pieces, None)) is not None:
+                piece.ahead.ask(piece.rows.tolist())
                 self.tasks.put(piece)
                 under_way += 1
             if not under_way:
@@ -197,7 +206,9 @@ class Pool:
                 continue
             worker.left_behind = True
             worker.claim.close()
-            piece.failures[row] = (too_slow(self.image_timeout), digest)
+            piece.ahead.drop(row)
+            reason = too_slow(self.image_timeout) if digest.any() else UNREAD.format(self.image_timeout)
+            piece.failures[row] = (reason, digest)
             self.workers[slot] = _Worker(self, slot)
             self.tasks.put(piece)
 
@@ -289,7 +300,12 @@ class _Worker(threading.Thread):
         self.state = (piece, row, NO_DIGEST, time.monotonic())
         preprocessing = self.pool.network.backbone.preprocessing
         source, digest = read_source(
-            piece.images, row, remarks, ignore_profiles=preprocessing.ignore_profiles, claim=self.claim
+            piece.images,
+            row,
+            remarks,
+            ignore_profiles=preprocessing.ignore_profiles,
+            claim=self.claim,
+            ahead=piece.ahead,
         )
         self.state = (piece, row, digest, time.monotonic())
         if piece.apart:

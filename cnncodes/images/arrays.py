@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from cnncodes.errors import ImagesError, first_line
+from cnncodes.images.archives import ArchiveMembers
 from cnncodes.images.files import as_text, failures_of, numbered, some_names
 from cnncodes.images.image_set import EXPECTED, ImageSet
 from cnncodes.images.labels import Labels, remarks_on
 from cnncodes.images.manifests import named_files
+from cnncodes.images.remote import RemoteFile
+from cnncodes.images.stored_file import StoredFile
+from cnncodes.images.urls import as_path_or_url, is_url, without_secrets
 from cnncodes.system.memory import memory_left
 
 __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
@@ -31,7 +35,7 @@ def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
 
     Parameters
     ----------
-    source : sequence of path, PIL.Image.Image or ndarray; ndarray; or PIL.Image.Image
+    source : sequence of path, URL, StoredFile, PIL.Image.Image or ndarray; ndarray; or PIL.Image.Image
         The images.
     labels : array-like, shape (n,), or None
         Their labels: of all of them, or of none.
@@ -74,17 +78,34 @@ def from_sequence(source: Any, labels: Any, name: str) -> ImageSet:
         else:
             given.refuse_missing("label all images, or none")
             notes = remarks_on(texts)
-    if all(isinstance(item, (str, os.PathLike)) for item in sources):
-        paths = [Path(item) for item in sources]
-        ids = numbered([as_text(path.as_posix()) for path in paths])
-        return ImageSet(ids, paths, texts, failures=failures_of(ids, paths), notes=notes)
+    members = ArchiveMembers()
+    if all(isinstance(item, (str, os.PathLike, StoredFile)) for item in sources):
+        files = [_file(item, members) for item in sources]
+        ids = numbered([as_text(_name(item, file)) for item, file in zip(sources, files, strict=True)])
+        return ImageSet(ids, files, texts, failures=failures_of(ids, files), notes=notes)
     ids = [f"{i:06d}" for i in range(len(sources))]
     for i, item in enumerate(sources):
-        if isinstance(item, (str, os.PathLike)):
-            sources[i] = Path(item)
+        if isinstance(item, (str, os.PathLike, StoredFile)):
+            sources[i] = _file(item, members)
         elif not hasattr(item, "getexif"):
             _check_one(item, f"image {i} of {name}")
     return ImageSet(ids, sources, texts, failures=failures_of(ids, sources), notes=notes)
+
+
+def _file(source: str | os.PathLike[str] | StoredFile, members: ArchiveMembers) -> Path | StoredFile:
+    """Return the file that a path or a URL names."""
+    if isinstance(source, StoredFile):
+        return source
+    text = as_path_or_url(source)
+    if (member := members.find(text)) is not None:
+        return member
+    return RemoteFile.of(text) if is_url(text) else Path(text)
+
+
+def _name(source: str | os.PathLike[str] | StoredFile, file: Path | StoredFile) -> str:
+    if isinstance(file, Path):
+        return file.as_posix()
+    return without_secrets(source) if isinstance(source, str) else str(file)
 
 
 def _check_array(array: np.ndarray, name: str) -> None:

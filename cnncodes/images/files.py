@@ -143,13 +143,13 @@ def _spelled_alike(path: str, folder: str, listings: dict[str, dict[str, list[st
 
 
 def refuse_entries(
-    path: Path, entries: Sequence[tuple[int, str]], what: str, advice: str, *, unit: str = "line"
+    path: object, entries: Sequence[tuple[int, str]], what: str, advice: str, *, unit: str = "line"
 ) -> None:
     """Raise one error that names the numbers of all entries of a file that have a fault, if there are any.
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemoteFile
     entries : sequence of (int, str)
         Number of each, and what it holds.
     what, advice : str

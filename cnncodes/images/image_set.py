@@ -14,6 +14,7 @@ from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import Labels
 from cnncodes.images.stored_file import StoredFile, is_file
+from cnncodes.images.urls import without_secrets
 from cnncodes.names import RowsByName
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Images: TypeAlias = "ImageSource | Sequence[ImageSource] | ImageSet"  # whatever
 
 EXPECTED = (
     "expected a folder with one folder of images a class, a folder with train/ and test/ folders of those, "
-    "a .csv or .tsv file with columns path,label, one image, or a .npy or .npz file"
+    "a .zip or .tar archive of either, a .csv or .tsv file with columns path,label, one image, or a .npy or .npz file"
 )
 
 
@@ -47,13 +48,13 @@ class ImageSet:
     labels, groups, splits : list of str or None
         One text for each image, empty where it has none; whatever means a missing value, as NaN in pandas, becomes
         empty. Splits are ``"train"``, ``"val"`` or ``"test"``.
-    root : Path or None
-        The folder that the ids are relative to; None for images that are no files below one folder.
+    root : Path, str or None
+        The folder that the ids are relative to, or its URL; None for images that are no files below one folder.
     failures : dict of str to str
         Reason by id, for what is known to be unreadable already. They are images like the others.
     notes : list of str
         Remarks for the user on what was left out or is odd.
-    left_out : dict of str to Path
+    left_out : dict of str to Path or StoredFile
         Files by id that are no images of their own, as masks. An older codes file may hold them.
 
     Examples
@@ -68,10 +69,10 @@ class ImageSet:
     labels: list[str] | None = None
     groups: list[str] | None = None
     splits: list[str] | None = None
-    root: Path | None = None
+    root: Path | str | None = None
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    left_out: dict[str, Path] = field(default_factory=dict)
+    left_out: dict[str, Path | StoredFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("labels", "groups", "splits"):
@@ -147,6 +148,9 @@ class ImageSet:
         try:
             if claim is not None:
                 claim.add(file.stat().st_size if isinstance(file, Path) else max(0, file.size))
+                if isinstance(file, StoredFile):
+                    with claim.waiting():
+                        file.reach()
             return file.read_bytes()
         except OSError as error:
             raise DecodeError(reason_of(error)) from error
@@ -165,4 +169,4 @@ def name_of(source: Any) -> str:
     """
     if not isinstance(source, (str, os.PathLike)):
         source = getattr(source, "root", None) or getattr(source, "path", None) or "the images given"
-    return str(source)
+    return without_secrets(str(source))

@@ -110,12 +110,12 @@ def _named_like_others(names: Sequence[str], above: str, last: str) -> bool:
     return 2 * len(alike) > len(stems[True])
 
 
-def read_layout(root: Path, parts: Sequence[Parts]) -> Layout:
+def read_layout(root: Path | str, parts: Sequence[Parts]) -> Layout:
     """Say what the folders mean.
 
     Parameters
     ----------
-    root : Path
+    root : Path or str
         For errors.
     parts : sequence of sequences of str
         Where each image lies.
@@ -168,7 +168,7 @@ def _wrappers(parts: Sequence[Parts]) -> int:
     return depth if is_several and all(len(part) > depth + 1 for part in parts) else 0
 
 
-def _read_splits(layout: Layout, root: Path, parts: Sequence[Parts], depth: int) -> None:
+def _read_splits(layout: Layout, root: Path | str, parts: Sequence[Parts], depth: int) -> None:
     """Set labels and splits of images in split folders, which hold the class folders."""
     if shallow := [part for part in parts if len(part) == depth + 2]:
         split, name = "/".join(shallow[0][: depth + 1]), shallow[0][-1]

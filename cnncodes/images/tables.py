@@ -13,6 +13,8 @@ from pathlib import Path
 
 from cnncodes.errors import ImagesError, nearest
 from cnncodes.images.files import IMAGE_SUFFIXES, reason_of, refuse_entries, some_names
+from cnncodes.images.network import listing_errors
+from cnncodes.images.remote import RemoteFile
 from cnncodes.vocabulary import split_of
 
 __all__ = ["COLUMNS", "SEPARATORS", "Table", "read_table"]
@@ -70,7 +72,7 @@ class Table:
         return [cells[at] if at < len(cells) else "" for _, cells in self.rows]
 
 
-def read_table(path: Path, required: Iterable[str] = REQUIRED) -> Table:
+def read_table(path: Path | RemoteFile, required: Iterable[str] = REQUIRED) -> Table:
     """Read a table with a header.
 
     The separator is the one by which the header has a column for paths: comma, semicolon, tab or ``|``; a first line
@@ -79,7 +81,7 @@ def read_table(path: Path, required: Iterable[str] = REQUIRED) -> Table:
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemoteFile
         A file with one of the suffixes of `SEPARATORS`.
     required : iterable of str
         Columns that must be there, of `COLUMNS`.
@@ -112,9 +114,10 @@ def read_table(path: Path, required: Iterable[str] = REQUIRED) -> Table:
     return table
 
 
-def _text(path: Path) -> str:
+def _text(path: Path | RemoteFile) -> str:
     try:
-        data = path.read_bytes()
+        with listing_errors(str(path)):
+            data = path.read_bytes()
     except OSError as error:
         raise ImagesError(f"{path}: {reason_of(error)}") from error
     if data.startswith(WORKBOOKS):
@@ -131,7 +134,7 @@ def _text(path: Path) -> str:
         raise ImagesError(f"{where}: not {name} text ({error.reason}); save it as CSV UTF-8") from error
 
 
-def _separator(path: Path, text: str) -> str:
+def _separator(path: Path | RemoteFile, text: str) -> str:
     """Return the separator by which the header has a column for paths; where none has, one that it holds."""
     usual = SEPARATORS[path.suffix.lower()]
     header = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
@@ -151,7 +154,7 @@ def _known(name: str) -> str | None:
     return next((known for known, others in COLUMNS.items() if word == known or word in others.split()), None)
 
 
-def _rows(path: Path, text: str, separator: str, *, skipped: int) -> Rows:
+def _rows(path: Path | RemoteFile, text: str, separator: str, *, skipped: int) -> Rows:
     """Return the rows that are not blank, without the first lines that are skipped."""
     try:
         rows = _parsed(text, separator, skipped)
@@ -203,7 +206,7 @@ def _drop_empty_columns(table: Table) -> None:
             del cells[width:]
 
 
-def _name_columns(path: Path, table: Table) -> None:
+def _name_columns(path: Path | RemoteFile, table: Table) -> None:
     """Call columns as they are called here, where the table has other words for them."""
     for known in COLUMNS:
         if known in table.header:

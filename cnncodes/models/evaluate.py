@@ -17,6 +17,7 @@ from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError, parameter
 from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.images.urls import without_secrets
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.predict import require_no_backbone
@@ -101,7 +102,7 @@ def evaluate(
     else:
         answers = _from_images(
             load_images(data, allow_outside=allow_outside),
-            str(data),
+            without_secrets(str(data)),
             fitted,
             {"weights": weights, **running},
         )

@@ -6,6 +6,8 @@ import ctypes
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from cnncodes.system.memory import available_memory
@@ -95,6 +97,15 @@ class Claim:
                 raise MemoryError(f"it takes {_size(n_bytes)}, and {_size(max(0, left))} are left")
             _release_freed_memory()
             _changed.wait(POLL_SECONDS)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Say that the thread waits, for something other than memory, so that the time does not count as its own."""
+        self.is_waiting = True
+        try:
+            yield
+        finally:
+            self.admitted, self.is_waiting = time.monotonic(), False
 
     def settle(self) -> None:
         """Claim no more, so that it is the turn of the next one."""

@@ -83,8 +83,8 @@ def test_manifest_without_labels(tmp_path):
         ),
         ("path,label\nsub\\1.png,a\n", r"line 2: no such file: sub\\1\.png; .*write / and not"),
         (
-            "path,label\nhttps://a.org/1.png,a\n",
-            r"line 2: no such file: https://a\.org/1\.png; .*fetch the files first",
+            "path,label\nhttps://a.org/1.png,a\nhttps://me:pw@a.org/1.png,a\n",
+            r"line 3: the same file again: https://a\.org/1\.png \(as in line 2\)",
         ),
         ("path,label\nfile://{outside}/out.png,a\n", "line 2: outside of the folder of the table"),
         ("path,label\n..\\out.png,a\n", "line 2: outside of the folder of the table"),

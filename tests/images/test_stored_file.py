@@ -13,6 +13,7 @@ from cnncodes.errors import DecodeError
 from cnncodes.extraction.extract import extract
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import StoredFile, is_file
+from cnncodes.system.claims import Claim
 
 READS: list[bytes] = []
 
@@ -72,3 +73,17 @@ def test_a_file_that_cannot_be_read_is_recorded(tmp_path: Path) -> None:
     images = ImageSet(["a.png", "b.png"], [_InMemory(_png(0), 1), _InMemory(b"", 2)])
     result = extract(images, tmp_path / "codes.h5", layers="penultimate", image_size=64)
     assert (result.ok, result.failures) == (1, {"b.png": "it is gone"})
+
+
+def test_the_way_to_a_file_is_time_that_does_not_count() -> None:
+    waited = []
+
+    class Distant(_InMemory):
+        def reach(self) -> None:
+            waited.append((claim.is_waiting, claim.n_bytes))
+
+    data = _png(0)
+    with Claim() as claim:
+        assert ImageSet(["a.png"], [Distant(data, 1)]).read_bytes(0, claim) == data
+        assert (waited, claim.is_waiting) == ([(True, len(data))], False)
+        assert claim.admitted > 0

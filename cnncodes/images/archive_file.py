@@ -1,0 +1,161 @@
+"""An archive as a file: opened, read at a position, and known again when it has changed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+
+from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.images.files import reason_of, unreadable
+from cnncodes.images.network import ask, file_system, listing_errors
+from cnncodes.images.remote import RemoteFile, open_remote
+from cnncodes.images.stored_file import StoredFile
+from cnncodes.images.urls import is_url, public_url
+
+__all__ = ["CHANGED", "READ_ERRORS", "ZIP", "Archive", "Entry"]
+
+CHANGED = "the archive has changed since it was listed; run the command again"
+READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of files, and of what decompresses them
+ZIP = b"PK"  # how ZIP archives begin
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+HEAD_BYTES = 2
+
+
+class Entry(NamedTuple):
+    """What an archive has under a name.
+
+    Attributes
+    ----------
+    name : str
+        As the archive has it.
+    file : StoredFile
+        What is read, of files that can be.
+    kind : {"file", "folder", "link"}
+    target : str
+        Name that a link leads to: relative to its own folder.
+    failure : str
+        Why a file cannot be read.
+    content : bytes or None
+        What a small file holds that may be a label.
+    """
+
+    name: str
+    file: StoredFile
+    kind: str = "file"
+    target: str = ""
+    failure: str = ""
+    content: bytes | None = None
+
+
+class Archive:
+    """A file that holds other files. It can be pickled; every read opens the file anew, so that threads share nothing.
+
+    Attributes
+    ----------
+    path : str
+        Path or URL.
+    size : int
+        Bytes of the whole archive.
+    changed : int
+        Time of its last change, in nanoseconds; of a remote one, a number made of its etag, or −1.
+    head : bytes
+        How it begins, which tells what it is, whatever it is called.
+
+    Raises
+    ------
+    ImagesError
+        The file cannot be read, or is empty.
+    """
+
+    __slots__ = ("changed", "head", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        if self.is_remote:
+            self._ask()
+        else:
+            if reason := "" if os.path.isfile(path) and os.access(path, os.R_OK) else unreadable(path):
+                raise ImagesError(f"{path}: {reason}")
+            try:
+                with open(path, "rb") as stream:
+                    self.head = stream.read(HEAD_BYTES)
+                    self.size, self.changed = _stamp(stream)
+            except OSError as error:
+                raise ImagesError(f"{path}: {reason_of(error)}") from error
+        if not self.size:
+            raise ImagesError(f"{self}: the archive is empty (0 bytes); fetch it again")
+
+    def __str__(self) -> str:
+        return public_url(self.path) if self.is_remote else self.path
+
+    def _ask(self) -> None:
+        """Ask for size, change and the first bytes of a remote archive."""
+        file = RemoteFile.of(self.path)
+        file.fetch_stamp()
+        self.size, self.changed = file.size, file.changed
+        with listing_errors(self.path):
+            self.head = self._part(0, HEAD_BYTES)
+        if len(self.head) != HEAD_BYTES or self.size < 0:
+            raise ImagesError(f"{self}: its server gives no parts of files; fetch the archive, and give its path")
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells this archive, as it is now, from every other."""
+        return self.path, self.size, self.changed
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the path is a URL."""
+        return is_url(self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return str(self).rpartition("/")[2]
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the archive is compressed as a whole, so that it can only be read from the beginning on."""
+        return self.head in COMPRESSIONS
+
+    def open(self) -> IO[bytes]:
+        """Open the archive to be read from its beginning, decompressed if it is compressed as a whole."""
+        if not self.is_compressed:
+            return open_remote(self.path) if self.is_remote else open(self.path, "rb")
+        return COMPRESSIONS[self.head](open_remote(self.path) if self.is_remote else self.path)
+
+    def read_at(self, offset: int, n_bytes: int) -> bytes:
+        """Return bytes from a position on: fewer than `n_bytes` where the archive ends.
+
+        Raises
+        ------
+        DecodeError
+            The archive cannot be read, or is written to meanwhile.
+        """
+        if self.is_remote:
+            return self._part(offset, min(offset + n_bytes, self.size))
+        try:
+            with open(self.path, "rb") as stream:
+                before = _stamp(stream)
+                stream.seek(offset)
+                data = stream.read(n_bytes)
+                after = _stamp(stream)
+        except OSError as error:
+            raise DecodeError(f"the archive: {reason_of(error)}") from error
+        if before != after:
+            raise DecodeError(CHANGED)
+        return data
+
+    def _part(self, start: int, end: int) -> bytes:
+        files = file_system(self.path)
+        return ask(self.path, lambda: files.cat_file(files._strip_protocol(self.path), start=start, end=end))
+
+
+def _stamp(stream: IO[bytes]) -> tuple[int, int]:
+    status = os.fstat(stream.fileno())
+    return status.st_size, status.st_mtime_ns

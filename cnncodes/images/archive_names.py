@@ -1,0 +1,187 @@
+"""Which names mean archives: one, several by a pattern or in a folder, or a folder within one."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from cnncodes.errors import ImagesError
+from cnncodes.images.files import image_suffixes, some_names
+from cnncodes.images.network import ask, file_system, listing_errors
+from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of
+
+__all__ = ["ArchiveNames", "archives_in", "archives_named", "chained", "is_archive_name"]
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+SUFFIXES = (".zip", *TAR_SUFFIXES)
+CHAIN = re.compile(r"(?:zip|tar)(?:://(.*?))?::(.+)", re.IGNORECASE | re.DOTALL)  # as fsspec writes it
+BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+GLOB = re.compile(r"[*?\[]")
+PATTERN = re.compile(f"{GLOB.pattern}|{BRACES.pattern}")
+MAX_ARCHIVES = 1_000_000  # that braces may stand for
+
+
+@dataclass
+class ArchiveNames:
+    """Archives that are read as one set of images.
+
+    Attributes
+    ----------
+    root : str
+        What was given, for errors.
+    paths : list of str
+        Paths or URLs of the archives.
+    names : list of str
+        What the ids of the images of each begin with; empty texts for one archive that is named plainly.
+    within : str
+        The folder or the file in them that is meant; empty for all.
+    notes : list of str
+    """
+
+    root: str
+    paths: list[str]
+    names: list[str]
+    within: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether a path or a URL ends like that of an archive.
+
+    Examples
+    --------
+    >>> is_archive_name("photos.TAR.gz"), is_archive_name("https://host/a.zip?x=1"), is_archive_name("a.png")
+    (True, True, False)
+    """
+    path = urlsplit(name).path if scheme_of(name) in WEB_SCHEMES else name
+    return path.lower().endswith(SUFFIXES)
+
+
+def archives_named(source: Any) -> ArchiveNames | None:
+    """Return the archives that a source of images means; None if it means something else.
+
+    Parameters
+    ----------
+    source : object
+        A path, a URL, a pattern of either (``shard-{000..099}.tar``, ``shards/*.tar``), a chained URL
+        (``zip://folder::photos.zip``), or a list of archives.
+
+    Raises
+    ------
+    ImagesError
+        A pattern has no match.
+    """
+    if isinstance(source, (list, tuple)):
+        texts = [os.fspath(item) for item in source if isinstance(item, (str, os.PathLike))]
+        if not texts or len(texts) < len(source) or not all(map(is_archive_name, texts)) or any(map(chained, texts)):
+            return None
+        return _several("the archives given", [as_path_or_url(text) for text in texts])
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    chain = chained(os.fspath(source))
+    within, place = chain or ("", as_path_or_url(source))
+    if not (is_archive_name(place) or chain) or os.path.isdir(place):
+        return None
+    if os.path.lexists(place) or not PATTERN.search(place):
+        return ArchiveNames(os.fspath(source), [place], [""], within)
+    paths = [path for expanded in _without_braces(place) for path in _matches(expanded)]
+    if not paths:
+        raise ImagesError(f"{public_url(place)}: no archive has such a name")
+    return _several(os.fspath(source), paths, within)
+
+
+def chained(url: str) -> tuple[str, str] | None:
+    """Return the folder or file, and the archive, that a chained URL names; None if it is no such URL.
+
+    Examples
+    --------
+    >>> chained("zip://cat/1.png::photos.zip"), chained("zip::s3://b/photos.zip"), chained("s3://b/photos.zip")
+    (('cat/1.png', 'photos.zip'), ('', 's3://b/photos.zip'), None)
+    """
+    match = CHAIN.fullmatch(url)
+    return None if match is None else ((match[1] or "").strip("/"), as_path_or_url(match[2]))
+
+
+def archives_in(folder: str) -> ArchiveNames | None:
+    """Return the tar archives below a folder that holds no image, as WebDatasets are kept; None if it has others."""
+    paths: list[str] = []
+    others: list[str] = []
+    try:
+        for path in _files_below(folder):
+            if os.path.splitext(path)[1].lower() in image_suffixes():
+                return None
+            (paths if path.lower().endswith(TAR_SUFFIXES) else others).append(path)
+    except OSError:  # who looks for images in the folder will say it
+        return None
+    if not paths:
+        return None
+    names = _several(folder, sorted(paths))
+    names.names = [f"{os.path.relpath(path, folder)}/" for path in names.paths]
+    if others:
+        shown = some_names(sorted(os.path.relpath(path, folder) for path in others))
+        names.notes.append(f"files beside the archives, not read: {shown}")
+    return names
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Yield the files below a folder that are not hidden."""
+    stack = [folder]
+    while stack:
+        with os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+                else:
+                    yield entry.path
+
+
+def _several(root: str, paths: list[str], within: str = "") -> ArchiveNames:
+    """Return archives with names that are relative to the folder which all of them lie in."""
+    if len(set(paths)) < len(paths):
+        raise ImagesError(f"{root}: the same archive is named twice")
+    folders = [path.replace(os.sep, "/").split("/")[:-1] for path in paths]
+    levels = enumerate(zip(*folders, strict=False))
+    n_common = next((depth for depth, names in levels if len(set(names)) > 1), min(map(len, folders)))
+    return ArchiveNames(root, paths, ["/".join(path.split("/")[n_common:]) + "/" for path in paths], within)
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """Return the patterns that braces stand for: ``{00..11}`` for numbers, ``{a,b}`` for words.
+
+    Examples
+    --------
+    >>> _without_braces("{a,b}-{08..10}.tar")
+    ['a-08.tar', 'a-09.tar', 'a-10.tar', 'b-08.tar', 'b-09.tar', 'b-10.tar']
+    """
+    match = BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    if match[3] is not None:
+        words = match[3].split(",")
+    else:
+        first, last = int(match[1]), int(match[2])
+        if abs(last - first) >= MAX_ARCHIVES:
+            raise ImagesError(f"{pattern}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}")
+        step = 1 if first <= last else -1
+        words = [f"{number:0{len(match[1])}d}" for number in range(first, last + step, step)]
+    start, end = pattern[: match.start()], pattern[match.end() :]
+    return list(dict.fromkeys(path for word in words for path in _without_braces(f"{start}{word}{end}")))
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return the files that a pattern stands for, sorted; a name without signs of a pattern stands for itself."""
+    if not GLOB.search(pattern):
+        return [pattern]
+    if not is_url(pattern):
+        return sorted(glob.glob(pattern, recursive=True))
+    files = file_system(pattern)
+    with listing_errors(pattern):
+        paths = ask(pattern, lambda: files.glob(files._strip_protocol(pattern)))
+    return sorted(files.unstrip_protocol(path) for path in paths)

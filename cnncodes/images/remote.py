@@ -1,0 +1,231 @@
+"""Image files in an object store or on the web, by their URLs, through fsspec."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import posixpath
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.images.files import MAX_BYTES
+from cnncodes.images.network import CONNECTIONS, ask, file_system, listing_errors
+from cnncodes.images.stored_file import StoredFile
+from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of
+
+__all__ = ["RemoteFile", "fetch_stamps", "open_remote", "stamp_in"]
+
+BLOCK_BYTES = 1 << 20  # read at a time of a file that is read in parts
+# What tells that a file has changed, the best first; file systems spell them in several ways
+STAMPS = (
+    "etag",
+    "generation",
+    "blob_id",
+    "content-md5",
+    "mtime",
+    "lastmodified",
+    "last-modified",
+    "modified",
+    "created",
+)
+
+
+class RemoteFile(StoredFile):
+    """A file that a URL names.
+
+    Parameters
+    ----------
+    base : str
+        Beginning of the URL; one object for many files.
+    name : str
+        The rest of the URL.
+    size, changed : int, default=-1
+        What a listing said; −1 if nobody has asked yet.
+    """
+
+    __slots__ = ("_changed", "_size", "base", "name")
+
+    is_distant = True
+
+    def __init__(self, base: str, name: str, size: int = -1, changed: int = -1) -> None:
+        self.base, self.name, self._size, self._changed = base, name, size, changed
+
+    @classmethod
+    def of(cls, url: str) -> RemoteFile:
+        """Return the file of a URL.
+
+        Raises
+        ------
+        ImagesError
+            It is a chain of URLs.
+        """
+        if "::" in url:
+            raise ImagesError(f"{public_url(url)}: a chain of URLs is not read; give the URL of the file itself")
+        base = base_of(url)
+        return cls(base, url.removeprefix(base))
+
+    @property
+    def url(self) -> str:
+        """The whole URL, with whatever is secret in it."""
+        return self.base + self.name
+
+    @property
+    def parent(self) -> str:
+        """URL of the folder that the file lies in, without what is secret."""
+        return str(self.beside("."))
+
+    def beside(self, name: str) -> RemoteFile:
+        """Return the file of another name in the same folder; parts ``..`` lead above it, never out of the base."""
+        path = self.name
+        if scheme_of(self.base) in WEB_SCHEMES:  # where these begin what is no part of the path
+            path, name = urlsplit(self.url).path, name.replace("?", "%3F").replace("#", "%23")
+        path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), name))
+        return RemoteFile(self.base, path.lstrip("/"))
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the name, in small letters."""
+        return suffix_of(self.url)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes; −1 if it is not known."""
+        return self._size
+
+    @property
+    def changed(self) -> int:
+        """A number made of the etag, or of the time of the last change; −1 if it is not known."""
+        return self._changed
+
+    def __str__(self) -> str:
+        return public_url(self.url)
+
+    def __repr__(self) -> str:
+        return f"RemoteFile({str(self)!r})"
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file.
+
+        Raises
+        ------
+        DecodeError
+            It is not there, may not be read, or was not answered for.
+        ImagesError
+            The network, or the service, is gone; or there are no credentials.
+        """
+        if self._size > MAX_BYTES:
+            raise DecodeError(f"{self._size:,} bytes, more than the limit of {MAX_BYTES:,}")
+        return ask(self.url, self._read)
+
+    def _read(self) -> bytes:
+        files = file_system(self.base)
+        path = files._strip_protocol(self.url)
+        data = files.cat_file(path)
+        if 0 <= self._size != len(data) and files.info(path).get("size") != len(data):  # or it has changed since
+            raise EOFError(f"{len(data):,} bytes came of {self._size:,}")
+        return data
+
+    def fetch_stamp(self) -> None:
+        """Ask for size and change, if they are not known; what cannot be asked stays unknown."""
+        if self._changed >= 0:
+            return
+
+        def info() -> Mapping[str, Any]:
+            files = file_system(self.base)
+            return files.info(files._strip_protocol(self.url))
+
+        with contextlib.suppress(DecodeError):  # reading it will say why
+            self._size, self._changed = stamp_in(ask(self.url, info))
+
+
+def stamp_in(info: Mapping[str, Any]) -> tuple[int, int]:
+    """Return size and change of a file, from what a listing says about it; −1 for what it does not say."""
+    said = {key.lower(): value for key, value in info.items()}
+    mark = next((said[key] for key in STAMPS if said.get(key)), None)
+    size = said.get("size")
+    changed = -1 if mark is None else int.from_bytes(hashlib.sha256(str(mark).encode()).digest()[:8], "big") >> 1
+    return (-1 if size is None else int(size)), changed
+
+
+def fetch_stamps(sources: Iterable[Any]) -> None:
+    """Ask for size and change of each remote file among `sources` whose listing did not say, many at a time."""
+    files = [source for source in sources if isinstance(source, RemoteFile) and source.changed < 0]
+    if files:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            list(pool.map(RemoteFile.fetch_stamp, files))
+
+
+def open_remote(url: str) -> BinaryIO:
+    """Open a remote file for reading in parts, from any place in it.
+
+    Each part is asked for by a request of its own, which is tried again as any other is. Of a server that gives no
+    parts, or no size, the file is read whole.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    file object
+        Buffered and seekable. One thread at a time reads it.
+
+    Raises
+    ------
+    ImagesError
+        There is no such file, it may not be read, or nobody answers; while it is read, that is a `DecodeError`.
+    """
+    with listing_errors(url):
+        return io.BufferedReader(_Parts(url), BLOCK_BYTES)
+
+
+class _Parts(io.RawIOBase):
+    """A remote file that is read part by part."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.files = url, file_system(url)
+        self.path = self.files._strip_protocol(url)
+        self.at, self.whole = 0, None
+        size = ask(url, lambda: self.files.info(self.path)).get("size")
+        if size is None:
+            self.whole = ask(url, lambda: self.files.cat_file(self.path))
+        self.n_bytes: int = len(self.whole) if self.whole is not None else size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.n_bytes}[whence]
+        if start + offset < 0:
+            raise ValueError("a place before the beginning of the file")
+        self.at = start + offset
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self.at + len(view), self.n_bytes)
+        if end <= self.at:
+            return 0
+        data = self.whole[self.at : end] if self.whole is not None else ask(self.url, lambda: self._part(end))
+        view[: len(data)] = data
+        self.at = end
+        return len(data)
+
+    def _part(self, end: int) -> bytes:
+        data = self.files.cat_file(self.path, start=self.at, end=end)
+        if len(data) == self.n_bytes > end - self.at:  # the server gives no parts
+            self.whole = data
+            return data[self.at : end]
+        if len(data) != end - self.at:
+            raise EOFError(f"{len(data):,} bytes came of {end - self.at:,}")
+        return data

@@ -1,0 +1,145 @@
+"""Requests that fail: which are made again, which are given up, and what is said."""
+
+import sys
+
+import fsspec  # noqa: F401 it is there, until a test says otherwise
+import pytest
+
+from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError
+from cnncodes.images import network
+from cnncodes.images.network import ask, file_system, listing_errors
+
+URL = "s3://bucket/a.png"
+
+
+class AnswerError(Exception):
+    """An error as libraries of HTTP raise it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"{status} for https://me:pw@host/a.png?sig=abc")
+        self.status = status
+
+
+def named(name: str) -> Exception:
+    """An error of a library that is not imported."""
+    return type(name, (Exception,), {})("words of the library")
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(network, "_failures_in_a_row", 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AnswerError(500), AnswerError(503), AnswerError(429), AnswerError(408), TimeoutError()]
+    + [ConnectionResetError(104, "reset"), OSError(16, "Please reduce your request rate"), EOFError("half of it")]
+    + [named("ClientPayloadError"), named("HTTPClientError"), named("TransportError")],
+    ids=str,
+)
+def test_what_may_pass_is_asked_for_again(error: Exception) -> None:
+    errors = [error, error]
+
+    def action() -> str:
+        if errors:
+            raise errors.pop()
+        return "bytes"
+
+    assert ask(URL, action) == "bytes"
+    assert not errors
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AnswerError(404), "no such file (404 Not Found)"),
+        (AnswerError(403), "no permission to read it (403 Forbidden)"),
+        (AnswerError(400), "the server answers 400 Bad Request"),
+        (FileNotFoundError("bucket/a.png"), "no such file"),
+        (PermissionError("Access Denied"), "no permission to read it"),
+        (named("ClientConnectorCertificateError"), "words of the library"),
+        (ValueError("in https://me:pw@host/a.png?sig=abc"), "in https://host/a.png"),
+    ],
+    ids=str,
+)
+def test_what_does_not_pass_is_asked_for_once(error: Exception, reason: str) -> None:
+    tries = []
+
+    def action() -> None:
+        tries.append(1)
+        raise error
+
+    with pytest.raises(DecodeError) as caught:
+        ask(URL, action)
+    assert (str(caught.value), len(tries)) == (reason, 1)
+
+
+def test_patience_ends_and_the_reason_says_how_often_it_was_tried() -> None:
+    def action() -> None:
+        raise AnswerError(503)
+
+    with pytest.raises(DecodeError, match=r"^the server answers 503 Service Unavailable \(\d+ tries in \d s\)$"):
+        ask(URL, action)
+
+
+def test_a_cause_tells_the_status() -> None:
+    def action() -> None:
+        raise OSError(16, "slow") from AnswerError(404)
+
+    with pytest.raises(DecodeError, match="404 Not Found"):
+        ask(URL, action)
+
+
+def test_when_nobody_answers_any_more_that_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "MAX_FAILURES_IN_A_ROW", 3)
+
+    def fail() -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    def try_twice() -> None:
+        for _ in range(2):
+            with pytest.raises(DecodeError):
+                ask(URL, fail)
+
+    try_twice()
+    ask(URL, lambda: "an answer")  # counts from 0 again
+    try_twice()
+    with pytest.raises(ImagesError, match=r"s3://bucket/: 3 files in a row .*Connection refused.*same command again"):
+        ask(URL, fail)
+    try_twice()
+
+
+def test_missing_credentials_are_one_error_that_says_where_they_are_looked_for() -> None:
+    def action() -> None:
+        raise named("NoCredentialsError")
+
+    with pytest.raises(ImagesError, match=r"^s3://bucket/a\.png: .*AWS_ACCESS_KEY_ID.*FSSPEC_S3_ANON"):
+        ask(URL, action)
+    with pytest.raises(ImagesError, match="credentials are taken from HF_TOKEN"), listing_errors("hf://datasets/a/b"):
+        ask("hf://datasets/a/b", lambda: (_ for _ in ()).throw(AnswerError(401)))
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    network._file_system.cache_clear()
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
+    with pytest.raises(
+        MissingLibraryError, match=r"^s3:// URLs need a library \(.*s3fs.*pip install 'cnncodes\[remote\]'$"
+    ):
+        file_system("s3://bucket/")
+    with pytest.raises(MissingLibraryError, match=r"^smb:// URLs need a library \(.*smbprotocol"):
+        file_system("smb://host/")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingLibraryError, match=r"reading gs:// URLs needs fsspec.*cnncodes\[remote\]"):
+        file_system("gs://bucket/")
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(ImagesError, match="foo://x/: Protocol not known"):
+        file_system("foo://x/a.png")
+
+
+def test_one_file_system_serves_a_bucket() -> None:
+    assert file_system("memory://one/a.png") is file_system("memory://one/b/c.png")
