@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from cnncodes.exporting.export import Exported
 from cnncodes.exporting.parity import Parity
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages import classifier_page as module
-from cnncodes.pages.classifier_page import DIGITS, as_digits, export_page
+from cnncodes.pages.classifier_page import ENCODING, FIRST, as_text, export_page, is_classifier_page
+from cnncodes.probes.novelty import class_means, to_keep
 from cnncodes.system.shipped import RUNTIME, shipped_path
 
 SUM_OF_RED_AND_BLUE = """(canvas) => {
@@ -40,20 +42,23 @@ def model(sample_codes: Path) -> ProbeModel:
 
 
 def decoded(text: str, n_bytes: int) -> bytes:
-    """Undo `as_digits`, slowly."""
-    numbers = (DIGITS.index(a) * len(DIGITS) + DIGITS.index(b) for a, b in zip(text[::2], text[1::2], strict=True))
-    bits = "".join(f"{number:013b}" for number in numbers)
+    """Undo `as_text`, slowly."""
+    bits = "".join(f"{ord(one) - FIRST:015b}" for one in text)
     return bytes(int(bits[i : i + 8], 2) for i in range(0, 8 * n_bytes, 8))
 
 
-@pytest.mark.parametrize("n_bytes", [0, 1, 2, 13, 14, 1000])
-def test_digits_hold_any_bytes(n_bytes):
+@pytest.mark.parametrize("n_bytes", [0, 1, 2, 13, 15, 16, 1000])
+def test_characters_hold_any_bytes(n_bytes):
     data = np.random.default_rng(n_bytes).integers(0, 256, n_bytes, np.uint8).tobytes()
-    text = as_digits(data)
+    text = as_text(data)
     assert decoded(text, n_bytes) == data
-    assert len(text) == 2 * -(-8 * n_bytes // 13)
-    assert set(text) <= set(DIGITS)
-    assert not set('<&" \n') & set(DIGITS)
+    assert len(text) == -(-8 * n_bytes // 15)
+
+
+def test_characters_are_letters_that_html_keeps():
+    every = {unicodedata.category(chr(FIRST + number)) for number in range(1 << 15)}
+    assert not every & {"Cc", "Cs", "Co", "Zs"}
+    assert chr(FIRST + 0x7FFF).encode(ENCODING) == b"\xff\xb3"
 
 
 def fake_export(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -68,14 +73,15 @@ def test_the_page_holds_the_model_and_the_runtime(model, tmp_path, monkeypatch):
     fake_export(monkeypatch, b"a model")
     hostile = replace(model, classes=[HOSTILE, *model.classes[1:]])
     exported = export_page(hostile, tmp_path / "page.html")
-    html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert exported.n_bytes == len(html.encode())
+    content = (tmp_path / "page.html").read_bytes()
+    assert exported.n_bytes == len(content)
+    html = content.decode("utf-16")
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', html)[1])
     held = {name: re.search(rf'id="{name}">(.*?)</script>', html)[1] for name in ("model", "runtime")}
     assert gzip.decompress(decoded(held["model"], facts["lengths"]["model"])) == b"a model"
     runtime = shipped_path(RUNTIME).read_bytes()
     assert facts["lengths"]["runtime"] == len(runtime)
-    assert decoded(held["runtime"][:16000], 8000) == runtime[:8000]
+    assert decoded(held["runtime"][:8000], 15000) == runtime[:15000]
     assert HOSTILE not in html
     assert re.search("default-src .{1,6}none.{1,6}; ", html)
     assert re.findall(r'(?:src|href)="(?!data:|#)', html) == []
@@ -90,6 +96,8 @@ def test_another_file_is_not_replaced(model, tmp_path, monkeypatch):
     assert page.read_text() == "mine"
     export_page(model, page, overwrite=True)
     export_page(model, page)
+    page.write_text(page.read_text(encoding="utf-16"))  # as pages were before
+    assert is_classifier_page(page)
 
 
 def test_a_model_that_answers_otherwise_leaves_no_page(model, tmp_path, monkeypatch):
@@ -168,6 +176,26 @@ def test_a_browser_answers_as_predict_does(model, small_sample, photos, tmp_path
     assert page.locator("#results li").count() == 0
     assert requests == [(tmp_path / "page.html").as_uri()]
     assert errors == []
+
+
+@pytest.mark.slow
+def test_a_page_of_many_images_and_classes_is_hardly_larger(model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    k, n, random = 60, 1000, np.random.default_rng(0)
+    codes = to_keep(random.gamma(0.6, 1, (n, model.coef.shape[1])))
+    many = replace(
+        model,
+        classes=[f"class {i:02}" for i in range(k)],
+        coef=random.normal(0, np.abs(model.coef).mean(), (k, codes.shape[1])),
+        intercept=np.zeros(k),
+        training_codes=codes,
+        class_means=class_means(codes, np.arange(n) % k),
+        familiarity=np.sort(random.uniform(0.3, 0.9, n)),
+    )
+    exported = export_page(many, tmp_path / "page.html")
+    assert exported.n_bytes < 10.5e6
+    assert exported.parity.n_same_labels == exported.parity.n_images
+    assert exported.parity.novelty_difference < 0.01
 
 
 @pytest.fixture(scope="module")

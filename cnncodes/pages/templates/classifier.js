@@ -2,9 +2,7 @@
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const $ = (id) => document.getElementById(id);
-const DIGITS = facts.digits;
-const BASE = DIGITS.length;
-const BITS = 13; // that two digits hold
+const BITS = 15; // that a character holds
 const SHOWN_CLASSES = 3;
 const MAX_PREVIEW = 320; // pixels
 const HEAT_SIDE = 224; // pixels
@@ -26,12 +24,10 @@ async function unpacked(id) {
   const node = $(id);
   const text = node.textContent;
   node.remove(); // frees the text
-  const values = new Uint8Array(128);
-  for (let i = 0; i < BASE; i++) values[DIGITS.charCodeAt(i)] = i;
-  const bytes = new Uint8Array(Math.floor(((text.length / 2) * BITS) / 8));
+  const bytes = new Uint8Array(Math.floor((text.length * BITS) / 8));
   let buffer = 0, held = 0, at = 0;
-  for (let i = 0; i + 1 < text.length; i += 2) {
-    buffer = (buffer << BITS) | (values[text.charCodeAt(i)] * BASE + values[text.charCodeAt(i + 1)]);
+  for (let i = 0; i < text.length; i++) {
+    buffer = (buffer << BITS) | (text.charCodeAt(i) - facts.first);
     for (held += BITS; held >= 8; at++) {
       held -= 8;
       bytes[at] = buffer >> held;
