@@ -54,6 +54,8 @@ def equalise(model: Any, squares: Sequence[np.ndarray]) -> None:
     helper = require("onnx", "export").numpy_helper
     weights = {one.name: one for one in model.graph.initializer}
     streams = _streams(model.graph)
+    if not streams:
+        return
     ranges = _ranges(model, [name for stream in streams for name in stream.maps], squares)
 
     def multiply(name: str, factors: np.ndarray) -> None:

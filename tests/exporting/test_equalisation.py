@@ -74,6 +74,16 @@ def test_a_stream_that_others_read_stays(settings):
     np.testing.assert_allclose(outputs_of(model, squares, *names[-1:]), before, rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_without_streams_stays():
+    graph = Graph()
+    squares = Value(graph, "squares", np.dtype(np.float32))
+    described = onnx.helper.make_tensor_value_info("squares", onnx.TensorProto.FLOAT, ["n", C, None, None])
+    model = graph.model([described], [("a", graph.op("Relu", convolution(graph, squares, C)), None)])
+    before = model.SerializeToString()
+    equalise(model, np.zeros((1, C, 6, 6), np.float32))
+    assert model.SerializeToString() == before
+
+
 @pytest.mark.parametrize("n_channels", [1, 2, 7, 64])
 def test_two_neighbouring_products_stay_within_16_bits(n_channels):
     random = np.random.default_rng(n_channels)
