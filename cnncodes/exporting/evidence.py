@@ -9,7 +9,7 @@ import numpy as np
 from cnncodes.errors import BackboneError
 from cnncodes.exporting.answers import add_classifier, joined, lengths
 from cnncodes.exporting.graph import Value
-from cnncodes.models.explain import MapSource, source_of
+from cnncodes.models.map_source import MapSource, source_of
 from cnncodes.models.model import ProbeModel
 from cnncodes.networks.backbone import Backbone
 from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
