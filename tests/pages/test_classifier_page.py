@@ -300,3 +300,61 @@ def test_a_white_picture_on_a_clear_ground_is_seen(page, model, tmp_path):
     (row,) = saved_rows(page)
     assert (row["guess"], float(row["probability"])) == (expected.guess, pytest.approx(expected.probability, abs=2e-3))
     assert page.locator("canvas.heat").evaluate(SUM_OF_RED_AND_BLUE)[1] < 120  # on black
+
+
+def drag(page: Any, *paths: Path, drop: bool = True) -> None:
+    """Drag files and folders of the disk onto a page."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ["dragEnter", "dragOver", *(["drop"] if drop else [])]:
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
+
+
+@pytest.mark.slow
+def test_files_and_folders_are_dragged_onto_the_page(page, model, tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    for path, colour in ((tmp_path / "a.png", "red"), (folder / "b.png", "blue"), (folder / "deep/er/c.png", "green")):
+        Image.new("RGB", (40, 30), colour).save(path)
+    (folder / "deep" / "notes.txt").write_text("no image")
+    drag(page, tmp_path / "a.png", drop=False)
+    assert page.evaluate("document.body.className") == "dragged"
+    drag(page, tmp_path / "a.png", folder)
+    page.wait_for_selector('body[data-answered="3"]')
+    rows = {row["path"]: row for row in saved_rows(page)}
+    assert rows.keys() == {"a.png", "folder/b.png", "folder/deep/er/c.png"}
+    for one in predict([tmp_path / "a.png", folder / "b.png", folder / "deep/er/c.png"], model):
+        (row,) = (row for path, row in rows.items() if path.endswith(Path(one.path).name))
+        assert (row["guess"], float(row["probability"])) == (one.guess, pytest.approx(one.probability, abs=2e-3))
+    assert page.evaluate("document.body.className") == ""
+    drag(page, tmp_path / "empty")
+    page.locator("#status", has_text="there is no image in what was given").wait_for(timeout=5_000)
+
+
+@pytest.mark.slow
+def test_a_folder_is_chosen(page, tmp_path):
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/b.png"):
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "folder" / name)
+    (tmp_path / "folder" / "notes.txt").write_text("no image")
+    page.set_input_files("#folder", tmp_path / "folder")
+    page.wait_for_selector('body[data-answered="2"]')
+    assert {row["path"] for row in saved_rows(page)} == {"folder/a.png", "folder/deep/b.png"}
+
+
+@pytest.mark.slow
+def test_the_camera_is_answered_until_it_is_stopped(page, model):
+    page.click("#camera")
+    page.wait_for_selector("#camera-answer b")
+    assert page.get_attribute("#camera", "aria-pressed") == "true"
+    answers = page.locator("#camera-answer li").all_inner_texts()
+    shares, classes = zip(*(re.match(r"\s*(\d+)\s%\s(.+)", one).groups() for one in answers), strict=True)
+    assert len(set(classes)) == 3
+    assert set(classes) <= set(model.classes)
+    assert sorted(map(int, shares), reverse=True) == list(map(int, shares))
+    page.evaluate("window.tracks = document.getElementById('video').srcObject.getTracks()")
+    page.click("#camera")
+    assert page.evaluate("tracks.map((one) => one.readyState)") == ["ended"]
+    assert page.is_hidden("#camera-panel")
+    assert page.get_attribute("#camera", "aria-pressed") == "false"
