@@ -154,12 +154,11 @@ def _weight_steps(model: Any, convolutions: Sequence[Any]) -> dict[str, list[dic
     """Return the steps of the weights of convolutions, channel by channel, as the quantiser takes them."""
     onnx, quantization = require("onnx", "export"), require("onnxruntime.quantization", "export")
     weights = {one.name: one for one in model.graph.initializer}
-    steps = {}
-    for node in convolutions:
-        if node.input[1] in weights:
-            scales = weight_scales(onnx.numpy_helper.to_array(weights[node.input[1]]), groups(node))
-            steps[node.input[1]] = [{"scale": np.float32(one), "zero_point": np.int8(0)} for one in scales]
-            steps[node.input[1]][0] |= {"axis": 0, "quant_type": quantization.QuantType.QInt8}
+    steps: dict[str, list[dict[str, Any]]] = {}
+    for name, n_groups in ((node.input[1], groups(node)) for node in convolutions if node.input[1] in weights):
+        scales = weight_scales(onnx.numpy_helper.to_array(weights[name]), n_groups)
+        steps[name] = [{"scale": np.float32(one), "zero_point": np.int8(0)} for one in scales]
+        steps[name][0] |= {"axis": 0, "quant_type": quantization.QuantType.QInt8}
     return steps
 
 
