@@ -126,7 +126,9 @@ def predict(
     failed = counts["failed"]
     if explain is not None:
         pictures_made = "1 picture" if len(rows) - failed == 1 else f"{len(rows) - failed} pictures"
-        print_message(f"{explain}: {pictures_made}, red where it speaks for the guess, blue where for other classes")
+        print_message(
+            f"{Path(explain)}: {pictures_made}, red where it speaks for the guess, blue where for other classes"
+        )
     if out:
         print_message(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed")
     if failed:

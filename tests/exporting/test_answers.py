@@ -96,7 +96,9 @@ def test_small_arrays_hardly_change_the_answers(scale, make_model, graph_runner)
     answers, decision = answers_of(model, X, graph_runner, small=True), model.decision_function(X)
     largest = np.abs(decision).max()
     np.testing.assert_allclose(answers["decision"], decision, atol=1e-3 * largest)
-    np.testing.assert_allclose(answers["probabilities"], model.predict_proba(X), atol=5e-4 * max(1, largest / model.temperature / 10))
+    np.testing.assert_allclose(
+        answers["probabilities"], model.predict_proba(X), atol=5e-4 * max(1, largest / model.temperature / 10)
+    )
     assert answers["label"].tolist() == winner(decision).tolist()
     np.testing.assert_allclose(answers["novelty"], model.novelty(X), atol=2.5 / len(model.familiarity))
 
