@@ -2,12 +2,14 @@
 
     python benchmarks/bench_export.py
     python benchmarks/bench_export.py --backbone timm:tf_efficientnet_lite0 --weights efficientnet-lite0-57934424.pth
+    python benchmarks/bench_export.py --folder photos/ --types int8
 
-Images of Fashion-MNIST go through a network, the embedded mobilenet_v2 by default, and a probe is fitted to
-`penultimate`. The model is exported with weights in float32, float16 and int8. `export` itself asserts that the file
-answers as `predict` does, and for int8 it cross-validates both probes on all images. Then photographs, decoded before,
-are labelled one by one on one core: by each file with onnxruntime, by `ProbeModel.predict_images`, and, mobilenet_v2
-only, by plain torch with the transforms of torchvision and the same probe. All but int8 must name the same classes.
+Images of Fashion-MNIST, or of a folder, go through a network, the embedded mobilenet_v2 by default, and a probe is
+fitted to `penultimate`. The model is exported with weights in float32, float16 and int8. `export` itself asserts that
+the file answers as `predict` does, and for int8 it cross-validates both probes on all images. Then photographs,
+decoded before, are labelled one by one on one core: by each file with onnxruntime, by `ProbeModel.predict_images`,
+and, mobilenet_v2 only, by plain torch with the transforms of torchvision and the same probe. All but int8 must name
+the same classes.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ from sklearn.datasets import load_sample_images
 from threadpoolctl import threadpool_limits
 from torchvision import transforms
 
-from cnncodes import ImageSet, ProbeModel, export, extract, fit, load_backbone
+from cnncodes import ImageSet, ProbeModel, export, extract, fit, load_backbone, load_images
 from cnncodes.vocabulary import DEFAULT_BACKBONE, EXPORTED_TYPES
 
 
 def make_model(images: ImageSet, options: argparse.Namespace) -> ProbeModel:
-    name = options.backbone.replace(":", "-")
-    path = options.work / f"{name}-{options.images}-{options.image_size}.h5"
+    name, images_name = options.backbone.replace(":", "-"), options.folder.name if options.folder else options.images
+    path = options.work / f"{name}-{images_name}-{options.image_size}.h5"
     network = {"backbone": options.backbone, "weights": options.weights}
     extract(images, path, layers="penultimate", image_size=options.image_size, precision="fp32", **network)
     return fit(path)
@@ -82,6 +84,8 @@ def main() -> None:
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
     parser.add_argument("--weights", type=Path, help="file of the weights, if they are not the default ones")
     parser.add_argument("--images", type=int, default=2000, help="test images of Fashion-MNIST")
+    parser.add_argument("--folder", type=Path, help="folder of labelled images instead")
+    parser.add_argument("--types", nargs="+", choices=EXPORTED_TYPES, default=EXPORTED_TYPES, help="types of weights")
     parser.add_argument("--image-size", type=int, default=128, help="side in pixels")
     parser.add_argument("--photos", type=int, default=40, help="photographs that are labelled")
     parser.add_argument("--work", type=Path, default=Path("bench-export"), help="folder for what is made")
@@ -89,7 +93,10 @@ def main() -> None:
     options.work.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     print(describe_machine(), f"command: {shlex.join(sys.argv)}", sep="\n")
-    images = make_image_set({"test": read_split(SOURCE, SPLITS["test"], options.images)})
+    if options.folder:
+        images = load_images(options.folder)
+    else:
+        images = make_image_set({"test": read_split(SOURCE, SPLITS["test"], options.images)})
     images = ImageSet(images.ids, images.sources, labels=images.labels)  # without a split: all are cross-validated
     model = make_model(images, options)
     china = load_sample_images().images[0]
@@ -100,7 +107,7 @@ def main() -> None:
     if options.backbone == DEFAULT_BACKBONE and options.weights is None:
         ways = {"plain torch": by_torch(model), **ways}
     print(f"{options.backbone}: {model.scores.cross_validated.accuracy} of {len(images)} images, cross-validated")
-    for dtype in EXPORTED_TYPES:
+    for dtype in options.types:
         path = options.work / f"{dtype}.onnx"
         exported = export(model, path, dtype=dtype, images=images if dtype == "int8" else None)
         parity = exported.parity

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -24,12 +24,9 @@ from cnncodes.cli.options import (
 from cnncodes.cli.output import input_files, open_output, print_message, print_notes, progress_bar, short, write_csv
 from cnncodes.display import for_json
 from cnncodes.errors import CnnCodesError
-from cnncodes.system.files import head_of
+from cnncodes.system.files import head_of, refuse_foreign
 from cnncodes.system.places import make_folder
 from cnncodes.vocabulary import IMAGENET
-
-if TYPE_CHECKING:
-    from cnncodes.models.explanation import Explanation
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
 NUMBER_COLUMNS = ["probability", "novelty"]
@@ -100,17 +97,19 @@ def predict(
     checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
     if explain is not None and not isinstance(fitted, ProbeModel):
         raise click.UsageError("--explain is for a model that was fitted; the network's own classes are not explained")
-    folder = None if explain is None else _folder_for_pictures(explain, images)
+    pictures_of = {} if explain is None else _picture_files(explain, images, options["allow_outside"], force)
     # Opened before the work, so that a place that cannot be written is an error at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
             options["progress"] = progress
             pictures = None
-            if folder is not None and isinstance(fitted, ProbeModel):  # what it refuses, it refuses before the work
+            if explain is not None and isinstance(fitted, ProbeModel):  # what it refuses, it refuses before the work
                 pictures = fitted.explain(images, **{name: options[name] for name in options if name != "backbone"})
             predictions = run(images, fitted, min_confidence=min_confidence or 0.0, **options)
-            if folder is not None and pictures is not None:
-                _save(pictures, folder, force)
+            for picture in pictures or ():
+                path = pictures_of[picture.path]
+                make_folder(path.parent)
+                picture.save(path, overwrite=force)
         rows = [{name: getattr(prediction, name) for name in COLUMNS} for prediction in predictions]
         if kind == "json":
             stream.write(f"{for_json(rows)}\n")
@@ -126,35 +125,44 @@ def predict(
             f"{min_confidence:g}"
         )
     failed = counts["failed"]
-    if folder is not None:
+    if explain is not None:
         pictures_made = "1 picture" if len(rows) - failed == 1 else f"{len(rows) - failed} pictures"
-        print_message(f"{folder}: {pictures_made}, red where it speaks for the guess, blue where for other classes")
+        print_message(
+            f"{Path(explain)}: {pictures_made}, red where it speaks for the guess, blue where for other classes"
+        )
     if out:
         print_message(f"{out}: {len(rows) - failed} of {len(rows)} images, {failed} failed")
     if failed:
         ctx.exit(EXIT_SOME_FAILED)
 
 
-def _folder_for_pictures(explain: str, images: str) -> Path:
-    """Make the folder for pictures, unless they would be images of the next command."""
+def _picture_files(explain: str, images: str, allow_outside: bool, force: bool) -> dict[str, Path]:
+    """Return where the picture of each image belongs, under its path with .png, by the path of the image.
+
+    Makes the folder, unless the pictures would be images of the next command, or take the place of other files.
+    """
+    from cnncodes.images.loading import load_images
+    from cnncodes.models.explanation import EXPLANATION, is_explanation
+
     folder = Path(explain)
-    if Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve()):
+    image_set = load_images(images, labelled=False, allow_outside=allow_outside)
+    folders = {os.path.dirname(one) for one in image_set.sources if isinstance(one, (str, os.PathLike))}
+    inside = Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve())
+    if inside or folder.resolve() in {Path(one).resolve() for one in folders}:
         raise CnnCodesError(f"{folder}: is there among the images, which would get the pictures; choose another folder")
     make_folder(folder)
-    return folder
-
-
-def _save(explanations: Iterable[Explanation], folder: Path, force: bool) -> None:
-    """Write a picture of each image, under its path with .png."""
-    names: set[Path] = set()
-    for explanation in explanations:
-        parts = [part for part in PurePosixPath(explanation.path).parts if part not in ("..", "/")]
+    files: dict[str, Path] = {}
+    taken: set[Path] = set()
+    for name in image_set.ids:
+        parts = [part for part in PurePosixPath(name).parts if part not in ("..", "/")]
         path = folder.joinpath(*parts[:-1], f"{parts[-1]}.png")
-        while path in names:  # as for ../a.jpg and a.jpg
+        while path in taken:  # as for ../a.jpg and a.jpg
             path = path.with_name(f"{path.stem}-2.png")
-        names.add(path)
-        make_folder(path.parent)
-        explanation.save(path, overwrite=force)
+        taken.add(path)
+        files[name] = path
+        if os.path.lexists(path):
+            refuse_foreign(path, EXPLANATION, is_explanation, overwrite=force)
+    return files
 
 
 def _are_predictions(path: Path) -> bool:

@@ -11,9 +11,10 @@ from cnncodes.models.model import ProbeModel
 from cnncodes.neighbours.nearest import unit_rows
 from cnncodes.probes.novelty import NEIGHBOUR_WEIGHT, NEIGHBOURS
 
-__all__ = ["add_answers", "add_stored", "joined", "lengths"]
+__all__ = ["add_answers", "add_classifier", "add_stored", "joined", "lengths"]
 
 TINY = float(np.finfo(np.float32).tiny)  # rows of zeros stay zeros
+INT8_STEPS = 127  # from 0 to the largest number of 8 bits
 
 
 def add_stored(codes: Value) -> Value:
@@ -23,7 +24,9 @@ def add_stored(codes: Value) -> Value:
     return graph.op("IsInf", rounded, dtype=bool).where(codes, rounded, np.float32)
 
 
-def add_answers(graph: Graph, codes: Sequence[Value], model: ProbeModel, n_views: int) -> dict[str, Value]:
+def add_answers(
+    graph: Graph, codes: Sequence[Value], model: ProbeModel, n_views: int, *, small: bool = False
+) -> dict[str, Value]:
     """Add what `ProbeModel` does with codes.
 
     Parameters
@@ -33,6 +36,8 @@ def add_answers(graph: Graph, codes: Sequence[Value], model: ProbeModel, n_views
         The codes of each layer of the model.
     model : ProbeModel
     n_views : int
+    small : bool, default=False
+        Keep the classifier in float16, and what novelty is read from in 8 bits; computing stays in float32.
 
     Returns
     -------
@@ -40,8 +45,7 @@ def add_answers(graph: Graph, codes: Sequence[Value], model: ProbeModel, n_views
         ``label`` (n,), ``probabilities`` (n, n_classes), ``decision`` (n, k), and ``novelty`` (n,) if the model has it.
     """
     scaled = _scaled(graph, codes, model)
-    folded = (model.coef / model.deviation).T.astype(np.float32)
-    decision = scaled @ folded + model.intercept.astype(np.float32)
+    decision = scaled @ add_classifier(graph, model, small=small) + model.intercept.astype(np.float32)
     decision = _over_views(decision, n_views, "ReduceSum")
     sides = decision
     if len(model.coef) == 1:
@@ -53,10 +57,29 @@ def add_answers(graph: Graph, codes: Sequence[Value], model: ProbeModel, n_views
     }
     if model.class_means is None or model.familiarity is None:
         return answers
-    closeness = _closeness(graph, codes, scaled, model, n_views)
+    closeness = _closeness(graph, codes, scaled, model, n_views, small)
     familiar = closeness.shaped(-1, 1) < model.familiarity.astype(np.float32)
     more = graph.op("ReduceSum", familiar.to(np.float32), np.array([1]), keepdims=0)
     return answers | {"novelty": more / float(len(model.familiarity) + 1)}
+
+
+def add_classifier(graph: Graph, model: ProbeModel, *, small: bool) -> Value:
+    """Return the weights of the classifier for codes that are not divided by deviations, shape (n_features, k)."""
+    weights = (model.coef / model.deviation).T.astype(np.float32)
+    if not small:
+        return graph.constant(weights)
+    scales = np.maximum(np.abs(weights).max(axis=0), TINY)  # float16 holds no number above 65,504
+    return graph.constant((weights / scales).astype(np.float16)).to(np.float32) * scales
+
+
+def _cosines(rows: Value, units: np.ndarray, *, small: bool) -> Value:
+    """Return the cosines of rows of length 1 to those of an array."""
+    graph, columns = rows.graph, np.ascontiguousarray(units.T)
+    if not small:
+        return rows @ graph.constant(columns).to(np.float32)
+    steps = np.maximum(np.abs(columns).max(axis=0), TINY).astype(np.float32) / INT8_STEPS
+    rounded = np.round(columns / steps).astype(np.int8)
+    return rows @ graph.constant(rounded).to(np.float32) * steps
 
 
 def _scaled(graph: Graph, codes: Sequence[Value], model: ProbeModel) -> Value:
@@ -69,26 +92,28 @@ def _scaled(graph: Graph, codes: Sequence[Value], model: ProbeModel) -> Value:
     return rows - model.mean.astype(np.float32) if model.mean.any() else rows
 
 
-def _closeness(graph: Graph, codes: Sequence[Value], scaled: Value, model: ProbeModel, n_views: int) -> Value:
+def _closeness(
+    graph: Graph, codes: Sequence[Value], scaled: Value, model: ProbeModel, n_views: int, small: bool
+) -> Value:
     """Return what novelty is read from, as `cnncodes.probes.novelty.closeness` computes it."""
     means = model.class_means
     assert means is not None
     if model.training_codes is None:  # an older model file
         rows = _over_views(scaled / model.deviation.astype(np.float32), n_views, "ReduceMean")
-        return _cosine_to_nearest(rows, means)
+        return _cosine_to_nearest(rows, means, small)
     unit = _unit_rows(_over_views(joined(graph, codes), n_views, "ReduceMean"))
-    cosines = unit @ graph.constant(np.ascontiguousarray(model.training_codes.T)).to(np.float32)
+    cosines = _cosines(unit, model.training_codes, small=small)
     k = min(NEIGHBOURS, len(model.training_codes))
     largest, _ = graph.op_outputs("TopK", [cosines.name, graph.constant(np.array([k])).name], 2, axis=1)
     nearest = graph.op("ReduceMean", Value(graph, largest, np.dtype(np.float32)), np.array([1]), keepdims=0)
-    mixed = nearest * NEIGHBOUR_WEIGHT + _cosine_to_nearest(unit, means) * (1 - NEIGHBOUR_WEIGHT)
+    mixed = nearest * NEIGHBOUR_WEIGHT + _cosine_to_nearest(unit, means, small) * (1 - NEIGHBOUR_WEIGHT)
     return graph.op("Clip", mixed, -1.0, 1.0)
 
 
-def _cosine_to_nearest(rows: Value, means: np.ndarray) -> Value:
+def _cosine_to_nearest(rows: Value, means: np.ndarray, small: bool) -> Value:
     middle = means.mean(axis=0)
-    directions = unit_rows(means - middle).T.astype(np.float32)
-    cosines = _unit_rows(rows - middle.astype(np.float32)) @ directions
+    directions = unit_rows(means - middle).astype(np.float32)
+    cosines = _cosines(_unit_rows(rows - middle.astype(np.float32)), directions, small=small)
     return rows.graph.op("Clip", rows.graph.op("ReduceMax", cosines, np.array([1]), keepdims=0), -1.0, 1.0)
 
 

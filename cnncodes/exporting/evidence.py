@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnncodes.errors import BackboneError
-from cnncodes.exporting.answers import joined, lengths
+from cnncodes.exporting.answers import add_classifier, joined, lengths
 from cnncodes.exporting.graph import Value
-from cnncodes.models.explain import MapSource, source_of
+from cnncodes.models.map_source import MapSource, source_of
 from cnncodes.models.model import ProbeModel
 from cnncodes.networks.backbone import Backbone
 from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
@@ -29,7 +29,7 @@ def evidence_sources(backbone: Backbone, model: ProbeModel) -> dict[str, MapSour
     return sources if all(one.pooling == DEFAULT_POOLING for one in sources.values()) else {}
 
 
-def add_evidence(maps: Sequence[Value], codes: Sequence[Value], model: ProbeModel) -> dict[str, Value]:
+def add_evidence(maps: Sequence[Value], codes: Sequence[Value], model: ProbeModel, *, small: bool) -> dict[str, Value]:
     """Add what each place adds to each decision value, for each layer.
 
     Parameters
@@ -39,6 +39,8 @@ def add_evidence(maps: Sequence[Value], codes: Sequence[Value], model: ProbeMode
     codes : sequence of Value of float32, shape (n, C)
         Their means.
     model : ProbeModel
+    small : bool
+        As for `cnncodes.exporting.answers.add_answers`.
 
     Returns
     -------
@@ -47,8 +49,7 @@ def add_evidence(maps: Sequence[Value], codes: Sequence[Value], model: ProbeMode
         `cnncodes.models.explain.constants`, is the decision.
     """
     graph = maps[0].graph
-    folded = graph.constant((model.coef / model.deviation).T.astype(np.float32))  # the classifier has it, too
-    weights = graph.op("Transpose", folded, perm=[1, 0])
+    weights = graph.op("Transpose", add_classifier(graph, model, small=small), perm=[1, 0])
     ends = np.cumsum([0, *(model.provenance.layers[layer].n_features for layer in model.layers)])
     parts = [joined(graph, codes)] * len(codes) if model.scale == "l2" else codes
     evidence = {}

@@ -209,8 +209,9 @@ def _build(model: ProbeModel, network: FrozenNetwork, cut: Any, dtype: str) -> A
         for name, one in zip(model.layers, codes, strict=True)
     ]
     (n_views,) = preprocessing.middle_axis or (1,)
-    answers = add_answers(graph, codes, model, n_views)
-    answers |= add_evidence(maps, codes, model) if maps else {}
+    small = dtype != "float32"
+    answers = add_answers(graph, codes, model, n_views, small=small)
+    answers |= add_evidence(maps, codes, model, small=small) if maps else {}
     widths = {"probabilities": len(model.classes), "decision": len(model.coef)}
     outputs = [
         (name, value, None if name.startswith("evidence") else ["n", *([widths[name]] if name in widths else [])])

@@ -16,7 +16,7 @@ from torch import nn
 
 from cnncodes.errors import ExportError, first_line
 from cnncodes.exporting.graph import OPSET, Graph, Value
-from cnncodes.models.explain import MapSource
+from cnncodes.models.map_source import MapSource
 from cnncodes.networks.outputs import Prefix
 from cnncodes.networks.pooling import NO_PREFIX, pool
 from cnncodes.system.optional import require

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cnncodes.codes.writer import CodesWriter
+from cnncodes.exporting.equalisation import equalise, groups, weight_scales
 from cnncodes.exporting.session import open_session
 from cnncodes.extraction.engine import LocalEngine
 from cnncodes.extraction.fill import fill
@@ -35,7 +36,7 @@ from cnncodes.vocabulary import AUTO
 __all__ = ["Cost", "QuantizedNetwork", "quantized", "refit"]
 
 N_CALIBRATION = 200  # images whose activations give the ranges
-N_FLOAT = 2  # first convolutions that stay in float32: they cost little, and rounding harms most there
+FLOAT_SHARE, MIN_FLOAT = 10, 2  # one in ten convolutions stays in float32: the first, small ones, where rounding harms
 
 
 class QuantizedNetwork(FrozenNetwork):
@@ -110,7 +111,7 @@ def quantized(model: Any, network: FrozenNetwork, images: ImageSet) -> Any:
     Parameters
     ----------
     model : onnx.ModelProto
-        What was translated of `network`.
+        What was translated of `network`; its channels are equalised in place.
     network : FrozenNetwork
     images : ImageSet
         Images like those that are to come; 200 of them are taken, evenly spaced.
@@ -123,6 +124,7 @@ def quantized(model: Any, network: FrozenNetwork, images: ImageSet) -> Any:
     recorder = _Recorder(network.backbone, network.plan)
     rows = np.unique(np.linspace(0, len(images) - 1, min(N_CALIBRATION, len(images))).astype(int))
     in_memory(images.take(rows.tolist()), recorder)
+    equalise(model, recorder.squares)
     squares = iter(recorder.squares)
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined,misc]
@@ -130,7 +132,9 @@ def quantized(model: Any, network: FrozenNetwork, images: ImageSet) -> Any:
             square = next(squares, None)
             return None if square is None else {"squares": square[None]}
 
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    n_float = max(MIN_FLOAT, len(convolutions) // FLOAT_SHARE)
+    steps = _weight_steps(model, convolutions[n_float:])
     with tempfile.TemporaryDirectory() as folder, _no_advice():
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         onnx.save(model, before)
@@ -140,10 +144,23 @@ def quantized(model: Any, network: FrozenNetwork, images: ImageSet) -> Any:
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=True,  # sums of 8-bit products saturate on processors without VNNI
-            nodes_to_exclude=convolutions[:N_FLOAT],
+            reduce_range=True,  # of other weights than those of `steps`: sums of 8-bit products may overflow
+            nodes_to_exclude=[node.name for node in convolutions[:n_float]],
+            extra_options={"TensorQuantOverrides": steps},
         )
         return onnx.load(after)
+
+
+def _weight_steps(model: Any, convolutions: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the steps of the weights of convolutions, channel by channel, as the quantiser takes them."""
+    onnx, quantization = require("onnx", "export"), require("onnxruntime.quantization", "export")
+    weights = {one.name: one for one in model.graph.initializer}
+    steps: dict[str, list[dict[str, Any]]] = {}
+    for name, n_groups in ((node.input[1], groups(node)) for node in convolutions if node.input[1] in weights):
+        scales = weight_scales(onnx.numpy_helper.to_array(weights[name]), n_groups)
+        steps[name] = [{"scale": np.float32(one), "zero_point": np.int8(0)} for one in scales]
+        steps[name][0] |= {"axis": 0, "quant_type": quantization.QuantType.QInt8}
+    return steps
 
 
 @contextlib.contextmanager

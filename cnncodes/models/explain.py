@@ -7,10 +7,9 @@ length is one number.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -18,27 +17,22 @@ import numpy as np
 import torch
 
 from cnncodes.codes.provenance import Provenance
-from cnncodes.errors import BackboneError, SettingError, nearest
+from cnncodes.errors import SettingError, nearest
 from cnncodes.extraction.in_memory import matching_network
 from cnncodes.extraction.workers import Batch, run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.explanation import Explanation
-from cnncodes.networks.backbone import Backbone
-from cnncodes.networks.layers import INPUT
+from cnncodes.models.map_source import MapSource, source_of
 from cnncodes.networks.pooling import NO_PREFIX, POOLINGS
 from cnncodes.probes.decision_values import winner
 from cnncodes.runtime.frozen_network import FrozenNetwork
-from cnncodes.runtime.precision import reference_photos
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import DEFAULT_POOLING, NO_VIEWS
+from cnncodes.vocabulary import NO_VIEWS
 
-__all__ = ["MapSource", "constants", "explain", "source_of"]
+__all__ = ["constants", "explain"]
 
-MAP_AXES = 3  # channels, rows and columns
 MIRRORED = "flip"  # views whose second one is the mirror image of the first
-MAX_CANDIDATES = 8  # maps, from the vector backwards, that are compared with it
-TOLERANCE = 1e-4  # of the largest number of a vector
 PICTURE, DECISION, CONSTANT, LABEL = "picture", "decision", "constant", "label"  # beside the maps of a batch
 
 
@@ -243,67 +237,3 @@ def _over_places(maps: torch.Tensor, slopes: torch.Tensor, pooling: str) -> torc
         maps = maps.detach().requires_grad_(True)
         (derivative,) = torch.autograd.grad((POOLINGS[pooling](maps, NO_PREFIX) * slopes).sum(), maps)
     return (maps.detach() * derivative).sum(1) * (maps.shape[2] * maps.shape[3])
-
-
-@dataclass(frozen=True)
-class MapSource:
-    """The map that a layer is pooled from.
-
-    Attributes
-    ----------
-    layer : str
-        The layer that gives the map.
-    pooling : str
-    rectified : bool, default=False
-        Whether a function of the network makes negative numbers 0 before they are pooled.
-    """
-
-    layer: str
-    pooling: str
-    rectified: bool = False
-
-    def values(self, outputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return the map in float64, shape (n, C, H, W)."""
-        maps = outputs[self.layer].double()
-        return maps.relu() if self.rectified else maps
-
-
-def source_of(backbone: Backbone, layer: str, pooling: str) -> MapSource:
-    """Return the layer itself if it gives a map, or else the map whose mean the layer is.
-
-    Raises
-    ------
-    BackboneError
-        It is neither.
-    """
-    outputs = backbone.outputs()
-    node = backbone.resolve(layer)
-    shape = outputs[node].shape
-    if len(shape) == MAP_AXES:
-        return MapSource(layer, pooling)
-    before = [path for path in itertools.takewhile(lambda path: path != node, outputs) if not path.endswith(INPUT)]
-    maps = [path for path in before if len(outputs[path].shape) == MAP_AXES and outputs[path].shape[0] == shape[-1]]
-    if len(shape) == 1 and maps:
-        nearest_maps = maps[: -MAX_CANDIDATES - 1 : -1]
-        of_photos = _outputs_of_photos(backbone, [node, *nearest_maps])
-        tolerance = TOLERANCE * float(of_photos[node].abs().max())
-        for source in (
-            MapSource(path, DEFAULT_POOLING, rectified) for path in nearest_maps for rectified in (False, True)
-        ):
-            if torch.allclose(source.values(of_photos).mean(dim=(2, 3)), of_photos[node].double(), 0, tolerance):
-                return source
-    raise BackboneError(
-        f"{layer} of {backbone.name} is neither a map nor the mean of one, so that no place of the image can be named; "
-        f"{_advice(backbone)}"
-    )
-
-
-def _advice(backbone: Backbone) -> str:
-    maps = [name for name, node in backbone.aliases.items() if len(backbone.outputs()[node].shape) == MAP_AXES]
-    return f"fit the model to an earlier layer: {', '.join(maps)}" if maps else "no layer of it has maps"
-
-
-def _outputs_of_photos(backbone: Backbone, layers: Sequence[str]) -> Mapping[str, torch.Tensor]:
-    photos = reference_photos(backbone.preprocessing)[:2].flatten(0, -4)
-    with torch.inference_mode():
-        return backbone.extractor(layers)(backbone.preprocessing.normalise(photos))

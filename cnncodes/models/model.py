@@ -368,7 +368,7 @@ class ProbeModel:
         Raises
         ------
         BackboneError
-            A layer of the model is neither a map nor the mean of one.
+            A layer of the model is neither a map, nor pooled by ``patches``, nor the mean of a map.
         SettingError
             There is no such class, or `against` stands without a `label`; or the views of the model are parts of an
             image.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,16 @@ from cnncodes.images.colours import PAPER
 from cnncodes.models.explain import constants
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages.render import is_page, render_page, verbatim
-from cnncodes.system.files import refuse_foreign, writing_text
+from cnncodes.system.files import refuse_foreign, replacing
 from cnncodes.system.optional import require
 from cnncodes.system.shipped import RUNTIME, RUNTIME_SCRIPT, shipped_path
 
 __all__ = ["CLASSIFIER_PAGE", "export_page", "is_classifier_page"]
 
 TEMPLATE, SCRIPT, CLASSIFIER_PAGE = "classifier.html.j2", "classifier.js", "a page of a classifier"
-# Printed ASCII without what ends a script, begins an entity, or ends a string
-DIGITS = "".join(one for one in map(chr, range(33, 127)) if one not in '<&"')
-BITS = 13  # that two digits hold: 2 ** 13 < 91 ** 2
+BITS = 15  # that a character of 16 bits holds
+FIRST = 0x3400  # the first of 2 ** 15 characters in a row that no parser changes: letters of East Asia
+ENCODING = "utf-16-le"  # 15 bits in two bytes; characters of ASCII would hold 13
 NOVEL = 0.95  # novelty from which an image is called unlike all classes: one in twenty of known classes has more
 DECODED = 2  # times the side that the network takes, to which large images are halved
 EXPORTS = re.compile(r"export\{([^}]*)\};\s*(//# sourceMappingURL=\S*)?\s*$")  # at the end of the runtime's module
@@ -76,12 +78,10 @@ def export_page(
         path = Path(folder, "model.onnx")
         exported = export(fitted, path, dtype="float16", weights=weights, evidence=True)
         packed = gzip.compress(path.read_bytes(), 9, mtime=0)
-    html = _page(fitted, packed)
-    with writing_text(Path(out)) as stream:
-        stream.write(html)
-    return Exported(
-        os.fspath(out), exported.dtype, len(html.encode()), exported.n_operators, exported.parity, exported.notes
-    )
+    page = codecs.BOM_UTF16_LE + _page(fitted, packed).encode(ENCODING)
+    with replacing(Path(out)) as partial:
+        partial.write_bytes(page)
+    return replace(exported, path=os.fspath(out), n_bytes=len(page))
 
 
 def is_classifier_page(path: Path) -> bool:
@@ -93,7 +93,7 @@ def _page(model: ProbeModel, packed: bytes) -> str:
     runtime, preprocessing = shipped_path(RUNTIME).read_bytes(), model.provenance.preprocessing
     facts: dict[str, Any] = {
         "classes": model.classes,
-        "digits": DIGITS,
+        "first": FIRST,
         "lengths": {"runtime": len(runtime), "model": len(packed)},
         "least": DECODED * preprocessing.image_size,
         "seen": {"mode": preprocessing.mode, "share": preprocessing.image_size / preprocessing.resize},
@@ -108,8 +108,8 @@ def _page(model: ProbeModel, packed: bytes) -> str:
         module_file=SCRIPT,
         facts=facts,
         about=_about(model),
-        runtime=verbatim(as_digits(runtime)),
-        model=verbatim(as_digits(packed)),
+        runtime=verbatim(as_text(runtime)),
+        model=verbatim(as_text(packed)),
     )
 
 
@@ -123,19 +123,18 @@ def _runtime_script() -> str:
     return f"{text[: exports.start()]}const ort={{{names}}};\n"
 
 
-def as_digits(data: bytes) -> str:
-    """Return bytes as text that HTML leaves as it is: two of 91 digits for 13 bits, which is shorter than base 64.
+def as_text(data: bytes) -> str:
+    """Return bytes as text that HTML leaves as it is: a character for 15 bits.
 
     Examples
     --------
-    >>> as_digits(b"a picture"), len(as_digits(bytes(13)))
-    ("F1'y^6ePB^k%", 16)
+    >>> len(as_text(bytes(15)))
+    8
     """
     every = np.unpackbits(np.frombuffer(data, np.uint8))
     bits = np.pad(every, (0, -len(every) % BITS)).reshape(-1, BITS)
-    numbers = bits @ (1 << np.arange(BITS)[::-1])
-    digits = np.frombuffer(DIGITS.encode(), np.uint8)
-    return digits[np.stack(np.divmod(numbers, len(DIGITS)), axis=1)].tobytes().decode()
+    numbers = FIRST + bits @ (1 << np.arange(BITS)[::-1])
+    return numbers.astype("<u2").tobytes().decode(ENCODING)
 
 
 def _about(model: ProbeModel) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -89,7 +90,8 @@ def refuse_foreign(
 def head_of(path: Path) -> str:
     """Return the beginning of a text file, by which its writer knows it."""
     with path.open("rb") as stream:
-        return stream.read(HEAD_BYTES).decode("utf-8", "replace")
+        head = stream.read(HEAD_BYTES)
+    return head.decode("utf-16" if head.startswith(codecs.BOM_UTF16_LE) else "utf-8", "replace")
 
 
 @contextlib.contextmanager

@@ -63,6 +63,26 @@ def test_predict_draws_where_it_looked(there: Path, small_sample: Path) -> None:
     assert not (new / "where").exists()
 
 
+def test_pictures_that_would_take_the_place_of_files_are_refused_before_the_work(
+    there: Path, small_sample: Path
+) -> None:
+    run("fit", "-C", "0.01")
+    new = there / "new"
+    shutil.copytree(small_sample / "test" / "Sandal", new)
+    (there / "where").mkdir()
+    last = there / "where" / f"{max(path.name for path in new.iterdir())}.png"
+    last.write_bytes(b"mine")
+    assert "not a picture of an explanation" in run("predict", new, "--explain", "where", code=1).stderr
+    assert [last] == list((there / "where").iterdir())
+    photo = next(new.iterdir())
+    assert "among the images" in run("predict", photo, "--explain", new, code=1).stderr
+    (there / "new.csv").write_text(f"path\nnew/{photo.name}\n")
+    assert "among the images" in run("predict", "new.csv", "--explain", new, code=1).stderr
+    assert len(list(new.iterdir())) == 5
+    run("predict", photo, "--explain", "where", "--force")
+    assert last.read_bytes() == b"mine" or photo.name in last.name
+
+
 def test_predict_by_the_classes_of_the_network_itself(photos: Path) -> None:
     result = run("predict", photos / "china" / "0.png", "--model", "imagenet")
     (row,) = csv.DictReader(io.StringIO(result.stdout))

@@ -74,7 +74,9 @@ def test_same_model_gives_the_same_bytes(model, tmp_path):
 def test_an_export_that_answers_otherwise_is_an_error_and_leaves_no_file(model, tmp_path, monkeypatch):
     add = answers_module.add_answers
     wrong = replace(model, intercept=model.intercept + [0.01, 0, 0])
-    monkeypatch.setattr(module, "add_answers", lambda graph, codes, _, n_views: add(graph, codes, wrong, n_views))
+    monkeypatch.setattr(
+        module, "add_answers", lambda graph, codes, _, *rest, **options: add(graph, codes, wrong, *rest, **options)
+    )
     with pytest.raises(ExportError, match="answers otherwise than the model"):
         export(model, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

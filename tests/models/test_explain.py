@@ -116,6 +116,55 @@ def test_what_is_not_linear_in_a_map_is_refused(small_sample, tmp_path):
     assert len(list(earlier.explain(small_sample / "test"))) == 15
 
 
+class Patches(torch.nn.Module):
+    """Patches of 8 pixels and a class token; each token learns of the mean of all."""
+
+    def __init__(self, classed: bool = True) -> None:
+        super().__init__()
+        self.patch_embed = torch.nn.Conv2d(3, 6, 8, stride=8)
+        self.cls_token = torch.nn.Parameter(torch.randn(1, 1, 6)) if classed else None
+        self.blocks = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.GELU())
+        self.norm = torch.nn.LayerNorm(6)
+        self.head = torch.nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch_embed(x).flatten(2).transpose(1, 2)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1)
+        x = self.norm(self.blocks(x + x.mean(1, keepdim=True)))
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize(("classed", "pooling"), [(True, "patches"), (False, "patches"), (False, "avg")])
+@pytest.mark.parametrize("scale", ["shrunk", "l2"])
+def test_patches_are_places(scale, classed, pooling, small_sample, tmp_path):
+    register_backbone("explained_patches", lambda: Patches(classed), preprocessing=PLAIN, overwrite=True)
+    model = small_model(small_sample, tmp_path, "explained_patches", layers=["norm"], pooling=pooling, scale=scale)
+    backbone = load_backbone("explained_patches", "random")
+    images = load_images(small_sample / "test", labelled=False)
+    decision = model.decision_function(model.concatenated(model.compute_codes(images).codes))
+    for one, values in zip(model.explain(images), decision, strict=True):
+        (part,) = one.maps.values()
+        assert part.mean() + one.constant == pytest.approx(one.decision, abs=1e-9)
+        assert one.decision == pytest.approx(values.max() - (values.sum() - values.max()) / 2, abs=1e-4)
+        pixels = torch.from_numpy(np.array(one.picture)).permute(2, 0, 1)[None]
+        tokens = backbone.extractor(["norm"])(backbone.preprocessing.normalise(pixels))["norm"][0, int(classed) :]
+        slope = model.coef[model.classes.index(one.label)] * 1.5 - model.coef.sum(0) / 2
+        length = np.linalg.norm(tokens.mean(0).numpy())
+        expected = tokens.numpy() @ (slope / model.deviation) / length
+        np.testing.assert_allclose(part, expected.reshape(part.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls+patches", "avg"])
+def test_tokens_that_are_no_places_are_refused(pooling, small_sample, tmp_path):
+    register_backbone("explained_patches", Patches, preprocessing=PLAIN, overwrite=True)
+    model = small_model(small_sample, tmp_path, "explained_patches", layers=["norm"], pooling=pooling)
+    with pytest.raises(
+        BackboneError, match="made of all places of the image; extract the codes with pooling='patches'"
+    ):
+        model.explain(small_sample / "test")
+
+
 def test_a_class_that_the_model_has_not_is_refused(small_sample, tmp_path):
     model = small_model(small_sample, tmp_path)
     with pytest.raises(SettingError, match=r"no class 'Sandel'.*Sandal"):

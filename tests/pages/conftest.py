@@ -17,6 +17,8 @@ from tuned_models import staged_images, tuned_by_hand
 from cnncodes import CodesFile, ProbeModel, extract, fit
 from cnncodes.models.answered import Answered
 
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")  # a picture, and leave to see it
+
 
 @pytest.fixture(scope="session")
 def hostile(small_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -41,7 +43,7 @@ def browser() -> Iterator[Any]:
     if program is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *CAMERA])
         yield chromium
         chromium.close()
 

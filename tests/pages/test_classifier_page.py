@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from cnncodes.exporting.export import Exported
 from cnncodes.exporting.parity import Parity
 from cnncodes.models.model import ProbeModel
 from cnncodes.pages import classifier_page as module
-from cnncodes.pages.classifier_page import DIGITS, as_digits, export_page
+from cnncodes.pages.classifier_page import ENCODING, FIRST, as_text, export_page, is_classifier_page
+from cnncodes.probes.novelty import class_means, to_keep
 from cnncodes.system.shipped import RUNTIME, shipped_path
 
 SUM_OF_RED_AND_BLUE = """(canvas) => {
@@ -40,20 +42,23 @@ def model(sample_codes: Path) -> ProbeModel:
 
 
 def decoded(text: str, n_bytes: int) -> bytes:
-    """Undo `as_digits`, slowly."""
-    numbers = (DIGITS.index(a) * len(DIGITS) + DIGITS.index(b) for a, b in zip(text[::2], text[1::2], strict=True))
-    bits = "".join(f"{number:013b}" for number in numbers)
+    """Undo `as_text`, slowly."""
+    bits = "".join(f"{ord(one) - FIRST:015b}" for one in text)
     return bytes(int(bits[i : i + 8], 2) for i in range(0, 8 * n_bytes, 8))
 
 
-@pytest.mark.parametrize("n_bytes", [0, 1, 2, 13, 14, 1000])
-def test_digits_hold_any_bytes(n_bytes):
+@pytest.mark.parametrize("n_bytes", [0, 1, 2, 13, 15, 16, 1000])
+def test_characters_hold_any_bytes(n_bytes):
     data = np.random.default_rng(n_bytes).integers(0, 256, n_bytes, np.uint8).tobytes()
-    text = as_digits(data)
+    text = as_text(data)
     assert decoded(text, n_bytes) == data
-    assert len(text) == 2 * -(-8 * n_bytes // 13)
-    assert set(text) <= set(DIGITS)
-    assert not set('<&" \n') & set(DIGITS)
+    assert len(text) == -(-8 * n_bytes // 15)
+
+
+def test_characters_are_letters_that_html_keeps():
+    every = {unicodedata.category(chr(FIRST + number)) for number in range(1 << 15)}
+    assert not every & {"Cc", "Cs", "Co", "Zs"}
+    assert chr(FIRST + 0x7FFF).encode(ENCODING) == b"\xff\xb3"
 
 
 def fake_export(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -68,14 +73,15 @@ def test_the_page_holds_the_model_and_the_runtime(model, tmp_path, monkeypatch):
     fake_export(monkeypatch, b"a model")
     hostile = replace(model, classes=[HOSTILE, *model.classes[1:]])
     exported = export_page(hostile, tmp_path / "page.html")
-    html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert exported.n_bytes == len(html.encode())
+    content = (tmp_path / "page.html").read_bytes()
+    assert exported.n_bytes == len(content)
+    html = content.decode("utf-16")
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', html)[1])
     held = {name: re.search(rf'id="{name}">(.*?)</script>', html)[1] for name in ("model", "runtime")}
     assert gzip.decompress(decoded(held["model"], facts["lengths"]["model"])) == b"a model"
     runtime = shipped_path(RUNTIME).read_bytes()
     assert facts["lengths"]["runtime"] == len(runtime)
-    assert decoded(held["runtime"][:16000], 8000) == runtime[:8000]
+    assert decoded(held["runtime"][:8000], 15000) == runtime[:15000]
     assert HOSTILE not in html
     assert re.search("default-src .{1,6}none.{1,6}; ", html)
     assert re.findall(r'(?:src|href)="(?!data:|#)', html) == []
@@ -90,6 +96,8 @@ def test_another_file_is_not_replaced(model, tmp_path, monkeypatch):
     assert page.read_text() == "mine"
     export_page(model, page, overwrite=True)
     export_page(model, page)
+    page.write_text(page.read_text(encoding="utf-16"))  # as pages were before
+    assert is_classifier_page(page)
 
 
 def test_a_model_that_answers_otherwise_leaves_no_page(model, tmp_path, monkeypatch):
@@ -168,6 +176,26 @@ def test_a_browser_answers_as_predict_does(model, small_sample, photos, tmp_path
     assert page.locator("#results li").count() == 0
     assert requests == [(tmp_path / "page.html").as_uri()]
     assert errors == []
+
+
+@pytest.mark.slow
+def test_a_page_of_many_images_and_classes_is_hardly_larger(model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    k, n, random = 60, 1000, np.random.default_rng(0)
+    codes = to_keep(random.gamma(0.6, 1, (n, model.coef.shape[1])))
+    many = replace(
+        model,
+        classes=[f"class {i:02}" for i in range(k)],
+        coef=random.normal(0, np.abs(model.coef).mean(), (k, codes.shape[1])),
+        intercept=np.zeros(k),
+        training_codes=codes,
+        class_means=class_means(codes, np.arange(n) % k),
+        familiarity=np.sort(random.uniform(0.3, 0.9, n)),
+    )
+    exported = export_page(many, tmp_path / "page.html")
+    assert exported.n_bytes < 10.5e6
+    assert exported.parity.n_same_labels == exported.parity.n_images
+    assert exported.parity.novelty_difference < 0.01
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +300,61 @@ def test_a_white_picture_on_a_clear_ground_is_seen(page, model, tmp_path):
     (row,) = saved_rows(page)
     assert (row["guess"], float(row["probability"])) == (expected.guess, pytest.approx(expected.probability, abs=2e-3))
     assert page.locator("canvas.heat").evaluate(SUM_OF_RED_AND_BLUE)[1] < 120  # on black
+
+
+def drag(page: Any, *paths: Path, drop: bool = True) -> None:
+    """Drag files and folders of the disk onto a page."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for kind in ["dragEnter", "dragOver", *(["drop"] if drop else [])]:
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
+
+
+@pytest.mark.slow
+def test_files_and_folders_are_dragged_onto_the_page(page, model, tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    for path, colour in ((tmp_path / "a.png", "red"), (folder / "b.png", "blue"), (folder / "deep/er/c.png", "green")):
+        Image.new("RGB", (40, 30), colour).save(path)
+    (folder / "deep" / "notes.txt").write_text("no image")
+    drag(page, tmp_path / "a.png", drop=False)
+    assert page.evaluate("document.body.className") == "dragged"
+    drag(page, tmp_path / "a.png", folder)
+    page.wait_for_selector('body[data-answered="3"]')
+    rows = {row["path"]: row for row in saved_rows(page)}
+    assert rows.keys() == {"a.png", "folder/b.png", "folder/deep/er/c.png"}
+    for one in predict([tmp_path / "a.png", folder / "b.png", folder / "deep/er/c.png"], model):
+        (row,) = (row for path, row in rows.items() if path.endswith(Path(one.path).name))
+        assert (row["guess"], float(row["probability"])) == (one.guess, pytest.approx(one.probability, abs=2e-3))
+    assert page.evaluate("document.body.className") == ""
+    drag(page, tmp_path / "empty")
+    page.locator("#status", has_text="there is no image in what was given").wait_for(timeout=5_000)
+
+
+@pytest.mark.slow
+def test_a_folder_is_chosen(page, tmp_path):
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    for name in ("a.png", "deep/b.png"):
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "folder" / name)
+    (tmp_path / "folder" / "notes.txt").write_text("no image")
+    page.set_input_files("#folder", tmp_path / "folder")
+    page.wait_for_selector('body[data-answered="2"]')
+    assert {row["path"] for row in saved_rows(page)} == {"folder/a.png", "folder/deep/b.png"}
+
+
+@pytest.mark.slow
+def test_the_camera_is_answered_until_it_is_stopped(page, model):
+    page.click("#camera")
+    page.wait_for_selector("#camera-answer b")
+    assert page.get_attribute("#camera", "aria-pressed") == "true"
+    answers = page.locator("#camera-answer li").all_inner_texts()
+    shares, classes = zip(*(re.match(r"\s*(\d+)\s%\s(.+)", one).groups() for one in answers), strict=True)
+    assert len(set(classes)) == 3
+    assert set(classes) <= set(model.classes)
+    assert sorted(map(int, shares), reverse=True) == list(map(int, shares))
+    page.evaluate("window.tracks = document.getElementById('video').srcObject.getTracks()")
+    page.click("#camera")
+    assert page.evaluate("tracks.map((one) => one.readyState)") == ["ended"]
+    assert page.is_hidden("#camera-panel")
+    assert page.get_attribute("#camera", "aria-pressed") == "false"

@@ -2,9 +2,7 @@
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const $ = (id) => document.getElementById(id);
-const DIGITS = facts.digits;
-const BASE = DIGITS.length;
-const BITS = 13; // that two digits hold
+const BITS = 15; // that a character holds
 const SHOWN_CLASSES = 3;
 const MAX_PREVIEW = 320; // pixels
 const HEAT_SIDE = 224; // pixels
@@ -26,12 +24,10 @@ async function unpacked(id) {
   const node = $(id);
   const text = node.textContent;
   node.remove(); // frees the text
-  const values = new Uint8Array(128);
-  for (let i = 0; i < BASE; i++) values[DIGITS.charCodeAt(i)] = i;
-  const bytes = new Uint8Array(Math.floor(((text.length / 2) * BITS) / 8));
+  const bytes = new Uint8Array(Math.floor((text.length * BITS) / 8));
   let buffer = 0, held = 0, at = 0;
-  for (let i = 0; i + 1 < text.length; i += 2) {
-    buffer = (buffer << BITS) | (values[text.charCodeAt(i)] * BASE + values[text.charCodeAt(i + 1)]);
+  for (let i = 0; i < text.length; i++) {
+    buffer = (buffer << BITS) | (text.charCodeAt(i) - facts.first);
     for (held += BITS; held >= 8; at++) {
       held -= 8;
       bytes[at] = buffer >> held;
@@ -268,25 +264,38 @@ async function addAll(session, files) {
 
 const UNREADABLE = new Blob([], { type: "image/unknown" }); // in place of what was dropped and cannot be opened
 
-// Files that were dropped, also those in folders.
+async function* childrenOf(folder) {
+  if (folder.kind) return void (yield* folder.values());
+  const reader = folder.createReader();
+  for (;;) {
+    const part = await new Promise((done, failed) => reader.readEntries(done, failed));
+    if (!part.length) return;
+    yield* part;
+  }
+}
+
+// Files that were dropped, also those in folders. To a page that is a file itself, Chromium opens handles, not entries.
 async function dropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return [...transfer.files].map((file) => [file.name, file]);
+  const roots = [...transfer.items].filter((item) => item.kind === "file").map((item) => ({
+    file: item.getAsFile(), // all at once: after the event there is nothing to be had
+    entry: item.webkitGetAsEntry?.(),
+    handle: item.getAsFileSystemHandle?.().catch(() => null),
+  }));
   const found = [];
-  async function walk(entry) {
-    if (entry.isFile) {
-      const file = await new Promise((done, failed) => entry.file(done, failed));
-      found.push([entry.fullPath.replace(/^\//, ""), file]);
-      return;
-    }
-    const reader = entry.createReader();
-    for (;;) {
-      const part = await new Promise((done, failed) => reader.readEntries(done, failed));
-      if (!part.length) return;
-      for (const one of part) await walk(one).catch(() => found.push([one.fullPath, UNREADABLE]));
+  async function walk(one, path) {
+    try {
+      if (one.kind === "file") found.push([path, await one.getFile()]);
+      else if (one.isFile) found.push([path, await new Promise((done, failed) => one.file(done, failed))]);
+      else for await (const child of childrenOf(one)) await walk(child, `${path}/${child.name}`);
+    } catch {
+      found.push([path, UNREADABLE]);
     }
   }
-  for (const entry of entries) await walk(entry).catch(() => found.push([entry.fullPath, UNREADABLE]));
+  for (const { file, entry, handle } of roots) {
+    const root = (await handle) ?? entry;
+    if (root) await walk(root, root.name);
+    else if (file) found.push([file.name, file]);
+  }
   return found;
 }
 
@@ -362,9 +371,14 @@ load().then(
     choose("files");
     choose("folder");
     for (const id of ["files", "folder"]) $(`choose-${id}`).addEventListener("click", () => $(id).click());
-    document.addEventListener("dragover", (event) => event.preventDefault());
-    document.addEventListener("drop", async (event) => {
+    const dragged = (event, is) => {
       event.preventDefault();
+      document.body.classList.toggle("dragged", is);
+    };
+    document.addEventListener("dragover", (event) => dragged(event, true));
+    document.addEventListener("dragleave", (event) => dragged(event, event.relatedTarget !== null));
+    document.addEventListener("drop", async (event) => {
+      dragged(event, false);
       addAll(session, (await dropped(event.dataTransfer)).filter(isImage));
     });
     $("threshold").addEventListener("input", redraw);
