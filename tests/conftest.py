@@ -65,6 +65,35 @@ def auto_precision() -> Iterator[None]:
         yield
 
 
+PLANS: dict[str, Any] = {}  # those of the shipped network, by what was asked
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shipped_network_is_tried_once() -> Iterator[None]:
+    """Most requests repeat an earlier one, and get its plan without new trials; tests of the trials replace this."""
+    import torch
+
+    from cnncodes.extraction import settings
+    from cnncodes.runtime import tuning
+    from cnncodes.runtime.frozen_network import FrozenNetwork
+
+    def tune(backbone: Any, *args: Any, **options: Any) -> FrozenNetwork:
+        request = repr((backbone.preprocessing, args, options, tuning.has_fast_bf16(torch.device("cpu"))))
+        shipped = settings.load_backbone(DEFAULT_BACKBONE, None, allow_partial=False, image_size=None)
+        if backbone.module is not shipped.module:
+            return tuning.tuned_network(backbone, *args, **options)
+        if request in PLANS:
+            return FrozenNetwork(backbone, PLANS[request])
+        network = tuning.tuned_network(backbone, *args, **options)
+        if not network.plan.compiled:
+            PLANS[request] = network.plan
+        return network
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "tuned_network", tune)
+        yield
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with scikit-learn's two photographs and four cuts of them, in two classes."""
