@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -11,16 +12,31 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_images
-from threadpoolctl import threadpool_limits
 
-from cnncodes.networks.facts import FIRST_CHOICE
 from cnncodes.system.shipped import SAMPLE, shipped_path
 from cnncodes.vocabulary import DEFAULT_BACKBONE
+
+# Test files that take long. The last files of a run leave a core idle, so these come first, the longest in front.
+LONG_FILES = """
+extraction/test_survival test_hostile_headers codes/test_trial codes/test_file cli/test_finetune probes/test_out_of_core
+test_examples pages/test_report test_packaging test_typing cli/test_demo extraction/test_extract test_views
+extraction/test_kept_network networks/test_layers extraction/test_reuse estimators/test_transformer system/test_files
+test_structure insight/test_suspects extraction/test_workers runtime/test_frozen_network runtime/test_tuning
+solvers/test_classifiers system/test_process networks/test_preprocessing finetuning/test_finetune
+runtime/test_precision networks/test_architectures test_readme estimators/test_classifier
+""".split()
+
+# Waiting threads of torch burn a core that others need: on a busy machine, training took seven times as much of it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_configure() -> None:
     gc.disable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    places = {config.rootpath / "tests" / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_collection_finish() -> None:
@@ -33,6 +49,7 @@ def pytest_collection_finish() -> None:
 def one_thread() -> Iterator[None]:
     """The problems are small: on a busy machine the threads would wait for each other longer than they compute."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     with threadpool_limits(limits=1, user_api="blas"):
@@ -43,6 +60,7 @@ def one_thread() -> Iterator[None]:
 def shipped_network_is_read_once() -> Iterator[None]:
     """Most networks have the shipped weights, and copy what they change of them: one reading does for all."""
     from cnncodes.extraction import settings
+    from cnncodes.networks.facts import FIRST_CHOICE
 
     load_backbone = settings.load_backbone
     load_default = cache(load_backbone)
@@ -97,7 +115,7 @@ def shipped_network_is_tried_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with scikit-learn's two photographs and four cuts of them, in two classes."""
-    from PIL import Image
+    from sklearn.datasets import load_sample_images
 
     root = tmp_path_factory.mktemp("photos")
     bunch = load_sample_images()
