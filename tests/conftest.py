@@ -24,7 +24,7 @@ extraction/test_kept_network networks/test_layers extraction/test_reuse estimato
 test_structure insight/test_suspects extraction/test_workers runtime/test_frozen_network runtime/test_tuning
 solvers/test_classifiers system/test_process networks/test_preprocessing finetuning/test_finetune
 runtime/test_precision networks/test_architectures test_readme estimators/test_classifier
-""".split()
+""".split()  # noqa: SIM905
 
 # Waiting threads of torch burn a core that others need: on a busy machine, training took seven times as much of it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
