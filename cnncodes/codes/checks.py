@@ -54,12 +54,16 @@ def refuse_odd_text(record: Any) -> None:
             if ODD.search(value):
                 raise refusal(f"{name.lstrip('.')} is {reprlib.repr(value)}, expected text without NUL and surrogates")
         elif isinstance(value, (list, tuple)):
-            items = enumerate(value)
-            left += [(f"{name}[{i}]"[-MESSAGE_CHARACTERS:], item) for i, item in items if not isinstance(item, NO_TEXT)]
-        elif isinstance(value, Mapping):
-            items = value.items()
             left += [
-                (f"{name}.{key}"[-MESSAGE_CHARACTERS:], item) for key, item in items if not isinstance(item, NO_TEXT)
+                (f"{name}[{i}]"[-MESSAGE_CHARACTERS:], item)
+                for i, item in enumerate(value)
+                if not isinstance(item, NO_TEXT)
+            ]
+        elif isinstance(value, Mapping):
+            left += [
+                (f"{name}.{key}"[-MESSAGE_CHARACTERS:], item)
+                for key, item in value.items()
+                if not isinstance(item, NO_TEXT)
             ]
             left += [(f"a name in {name or '.'}", key) for key in value]
 
