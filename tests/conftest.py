@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
 from collections.abc import Iterator
 from functools import cache
@@ -10,18 +12,44 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_images
-from threadpoolctl import threadpool_limits
 
-from cnncodes.networks.facts import FIRST_CHOICE
 from cnncodes.system.shipped import SAMPLE, shipped_path
 from cnncodes.vocabulary import DEFAULT_BACKBONE
+
+# Test files that take long. The last files of a run leave a core idle, so these come first, the longest in front.
+LONG_FILES = """
+extraction/test_survival test_hostile_headers codes/test_trial codes/test_file cli/test_finetune probes/test_out_of_core
+test_examples pages/test_report test_packaging test_typing cli/test_demo extraction/test_extract test_views
+extraction/test_kept_network networks/test_layers extraction/test_reuse estimators/test_transformer system/test_files
+test_structure insight/test_suspects extraction/test_workers runtime/test_frozen_network runtime/test_tuning
+solvers/test_classifiers system/test_process networks/test_preprocessing finetuning/test_finetune
+runtime/test_precision networks/test_architectures test_readme estimators/test_classifier
+""".split()  # noqa: SIM905
+
+# Waiting threads of torch burn a core that others need: on a busy machine, training took seven times as much of it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_configure() -> None:
+    gc.disable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    places = {config.rootpath / "tests" / f"{name}.py": place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave the million objects of libraries and tests out of every later search for garbage, each of 0.7 s."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """The problems are small: on a busy machine the threads would wait for each other longer than they compute."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     with threadpool_limits(limits=1, user_api="blas"):
@@ -32,6 +60,7 @@ def one_thread() -> Iterator[None]:
 def shipped_network_is_read_once() -> Iterator[None]:
     """Most networks have the shipped weights, and copy what they change of them: one reading does for all."""
     from cnncodes.extraction import settings
+    from cnncodes.networks.facts import FIRST_CHOICE
 
     load_backbone = settings.load_backbone
     load_default = cache(load_backbone)
@@ -51,6 +80,35 @@ def auto_precision() -> Iterator[None]:
     """Let ``auto`` be float32 on every processor, as it is on most; modules that test the choice replace this."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnncodes.runtime.tuning.has_fast_bf16", lambda device: False)
+        yield
+
+
+PLANS: dict[str, Any] = {}  # those of the shipped network, by what was asked
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shipped_network_is_tried_once() -> Iterator[None]:
+    """Most requests repeat an earlier one, and get its plan without new trials; tests of the trials replace this."""
+    import torch
+
+    from cnncodes.extraction import settings
+    from cnncodes.runtime import tuning
+    from cnncodes.runtime.frozen_network import FrozenNetwork
+
+    def tune(backbone: Any, *args: Any, **options: Any) -> FrozenNetwork:
+        request = repr((backbone.preprocessing, args, options, tuning.has_fast_bf16(torch.device("cpu"))))
+        shipped = settings.load_backbone(DEFAULT_BACKBONE, None, allow_partial=False, image_size=None)
+        if backbone.module is not shipped.module:
+            return tuning.tuned_network(backbone, *args, **options)
+        if request in PLANS:
+            return FrozenNetwork(backbone, PLANS[request])
+        network = tuning.tuned_network(backbone, *args, **options)
+        if not network.plan.compiled:
+            PLANS[request] = network.plan
+        return network
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "tuned_network", tune)
         yield
 
 
@@ -75,7 +133,7 @@ def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with scikit-learn's two photographs and four cuts of them, in two classes."""
-    from PIL import Image
+    from sklearn.datasets import load_sample_images
 
     root = tmp_path_factory.mktemp("photos")
     bunch = load_sample_images()

@@ -14,6 +14,11 @@ def auto_precision() -> None:
     """``auto`` is what this machine makes of it."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shipped_network_is_tried_once() -> None:
+    """Each network is tried anew."""
+
+
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Twenty crops of two photographs, as JPEG files of many sizes."""

@@ -2,8 +2,9 @@
 
 Run as ``LD_PRELOAD=shim.so python harness.py WORK MODE AMOUNT VIEWS MAPS …``; prints one JSON object. MAPS is a layer
 whose maps are kept, ``+LAYER`` if they are added to a file that has the codes, or empty. Each extraction is a forked
-child, so that a point costs milliseconds; the network is a tiny one and the images are small PNG files with one broken
-among them, but the code that runs is `cnncodes.extract` itself.
+child, so that a point costs milliseconds; the network is a tiny one that the parent has built for all children, which
+changes no file, and the images are small PNG files with one broken among them, but the code that runs is
+`cnncodes.extract` itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import nn
 
 import cnncodes.codes.checksums
 import cnncodes.codes.writer
+import cnncodes.extraction.extract
 from cnncodes import extract, register_backbone
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.thumbnails import present
@@ -55,6 +57,19 @@ def make_images(folder: Path) -> None:
     (folder / "a" / "99.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
 
 
+def build_each_network_once() -> None:
+    module = cnncodes.extraction.extract
+    build, networks = module.build_network, {}
+
+    def build_once(*request):  # type: ignore[no-untyped-def]
+        key = repr(request)
+        if key not in networks:
+            networks[key] = build(*request)
+        return networks[key]
+
+    module.build_network = build_once
+
+
 class Harness:
     """Runs extractions in forked children, and judges the file that they leave."""
 
@@ -69,10 +84,11 @@ class Harness:
         self.shim.count.restype = ctypes.c_long
         size = Preprocessing(SIDE, SIDE, "bilinear", (0.5,) * 3, (0.5,) * 3)
         register_backbone("tiny", build_tiny, preprocessing=size)
+        build_each_network_once()
         self.start: bytes | None = None
         if maps.startswith("+"):
             wanted, self.maps = self.maps, []
-            self.child()
+            self.extract()
             self.start, self.maps = self.codes.read_bytes(), wanted
 
     def extract(self) -> None:
@@ -116,9 +132,13 @@ class Harness:
             self.codes.write_bytes(self.start)
 
     def reference(self) -> tuple[dict[str, np.ndarray], str]:
-        """Codes and digest of an uninterrupted run."""
+        """Codes and digest of an uninterrupted run, and of one that found nothing to do.
+
+        Both run in this process, so that every child inherits the network for a new file, and for one that is there.
+        """
         self.clean()
-        self.child()
+        self.extract()
+        self.extract()
         with CodesFile.open(self.codes) as file:
             self.rows = file.rows()
             self.thumbnails = file.thumbnails(np.arange(file.n))

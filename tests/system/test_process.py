@@ -51,6 +51,11 @@ def switches() -> tuple[Any, ...]:
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shipped_network_is_tried_once() -> None:
+    """Each network is tried anew: the trials, too, run with the switches of this module."""
+
+
 def in_new_thread(function: Callable[[], Any]) -> Any:
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(function).result()
