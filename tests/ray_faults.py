@@ -106,6 +106,11 @@ def is_done(path: Path) -> np.ndarray:
         return np.zeros(0, bool)
 
 
+def has_more_rows(path: Path, n: int) -> Callable[[], bool]:
+    """Return what tells whether a codes file has more than `n` rows."""
+    return lambda: int(is_done(path).sum()) > n
+
+
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait until a condition holds, or a process has ended."""
     deadline = time.monotonic() + WAIT_SECONDS
@@ -176,8 +181,7 @@ def kill_while_it_extracts(
             ordeal.kills += 1
             wait_for(lambda last=last: is_done(out)[:last].all(), driver)
             ordeal.recoveries.append(time.monotonic() - killed)
-            n_done = len(done)
-            wait_for(lambda n_done=n_done: is_done(out).sum() > n_done, driver)  # or nothing would ever be done
+            wait_for(has_more_rows(out, len(done)), driver)  # or nothing would ever be done
         stdout, ordeal.stderr = driver.communicate()
     finally:
         driver.kill()
