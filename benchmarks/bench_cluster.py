@@ -48,6 +48,7 @@ from ray_faults import (
     OPTIONS,
     Ordeal,
     differences,
+    has_more_rows,
     is_done,
     kill_while_it_extracts,
     local_file,
@@ -73,7 +74,7 @@ def measure_faults(args: argparse.Namespace, work: Path) -> None:
     images = make_images(work / "images", args.images)
     make_harmful(images)
     reference = local_file(images, work / "local.h5", faults)
-    slow = {"DECODE_SECONDS": str(args.decode_seconds)}
+    pace = str(args.decode_seconds)
     print(
         f"\n{len(list(images.rglob('*.bmp'))):,} images, {args.decode_seconds:g} s to decode each; file against local"
     )
@@ -81,12 +82,12 @@ def measure_faults(args: argparse.Namespace, work: Path) -> None:
     print("|---|--:|--:|--:|--:|--:|--:|")
     with RayNodes(work / "nodes", python_path=(faults,)) as nodes:
         for name in ("one", "two"):
-            nodes.add(name, **slow)
+            nodes.add(name, DECODE_SECONDS=pace)
 
         def kill_node(generator: random.Random) -> int:
             name = generator.choice(["one", "two"])
             nodes.kill_node(name)
-            nodes.add(name, **slow)
+            nodes.add(name, DECODE_SECONDS=pace)
             return 1
 
         def kill_actors(generator: random.Random) -> int:
@@ -118,10 +119,10 @@ def kill_drivers(nodes: RayNodes, images: Path, out: Path, n: int, seed: int) ->
     """Kill the program that writes, or interrupt it, at random moments of its runs until one ends."""
     generator, ordeal = random.Random(seed), Ordeal()
     while ordeal.kills < n:
-        before = is_done(out).sum()
+        before = int(is_done(out).sum())
         driver = nodes.driver("extract", images, "-o", out, *OPTIONS, cwd=out.parent)
         if generator.random() < 0.8:  # else while it starts
-            wait_for(lambda before=before: is_done(out).sum() > before, driver)
+            wait_for(has_more_rows(out, before), driver)
         time.sleep(generator.uniform(0, 2))
         driver.send_signal(signal.SIGKILL if generator.random() < 0.7 else signal.SIGINT)
         driver.communicate()

@@ -106,6 +106,16 @@ def is_done(path: Path) -> np.ndarray:
         return np.zeros(0, bool)
 
 
+def has_more_rows(path: Path, n: int) -> Callable[[], bool]:
+    """Return what tells whether a codes file has more than `n` rows."""
+    return lambda: int(is_done(path).sum()) > n
+
+
+def has_all_rows(path: Path, n: int) -> Callable[[], bool]:
+    """Return what tells whether a codes file has each of its first `n` rows."""
+    return lambda: bool(is_done(path)[:n].all())
+
+
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait until a condition holds, or a process has ended."""
     deadline = time.monotonic() + WAIT_SECONDS
@@ -170,14 +180,13 @@ def kill_while_it_extracts(
         while ordeal.kills < n and driver.poll() is None:
             time.sleep(generator.uniform(*pauses))
             done = np.flatnonzero(is_done(out))
-            last, killed = done.max(initial=0), time.monotonic()
+            last, killed = int(done.max(initial=0)), time.monotonic()
             if driver.poll() is not None or not kill(generator):
                 continue
             ordeal.kills += 1
-            wait_for(lambda last=last: is_done(out)[:last].all(), driver)
+            wait_for(has_all_rows(out, last), driver)
             ordeal.recoveries.append(time.monotonic() - killed)
-            n_done = len(done)
-            wait_for(lambda n_done=n_done: is_done(out).sum() > n_done, driver)  # or nothing would ever be done
+            wait_for(has_more_rows(out, len(done)), driver)  # or nothing would ever be done
         stdout, ordeal.stderr = driver.communicate()
     finally:
         driver.kill()

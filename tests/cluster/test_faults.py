@@ -22,6 +22,7 @@ from ray_faults import (
     OPTIONS,
     content,
     differences,
+    has_more_rows,
     is_done,
     kill_while_it_extracts,
     local_file,
@@ -103,7 +104,7 @@ def test_killed_or_interrupted_drivers_leave_rows_that_the_next_run_keeps(
     for number in (signal.SIGKILL, signal.SIGINT):
         driver = nodes.driver("extract", images, "-o", out, *OPTIONS, cwd=tmp_path)
         try:
-            wait_for(lambda kept=kept: is_done(out).sum() > kept, driver)
+            wait_for(has_more_rows(out, kept), driver)
             driver.send_signal(number)
             _, stderr = driver.communicate(timeout=60)
         finally:
