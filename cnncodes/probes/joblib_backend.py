@@ -25,7 +25,7 @@ def on_cluster() -> bool:
 
 
 def jobs_here(n_jobs: int | None) -> int:
-    """Return how many folds at a time take memory of this process and its children; of a cluster's, one: the last fit."""
+    """Return how many fits at a time take memory of this machine; with a cluster, only the last one does."""
     return 1 if on_cluster() else effective_n_jobs(n_jobs)
 
 

@@ -65,9 +65,9 @@ def test_folds_of_a_cluster_take_no_memory_here(tmp_path: Path) -> None:
 
 def test_a_lost_worker_is_an_error_that_says_what_workers_need() -> None:
     killed = type("ActorDiedError", (Exception,), {"__module__": "ray.exceptions"})("The actor died.\nMore of it.")
-    with pytest.raises(ProbeError, match=r"was lost \(ray: The actor died\.\); .* cnncodes among them$") as caught:
-        with lost_workers_explained():
-            raise killed
+    message = r"was lost \(ray: The actor died\.\); .* cnncodes among them$"
+    with pytest.raises(ProbeError, match=message) as caught, lost_workers_explained():
+        raise killed
     assert caught.value.__cause__ is killed
     for error in (RangeError("too large"), ValueError("of a fit"), KeyboardInterrupt()):
         with pytest.raises(type(error)) as same, lost_workers_explained():
@@ -76,9 +76,9 @@ def test_a_lost_worker_is_an_error_that_says_what_workers_need() -> None:
 
 
 def test_a_process_that_is_killed_here_is_an_error_of_ours_too() -> None:
-    with pytest.raises(ProbeError, match=r"was lost \(joblib: .*memory for three copies of the codes"):
-        with lost_workers_explained():
-            Parallel(n_jobs=2)(delayed(os._exit)(1) for _ in range(2))
+    message = r"was lost \(joblib: .*memory for three copies of the codes"
+    with pytest.raises(ProbeError, match=message), lost_workers_explained():
+        Parallel(n_jobs=2)(delayed(os._exit)(1) for _ in range(2))
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def ray_cluster() -> Iterator[None]:
         try:
             cluster.add_node(**node)
             ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-            with parallel_config(backend="ray"):
+            with parallel_config(backend="ray", n_jobs=-1, ray_remote_args={"num_cpus": 1}):
                 yield
         finally:
             ray.shutdown()
@@ -107,11 +107,11 @@ def dask_cluster() -> Iterator[None]:
     """Two processes with a core each."""
     from distributed import Client, LocalCluster
 
-    options: dict[str, Any] = {"processes": True, "dashboard_address": None, "silence_logs": logging.CRITICAL}
     with tempfile.TemporaryDirectory() as folder:
-        with LocalCluster(2, threads_per_worker=1, local_directory=folder, **options) as cluster:
-            with Client(cluster), parallel_config(backend="dask"):
-                yield
+        options: dict[str, Any] = {"processes": True, "local_directory": folder, "silence_logs": logging.CRITICAL}
+        cluster = LocalCluster(2, threads_per_worker=1, dashboard_address=None, **options)
+        with cluster, Client(cluster), parallel_config(backend="dask"):
+            yield
 
 
 @contextmanager
