@@ -90,7 +90,9 @@ def ray_cluster() -> Iterator[None]:
 
     register_ray()
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    with tempfile.TemporaryDirectory() as short:  # names of sockets have at most 107 characters
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as short:  # sockets need short names
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_TMPDIR", short)  # where the address of this cluster is kept, for no other process to find
         cluster = Cluster(True, head_node_args=node | {"temp_dir": short, "include_dashboard": False})
         try:
             cluster.add_node(**node)
@@ -158,7 +160,6 @@ def traced(folder: Path, backend: str) -> Callable[..., Any]:
 def test_folds_on_a_cluster(
     backend: str, cluster: Any, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setattr(cnncodes.probes.search, "side_by_side_pays", lambda *_: False)  # as with many images
     path = write_codes(tmp_path / "codes.h5", np.arange(N), Y_DIGITS[:N].astype(str).tolist())
     grid = GridSearchCV(DenseLinearSVC(), {"C": CS}, cv=3)
