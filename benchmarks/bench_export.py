@@ -37,6 +37,8 @@ from torchvision import transforms
 from cnncodes import ImageSet, ProbeModel, export, extract, fit, load_backbone
 from cnncodes.vocabulary import DEFAULT_BACKBONE, EXPORTED_TYPES
 
+THREADS_AND_BATCHES = ((1, 1), (1, 32), (2, 1), (2, 32))  # of the exported file, on many photographs
+
 
 def make_model(images: ImageSet, options: argparse.Namespace) -> ProbeModel:
     name = options.backbone.replace(":", "-")
@@ -131,7 +133,7 @@ def compare_many(model: ProbeModel, options: argparse.Namespace) -> None:
         print(f"{what}, predict_images: {n / cpu:.0f} images per CPU second, {n / wall:.0f} a second", flush=True)
         labels = np.array([model.classes.index(str(one.guess)) for one in predictions])
         probabilities = np.array([one.probability for one in predictions])
-        for threads, batch in ((1, 1), (1, 32), (2, 1), (2, 32)):
+        for threads, batch in THREADS_AND_BATCHES:
             wall, cpu = time.perf_counter(), time.process_time()
             answers = answers_of_file(path, sources, batch, threads)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
