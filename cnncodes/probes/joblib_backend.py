@@ -56,7 +56,7 @@ def lost_workers_explained() -> Iterator[None]:
         package = type(error).__module__.partition(".")[0]
         if isinstance(error, CnnCodesError) or package not in RUNNERS or was_interrupted():
             raise
-        reason = first_line(getattr(error, "cause", error))  # Ray's own first line only names the worker
+        reason = first_line(getattr(error, "cause", None) or error)  # Ray's own first line only names the worker
         raise ProbeError(
             f"a worker that computes folds was lost ({package}: {reason}); each needs memory for three "
             "copies of the codes, and on other machines the same Python and libraries as here, cnncodes among them"
