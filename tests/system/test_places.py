@@ -45,7 +45,6 @@ def test_a_device_and_a_pipe_are_refused_and_files_are_not(tmp_path: Path) -> No
             "simplecache::hf://datasets/codes.h5",
             'fs.get(path, sys.argv[2])" simplecache::hf://datasets/codes.h5 codes.h5',
         ),
-        ("memory://", 'fs.get(path, sys.argv[2])" memory:// FILE'),
     ],
 )
 def test_a_url_is_refused_with_the_command_that_copies_it(path: str | Path, command: str) -> None:
