@@ -93,6 +93,7 @@ def ray_cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as short:  # sockets need short names
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_TMPDIR", short)  # where the address of this cluster is kept, for no other process to find
+        Path(short, "ray").mkdir()
         cluster = Cluster(True, head_node_args=node | {"temp_dir": short, "include_dashboard": False})
         try:
             cluster.add_node(**node)
