@@ -3,6 +3,7 @@
     python benchmarks/bench_export.py
     python benchmarks/bench_export.py --backbone timm:tf_efficientnet_lite0 --weights efficientnet-lite0-57934424.pth
     python benchmarks/bench_export.py --folder photos/ --types int8
+    python benchmarks/bench_export.py --many 2000
 
 Images of Fashion-MNIST, or of a folder, go through a network, the embedded mobilenet_v2 by default, and a probe is
 fitted to `penultimate`. The model is exported with weights in float32, float16 and int8. `export` itself asserts that
@@ -10,6 +11,10 @@ the file answers as `predict` does, and for int8 it cross-validates both probes 
 decoded before, are labelled one by one on one core: by each file with onnxruntime, by `ProbeModel.predict_images`,
 and, mobilenet_v2 only, by plain torch with the transforms of torchvision and the same probe. All but int8 must name
 the same classes.
+
+With `--many N`, only this is asked: would `predict` be faster by onnxruntime on N photographs? JPEG files and decoded
+pixels are labelled by `ProbeModel.predict_images` as it stands, on all cores, and by the float32 file with one and two
+threads, image by image and in batches. What is compared are labels and the probability of each.
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +38,8 @@ from torchvision import transforms
 
 from cnncodes import ImageSet, ProbeModel, export, extract, fit, load_backbone, load_images
 from cnncodes.vocabulary import DEFAULT_BACKBONE, EXPORTED_TYPES
+
+THREADS_AND_BATCHES = ((1, 1), (1, 32), (2, 1), (2, 32))  # of the exported file, on many photographs
 
 
 def make_model(images: ImageSet, options: argparse.Namespace) -> ProbeModel:
@@ -79,6 +87,67 @@ def timed(label: Callable[[np.ndarray], str], photos: list[np.ndarray]) -> tuple
     return labels, len(photos) / (time.process_time() - began)
 
 
+def photographs(n: int, folder: Path) -> tuple[list[Path], list[np.ndarray]]:
+    """Write n JPEG files of 427 x 640 pixels, parts of two photographs; return them, and their pixels."""
+    folder.mkdir(exist_ok=True)
+    both = load_sample_images().images
+    paths = [folder / f"{i}.jpg" for i in range(n)]
+    for i, path in enumerate(paths):
+        pixels = np.roll(both[i % 2], (7 * i % 427, 16 * i % 640), axis=(0, 1))
+        Image.fromarray(pixels).save(path, quality=90)
+    return paths, [decoded(path) for path in paths]
+
+
+def decoded(source: Path | np.ndarray) -> np.ndarray:
+    return source if isinstance(source, np.ndarray) else np.asarray(Image.open(source).convert("RGB"))
+
+
+def answers_of_file(path: Path, sources: Sequence[Path | np.ndarray], batch: int, threads: int) -> np.ndarray:
+    """Return the probabilities that an exported file gives, (n, classes); the next batch is decoded meanwhile."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.log_severity_level = threads, 3
+    session = onnxruntime.InferenceSession(str(path), settings)
+
+    def batches() -> Iterator[np.ndarray]:
+        starts = range(0, len(sources), batch)
+        with ThreadPoolExecutor(1) as pool:
+            load = lambda start: np.stack([decoded(one) for one in sources[start : start + batch]])  # noqa: E731
+            loading = pool.submit(load, 0)
+            for start in starts:
+                pixels = loading.result()
+                if start + batch < len(sources):
+                    loading = pool.submit(load, start + batch)
+                yield pixels
+
+    return np.concatenate([session.run(["probabilities"], {"images": pixels})[0] for pixels in batches()])
+
+
+def compare_many(model: ProbeModel, options: argparse.Namespace) -> None:
+    """Label many photographs by `predict_images` and by the exported file, and print rates and differences."""
+    path = options.work / "many.onnx"
+    export(model, path, overwrite=True)
+    files, pixels = photographs(options.many, options.work / "many")
+    for what, sources in (("JPEG files", files), ("decoded pixels", pixels)):
+        wall, cpu = time.perf_counter(), time.process_time()
+        predictions = model.predict_images(list(sources))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        n = len(sources)
+        print(f"{what}, predict_images: {n / cpu:.0f} images per CPU second, {n / wall:.0f} a second", flush=True)
+        labels = np.array([model.classes.index(str(one.guess)) for one in predictions])
+        probabilities = np.array([one.probability for one in predictions])
+        for threads, batch in THREADS_AND_BATCHES:
+            wall, cpu = time.perf_counter(), time.process_time()
+            answers = answers_of_file(path, sources, batch, threads)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            difference = np.abs(answers[np.arange(n), labels] - probabilities)
+            print(
+                f"{what}, file, {threads} thread(s), batches of {batch}: {n / cpu:.0f} images per CPU second, "
+                f"{n / wall:.0f} a second; labels {np.mean(answers.argmax(axis=1) == labels):.2%}, "
+                f"probabilities differ by {difference.mean():.1e} (largest {difference.max():.1e})",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
@@ -88,10 +157,12 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", choices=EXPORTED_TYPES, default=EXPORTED_TYPES, help="types of weights")
     parser.add_argument("--image-size", type=int, default=128, help="side in pixels")
     parser.add_argument("--photos", type=int, default=40, help="photographs that are labelled")
+    parser.add_argument("--many", type=int, metavar="N", help="compare with `predict` on N photographs alone")
     parser.add_argument("--work", type=Path, default=Path("bench-export"), help="folder for what is made")
     options = parser.parse_args()
     options.work.mkdir(exist_ok=True)
-    torch.set_num_threads(1)
+    if not options.many:
+        torch.set_num_threads(1)
     print(describe_machine(), f"command: {shlex.join(sys.argv)}", sep="\n")
     if options.folder:
         images = load_images(options.folder)
@@ -99,6 +170,9 @@ def main() -> None:
         images = make_image_set({"test": read_split(SOURCE, SPLITS["test"], options.images)})
     images = ImageSet(images.ids, images.sources, labels=images.labels)  # without a split: all are cross-validated
     model = make_model(images, options)
+    if options.many:
+        compare_many(model, options)
+        return
     china = load_sample_images().images[0]
     photos = [np.ascontiguousarray(np.roll(china, 16 * i, axis=1)) for i in range(options.photos)]
     ways: dict[str, Callable[[np.ndarray], str]] = {

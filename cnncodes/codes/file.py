@@ -33,6 +33,7 @@ from cnncodes.codes.summary import summarise, summary_html
 from cnncodes.codes.thumbnails import blank, matching, present
 from cnncodes.errors import CodesFileError, nearest, parameter
 from cnncodes.names import composed_names
+from cnncodes.system.places import refuse_url
 from cnncodes.system.progress import Progress
 from cnncodes.vocabulary import MAPS, as_names, map_key
 
@@ -81,6 +82,7 @@ class CodesFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, writable: bool = False) -> None:
+        refuse_url(path, "a codes file", error_type=CodesFileError)
         self.path = Path(path)
         self._columns, self.provenance, self.classes = open_columns(self.path, writable=writable)
         self.fingerprint = self.provenance.fingerprint

@@ -31,7 +31,7 @@ from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
 from cnncodes.runtime.workload import Workload
-from cnncodes.system.places import refuse_device, refuse_folder_name
+from cnncodes.system.places import refuse_device, refuse_folder_name, refuse_url
 from cnncodes.system.progress import Progress
 
 __all__ = ["Extraction", "extract"]
@@ -208,6 +208,7 @@ def extract(
     >>> extract("photos/", "codes.h5", backbone="resnet50", layers=["layer3", "penultimate"])  # doctest: +SKIP
     """
     started = time.perf_counter()
+    refuse_url(out, "a codes file", writing=True, error_type=CodesFileError)
     refuse_folder_name(out)
     refuse_device(out)
     settings = Settings(

@@ -23,6 +23,7 @@ from cnncodes.extraction.prepare import COPY_ROWS, copy_failures
 from cnncodes.extraction.reuse import by_folder
 from cnncodes.extraction.shards import joined_table, table_digests
 from cnncodes.names import composed
+from cnncodes.system.places import refuse_url
 from cnncodes.vocabulary import map_key
 
 __all__ = ["merge"]
@@ -54,6 +55,7 @@ def merge(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] =
     --------
     >>> merge(["part-1.h5", "part-2.h5"], "codes.h5")  # doctest: +SKIP
     """
+    refuse_url(out, "a codes file", writing=True, error_type=CodesFileError)
     target = Path(out)
     with contextlib.ExitStack() as stack:
         files = _in_order([stack.enter_context(CodesFile.open(path)) for path in parts])

@@ -17,6 +17,7 @@ from cnncodes.errors import CnnCodesError, MismatchError
 from cnncodes.probes.intervals import error_bars
 from cnncodes.system.files import head_of, refuse_foreign, writing_text
 from cnncodes.system.optional import require
+from cnncodes.system.places import refuse_url
 
 __all__ = ["ALL", "CURVES", "PROCESSOR", "SCRATCH", "TUNED", "WALL", "Curves", "Point", "is_curves"]
 
@@ -226,6 +227,7 @@ class Curves(Record):
             The file holds no curves, or something is wrong with them.
         """
         try:
+            refuse_url(path, "a file of curves")
             with Path(path).open("rb") as stream:
                 values = json.loads(stream.read(MAX_BYTES))
             if not isinstance(values, dict) or values.pop(FORMAT, None) != FORMAT_VERSION:

@@ -25,6 +25,7 @@ from cnncodes.models.scores import Scores
 from cnncodes.models.tuned import Tuned
 from cnncodes.probes.novelty import MAX_REFERENCE
 from cnncodes.system.files import refuse_foreign, replacing
+from cnncodes.system.places import refuse_url
 from cnncodes.vocabulary import CLASSIFIERS, SCALINGS
 
 __all__ = [
@@ -116,6 +117,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     ModelFileError
         There is no such file, or it is not exactly a model file.
     """
+    refuse_url(path, "a model file", error_type=ModelFileError)
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file; `cnncodes fit` makes one")
     try:

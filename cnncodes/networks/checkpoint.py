@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cnncodes.errors import WeightsError, first_line, parameter
+from cnncodes.system.places import refuse_url
 
 __all__ = ["KeyRules", "digest_of", "fit_state", "read_published", "read_state"]
 
@@ -88,6 +89,7 @@ def read_published(path: str | os.PathLike[str]) -> State:
 
 
 def _read(path: Path) -> Any:
+    refuse_url(path, "a file of weights", error_type=WeightsError)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights")
     try:

@@ -18,6 +18,7 @@ from cnncodes.networks.facts import Facts
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.networks.snapshots import lasting_path
 from cnncodes.networks.weights import WeightsEntry, file_digest, locate
+from cnncodes.system.places import refuse_url
 
 __all__ = ["BUILT_IN", "RANDOM", "USER", "Network", "WeightsChoice"]
 
@@ -125,6 +126,7 @@ class Network:
         default = self.weights[self.default]
         if name == RANDOM:
             return WeightsChoice(default, name)
+        refuse_url(name, "a file of weights", error_type=WeightsError)
         path = Path(name)
         if not path.is_file():
             raise WeightsError(

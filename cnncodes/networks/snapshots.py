@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.errors import WeightsError, parameter
+from cnncodes.system.places import refuse_url
 
 __all__ = ["CONFIG", "Snapshot", "find_snapshot", "lasting_path"]
 
@@ -66,6 +67,7 @@ def find_snapshot(weights: str | os.PathLike[str]) -> Snapshot | None:
     WeightsError
         The folder has no description of timm, or no weights; or the description is damaged.
     """
+    refuse_url(weights, "a file of weights", error_type=WeightsError)
     path = Path(weights)
     folder = path if path.is_dir() else path.parent
     config = folder / CONFIG

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.views import as_rows, repeated
 from cnncodes.errors import ProbeError, parameter
 from cnncodes.probes.folds import Scorable, scorable
+from cnncodes.probes.joblib_backend import jobs_here, on_cluster
 from cnncodes.probes.probe import LOSSES, make_probe, set_fitted
 from cnncodes.probes.sampling import stratified_sample
 from cnncodes.probes.scaling import Scaling, make_scaler
@@ -35,7 +35,7 @@ MAX_ITER = 200  # steps, each of which reads the file once to a few times
 def memory_of_fit(n: int, file: CodesFile, layers: list[str], n_classes: int, n_Cs: int, n_jobs: int | None) -> int:
     """Return how many bytes a fit to the codes of n images takes that are in memory, cross-validation included."""
     d = sum(file.n_features(name) for name in layers)
-    rows, k, jobs = n * int(np.prod(file.views)), 1 if n_classes == 2 else n_classes, effective_n_jobs(n_jobs)
+    rows, k, jobs = n * int(np.prod(file.views)), 1 if n_classes == 2 else n_classes, jobs_here(n_jobs)
     square = 8 * min(rows, d + 1) ** 2
     decisions = 20 * k * n_Cs  # of each fold and of all, and a quarter more for what is not freed yet
     of_class = 2 * square + ROW_BYTES * rows
@@ -85,7 +85,7 @@ def sample_that_fits(
         if not isinstance(n_jobs, str):
             return n_jobs
         jobs = jobs_that_pay(m * rows_each * d * len(grid_of(C)), cv)
-        while jobs is not None and needed(m, jobs) + jobs * WORKER_BYTES > limit:
+        while jobs is not None and not on_cluster() and needed(m, jobs) + jobs * WORKER_BYTES > limit:
             jobs = jobs - 1 if jobs > 2 else None
         return jobs
 

@@ -8,6 +8,7 @@ along all values of C that are asked for at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn import config_context
 
 from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.probes.folds import Folds
+from cnncodes.probes.joblib_backend import lost_workers_explained, received, sent_once
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.solvers.coordinates import Fold, SharedCoordinates
@@ -48,8 +50,11 @@ class OutOfFold(Protocol):
         In the grid, between the values that are tried first.
     first_folds : int
         As many folds are enough for a first look at a value of C.
+    workers : context manager
+        Keeps processes, and the codes that were sent to them, from one call of `decide` to the next.
     """
 
+    workers: AbstractContextManager[Any]
     at_once: int
     rough: bool
     stride: int
@@ -126,6 +131,7 @@ class FoldsSideBySide:
         self.X, self.y, self.folds, self.n_jobs = X, y, folds, n_jobs
         self.clf, self.scale, self.class_weight, self.max_iter = clf, scale, class_weight, max_iter
         self.largest_C, self.shared = largest_C, shared or ScaledFolds()
+        self.workers: AbstractContextManager[Any] = nullcontext()  # threads start in no time
         self.k = 1 if (n_classes := len(np.unique(y))) == 2 else n_classes
         self.small = _bytes_of_coordinates(X, folds, n_classes) <= SMALL_BYTES
         self.stride = 2 if self.small and clf == "svm" else 4  # its curve has bumps where images are few
@@ -208,7 +214,8 @@ class FoldByFold:
         sample_weight: np.ndarray | None = None,
     ) -> None:
         self.sample_weight = sample_weight
-        self.X, self.y, self.folds, self.n_jobs, self.first_folds = X, y, folds, n_jobs, len(folds)
+        self.X, self.y, self.folds, self.first_folds = sent_once(X), y, folds, len(folds)
+        self.workers = Parallel(n_jobs=n_jobs)
         self.clf, self.scale, self.class_weight, self.max_iter, self.tol = clf, scale, class_weight, max_iter, tol
 
     def decide(self, Cs: Sequence[float], *, exact: bool, n_folds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +226,8 @@ class FoldByFold:
             for train, test in self.folds
             for weight in [None if self.sample_weight is None else self.sample_weight[train]]
         )
-        results = Parallel(n_jobs=self.n_jobs)(tasks)
+        with lost_workers_explained():
+            results = self.workers(tasks)
         decision = np.empty((len(Cs), len(self.y), results[0].decision.shape[2]))
         for (_, test), path in zip(self.folds, results, strict=True):
             decision[:, test] = path.decision
@@ -240,7 +248,7 @@ class _FoldPath(NamedTuple):
 
 
 def _fold_path(
-    X: np.ndarray,
+    X: Any,
     y: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
@@ -250,6 +258,7 @@ def _fold_path(
     **options: Any,
 ) -> _FoldPath:
     """Fit a probe for each C to the images `train` with their weights, and apply it to the images `test`."""
+    X = received(X)
     inside, outside = _scaled(X, train, test, scale)
     weight = None if weight is None else repeated(weight, X)
     path = fit_path(inside, repeated(y[train], X), Cs, warn=False, sample_weight=weight, **options)

@@ -18,6 +18,7 @@ from cnncodes.probes.choice import edge_notes
 from cnncodes.probes.coarse_to_fine import Trials
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import Folds, make_folds
+from cnncodes.probes.joblib_backend import on_cluster
 from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, ScaledFolds, side_by_side_pays
 from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted, usual_C
 from cnncodes.probes.scaling import Scaling
@@ -166,8 +167,9 @@ def search_C(
         out_of_fold = FoldByFold(X, y, folds, **options)
     usual = usual_C(as_rows(X), clf, scale) if len(Cs) > 1 else 1.0
     trials = Trials(out_of_fold, Cs, y, folds, usual_C=usual, progress=progress)
-    best = trials.search(one_se=one_se, exact=exact)
-    decision = trials.decision(best, exact=exact)
+    with out_of_fold.workers:
+        best = trials.search(one_se=one_se, exact=exact)
+        decision = trials.decision(best, exact=exact)
     if progress is not None:
         progress(len(Cs), len(Cs), 0)
     tried, accuracy, place = Cs[trials.tried], trials.accuracy, trials.tried.index(best)
@@ -178,7 +180,10 @@ def search_C(
 
 def jobs_that_pay(work: int, n_folds: int) -> int | None:
     """Return how many folds to run at a time, given entries times values of C; None leaves it to `parallel_config`."""
-    if work < PARALLEL or effective_n_jobs(None) > 1:
+    jobs = effective_n_jobs(None)
+    if on_cluster():  # Ray takes one worker unless told a number, and starts all that it is told
+        return min(n_folds, jobs if jobs > 1 else effective_n_jobs(-1))
+    if work < PARALLEL or jobs > 1:
         return None
     return min(n_folds, cpu_count())
 

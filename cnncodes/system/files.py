@@ -19,7 +19,7 @@ from typing import IO, Any
 from cnncodes.errors import CnnCodesError, first_line, parameter
 from cnncodes.system.interrupt import unfinished
 from cnncodes.system.locks import folder_lock, held, lock_new, remove_abandoned, writer_lock
-from cnncodes.system.places import refuse_folder_name
+from cnncodes.system.places import refuse_folder_name, refuse_url
 
 __all__ = ["head_of", "refuse_foreign", "replacing", "writing_text"]
 
@@ -61,6 +61,7 @@ def refuse_foreign(
     CnnCodesError
         The output must not be written there.
     """
+    refuse_url(path, kind, writing=True)
     refuse_folder_name(path)
     target = Path(path)
     with contextlib.suppress(_TrialOverError), replacing(target):
@@ -135,6 +136,7 @@ def replacing(
     CnnCodesError
         The file cannot be written, or another process writes to it.
     """
+    refuse_url(path, writing=True, error_type=error_type)
     to_stream = _is_stream(path)
     target = path if to_stream else Path(os.path.realpath(path))
     with _explained(path, error_type) as names, contextlib.ExitStack() as stack:

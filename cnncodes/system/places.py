@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 from cnncodes.errors import CnnCodesError, CodesFileError
 
-__all__ = ["make_folder", "refuse_device", "refuse_folder_name"]
+__all__ = ["make_folder", "refuse_device", "refuse_folder_name", "refuse_url"]
+
+URL = re.compile(r"(?:[a-z0-9+.-]+::)*([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # a drive of Windows has one letter
+# Of a URL, `Path` keeps one slash; what else has a colon may be the name of a folder
+PATH_OF_URL = re.compile(r"^(s3a?|gc?s|https?|hf|az|abfs|ftp|sftp|ssh|hdfs|file|memory):/(?!/)", re.IGNORECASE)
+DOWNLOADS = {
+    "s3": "aws s3 cp {url} {name}",
+    "gs": "gcloud storage cp {url} {name}",
+    "http": "curl -L -o {name} {url}",
+    "https": "curl -L -o {name} {url}",
+}
+UPLOADS = {"s3": "aws s3 cp {name} {url}", "gs": "gcloud storage cp {name} {url}"}
+BY_FSSPEC = 'python -c "import sys, fsspec; fs, path = fsspec.url_to_fs(sys.argv[1]); fs.{method}" {{url}} {{name}}'
+DOWNLOAD, UPLOAD = (BY_FSSPEC.format(method=method) for method in ("get(path, sys.argv[2])", "put(sys.argv[2], path)"))
 
 
 def make_folder(path: str | Path) -> None:
@@ -18,6 +33,7 @@ def make_folder(path: str | Path) -> None:
     CnnCodesError
         It cannot be made, or a file is there.
     """
+    refuse_url(path, writing=True)
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -37,6 +53,41 @@ def refuse_folder_name(path: str | os.PathLike[str]) -> None:
     text = os.fspath(path)
     if text.endswith(tuple(filter(None, (os.sep, os.altsep)))):
         raise CnnCodesError(f"{text}: cannot be written (it is the name of a folder); name a file in it")
+
+
+def refuse_url(
+    path: str | os.PathLike[str],
+    kind: str = "an output",
+    *,
+    writing: bool = False,
+    error_type: type[CnnCodesError] = CnnCodesError,
+) -> None:
+    """Raise if a file of ours would be a URL, of which a `Path` would make folders here.
+
+    Parameters
+    ----------
+    path : path
+        Path that the user has given, also as a `Path`.
+    kind : str, default="an output"
+        Kind of file, as "a codes file", for the message.
+    writing : bool, default=False
+        Whether the file is to be written, and not read.
+    error_type : type, default=CnnCodesError
+        Type of the error.
+
+    Raises
+    ------
+    CnnCodesError
+        The path is a URL.
+    """
+    url = PATH_OF_URL.sub(r"\1://", os.fspath(path))
+    if not (scheme := URL.match(url)):
+        return
+    name = url.rstrip("/").rpartition("/")[2].partition("?")[0]
+    commands, other = (UPLOADS, UPLOAD) if writing else (DOWNLOADS, DOWNLOAD)
+    command = commands.get(scheme[1].lower(), other).format(url=shlex.quote(url), name=shlex.quote(name))
+    advice = "write it there, and copy it then" if writing else "copy it there, and name the copy"
+    raise error_type(f"{url}: is a URL, and {kind} lies on a disk of this machine; {advice}: `{command}`")
 
 
 def refuse_device(path: str | os.PathLike[str]) -> None:
