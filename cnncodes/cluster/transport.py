@@ -18,6 +18,7 @@ from cnncodes.system.optional import require
 
 __all__ = ["Call", "Node", "RayTransport", "Transport", "WorkerLostError", "connected"]
 
+CLUSTER = "extraction on a cluster"  # what needs Ray
 CALLS_AT_ONCE = 4  # units under way, and one call beside them
 CONNECT_SECONDS = 5.0
 START = (
@@ -87,9 +88,7 @@ class RayTransport:
 
     def nodes(self) -> list[Node]:
         """Return the nodes that live."""
-        from ray._private.state import available_resources_per_node
-
-        free = available_resources_per_node()
+        free = require("ray._private.state", CLUSTER).available_resources_per_node()
         nodes = []
         for entry in self.ray.nodes():
             if entry["Alive"]:
@@ -107,15 +106,14 @@ class RayTransport:
 
     def start(self, node: str, cpus: float, gpus: float) -> Any:
         """Start an actor that stays on its node, and is not started again by Ray."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+        strategies = require("ray.util.scheduling_strategies", CLUSTER)
         return self.actor.options(
             num_cpus=cpus,
             num_gpus=gpus,
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=CALLS_AT_ONCE,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(node, soft=False),
         ).remote()
 
     def call(self, worker: Any, method: str, *arguments: Any, **options: Any) -> Call:
@@ -131,8 +129,7 @@ class RayTransport:
 
     def result(self, call: Call) -> Any:
         """Return what a call gave; an error that it raised is raised as it was."""
-        from ray import exceptions
-
+        exceptions = require("ray.exceptions", CLUSTER)
         try:
             return self.ray.get(call)
         except exceptions.RayTaskError as error:
@@ -162,7 +159,7 @@ def connected(address: str) -> Iterator[RayTransport]:
     ClusterError
         There is no such cluster, or it does not let us in; the message says what to type.
     """
-    ray = require("ray", "extraction on a cluster")
+    ray = require("ray", CLUSTER)
     if ray.is_initialized():
         yield RayTransport(ray)
         return
@@ -189,9 +186,8 @@ def _reachable(address: str) -> str:
     """Return the host and port of a cluster that answers: Ray would try for minutes where none does."""
     place = address
     if address == "auto":
-        from ray._private.services import find_bootstrap_address
-
-        place = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None) or ""
+        services = require("ray._private.services", CLUSTER)
+        place = os.environ.get("RAY_ADDRESS") or services.find_bootstrap_address(None) or ""
         if not place:
             raise ClusterError(f"no Ray cluster runs here: {START}")
     host, _, port = place.rpartition(":")

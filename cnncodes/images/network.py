@@ -76,19 +76,16 @@ def _file_system(base: str, process: int) -> Any:  # a process that is forked ha
 
 def _options(scheme: str) -> dict[str, Any]:
     """Return what a file system is told beside what the user has configured for it."""
+    configured = require("fsspec.config", f"reading {scheme}:// URLs").conf
     if scheme in ("s3", "s3a"):
-        from fsspec.config import conf
-
-        given = conf.get("s3", {}).get("config_kwargs", {})
+        given = configured.get("s3", {}).get("config_kwargs", {})
         ours = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}}  # `ask` tries again
         return {"config_kwargs": {**ours, **given}, "max_concurrency": 1}  # or each file would be asked for its size
     if scheme in WEB_SCHEMES:
-        from aiohttp import ClientTimeout
-        from fsspec.config import conf
-
-        timeout = ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
+        web = require("aiohttp", f"reading {scheme}:// URLs")
+        timeout = web.ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
         ours = {"timeout": timeout, "trust_env": True}  # proxies and ~/.netrc, as other programs use them
-        return {"client_kwargs": {**ours, **conf.get(scheme, {}).get("client_kwargs", {})}}
+        return {"client_kwargs": {**ours, **configured.get(scheme, {}).get("client_kwargs", {})}}
     return {}
 
 

@@ -12,6 +12,7 @@ from joblib.parallel import BACKENDS, get_active_backend
 
 from cnncodes.errors import CnnCodesError, ProbeError, first_line
 from cnncodes.system.interrupt import was_interrupted
+from cnncodes.system.optional import require
 
 __all__ = ["jobs_here", "lost_workers_explained", "on_cluster", "received", "sent_once"]
 
@@ -33,18 +34,14 @@ def sent_once(array: np.ndarray) -> Any:
     """Return what tasks take in the place of an array: Ray would send it with each of them, Dask and loky do not."""
     if type(get_active_backend()[0]).__module__.partition(".")[0] != "ray":
         return array
-    import ray
-
-    return ray.put(array)
+    return require("ray", "joblib's backend").put(array)
 
 
 def received(array: Any) -> np.ndarray:
     """Return the array that `sent_once` was given."""
     if isinstance(array, np.ndarray):
         return array
-    import ray
-
-    return ray.get(array)
+    return require("ray", "joblib's backend").get(array)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cnncodes.errors import MissingLibraryError, first_line
 __all__ = ["EXTRAS", "require"]
 
 EXTRAS = {
+    "aiohttp": "remote",
     "fsspec": "remote",
     "huggingface_hub": "timm",
     "jinja2": "report",

@@ -56,7 +56,7 @@ WRITTEN = [
 ]
 IMAGES = {"images", "query"}  # may lie anywhere
 NO_FILES = {"backbone", "layers", "layer", "maps", "pooling", "device", "shard", "C", "memory_limit", "pattern"}
-NO_FILES |= {"train_from", "freeze", "unfreeze"}
+NO_FILES |= {"train_from", "freeze", "unfreeze", "address"}
 WEIGHTS = {"advise", "evaluate", "export", "finetune", "similar"}  # as for `extract`, but only when they are needed
 
 

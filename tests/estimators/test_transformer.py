@@ -108,9 +108,9 @@ def test_a_cache_made_with_other_settings_is_refused(data: tuple, tmp_path: Path
 def test_a_search_over_layers_runs_no_image_twice(data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, y = data
     seen: list[int] = []
-    run_batches = cnncodes.extraction.fill.run_batches
+    run_batches = cnncodes.extraction.engine.run_batches
     monkeypatch.setattr(
-        cnncodes.extraction.fill,
+        cnncodes.extraction.engine,
         "run_batches",
         lambda images, rows, *rest, **options: seen.extend(rows) or run_batches(images, rows, *rest, **options),
     )

@@ -107,15 +107,15 @@ def test_a_network_that_is_built_by_settings_describes_itself_by_them(provenance
 
 def test_a_note_names_what_was_taken_from_the_file(provenance: Provenance) -> None:
     network = build_network(Settings())
-    path = Path("codes.h5")
-    assert inherited(path, Settings(), None, network) == []
-    assert inherited(path, Settings(), provenance, network) == []
+    path, usual = Path("codes.h5"), (network.backbone.default_layers, network.backbone.default_pooling)
+    assert inherited(path, Settings(), None, *usual) == []
+    assert inherited(path, Settings(), provenance, *usual) == []
     squashed = replace(
         provenance.only(["layer1"]),
         pooling="gem",
         preprocessing=replace(provenance.preprocessing, mode="squash", exact=True),
     )
-    assert inherited(path, Settings(pooling="gem"), squashed, network) == [
+    assert inherited(path, Settings(pooling="gem"), squashed, *usual) == [
         "as codes.h5 was made: layers=('layer1',) resize='squash' exact_decode=True"
     ]
 
@@ -134,7 +134,7 @@ def test_a_vision_transformer_is_read_by_its_class_token_and_a_file_of_averages_
     assert (now.pooling, set(network.layers)) == ("cls", set(LAYERS))
     averaged = describe_network(build_network(replace(new, pooling="avg")))
     assert fill_in(Settings(), averaged).pooling == "avg"
-    assert "pooling='avg'" in inherited(tmp_path, Settings(), averaged, network)[0]
+    assert "pooling='avg'" in inherited(tmp_path, Settings(), averaged, LAYERS, "cls")[0]
     with pytest.raises(MismatchError, match="pooling is 'avg', asked 'cls'"):
         refuse_mismatch(tmp_path, averaged, now)
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)

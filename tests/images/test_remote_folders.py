@@ -164,7 +164,8 @@ def test_a_table_names_urls(tmp_path: Path, upload: Any) -> None:
         ("1.png,a\n./1.png,a\n", r"line 3: the same file again: 1\.png \(as in line 2\)"),
         ("1.png,a\nmemory://bucket/photos/1.png,a\n", r"line 3: the same file again"),
         ("https://a.org/1.png?sig=1,a\nhttps://a.org/1.png?sig=2,a\n", "line 3: the same file again"),
-        ("zip://a.png::file:///a.zip,a\n", "a chain of URLs is not read"),
+        ("zip://a.png::file:///a.zip,a\n", "line 2: a file of this machine"),
+        ("filecache::memory://bucket/photos/1.png,a\n", "a chain of URLs is not read"),
     ],
 )
 def test_a_remote_table_with_faults(tmp_path: Path, upload: Any, rows: str, words: str) -> None:
@@ -204,7 +205,7 @@ def test_one_file_and_sequences(tmp_path: Path, upload: Any) -> None:
     [
         ("https://me:pw@a.org/photos/", r"^https://a\.org/photos/: a web server lists no folders; give a \.csv"),
         ("https://a.org/x.npy", "files are read from a disk alone"),
-        ("zip://a::s3://b/c.zip", "a chain of URLs"),
+        ("filecache::s3://b/c.png", "a chain of URLs"),
     ],
 )
 def test_what_is_not_read_is_said_without_a_request(url: str, words: str, monkeypatch) -> None:

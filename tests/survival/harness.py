@@ -58,7 +58,7 @@ def make_images(folder: Path) -> None:
 
 
 def build_each_network_once() -> None:
-    module = cnncodes.extraction.extract
+    module = cnncodes.extraction.engine
     build, networks = module.build_network, {}
 
     def build_once(*request):  # type: ignore[no-untyped-def]

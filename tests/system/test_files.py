@@ -462,6 +462,7 @@ WRITERS = {
     "models/model_file.py": "a file that `replacing` gave",
     "finetuning/state.py": "a file that `replacing` gave",
     "cli/output.py": "a plot in a file that `replacing` gave",
+    "pages/classifier_page.py": "a page in a file that `replacing` gave",
     "pages/plots.py": "a plot in memory",
     "extraction/journal.py": "which images are being decoded, as long as the process lives",
 }
