@@ -17,7 +17,7 @@ from sklearn import config_context
 
 from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.probes.folds import Folds
-from cnncodes.probes.joblib_backend import lost_workers_explained, received, sent_once
+from cnncodes.probes.joblib_backend import lost_workers_explained, on_cluster, received, sent_once
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.solvers.coordinates import Fold, SharedCoordinates
@@ -215,7 +215,9 @@ class FoldByFold:
     ) -> None:
         self.sample_weight = sample_weight
         self.X, self.y, self.folds, self.first_folds = sent_once(X), y, folds, len(folds)
-        self.workers = Parallel(n_jobs=n_jobs)
+        self.parallel = Parallel(n_jobs=n_jobs)
+        # Processes of this machine outlast a call anyway, and end without a word when they are interrupted
+        self.workers = self.parallel if on_cluster() else nullcontext()
         self.clf, self.scale, self.class_weight, self.max_iter, self.tol = clf, scale, class_weight, max_iter, tol
 
     def decide(self, Cs: Sequence[float], *, exact: bool, n_folds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +229,7 @@ class FoldByFold:
             for weight in [None if self.sample_weight is None else self.sample_weight[train]]
         )
         with lost_workers_explained():
-            results = self.workers(tasks)
+            results = self.parallel(tasks)
         decision = np.empty((len(Cs), len(self.y), results[0].decision.shape[2]))
         for (_, test), path in zip(self.folds, results, strict=True):
             decision[:, test] = path.decision
