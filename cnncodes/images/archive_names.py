@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,7 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz
 SUFFIXES = (".zip", *TAR_SUFFIXES)
 CHAIN = re.compile(r"(?:zip|tar)(?:://(.*?))?::(.+)", re.IGNORECASE | re.DOTALL)  # as fsspec writes it
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
-GLOB = re.compile(r"[*?\[]")
-PATTERN = re.compile(f"{GLOB.pattern}|{BRACES.pattern}")
+WILDCARD = re.compile(r"[*?\[]")
 MAX_ARCHIVES = 1_000_000  # that braces may stand for
 
 
@@ -58,8 +58,11 @@ def is_archive_name(name: str) -> bool:
     >>> is_archive_name("photos.TAR.gz"), is_archive_name("https://host/a.zip?x=1"), is_archive_name("a.png")
     (True, True, False)
     """
-    path = urlsplit(name).path if scheme_of(name) in WEB_SCHEMES else name
-    return path.lower().endswith(SUFFIXES)
+    return _without_query(name).lower().endswith(SUFFIXES)
+
+
+def _without_query(name: str) -> str:
+    return urlsplit(name)._replace(query="", fragment="").geturl() if scheme_of(name) in WEB_SCHEMES else name
 
 
 def archives_named(source: Any) -> ArchiveNames | None:
@@ -87,12 +90,13 @@ def archives_named(source: Any) -> ArchiveNames | None:
     within, place = chain or ("", as_path_or_url(source))
     if not (is_archive_name(place) or chain) or os.path.isdir(place):
         return None
-    if os.path.lexists(place) or not PATTERN.search(place):
-        return ArchiveNames(os.fspath(source), [place], [""], within)
+    root = public_url(os.fspath(source))
+    if os.path.lexists(place) or not (BRACES.search(place) or _has_wildcards(place)):
+        return ArchiveNames(root, [place], [""], within)
     paths = [path for expanded in _without_braces(place) for path in _matches(expanded)]
     if not paths:
-        raise ImagesError(f"{public_url(place)}: no archive has such a name")
-    return _several(os.fspath(source), paths, within)
+        raise ImagesError(f"{root}: no archive has such a name")
+    return _several(root, paths, within)
 
 
 def chained(url: str) -> tuple[str, str] | None:
@@ -144,12 +148,13 @@ def _files_below(folder: str) -> Iterator[str]:
 
 def _several(root: str, paths: list[str], within: str = "") -> ArchiveNames:
     """Return archives with names that are relative to the folder which all of them lie in."""
-    if len(set(paths)) < len(paths):
-        raise ImagesError(f"{root}: the same archive is named twice")
-    folders = [path.replace(os.sep, "/").split("/")[:-1] for path in paths]
+    places = [_without_query(public_url(path)).replace(os.sep, "/") for path in paths]
+    if twice := [place for place, n in Counter(places).items() if n > 1]:
+        raise ImagesError(f"{root}: the same archive is named twice: {some_names(twice)}")
+    folders = [place.split("/")[:-1] for place in places]
     levels = enumerate(zip(*folders, strict=False))
     n_common = next((depth for depth, names in levels if len(set(names)) > 1), min(map(len, folders)))
-    return ArchiveNames(root, paths, ["/".join(path.split("/")[n_common:]) + "/" for path in paths], within)
+    return ArchiveNames(root, paths, ["/".join(place.split("/")[n_common:]) + "/" for place in places], within)
 
 
 def _without_braces(pattern: str) -> list[str]:
@@ -168,16 +173,21 @@ def _without_braces(pattern: str) -> list[str]:
     else:
         first, last = int(match[1]), int(match[2])
         if abs(last - first) >= MAX_ARCHIVES:
-            raise ImagesError(f"{pattern}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}")
+            raise ImagesError(f"{public_url(pattern)}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}")
         step = 1 if first <= last else -1
         words = [f"{number:0{len(match[1])}d}" for number in range(first, last + step, step)]
     start, end = pattern[: match.start()], pattern[match.end() :]
     return list(dict.fromkeys(path for word in words for path in _without_braces(f"{start}{word}{end}")))
 
 
+def _has_wildcards(name: str) -> bool:
+    """Whether a name stands for several files of a listing; in a URL of the web ``?`` begins the query."""
+    return WILDCARD.search(name) is not None and scheme_of(name) not in WEB_SCHEMES
+
+
 def _matches(pattern: str) -> list[str]:
-    """Return the files that a pattern stands for, sorted; a name without signs of a pattern stands for itself."""
-    if not GLOB.search(pattern):
+    """Return the files that a pattern stands for, sorted; a name without wildcards stands for itself."""
+    if not _has_wildcards(pattern):
         return [pattern]
     if not is_url(pattern):
         return sorted(glob.glob(pattern, recursive=True))

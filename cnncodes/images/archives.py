@@ -21,7 +21,7 @@ from cnncodes.images.layouts import MASKS
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import TarMember
-from cnncodes.images.urls import is_url, public_url, without_secrets
+from cnncodes.images.urls import is_url, public_url
 from cnncodes.images.walk import Walk
 from cnncodes.images.webdataset import SampleLabels, key_of
 from cnncodes.images.zip_members import ZipMember, zip_entries
@@ -93,9 +93,9 @@ class ArchiveMembers:
             self._walks[path] = _ArchiveWalk(ArchiveNames(path, [path], [""]))
         file = self._walks[path].sources.get(inner)
         if not isinstance(file, (ZipMember, TarMember)):
-            raise ImagesError(f"{without_secrets(url)}: the archive has no such image")
+            raise ImagesError(f"{public_url(url)}: the archive has no such image")
         if reason := self._walks[path].failures.get(inner):
-            raise ImagesError(f"{without_secrets(url)}: {reason}")
+            raise ImagesError(f"{public_url(url)}: {reason}")
         return file
 
 

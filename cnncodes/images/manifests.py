@@ -17,7 +17,7 @@ from cnncodes.images.labels import remarks_on
 from cnncodes.images.remote import RemoteFile
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tables import COLUMNS, SEPARATORS, Table, read_table
-from cnncodes.images.urls import as_path_or_url, is_url, without_secrets
+from cnncodes.images.urls import as_path_or_url, is_url, public_url
 from cnncodes.vocabulary import SPLITS, split_of
 
 __all__ = ["MANIFESTS", "from_manifest", "named_files"]
@@ -111,7 +111,7 @@ def named_files(
                 archive = os.path.realpath(member.archive.path)
                 outside += [(number, url)] * (not _is_inside(archive, root))
             file = RemoteFile.of(url) if member is None else member
-            if (place := without_secrets(url)) in first:
+            if (place := public_url(url)) in first:
                 twice.append((number, f"{place} (as in {unit} {first[place]})"))
             first.setdefault(place, number)
             ids.append(as_text(place))
@@ -180,7 +180,7 @@ def remote_files(
                 local.append((number, name))
                 continue
             file: StoredFile = members.find(name) or RemoteFile.of(name)
-            name = without_secrets(name).removeprefix(f"{table.parent}/")
+            name = public_url(name).removeprefix(f"{table.parent.rstrip('/')}/")
         else:
             name = posixpath.normpath(name.replace("\\", "/"))
             outside += [(number, name)] * (name.startswith(("../", "/")) or name == "..")

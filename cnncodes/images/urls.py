@@ -20,7 +20,9 @@ __all__ = [
 ]
 
 URL = re.compile(r"([a-z][a-z0-9+.-]+)(://|::.*://)", re.IGNORECASE)  # two letters at least: C:\ and C:// are drives
-URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]+://[^\s'\"<>\\)]+", re.IGNORECASE)
+CHAIN = re.compile(r"::(?=[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
+# A URL in a text, or a parameter behind one with a space, a quotation mark or a bracket in it
+IN_TEXT = re.compile(r"([a-z][a-z0-9+.-]+://[^\s'\"<>\\)]+)|[?&]([^\s?&=]+)=[^\s&'\"<>\\)]*", re.IGNORECASE)
 BASE = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?", re.IGNORECASE)
 LOCAL_SCHEMES = frozenset({"file", "local"})
 WEB_SCHEMES = frozenset({"http", "https"})
@@ -90,7 +92,7 @@ def suffix_of(url: str) -> str:
 
 
 def public_url(url: str) -> str:
-    """Return a URL without what is secret: user and password, and the parameters of signed requests.
+    """Return a URL, or a chain of them, without what is secret: passwords, and the parameters of signed requests.
 
     Examples
     --------
@@ -99,6 +101,10 @@ def public_url(url: str) -> str:
     >>> public_url("s3://bucket/what? a#1.png")
     's3://bucket/what? a#1.png'
     """
+    return "::".join(map(_public, CHAIN.split(url)))
+
+
+def _public(url: str) -> str:
     base = base_of(url)
     if "@" in base:
         host = base.rpartition("@")[2]
@@ -115,4 +121,10 @@ def public_url(url: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Return a text with each URL in it as `public_url` gives it."""
-    return URL_IN_TEXT.sub(lambda match: public_url(match[0]), text)
+
+    def public(match: re.Match[str]) -> str:
+        if match[1]:
+            return public_url(match[1])
+        return "" if SECRET_PARAMETER.match(match[2]) else match[0]
+
+    return IN_TEXT.sub(public, text)

@@ -56,6 +56,18 @@ def test_patterns(tmp_path, monkeypatch):
         archives_named(["a.tar", "a.tar"])
 
 
+def test_queries_of_urls_are_no_pattern_and_no_name():
+    query = "?id=7&X-Amz-Signature=5ecre7"
+    names = archives_named(f"https://host/a.zip{query}")
+    assert (names.root, names.paths, names.names) == ("https://host/a.zip?id=7", [f"https://host/a.zip{query}"], [""])
+    names = archives_named(f"https://me:pw@host/s/{{a,b}}.tar{query}")
+    assert (names.root, names.names) == ("https://host/s/{a,b}.tar?id=7", ["a.tar/", "b.tar/"])
+    assert names.paths == [f"https://me:pw@host/s/{name}.tar{query}" for name in "ab"]
+    assert archives_named([f"https://one/a.tar{query}", "https://two/b.tar"]).names == ["one/a.tar/", "two/b.tar/"]
+    with pytest.raises(ImagesError, match=r"named twice: https://host/a\.tar$"):
+        archives_named(["https://host/a.tar?sig=1", "https://host/a.tar?sig=2"])
+
+
 def test_a_folder_that_holds_only_tar_archives(tmp_path):
     fill(tmp_path, "train/0.tar", "val/0.tar", "README.md", ".cache/x.png", "val/.hidden.png")
     names = archives_in(str(tmp_path))
