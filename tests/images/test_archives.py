@@ -8,6 +8,7 @@ import pickle
 import shutil
 import tarfile
 import zipfile
+from itertools import count
 from pathlib import Path
 
 import fsspec
@@ -17,6 +18,7 @@ from archive_files import folder_tar, folder_zip, pngs, tar_of, zip_of
 from image_files import fill, table
 
 from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.images import network
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.loading import load_images
 
@@ -295,6 +297,24 @@ def test_a_remote_archive_is_listed_in_few_requests_and_each_image_is_one(tmp_pa
     assert [file.changed for file in images.sources] == [file.changed for file in load_images(url).sources]
     assert load_images(f"tar://cat/7.png::{url}").read_bytes(0) == members["cat/7.png"]
     assert load_images(url.replace("a.", "*.")).ids[0].startswith(f"{archive}/cat/")
+
+
+@pytest.mark.parametrize("archive", ["a.zip", "a.tar", "a.tar.gz"])
+def test_a_remote_archive_whose_list_cannot_be_read_is_named(tmp_path, monkeypatch, archive):
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.0)
+    files = fsspec.filesystem("memory")
+    url = f"memory://{tmp_path.name}/{archive}"
+    files.pipe(url, PACKERS[archive](tmp_path / archive, fill(tmp_path / "f", "a.png")).read_bytes())
+    plain, n_reads = type(files).cat_file, count()
+
+    def cat_file(self, path, start=None, end=None):
+        if next(n_reads):
+            raise TimeoutError
+        return plain(self, path, start, end)
+
+    monkeypatch.setattr(type(files), "cat_file", cat_file)
+    with pytest.raises(ImagesError, match=rf"^{url}: no answer in time \(1 tries in 0 s\)$"):
+        load_images(url)
 
 
 def test_a_server_that_gives_no_parts_is_refused(tmp_path, monkeypatch):
