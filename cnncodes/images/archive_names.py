@@ -173,7 +173,9 @@ def _without_braces(pattern: str) -> list[str]:
     else:
         first, last = int(match[1]), int(match[2])
         if abs(last - first) >= MAX_ARCHIVES:
-            raise ImagesError(f"{public_url(pattern)}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}")
+            raise ImagesError(
+                f"{public_url(pattern)}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}"
+            )
         step = 1 if first <= last else -1
         words = [f"{number:0{len(match[1])}d}" for number in range(first, last + step, step)]
     start, end = pattern[: match.start()], pattern[match.end() :]

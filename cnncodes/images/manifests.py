@@ -169,7 +169,7 @@ def remote_files(
     """
     ids: list[str] = []
     sources: list[Path | StoredFile] = []
-    local, outside, twice = [], [], []
+    empty, local, outside, twice = [], [], [], []
     first: dict[str, int] = {}
     members = ArchiveMembers()
     for number, given in zip(numbers, names, strict=True):
@@ -182,6 +182,7 @@ def remote_files(
             file: StoredFile = members.find(name) or RemoteFile.of(name)
             name = public_url(name).removeprefix(f"{table.parent.rstrip('/')}/")
         else:
+            empty += [(number, name)] * (not name)
             name = posixpath.normpath(name.replace("\\", "/"))
             outside += [(number, name)] * (name.startswith(("../", "/")) or name == "..")
             file = table.beside(name)
@@ -190,6 +191,7 @@ def remote_files(
         first.setdefault(name, number)
         ids.append(as_text(name))
         sources.append(file)
+    refuse_entries(table, empty, "the path is empty", "fill it, or take the row out")
     refuse_entries(table, local, "a file of this machine, in a table that is not", "write the URL of the file")
     if not allow_outside:
         advice = f"move the table up, write URLs, or allow it: {parameter('allow_outside', True, of='load_images')}"

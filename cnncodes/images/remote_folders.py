@@ -52,7 +52,8 @@ class RemoteWalk(Walk):
 
     def __init__(self, root: str) -> None:
         super().__init__()
-        self._base = root.rstrip("/") + "/"
+        folder = root.rstrip("/")
+        self._base = f"{folder}/" if "://" in folder else f"{folder}//"
         with ThreadPoolExecutor(LISTERS) as pool:
             under_way: dict[Future[Entries], str] = {pool.submit(self._list, ""): ""}
             while under_way:

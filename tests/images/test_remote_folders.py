@@ -91,6 +91,14 @@ def test_a_folder_is_refused_as_on_a_disk(tmp_path: Path, upload: Any, names: tu
         load_images(upload(fill(tmp_path, *names)))
 
 
+def test_the_root_of_a_file_system_is_a_folder(tmp_path: Path, upload: Any) -> None:
+    upload(fill(tmp_path, "a/1.png", "b/2.png"))
+    assert [name for name in load_images("memory://", labelled=False).ids if name.startswith("bucket/")] == [
+        *("bucket/photos/a/1.png", "bucket/photos/b/2.png")
+    ]
+    assert load_images("memory://bucket/photos//").read_bytes(0) == PNG
+
+
 def test_what_is_not_there_is_one_line() -> None:
     with pytest.raises(ImagesError, match=r"^memory://nowhere/photos/: no such file$"):
         load_images("memory://nowhere/photos/")
@@ -164,7 +172,14 @@ def test_a_table_names_urls(tmp_path: Path, upload: Any) -> None:
         ("1.png,a\n./1.png,a\n", r"line 3: the same file again: 1\.png \(as in line 2\)"),
         ("1.png,a\nmemory://bucket/photos/1.png,a\n", r"line 3: the same file again"),
         ("https://a.org/1.png?sig=1,a\nhttps://a.org/1.png?sig=2,a\n", "line 3: the same file again"),
-        ("zip://a.png::file:///a.zip,a\n", "a chain of URLs is not read"),
+        ("zip://a.png::file:///a.zip,a\n", "line 2: a file of this machine"),
+        ("zip://a.png::a.zip,a\n", "line 2: a file of this machine"),
+        ("zip:///tmp/a.png,a\n", r"names no archive; write zip://folder::photos\.zip"),
+        ("zip://a.png::zip://b.zip::file:///c.zip,a\n", "a chain of URLs is not read"),
+        ("simplecache::file:///etc/passwd,a\n", "a chain of URLs is not read"),
+        ("git:///repository:HEAD@a.png,a\n", "git:// URLs are not read"),
+        ("asynclocal:///etc/passwd,a\n", "asynclocal:// URLs are not read"),
+        (",a\n1.png,a\n", "line 2: the path is empty; fill it"),
     ],
 )
 def test_a_remote_table_with_faults(tmp_path: Path, upload: Any, rows: str, words: str) -> None:
@@ -204,7 +219,8 @@ def test_one_file_and_sequences(tmp_path: Path, upload: Any) -> None:
     [
         ("https://me:pw@a.org/photos/", r"^https://a\.org/photos/: a web server lists no folders; give a \.csv"),
         ("https://a.org/x.npy", "files are read from a disk alone"),
-        ("zip://a::s3://b/c.zip", "a chain of URLs"),
+        ("simplecache::s3://b/c.png", "a chain of URLs"),
+        ("generic://file:///etc/passwd", "generic:// URLs are not read"),
     ],
 )
 def test_what_is_not_read_is_said_without_a_request(url: str, words: str, monkeypatch) -> None:
