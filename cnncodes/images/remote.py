@@ -34,9 +34,10 @@ STAMPS = (
 )
 ARCHIVE_SCHEMES = frozenset({"zip", "tar"})
 # Of fsspec's, those that lead to files of this machine, or by way of another file system
-NO_DISTANT_SCHEMES = frozenset(
-    {"async_wrapper", "asynclocal", "asyncwrapper", "data", "dir", "dvc", "generic", "git"}
-) | {*("blockcache", "cached", "filecache", "libarchive", "reference", "simplecache")}
+REFUSED_SCHEMES = frozenset(
+    {"async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "data", "dir", "dvc", "filecache"}
+    | {"generic", "git", "libarchive", "reference", "simplecache"}
+)
 
 
 class RemoteFile(StoredFile):
@@ -68,16 +69,15 @@ class RemoteFile(StoredFile):
         ImagesError
             It is a chain of URLs, or leads to this machine.
         """
+        scheme, shown = scheme_of(url), public_url(url)
         if "::" in url:
-            raise ImagesError(f"{public_url(url)}: a chain of URLs is not read; give the URL of the file itself")
-        if (scheme := scheme_of(url)) in ARCHIVE_SCHEMES:
+            raise ImagesError(f"{shown}: a chain of URLs is not read; give the URL of the file itself")
+        if scheme in ARCHIVE_SCHEMES:
             raise ImagesError(
-                f"{public_url(url)}: names no archive; write {scheme}://folder::photos.{scheme}, or photos.{scheme}"
+                f"{shown}: names no archive; write {scheme}://folder::photos.{scheme}, or photos.{scheme}"
             )
-        if scheme in NO_DISTANT_SCHEMES:
-            raise ImagesError(
-                f"{public_url(url)}: {scheme}:// URLs are not read; give the path or URL of the file itself"
-            )
+        if scheme in REFUSED_SCHEMES:
+            raise ImagesError(f"{shown}: {scheme}:// URLs are not read; give the path or the URL of the file itself")
         base = base_of(url)
         return cls(base, url.removeprefix(base))
 
