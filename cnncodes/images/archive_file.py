@@ -98,6 +98,8 @@ class Archive:
         file = RemoteFile.of(self.path)
         file.fetch_stamp()
         self.size, self.changed = file.size, file.changed
+        if not self.size:
+            return
         with listing_errors(self.path):
             self.head = self._part(0, HEAD_BYTES)
         if len(self.head) != HEAD_BYTES or self.size < 0:
@@ -153,7 +155,14 @@ class Archive:
 
     def _part(self, start: int, end: int) -> bytes:
         files = file_system(self.path)
-        return ask(self.path, lambda: files.cat_file(files._strip_protocol(self.path), start=start, end=end))
+
+        def read() -> bytes:
+            data = files.cat_file(files._strip_protocol(self.path), start=start, end=end)
+            if len(data) < end - start:
+                raise EOFError(f"{len(data):,} bytes came of {end - start:,}")
+            return data
+
+        return ask(self.path, read)
 
 
 def _stamp(stream: IO[bytes]) -> tuple[int, int]:

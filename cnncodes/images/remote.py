@@ -73,9 +73,7 @@ class RemoteFile(StoredFile):
         if "::" in url:
             raise ImagesError(f"{shown}: a chain of URLs is not read; give the URL of the file itself")
         if scheme in ARCHIVE_SCHEMES:
-            raise ImagesError(
-                f"{shown}: names no archive; write {scheme}://folder::photos.{scheme}, or photos.{scheme}"
-            )
+            raise ImagesError(f"{shown}: names no archive; write {scheme}://folder::a.{scheme}, or a.{scheme} for all")
         if scheme in REFUSED_SCHEMES:
             raise ImagesError(f"{shown}: {scheme}:// URLs are not read; give the path or the URL of the file itself")
         base = base_of(url)

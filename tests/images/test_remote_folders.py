@@ -174,7 +174,7 @@ def test_a_table_names_urls(tmp_path: Path, upload: Any) -> None:
         ("https://a.org/1.png?sig=1,a\nhttps://a.org/1.png?sig=2,a\n", "line 3: the same file again"),
         ("zip://a.png::file:///a.zip,a\n", "line 2: a file of this machine"),
         ("zip://a.png::a.zip,a\n", "line 2: a file of this machine"),
-        ("zip:///tmp/a.png,a\n", r"names no archive; write zip://folder::photos\.zip"),
+        ("zip:///tmp/a.png,a\n", r"names no archive; write zip://folder::a\.zip"),
         ("zip://a.png::zip://b.zip::file:///c.zip,a\n", "a chain of URLs is not read"),
         ("simplecache::file:///etc/passwd,a\n", "a chain of URLs is not read"),
         ("git:///repository:HEAD@a.png,a\n", "git:// URLs are not read"),
