@@ -139,6 +139,21 @@ def test_a_file_of_the_name_of_a_folder_is_no_image(tmp_path: Path, upload: Any,
     assert load_images(url).notes == []
 
 
+def test_a_folder_without_a_name_is_told(tmp_path: Path, upload: Any, monkeypatch) -> None:
+    url = upload(fill(tmp_path, "a/1.png", "b/1.png"))
+    files = type(fsspec.filesystem("memory"))
+    listed = files.ls
+
+    def ls(self: Any, path: str, **options: Any) -> Any:  # as S3 lists keys like a//2.png, which fsspec cannot enter
+        nameless = [{"name": f"{path}/", "size": 0, "type": "directory"}] if path.endswith("/a") else []
+        return [*nameless, *listed(self, path, **options)]
+
+    monkeypatch.setattr(files, "ls", ls)
+    images = load_images(url)
+    assert images.ids == ["a/1.png", "b/1.png"]
+    assert images.notes == ["folders without a name (two slashes in a row), whose images are not read: in a"]
+
+
 def test_a_table_beside_its_images(tmp_path: Path, upload: Any) -> None:
     fill(tmp_path, "a/1.png", "b 1.png", "c#1.png")
     rows = "path;label;split;group\na/1.png;x;train;g\n./b 1.png;y;test;h\nc#1.png;y;train;g\n"
