@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import random
 import threading
@@ -89,6 +90,8 @@ def _options(scheme: str) -> dict[str, Any]:
         timeout = ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
         ours = {"timeout": timeout, "trust_env": True}  # proxies and ~/.netrc, as other programs use them
         return {"client_kwargs": {**ours, **conf.get(scheme, {}).get("client_kwargs", {})}}
+    if scheme in ("gs", "gcs") and not (logger := logging.getLogger("gcsfs")).handlers:
+        logger.addHandler(logging.NullHandler())  # or it would write tracebacks to stderr, beside the error itself
     return {}
 
 
