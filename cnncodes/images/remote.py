@@ -19,6 +19,7 @@ from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, su
 
 __all__ = ["RemoteFile", "fetch_stamps", "open_remote", "stamp_in"]
 
+MAX_UNTOLD_BYTES = 256 << 20  # of a file whose size no server has told
 BLOCK_BYTES = 1 << 20  # read at a time of a file that is read in parts
 # What tells that a file has changed, the best first; file systems spell them in several ways
 STAMPS = (
@@ -135,7 +136,12 @@ class RemoteFile(StoredFile):
     def _read(self) -> bytes:
         files = file_system(self.base)
         path = files._strip_protocol(self.url)
-        data = files.cat_file(path)
+        if scheme_of(self.base) in WEB_SCHEMES:
+            from fsspec.asyn import sync
+
+            data: bytes = sync(files.loop, _web_bytes, files, path, MAX_UNTOLD_BYTES if self._size < 0 else MAX_BYTES)
+        else:
+            data = files.cat_file(path)
         if 0 <= self._size != len(data) and files.info(path).get("size") != len(data):  # or it has changed since
             raise EOFError(f"{len(data):,} bytes came of {self._size:,}")
         return data
@@ -151,6 +157,19 @@ class RemoteFile(StoredFile):
 
         with contextlib.suppress(DecodeError):  # reading it will say why
             self._size, self._changed = stamp_in(ask(self.url, info))
+
+
+async def _web_bytes(files: Any, url: str, limit: int) -> bytes:
+    """Return what a web server sends, which may never end, as of a camera; so no more than `limit` bytes."""
+    session = await files.set_session()
+    data = bytearray()
+    async with session.get(files.encode_url(url), **files.kwargs) as response:
+        files._raise_not_found_for_status(response, url)
+        async for chunk in response.content.iter_any():
+            data += chunk
+            if len(data) > limit:
+                raise DecodeError(f"more than {limit:,} bytes came")
+    return bytes(data)
 
 
 def stamp_in(info: Mapping[str, Any]) -> tuple[int, int]:

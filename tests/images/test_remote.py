@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from cnncodes.errors import DecodeError, ImagesError
-from cnncodes.images import network
+from cnncodes.images import network, remote
 from cnncodes.images.remote import RemoteFile, fetch_stamps, open_remote, stamp_in
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
@@ -183,6 +184,31 @@ def web(tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(remote, "MAX_UNTOLD_BYTES", 2_000_000)
+    n_sent = []
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while len(n_sent) < 1000:
+                    n_sent.append(self.wfile.write(bytes(100_000)))
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(DecodeError, match=r"^more than 2,000,000 bytes came$"):
+        RemoteFile.of(f"http://127.0.0.1:{server.server_port}/camera.jpg").read_bytes()
+    server.shutdown()
+    server.server_close()
+    assert len(n_sent) < 1000
 
 
 def test_a_web_server_is_read(web: str, short_patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
