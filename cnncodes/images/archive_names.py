@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,17 +133,24 @@ def archives_in(folder: str) -> ArchiveNames | None:
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """Yield the files below a folder that are not hidden."""
-    stack = [folder]
-    while stack:
-        with os.scandir(stack.pop()) as entries:
+    """Yield the files below a folder that are not hidden; each folder is entered once, rather by its own name than by a link."""
+    folders, seen = deque([folder]), set[tuple[int, int]]()
+    while folders:
+        path = folders.pop()
+        status = os.stat(path)
+        if (key := (status.st_dev, status.st_ino)) in seen:
+            continue
+        seen.add(key)
+        with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(entry.path)
-                else:
+                if not entry.is_dir():
                     yield entry.path
+                elif entry.is_symlink():
+                    folders.appendleft(entry.path)
+                else:
+                    folders.append(entry.path)
 
 
 def _several(root: str, paths: list[str], within: str = "") -> ArchiveNames:

@@ -76,3 +76,14 @@ def test_a_folder_that_holds_only_tar_archives(tmp_path):
     fill(tmp_path, "train/a.png")
     assert archives_in(str(tmp_path)) is None
     assert archives_in(str(fill(tmp_path / "zips", "a.zip", "b/"))) is None
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    fill(tmp_path, "set/a.tar", "photos/x/1.png", "shards/b.tar")
+    (tmp_path / "set" / "self").symlink_to(tmp_path)
+    assert archives_in(str(tmp_path / "set")) is None  # images are read, as of any folder
+    (tmp_path / "photos" / "x" / "1.png").unlink()
+    assert archives_in(str(tmp_path / "shards")).names == ["b.tar/"]
+    (tmp_path / "shards" / "loop").symlink_to(tmp_path / "shards")
+    (tmp_path / "shards" / "more").symlink_to(tmp_path / "set")
+    assert sorted(archives_in(str(tmp_path / "shards")).names) == ["b.tar/", "more/a.tar/"]
