@@ -58,12 +58,15 @@ class RemoteWalk(Walk):
         self._base = f"{folder}/" if "://" in folder else f"{folder}//"
         with ThreadPoolExecutor(LISTERS) as pool:
             under_way: dict[Future[Entries], str] = {pool.submit(self._list, ""): ""}
-            while under_way:
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                for listing in done:
-                    name = under_way.pop(listing)
-                    for folder in self._take(name, listing):
-                        under_way[pool.submit(self._list, folder)] = folder
+            try:
+                while under_way:
+                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for listing in done:
+                        name = under_way.pop(listing)
+                        for folder in self._take(name, listing):
+                            under_way[pool.submit(self._list, folder)] = folder
+            finally:
+                pool.shutdown(cancel_futures=True)  # or after an error the other folders would be listed first
         file_system(root).invalidate_cache()  # or fsspec would keep the listing for as long as the process lives
 
     def notes(self) -> list[str]:

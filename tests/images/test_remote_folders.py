@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from image_files import PNG, fill, table
 
 from cnncodes.errors import ImagesError
-from cnncodes.images import loading
+from cnncodes.images import loading, remote_folders
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.loading import load_images
 from cnncodes.images.remote import RemoteFile
@@ -123,6 +125,24 @@ def test_a_folder_that_cannot_be_listed_is_recorded(tmp_path: Path, upload: Any,
     monkeypatch.setattr(files, "ls", lambda *_, **__: (_ for _ in ()).throw(PermissionError()))
     with pytest.raises(ImagesError, match=r"photos/: no permission to read it; credentials are taken from"):
         load_images(url)
+
+
+def test_when_the_network_is_gone_no_other_folder_is_listed(tmp_path: Path, upload: Any, monkeypatch) -> None:
+    url = upload(fill(tmp_path, *(f"{i}/1.png" for i in range(100))))
+    files, n_listed = type(fsspec.filesystem("memory")), count()
+    listed = files.ls
+
+    def ls(self: Any, path: str, **options: Any) -> Any:
+        if next(n_listed):
+            time.sleep(0.01)
+            raise type("NoCredentialsError", (Exception,), {})
+        return listed(self, path, **options)
+
+    monkeypatch.setattr(files, "ls", ls)
+    monkeypatch.setattr(remote_folders, "LISTERS", 1)
+    with pytest.raises(ImagesError, match="credentials are taken from"):
+        load_images(url)
+    assert next(n_listed) < 50
 
 
 def test_a_file_of_the_name_of_a_folder_is_no_image(tmp_path: Path, upload: Any, monkeypatch) -> None:
