@@ -133,7 +133,7 @@ def archives_in(folder: str) -> ArchiveNames | None:
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """Yield the files below a folder that are not hidden; each folder is entered once, rather by its own name than by a link."""
+    """Yield the files below a folder that are not hidden; each folder is entered once, by its own name if it can be."""
     folders, seen = deque([folder]), set[tuple[int, int]]()
     while folders:
         path = folders.pop()
