@@ -43,8 +43,16 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
 )
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
+LOGGERS = {"gs": "gcsfs", "gcs": "gcsfs"}  # that write tracebacks to stderr, beside the error itself
+
 _lock = threading.Lock()
 _failures_in_a_row = 0
+
+
+def _mute(name: str | None) -> None:
+    """Let a logger write nothing to stderr by itself; whoever has configured logging still gets all."""
+    if name is not None and not (logger := logging.getLogger(name)).handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def file_system(url: str) -> Any:
@@ -64,6 +72,7 @@ def file_system(url: str) -> Any:
 def _file_system(base: str, process: int) -> Any:  # a process that is forked has no threads of its parent
     scheme = scheme_of(base)
     fsspec = require("fsspec", f"reading {scheme}:// URLs")
+    _mute(LOGGERS.get(scheme))
     try:
         return fsspec.core.url_to_fs(base, **_options(scheme))[0]
     except ImportError as error:
@@ -90,8 +99,6 @@ def _options(scheme: str) -> dict[str, Any]:
         timeout = ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
         ours = {"timeout": timeout, "trust_env": True}  # proxies and ~/.netrc, as other programs use them
         return {"client_kwargs": {**ours, **conf.get(scheme, {}).get("client_kwargs", {})}}
-    if scheme in ("gs", "gcs") and not (logger := logging.getLogger("gcsfs")).handlers:
-        logger.addHandler(logging.NullHandler())  # or it would write tracebacks to stderr, beside the error itself
     return {}
 
 

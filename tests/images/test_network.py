@@ -139,7 +139,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_library_of_google_writes_no_tracebacks_to_stderr() -> None:
     script = (
-        "import logging; from cnncodes.images import network; network._options('gs');"
+        "import logging; from cnncodes.images import network; network._mute(network.LOGGERS['gs']);"
         "logging.getLogger('gcsfs.credentials').error('a traceback'); logging.getLogger('other').error('shown')"
     )
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

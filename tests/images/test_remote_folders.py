@@ -201,6 +201,12 @@ def test_a_table_names_urls(tmp_path: Path, upload: Any) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
+        ("zip://a.png::a.zip,a\n", "line 2: a file of this machine"),
+        ("zip:///tmp/a.png,a\n", r"names no archive; write zip://folder::a\.zip"),
+        ("zip://a.png::zip://b.zip::file:///c.zip,a\n", "a chain of URLs is not read"),
+        ("git:///repository:HEAD@a.png,a\n", "git:// URLs are not read"),
+        ("asynclocal:///etc/passwd,a\n", "asynclocal:// URLs are not read"),
+        (",a\n1.png,a\n", "line 2: the path is empty; fill it"),
         ("../1.png,a\n", r"line 2: outside of the folder of the table: \.\./1\.png; .*allow_outside=True"),
         ("/etc/passwd,a\n", "line 2: outside of the folder"),
         ("file:///etc/passwd,a\n", "line 2: a file of this machine"),
@@ -208,13 +214,7 @@ def test_a_table_names_urls(tmp_path: Path, upload: Any) -> None:
         ("1.png,a\nmemory://bucket/photos/1.png,a\n", r"line 3: the same file again"),
         ("https://a.org/1.png?sig=1,a\nhttps://a.org/1.png?sig=2,a\n", "line 3: the same file again"),
         ("zip://a.png::file:///a.zip,a\n", "line 2: a file of this machine"),
-        ("zip://a.png::a.zip,a\n", "line 2: a file of this machine"),
-        ("zip:///tmp/a.png,a\n", r"names no archive; write zip://folder::a\.zip"),
-        ("zip://a.png::zip://b.zip::file:///c.zip,a\n", "a chain of URLs is not read"),
-        ("simplecache::file:///etc/passwd,a\n", "a chain of URLs is not read"),
-        ("git:///repository:HEAD@a.png,a\n", "git:// URLs are not read"),
-        ("asynclocal:///etc/passwd,a\n", "asynclocal:// URLs are not read"),
-        (",a\n1.png,a\n", "line 2: the path is empty; fill it"),
+        ("filecache::memory://bucket/photos/1.png,a\n", "a chain of URLs is not read"),
     ],
 )
 def test_a_remote_table_with_faults(tmp_path: Path, upload: Any, rows: str, words: str) -> None:
@@ -252,10 +252,10 @@ def test_one_file_and_sequences(tmp_path: Path, upload: Any) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
+        ("generic://file:///etc/passwd", "generic:// URLs are not read"),
         ("https://me:pw@a.org/photos/", r"^https://a\.org/photos/: a web server lists no folders; give a \.csv"),
         ("https://a.org/x.npy", "files are read from a disk alone"),
-        ("simplecache::s3://b/c.png", "a chain of URLs"),
-        ("generic://file:///etc/passwd", "generic:// URLs are not read"),
+        ("filecache::s3://b/c.png", "a chain of URLs"),
     ],
 )
 def test_what_is_not_read_is_said_without_a_request(url: str, words: str, monkeypatch) -> None:
