@@ -342,7 +342,7 @@ def test_signed_archives_of_a_web_server(tmp_path, monkeypatch):
     zip_of(tmp_path / "a.zip", members)
     tar_of(tmp_path / "b.tar", members)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Ranges, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     base, query = f"http://127.0.0.1:{server.server_port}", "?X-Amz-Signature=5ecre7"
     one = load_images(f"{base}/a.zip{query}")
     several = load_images([f"{base}/a.zip{query}", f"{base}/b.tar{query}"])

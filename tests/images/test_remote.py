@@ -162,7 +162,7 @@ def web(tmp_path: Path) -> Iterator[str]:
 
     (tmp_path / "big.bin").write_bytes(DATA)
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -185,7 +185,7 @@ def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     with pytest.raises(DecodeError, match=r"^more than 2,000,000 bytes came$"):
         RemoteFile.of(f"http://127.0.0.1:{server.server_port}/camera.jpg").read_bytes()
     server.shutdown()
