@@ -9,12 +9,11 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import image_suffixes, some_names
 from cnncodes.images.network import ask, file_system, listing_errors
-from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of
+from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of, without_query
 
 __all__ = ["ArchiveNames", "archives_in", "archives_named", "chained", "is_archive_name"]
 
@@ -58,11 +57,7 @@ def is_archive_name(name: str) -> bool:
     >>> is_archive_name("photos.TAR.gz"), is_archive_name("https://host/a.zip?x=1"), is_archive_name("a.png")
     (True, True, False)
     """
-    return _without_query(name).lower().endswith(SUFFIXES)
-
-
-def _without_query(name: str) -> str:
-    return urlsplit(name)._replace(query="", fragment="").geturl() if scheme_of(name) in WEB_SCHEMES else name
+    return without_query(name).lower().endswith(SUFFIXES)
 
 
 def archives_named(source: Any) -> ArchiveNames | None:
@@ -155,7 +150,7 @@ def _files_below(folder: str) -> Iterator[str]:
 
 def _several(root: str, paths: list[str], within: str = "") -> ArchiveNames:
     """Return archives with names that are relative to the folder which all of them lie in."""
-    places = [_without_query(public_url(path)).replace(os.sep, "/") for path in paths]
+    places = [without_query(public_url(path)).replace(os.sep, "/") for path in paths]
     if twice := [place for place, n in Counter(places).items() if n > 1]:
         raise ImagesError(f"{root}: the same archive is named twice: {some_names(twice)}")
     folders = [place.split("/")[:-1] for place in places]

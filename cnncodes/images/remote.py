@@ -9,13 +9,12 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.network import CONNECTIONS, ask, file_system
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of
+from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
 
 __all__ = ["NO_PARTS", "RemoteFile", "fetch_stamps", "open_remote", "read_part", "stamp_in"]
 
@@ -95,7 +94,7 @@ class RemoteFile(StoredFile):
         """Return the file of another name in the same folder; parts ``..`` lead above it, never out of the base."""
         path = self.name
         if scheme_of(self.base) in WEB_SCHEMES:  # where these begin what is no part of the path
-            path, name = urlsplit(self.url).path, name.replace("?", "%3F").replace("#", "%23")
+            path, name = without_query(self.url).removeprefix(self.base), name.replace("?", "%3F").replace("#", "%23")
         path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), name))
         return RemoteFile(self.base, path.lstrip("/"))
 

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode
 
 __all__ = [
     "WEB_SCHEMES",
@@ -16,6 +16,7 @@ __all__ = [
     "public_url",
     "scheme_of",
     "suffix_of",
+    "without_query",
     "without_secrets",
 ]
 
@@ -63,7 +64,7 @@ def as_path_or_url(source: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(source)
     if scheme_of(text) in LOCAL_SCHEMES and "::" not in text:
-        return unquote(urlsplit(text).path)
+        return unquote(re.split("[?#]", f"/{text.removeprefix(base_of(text))}", maxsplit=1)[0])
     return text
 
 
@@ -87,8 +88,19 @@ def suffix_of(url: str) -> str:
     >>> suffix_of("https://host/a.PNG?size=2"), suffix_of("s3://bucket.png/photos/")
     ('.png', '')
     """
-    path = urlsplit(url).path if scheme_of(url) in WEB_SCHEMES else url.removeprefix(base_of(url))
+    path = without_query(url).removeprefix(base_of(url))
     return "" if path.endswith("/") else PurePosixPath(path).suffix.lower()
+
+
+def without_query(url: str) -> str:
+    """Return a URL of the web up to its query or fragment, and anything else as it is.
+
+    Examples
+    --------
+    >>> without_query("https://host/a.png?x=1"), without_query("s3://bucket/what? a#1.png")
+    ('https://host/a.png', 's3://bucket/what? a#1.png')
+    """
+    return re.split("[?#]", url, maxsplit=1)[0] if scheme_of(url) in WEB_SCHEMES else url
 
 
 def public_url(url: str) -> str:
@@ -111,12 +123,12 @@ def _public(url: str) -> str:
         url = f"{base.partition('://')[0]}://{host}{url.removeprefix(base)}"
     if scheme_of(url) not in WEB_SCHEMES:
         return url
-    parts = urlsplit(url)
-    parameters = parse_qsl(parts.query, keep_blank_values=True)
+    place, query = without_query(url), url.partition("#")[0].partition("?")[2]
+    parameters = parse_qsl(query, keep_blank_values=True)
     hidden = SHARED_ACCESS if {"sig", "sv"} <= {name.lower() for name, _ in parameters} else frozenset()
     kept = [(name, value) for name, value in parameters if not SECRET_PARAMETER.match(name) and name not in hidden]
-    query = parts.query if len(kept) == len(parameters) else urlencode(kept)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    query = query if len(kept) == len(parameters) else urlencode(kept)
+    return f"{place}?{query}" if query else place
 
 
 def without_secrets(text: str) -> str:

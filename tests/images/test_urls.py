@@ -28,6 +28,7 @@ def test_what_is_a_url(text: str, expected: bool) -> None:
 def test_a_file_url_is_a_path() -> None:
     assert as_path_or_url("file:///a/b%20c.png") == "/a/b c.png"
     assert as_path_or_url("FILE:///a") == "/a"
+    assert as_path_or_url("file://localhost/a%23.png#x") == "/a#.png"
     assert as_path_or_url("local:///a") == "/a"
     assert as_path_or_url("file.png") == "file.png"
 
@@ -45,6 +46,7 @@ def test_a_file_url_is_a_path() -> None:
         (f"zip://cat/1.png::https://host/a.zip?X-Amz-Signature={SECRET}", "zip://cat/1.png::https://host/a.zip"),
         (f"zip://a::b.png::https://me:{SECRET}@host/a::b.zip", "zip://a::b.png::https://host/a::b.zip"),
         ("https://host/get?sp=7&design=blue%20sky", "https://host/get?sp=7&design=blue%20sky"),
+        (f"https://[no-address/a.png?token={SECRET}", "https://[no-address/a.png"),
         ("s3://bucket/a#b?token=1.png", "s3://bucket/a#b?token=1.png"),  # all of it is a name
     ],
 )
