@@ -224,4 +224,7 @@ def _reason(error: Exception) -> str:
         return "no permission to read it"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    line, _, rest = str(error).strip().partition("\n")
+    if line.endswith(":") and rest:  # as of botocore, whose second line has what is wrong
+        return without_secrets(f"{line} {rest.partition(': ')[0]}")
     return without_secrets(first_line(error))

@@ -61,6 +61,10 @@ def test_what_may_pass_is_asked_for_again(error: Exception) -> None:
         (FileNotFoundError("bucket/a.png"), "no such file"),
         (PermissionError("Access Denied"), "no permission to read it"),
         (named("ClientConnectorCertificateError"), "words of the library"),
+        (
+            ValueError("Validation failed:\nInvalid bucket name: it must match x"),
+            "Validation failed: Invalid bucket name",
+        ),
         (ValueError("in https://me:pw@host/a.png?sig=abc"), "in https://host/a.png"),
     ],
     ids=str,
