@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 from archive_files import folder_tar, folder_zip, pngs, zip_of
 from command_line import failed, run
-from tiny_network import UNCROPPED
+from tiny_network import UNCROPPED, Staged
 from torch import nn
 
 from cnncodes import CNNCodes, CodesFile, extract, load_images, register_backbone
@@ -35,9 +36,15 @@ def build_tiny() -> nn.Module:
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5))
 
 
+def build_staged() -> nn.Module:
+    torch.manual_seed(0)
+    return Staged()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def tiny_backbone() -> None:
     register_backbone("packed", build_tiny, preprocessing=UNCROPPED, overwrite=True)
+    register_backbone("packed staged", build_staged, preprocessing=UNCROPPED, overwrite=True)
 
 
 @pytest.fixture
@@ -117,21 +124,43 @@ def test_an_archive_that_changes_while_it_is_read(small_sample, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_command_takes_archives(small_sample, tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", ["a.zip", "memory://{}/a.zip", "memory://{}/photos/", "memory://{}/photos/t.csv"])
+def test_every_command_takes_archives_and_urls(small_sample, folder_codes, tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
+    source = place.format(f"secret:pw@{tmp_path.name}")
+    files = fsspec.filesystem("memory")
     archive = folder_zip(tmp_path / "a.zip", small_sample)
-    run("extract", archive, *WORDS)
-    run("fit", "codes.h5", "--layer", "penultimate", "-C", 1)
-    run("predict", archive, "-o", "p.csv", "--explain", "pictures")
-    assert len(Path("p.csv").read_text().splitlines()) == 1 + len(load_images(archive))
-    assert len([*Path("pictures").rglob("*.png")]) == len(load_images(archive))
-    run("verify", "codes.h5", archive)
-    run("evaluate", archive)
-    run("audit", "codes.h5", archive, "--json")
-    run("report", "codes.h5", "--images", archive, "--no-advice", "--no-audit", "-o", "r.html")
-    member = load_images(archive).ids[0]
-    run("similar", f"zip://{member}::a.zip", "--html", "s.html", "--images", archive)
-    codes = CNNCodes("packed", layer="penultimate").fit_transform("a.zip")
+    if source.endswith("zip") and source != "a.zip":
+        files.pipe(source, archive.read_bytes())
+    elif source != "a.zip":
+        local = load_images(small_sample)
+        for row, name in enumerate(local.ids):
+            files.pipe(f"{source.removesuffix('t.csv')}{name}", local.read_bytes(row))
+        rows = zip(local.ids, local.labels, local.splits, strict=True)
+        table = "path,label,split\n" + "".join(f"{name},{label},{split}\n" for name, label, split in rows)
+        if source.endswith("t.csv"):
+            files.pipe(source, table.encode())
+    first = load_images(source).sources[0]
+    query = f"zip://{load_images(source).ids[0]}::{source}" if source.endswith("zip") else first.url
+    outputs = [run("extract", source, *WORDS)]
+    assert _rows(Path("codes.h5")) == _rows(folder_codes)
+    outputs += [
+        run("fit", "codes.h5", "--layer", "penultimate", "-C", 1),
+        run("predict", source, "-o", "p.csv", "--explain", "pictures"),
+        run("verify", "codes.h5", source),
+        run("evaluate", source),
+        run("audit", "codes.h5", source, "--json"),
+        run("report", "codes.h5", "--images", source, "--no-advice", "--no-audit", "-o", "r.html"),
+        run("similar", query, "--html", "s.html", "--images", source),
+        run("extract", source, "-o", "staged.h5", "--backbone", "packed staged", "--precision", "fp32"),
+        run("advise", "staged.h5", "--images", source, "--finetune"),
+        run("finetune", source, "--backbone", "packed staged", "--epochs", 1, "--always", "-o", "tuned.safetensors"),
+    ]
+    assert len(Path("p.csv").read_text().splitlines()) == 1 + len(load_images(source))
+    assert len([*Path("pictures").rglob("*.png")]) == len(load_images(source))
+    assert not any("pw@" in text for output in outputs for text in (output.stdout, output.stderr))
+    assert not any(b"pw@" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    codes = CNNCodes("packed", layer="penultimate").fit_transform(source)
     np.testing.assert_array_equal(codes, CNNCodes("packed", layer="penultimate").fit_transform(small_sample))
 
 

@@ -8,12 +8,12 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import reason_of, unreadable
-from cnncodes.images.network import ask, file_system, listing_errors
-from cnncodes.images.remote import RemoteFile, open_remote
+from cnncodes.images.network import listing_errors
+from cnncodes.images.remote import NO_PARTS, RemoteFile, open_remote, read_part
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.urls import is_url, public_url
 
@@ -98,10 +98,12 @@ class Archive:
         file = RemoteFile.of(self.path)
         file.fetch_stamp()
         self.size, self.changed = file.size, file.changed
+        if not self.size:
+            return
         with listing_errors(self.path):
-            self.head = self._part(0, HEAD_BYTES)
-        if len(self.head) != HEAD_BYTES or self.size < 0:
-            raise ImagesError(f"{self}: its server gives no parts of files; fetch the archive, and give its path")
+            self.head = read_part(self.path, 0, HEAD_BYTES)
+        if self.size < 0:
+            raise ImagesError(f"{self}: {NO_PARTS}")
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -126,8 +128,11 @@ class Archive:
     def open(self) -> IO[bytes]:
         """Open the archive to be read from its beginning, decompressed if it is compressed as a whole."""
         if not self.is_compressed:
-            return open_remote(self.path) if self.is_remote else open(self.path, "rb")
-        return COMPRESSIONS[self.head](open_remote(self.path) if self.is_remote else self.path)
+            return self._open_remote() if self.is_remote else open(self.path, "rb")
+        return COMPRESSIONS[self.head](self._open_remote() if self.is_remote else self.path)
+
+    def _open_remote(self) -> BinaryIO:
+        return open_remote(self.path, self.size)
 
     def read_at(self, offset: int, n_bytes: int) -> bytes:
         """Return bytes from a position on: fewer than `n_bytes` where the archive ends.
@@ -138,7 +143,7 @@ class Archive:
             The archive cannot be read, or is written to meanwhile.
         """
         if self.is_remote:
-            return self._part(offset, min(offset + n_bytes, self.size))
+            return read_part(self.path, offset, min(offset + n_bytes, self.size))
         try:
             with open(self.path, "rb") as stream:
                 before = _stamp(stream)
@@ -150,10 +155,6 @@ class Archive:
         if before != after:
             raise DecodeError(CHANGED)
         return data
-
-    def _part(self, start: int, end: int) -> bytes:
-        files = file_system(self.path)
-        return ask(self.path, lambda: files.cat_file(files._strip_protocol(self.path), start=start, end=end))
 
 
 def _stamp(stream: IO[bytes]) -> tuple[int, int]:

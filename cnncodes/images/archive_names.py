@@ -5,15 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import image_suffixes, some_names
 from cnncodes.images.network import ask, file_system, listing_errors
-from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of
+from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of, without_query
 
 __all__ = ["ArchiveNames", "archives_in", "archives_named", "chained", "is_archive_name"]
 
@@ -21,8 +21,7 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz
 SUFFIXES = (".zip", *TAR_SUFFIXES)
 CHAIN = re.compile(r"(?:zip|tar)(?:://(.*?))?::(.+)", re.IGNORECASE | re.DOTALL)  # as fsspec writes it
 BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
-GLOB = re.compile(r"[*?\[]")
-PATTERN = re.compile(f"{GLOB.pattern}|{BRACES.pattern}")
+WILDCARD = re.compile(r"[*?\[]")
 MAX_ARCHIVES = 1_000_000  # that braces may stand for
 
 
@@ -58,8 +57,7 @@ def is_archive_name(name: str) -> bool:
     >>> is_archive_name("photos.TAR.gz"), is_archive_name("https://host/a.zip?x=1"), is_archive_name("a.png")
     (True, True, False)
     """
-    path = urlsplit(name).path if scheme_of(name) in WEB_SCHEMES else name
-    return path.lower().endswith(SUFFIXES)
+    return without_query(name).lower().endswith(SUFFIXES)
 
 
 def archives_named(source: Any) -> ArchiveNames | None:
@@ -87,12 +85,13 @@ def archives_named(source: Any) -> ArchiveNames | None:
     within, place = chain or ("", as_path_or_url(source))
     if not (is_archive_name(place) or chain) or os.path.isdir(place):
         return None
-    if os.path.lexists(place) or not PATTERN.search(place):
-        return ArchiveNames(os.fspath(source), [place], [""], within)
+    root = public_url(os.fspath(source))
+    if os.path.lexists(place) or not (BRACES.search(place) or _has_wildcards(place)):
+        return ArchiveNames(root, [place], [""], within)
     paths = [path for expanded in _without_braces(place) for path in _matches(expanded)]
     if not paths:
-        raise ImagesError(f"{public_url(place)}: no archive has such a name")
-    return _several(os.fspath(source), paths, within)
+        raise ImagesError(f"{root}: no archive has such a name")
+    return _several(root, paths, within)
 
 
 def chained(url: str) -> tuple[str, str] | None:
@@ -129,27 +128,35 @@ def archives_in(folder: str) -> ArchiveNames | None:
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """Yield the files below a folder that are not hidden."""
-    stack = [folder]
-    while stack:
-        with os.scandir(stack.pop()) as entries:
+    """Yield the files below a folder that are not hidden; each folder is entered once, by its own name if it can be."""
+    folders, seen = deque([folder]), set[tuple[int, int]]()
+    while folders:
+        path = folders.pop()
+        status = os.stat(path)
+        if (key := (status.st_dev, status.st_ino)) in seen:
+            continue
+        seen.add(key)
+        with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(entry.path)
-                else:
+                if not entry.is_dir():
                     yield entry.path
+                elif entry.is_symlink():
+                    folders.appendleft(entry.path)
+                else:
+                    folders.append(entry.path)
 
 
 def _several(root: str, paths: list[str], within: str = "") -> ArchiveNames:
     """Return archives with names that are relative to the folder which all of them lie in."""
-    if len(set(paths)) < len(paths):
-        raise ImagesError(f"{root}: the same archive is named twice")
-    folders = [path.replace(os.sep, "/").split("/")[:-1] for path in paths]
+    places = [without_query(public_url(path)).replace(os.sep, "/") for path in paths]
+    if twice := [place for place, n in Counter(places).items() if n > 1]:
+        raise ImagesError(f"{root}: the same archive is named twice: {some_names(twice)}")
+    folders = [place.split("/")[:-1] for place in places]
     levels = enumerate(zip(*folders, strict=False))
     n_common = next((depth for depth, names in levels if len(set(names)) > 1), min(map(len, folders)))
-    return ArchiveNames(root, paths, ["/".join(path.split("/")[n_common:]) + "/" for path in paths], within)
+    return ArchiveNames(root, paths, ["/".join(place.split("/")[n_common:]) + "/" for place in places], within)
 
 
 def _without_braces(pattern: str) -> list[str]:
@@ -168,16 +175,23 @@ def _without_braces(pattern: str) -> list[str]:
     else:
         first, last = int(match[1]), int(match[2])
         if abs(last - first) >= MAX_ARCHIVES:
-            raise ImagesError(f"{pattern}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}")
+            raise ImagesError(
+                f"{public_url(pattern)}: {abs(last - first) + 1:,} archives, more than the limit of {MAX_ARCHIVES:,}"
+            )
         step = 1 if first <= last else -1
         words = [f"{number:0{len(match[1])}d}" for number in range(first, last + step, step)]
     start, end = pattern[: match.start()], pattern[match.end() :]
     return list(dict.fromkeys(path for word in words for path in _without_braces(f"{start}{word}{end}")))
 
 
+def _has_wildcards(name: str) -> bool:
+    """Whether a name stands for several files of a listing; in a URL of the web ``?`` begins the query."""
+    return WILDCARD.search(name) is not None and scheme_of(name) not in WEB_SCHEMES
+
+
 def _matches(pattern: str) -> list[str]:
-    """Return the files that a pattern stands for, sorted; a name without signs of a pattern stands for itself."""
-    if not GLOB.search(pattern):
+    """Return the files that a pattern stands for, sorted; a name without wildcards stands for itself."""
+    if not _has_wildcards(pattern):
         return [pattern]
     if not is_url(pattern):
         return sorted(glob.glob(pattern, recursive=True))

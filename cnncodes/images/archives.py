@@ -18,10 +18,11 @@ from cnncodes.images.files import as_text, some_names
 from cnncodes.images.folders import from_walk
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.layouts import MASKS
+from cnncodes.images.network import listing_errors
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import TarMember
-from cnncodes.images.urls import is_url, public_url, without_secrets
+from cnncodes.images.urls import is_url, public_url
 from cnncodes.images.walk import Walk
 from cnncodes.images.webdataset import SampleLabels, key_of
 from cnncodes.images.zip_members import ZipMember, zip_entries
@@ -93,9 +94,9 @@ class ArchiveMembers:
             self._walks[path] = _ArchiveWalk(ArchiveNames(path, [path], [""]))
         file = self._walks[path].sources.get(inner)
         if not isinstance(file, (ZipMember, TarMember)):
-            raise ImagesError(f"{without_secrets(url)}: the archive has no such image")
+            raise ImagesError(f"{public_url(url)}: the archive has no such image")
         if reason := self._walks[path].failures.get(inner):
-            raise ImagesError(f"{without_secrets(url)}: {reason}")
+            raise ImagesError(f"{public_url(url)}: {reason}")
         return file
 
 
@@ -233,7 +234,10 @@ def _listing(path: str) -> tuple[Archive, Iterable[Entry], Iterable[Entry]]:
     """Return an archive, what it lists, and what reads the list; of a remote one, the list is read at once."""
     archive = Archive(path)
     reader = zip_entries(archive) if archive.head == ZIP else TarEntries(archive)
-    return archive, list(reader) if archive.is_remote else reader, reader
+    if not archive.is_remote:
+        return archive, reader, reader
+    with listing_errors(path):
+        return archive, list(reader), reader
 
 
 def _splits_of(names: ArchiveNames) -> dict[str, str]:

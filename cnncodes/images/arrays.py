@@ -18,7 +18,7 @@ from cnncodes.images.labels import Labels, remarks_on
 from cnncodes.images.manifests import named_files
 from cnncodes.images.remote import RemoteFile
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.images.urls import as_path_or_url, is_url, without_secrets
+from cnncodes.images.urls import as_path_or_url, is_url, public_url
 from cnncodes.system.memory import memory_left
 
 __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
@@ -105,7 +105,7 @@ def _file(source: str | os.PathLike[str] | StoredFile, members: ArchiveMembers) 
 def _name(source: str | os.PathLike[str] | StoredFile, file: Path | StoredFile) -> str:
     if isinstance(file, Path):
         return file.as_posix()
-    return without_secrets(source) if isinstance(source, str) else str(file)
+    return public_url(source) if isinstance(source, str) else str(file)
 
 
 def _check_array(array: np.ndarray, name: str) -> None:

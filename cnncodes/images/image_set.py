@@ -14,7 +14,7 @@ from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import Labels
 from cnncodes.images.stored_file import StoredFile, is_file
-from cnncodes.images.urls import without_secrets
+from cnncodes.images.urls import public_url
 from cnncodes.names import RowsByName
 
 if TYPE_CHECKING:
@@ -169,4 +169,4 @@ def name_of(source: Any) -> str:
     """
     if not isinstance(source, (str, os.PathLike)):
         source = getattr(source, "root", None) or getattr(source, "path", None) or "the images given"
-    return without_secrets(str(source))
+    return public_url(str(source))

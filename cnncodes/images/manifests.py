@@ -17,7 +17,7 @@ from cnncodes.images.labels import remarks_on
 from cnncodes.images.remote import RemoteFile
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tables import COLUMNS, SEPARATORS, Table, read_table
-from cnncodes.images.urls import as_path_or_url, is_url, without_secrets
+from cnncodes.images.urls import as_path_or_url, is_url, public_url
 from cnncodes.vocabulary import SPLITS, split_of
 
 __all__ = ["MANIFESTS", "from_manifest", "named_files"]
@@ -111,7 +111,7 @@ def named_files(
                 archive = os.path.realpath(member.archive.path)
                 outside += [(number, url)] * (not _is_inside(archive, root))
             file = RemoteFile.of(url) if member is None else member
-            if (place := without_secrets(url)) in first:
+            if (place := public_url(url)) in first:
                 twice.append((number, f"{place} (as in {unit} {first[place]})"))
             first.setdefault(place, number)
             ids.append(as_text(place))
@@ -169,7 +169,7 @@ def remote_files(
     """
     ids: list[str] = []
     sources: list[Path | StoredFile] = []
-    local, outside, twice = [], [], []
+    empty, local, outside, twice = [], [], [], []
     first: dict[str, int] = {}
     members = ArchiveMembers()
     for number, given in zip(numbers, names, strict=True):
@@ -180,8 +180,9 @@ def remote_files(
                 local.append((number, name))
                 continue
             file: StoredFile = members.find(name) or RemoteFile.of(name)
-            name = without_secrets(name).removeprefix(f"{table.parent}/")
+            name = public_url(name).removeprefix(f"{table.parent.rstrip('/')}/")
         else:
+            empty += [(number, name)] * (not name)
             name = posixpath.normpath(name.replace("\\", "/"))
             outside += [(number, name)] * (name.startswith(("../", "/")) or name == "..")
             file = table.beside(name)
@@ -190,6 +191,7 @@ def remote_files(
         first.setdefault(name, number)
         ids.append(as_text(name))
         sources.append(file)
+    refuse_entries(table, empty, "the path is empty", "fill it, or take the row out")
     refuse_entries(table, local, "a file of this machine, in a table that is not", "write the URL of the file")
     if not allow_outside:
         advice = f"move the table up, write URLs, or allow it: {parameter('allow_outside', True, of='load_images')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import random
 import threading
@@ -42,8 +43,16 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
 )
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
+LOGGERS = {"gs": "gcsfs", "gcs": "gcsfs"}  # that write tracebacks to stderr, beside the error itself
+
 _lock = threading.Lock()
 _failures_in_a_row = 0
+
+
+def _mute(name: str | None) -> None:
+    """Let a logger write nothing to stderr by itself; whoever has configured logging still gets all."""
+    if name is not None and not (logger := logging.getLogger(name)).handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def file_system(url: str) -> Any:
@@ -63,6 +72,7 @@ def file_system(url: str) -> Any:
 def _file_system(base: str, process: int) -> Any:  # a process that is forked has no threads of its parent
     scheme = scheme_of(base)
     fsspec = require("fsspec", f"reading {scheme}:// URLs")
+    _mute(LOGGERS.get(scheme))
     try:
         return fsspec.core.url_to_fs(base, **_options(scheme))[0]
     except ImportError as error:
@@ -211,4 +221,7 @@ def _reason(error: Exception) -> str:
         return "no permission to read it"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    line, _, rest = str(error).strip().partition("\n")
+    if line.endswith(":") and rest:  # as of botocore, whose second line has what is wrong
+        return without_secrets(f"{line} {rest.partition(': ')[0]}")
     return without_secrets(first_line(error))

@@ -9,17 +9,18 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
-from cnncodes.images.network import CONNECTIONS, ask, file_system, listing_errors
+from cnncodes.images.network import CONNECTIONS, ask, file_system
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of
+from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
 
-__all__ = ["RemoteFile", "fetch_stamps", "open_remote", "stamp_in"]
+__all__ = ["NO_PARTS", "RemoteFile", "fetch_stamps", "open_remote", "read_part", "stamp_in"]
 
+MAX_UNTOLD_BYTES = 256 << 20  # of a file whose size no server has told
 BLOCK_BYTES = 1 << 20  # read at a time of a file that is read in parts
+NO_PARTS = "its server gives no parts of files; fetch the archive, and give its path"
 # What tells that a file has changed, the best first; file systems spell them in several ways
 STAMPS = (
     "etag",
@@ -31,6 +32,12 @@ STAMPS = (
     "last-modified",
     "modified",
     "created",
+)
+ARCHIVE_SCHEMES = frozenset({"zip", "tar"})
+# Of fsspec's, those that lead to files of this machine, or by way of another file system
+REFUSED_SCHEMES = frozenset(
+    {"async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "data", "dir", "dvc", "filecache"}
+    | {"generic", "git", "libarchive", "reference", "simplecache"}
 )
 
 
@@ -61,10 +68,15 @@ class RemoteFile(StoredFile):
         Raises
         ------
         ImagesError
-            It is a chain of URLs.
+            It is a chain of URLs, or leads to this machine.
         """
+        scheme, shown = scheme_of(url), public_url(url)
         if "::" in url:
-            raise ImagesError(f"{public_url(url)}: a chain of URLs is not read; give the URL of the file itself")
+            raise ImagesError(f"{shown}: a chain of URLs is not read; give the URL of the file itself")
+        if scheme in ARCHIVE_SCHEMES:
+            raise ImagesError(f"{shown}: names no archive; write {scheme}://folder::a.{scheme}, or a.{scheme} for all")
+        if scheme in REFUSED_SCHEMES:
+            raise ImagesError(f"{shown}: {scheme}:// URLs are not read; give the path or the URL of the file itself")
         base = base_of(url)
         return cls(base, url.removeprefix(base))
 
@@ -82,7 +94,7 @@ class RemoteFile(StoredFile):
         """Return the file of another name in the same folder; parts ``..`` lead above it, never out of the base."""
         path = self.name
         if scheme_of(self.base) in WEB_SCHEMES:  # where these begin what is no part of the path
-            path, name = urlsplit(self.url).path, name.replace("?", "%3F").replace("#", "%23")
+            path, name = without_query(self.url).removeprefix(self.base), name.replace("?", "%3F").replace("#", "%23")
         path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), name))
         return RemoteFile(self.base, path.lstrip("/"))
 
@@ -124,7 +136,11 @@ class RemoteFile(StoredFile):
     def _read(self) -> bytes:
         files = file_system(self.base)
         path = files._strip_protocol(self.url)
-        data = files.cat_file(path)
+        if scheme_of(self.base) in WEB_SCHEMES:
+            limit = MAX_UNTOLD_BYTES if self._size < 0 else MAX_BYTES
+            data = _from_web(files, path, limit, f"more than {limit:,} bytes came", {})
+        else:
+            data = files.cat_file(path)
         if 0 <= self._size != len(data) and files.info(path).get("size") != len(data):  # or it has changed since
             raise EOFError(f"{len(data):,} bytes came of {self._size:,}")
         return data
@@ -140,6 +156,26 @@ class RemoteFile(StoredFile):
 
         with contextlib.suppress(DecodeError):  # reading it will say why
             self._size, self._changed = stamp_in(ask(self.url, info))
+
+
+def _from_web(files: Any, url: str, limit: int, excess: str, headers: Mapping[str, str]) -> bytes:
+    """Return what a web server sends, which may never end, as of a camera: more than `limit` bytes are an error."""
+    from fsspec.asyn import sync
+
+    async def read() -> bytes:
+        session = await files.set_session()
+        options = {**files.kwargs, "headers": {**files.kwargs.get("headers", {}), **headers}}
+        data = bytearray()
+        async with session.get(files.encode_url(url), **options) as response:
+            files._raise_not_found_for_status(response, url)
+            async for chunk in response.content.iter_any():
+                data += chunk
+                if len(data) > limit:
+                    raise DecodeError(excess)
+        return bytes(data)
+
+    answer: bytes = sync(files.loop, read)
+    return answer
 
 
 def stamp_in(info: Mapping[str, Any]) -> tuple[int, int]:
@@ -159,41 +195,56 @@ def fetch_stamps(sources: Iterable[Any]) -> None:
             list(pool.map(RemoteFile.fetch_stamp, files))
 
 
-def open_remote(url: str) -> BinaryIO:
-    """Open a remote file for reading in parts, from any place in it.
+def read_part(url: str, start: int, end: int) -> bytes:
+    """Return the bytes of a remote file between two positions that are in it.
 
-    Each part is asked for by a request of its own, which is tried again as any other is. Of a server that gives no
-    parts, or no size, the file is read whole.
+    Raises
+    ------
+    DecodeError
+        The part cannot be read; or the server gives no parts, but whole files alone.
+    ImagesError
+        As for `RemoteFile.read_bytes`.
+    """
+    files, n_bytes = file_system(url), end - start
+    part = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+
+    def read() -> bytes:
+        path = files._strip_protocol(url)
+        if scheme_of(url) in WEB_SCHEMES:
+            data = _from_web(files, path, n_bytes, NO_PARTS, part)
+        else:
+            data = files.cat_file(path, start=start, end=end)
+        if len(data) > n_bytes:
+            raise DecodeError(NO_PARTS)
+        if len(data) < n_bytes:
+            raise EOFError(f"{len(data):,} bytes came of {n_bytes:,}")
+        return data
+
+    return ask(url, read) if n_bytes > 0 else b""
+
+
+def open_remote(url: str, n_bytes: int) -> BinaryIO:
+    """Open a remote file for reading from any place in it; each part is asked for by a request of its own.
 
     Parameters
     ----------
     url : str
+    n_bytes : int
+        Size of the file.
 
     Returns
     -------
     file object
-        Buffered and seekable. One thread at a time reads it.
-
-    Raises
-    ------
-    ImagesError
-        There is no such file, it may not be read, or nobody answers; while it is read, that is a `DecodeError`.
+        Buffered and seekable. One thread at a time reads it. What reading raises is that of `read_part`.
     """
-    with listing_errors(url):
-        return io.BufferedReader(_Parts(url), BLOCK_BYTES)
+    return io.BufferedReader(_Parts(url, n_bytes), BLOCK_BYTES)
 
 
 class _Parts(io.RawIOBase):
     """A remote file that is read part by part."""
 
-    def __init__(self, url: str) -> None:
-        self.url, self.files = url, file_system(url)
-        self.path = self.files._strip_protocol(url)
-        self.at, self.whole = 0, None
-        size = ask(url, lambda: self.files.info(self.path)).get("size")
-        if size is None:
-            self.whole = ask(url, lambda: self.files.cat_file(self.path))
-        self.n_bytes: int = len(self.whole) if self.whole is not None else size
+    def __init__(self, url: str, n_bytes: int) -> None:
+        self.url, self.n_bytes, self.at = url, n_bytes, 0
 
     def readable(self) -> bool:
         return True
@@ -213,19 +264,7 @@ class _Parts(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        end = min(self.at + len(view), self.n_bytes)
-        if end <= self.at:
-            return 0
-        data = self.whole[self.at : end] if self.whole is not None else ask(self.url, lambda: self._part(end))
+        data = read_part(self.url, self.at, min(self.at + len(view), self.n_bytes))
         view[: len(data)] = data
-        self.at = end
+        self.at += len(data)
         return len(data)
-
-    def _part(self, end: int) -> bytes:
-        data = self.files.cat_file(self.path, start=self.at, end=end)
-        if len(data) == self.n_bytes > end - self.at:  # the server gives no parts
-            self.whole = data
-            return data[self.at : end]
-        if len(data) != end - self.at:
-            raise EOFError(f"{len(data):,} bytes came of {end - self.at:,}")
-        return data

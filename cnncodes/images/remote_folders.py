@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from cnncodes.errors import DecodeError
+from cnncodes.images.files import some_names
 from cnncodes.images.network import CONNECTIONS, ask, file_system, listing_errors
 from cnncodes.images.remote import RemoteFile, stamp_in
 from cnncodes.images.walk import Walk
@@ -52,16 +53,27 @@ class RemoteWalk(Walk):
 
     def __init__(self, root: str) -> None:
         super().__init__()
-        self._base = root.rstrip("/") + "/"
+        self._above_nameless: list[str] = []
+        folder = root.rstrip("/")
+        self._base = f"{folder}/" if "://" in folder else f"{folder}//"
         with ThreadPoolExecutor(LISTERS) as pool:
             under_way: dict[Future[Entries], str] = {pool.submit(self._list, ""): ""}
-            while under_way:
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                for listing in done:
-                    name = under_way.pop(listing)
-                    for folder in self._take(name, listing):
-                        under_way[pool.submit(self._list, folder)] = folder
+            try:
+                while under_way:
+                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for listing in done:
+                        name = under_way.pop(listing)
+                        for folder in self._take(name, listing):
+                            under_way[pool.submit(self._list, folder)] = folder
+            finally:
+                pool.shutdown(cancel_futures=True)  # or after an error the other folders would be listed first
         file_system(root).invalidate_cache()  # or fsspec would keep the listing for as long as the process lives
+
+    def notes(self) -> list[str]:
+        """Return what was left out, a line for each kind."""
+        nameless = sorted(self._above_nameless)
+        what = f"folders without a name (two slashes in a row), whose images are not read: in {some_names(nameless)}"
+        return [*([what] if nameless else []), *super().notes()]
 
     def _list(self, name: str) -> Entries:
         """Ask for the files and folders in a folder."""
@@ -74,6 +86,8 @@ class RemoteWalk(Walk):
             if full.strip("/") != path.strip("/"):  # an object store may have an empty file of the name of the folder
                 last = full.rpartition("/")[2]
                 entries.append((f"{name}/{last}" if name else last, is_folder, *stamp_in(info)))
+            elif info["type"] == "directory" and info["name"].endswith("/"):  # S3 has keys like a//1.png
+                self._above_nameless.append(name or "the folder itself")
         return entries
 
     def _take(self, name: str, listing: Future[Entries]) -> list[str]:

@@ -42,7 +42,12 @@ class TarMember(StoredFile):
 
     @property
     def changed(self) -> int:
-        """A number made of the header, and of size and time of the archive: tar has no checksums of content."""
+        """A number made of the header, and of size and time of the archive: tar has no checksums of content.
+
+        It is −1 if a server does not say when the archive changed.
+        """
+        if self.archive.changed < 0:
+            return -1
         stamp = f"{self.header} {self.archive.size} {self.archive.changed}".encode()
         return int.from_bytes(hashlib.sha256(stamp).digest()[:8], "big") >> 1
 

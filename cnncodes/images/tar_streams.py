@@ -15,6 +15,7 @@ from collections import OrderedDict
 from cnncodes.errors import DecodeError
 from cnncodes.images.archive_file import CHANGED, Archive
 from cnncodes.images.files import image_suffixes, reason_of
+from cnncodes.images.network import listing_errors
 from cnncodes.images.tar_headers import REGULAR, TarReader
 from cnncodes.images.tar_members import CUT_OFF, TarMember
 
@@ -97,22 +98,31 @@ class _Runner:
     def _run_to(self, member: StreamMember) -> bytes:
         if self._end is not None and member.offset >= self._end[0]:
             raise DecodeError(self._end[1])
-        run = self._pass_to(member.offset)
+        run, data = self._pass_to(member.offset), None
+        try:
+            with listing_errors(self._archive.path):  # of a remote one; the run ends, as when it cannot be listed
+                data = self._find(member, run)
+        finally:
+            if data is None:
+                self._passes.remove(run)
+                run.stream.close()
+        if data is None:
+            self._end = member.offset, CUT_OFF if run.reader.damage else CHANGED
+            raise DecodeError(self._end[1])
+        return data
+
+    def _find(self, member: StreamMember, run: _Pass) -> bytes | None:
+        """Let a pass run up to a file; return the file, or None if it is not there, or not whole."""
         for header in run.headers:
             run.place = header.offset + 1
             if header.offset == member.offset and header.crc == member.header:
                 data = run.reader.content(header)
-                if len(data) < header.size:
-                    break
-                return data
+                return data if len(data) == header.size else None
             if header.offset >= member.offset:
                 break
             if header.kind == REGULAR and header.name.lower().endswith(self._suffixes) and header.size <= KEPT_BYTES:
                 _kept.put((self._number, header.offset), run.reader.content(header))
-        self._passes.remove(run)
-        run.stream.close()
-        self._end = member.offset, CUT_OFF if run.reader.damage else CHANGED
-        raise DecodeError(self._end[1])
+        return None
 
     def _pass_to(self, place: int) -> _Pass:
         """Return the pass that gets to a place soonest; a new one if all are beyond it."""

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode
 
 __all__ = [
     "WEB_SCHEMES",
@@ -16,11 +16,14 @@ __all__ = [
     "public_url",
     "scheme_of",
     "suffix_of",
+    "without_query",
     "without_secrets",
 ]
 
 URL = re.compile(r"([a-z][a-z0-9+.-]+)(://|::.*://)", re.IGNORECASE)  # two letters at least: C:\ and C:// are drives
-URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]+://[^\s'\"<>\\)]+", re.IGNORECASE)
+CHAIN = re.compile(r"::(?=[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
+# A URL in a text, or a parameter behind one with a space, a quotation mark or a bracket in it
+IN_TEXT = re.compile(r"([a-z][a-z0-9+.-]+://[^\s'\"<>\\)]+)|[?&]([^\s?&=]+)=[^\s&'\"<>\\)]*", re.IGNORECASE)
 BASE = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?", re.IGNORECASE)
 LOCAL_SCHEMES = frozenset({"file", "local"})
 WEB_SCHEMES = frozenset({"http", "https"})
@@ -61,7 +64,7 @@ def as_path_or_url(source: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(source)
     if scheme_of(text) in LOCAL_SCHEMES and "::" not in text:
-        return unquote(urlsplit(text).path)
+        return unquote(re.split("[?#]", f"/{text.removeprefix(base_of(text))}", maxsplit=1)[0])
     return text
 
 
@@ -85,12 +88,23 @@ def suffix_of(url: str) -> str:
     >>> suffix_of("https://host/a.PNG?size=2"), suffix_of("s3://bucket.png/photos/")
     ('.png', '')
     """
-    path = urlsplit(url).path if scheme_of(url) in WEB_SCHEMES else url.removeprefix(base_of(url))
+    path = without_query(url).removeprefix(base_of(url))
     return "" if path.endswith("/") else PurePosixPath(path).suffix.lower()
 
 
+def without_query(url: str) -> str:
+    """Return a URL of the web up to its query or fragment, and anything else as it is.
+
+    Examples
+    --------
+    >>> without_query("https://host/a.png?x=1"), without_query("s3://bucket/what? a#1.png")
+    ('https://host/a.png', 's3://bucket/what? a#1.png')
+    """
+    return re.split("[?#]", url, maxsplit=1)[0] if scheme_of(url) in WEB_SCHEMES else url
+
+
 def public_url(url: str) -> str:
-    """Return a URL without what is secret: user and password, and the parameters of signed requests.
+    """Return a URL, or a chain of them, without what is secret: passwords, and the parameters of signed requests.
 
     Examples
     --------
@@ -99,20 +113,30 @@ def public_url(url: str) -> str:
     >>> public_url("s3://bucket/what? a#1.png")
     's3://bucket/what? a#1.png'
     """
+    return "::".join(map(_public, CHAIN.split(url)))
+
+
+def _public(url: str) -> str:
     base = base_of(url)
     if "@" in base:
         host = base.rpartition("@")[2]
         url = f"{base.partition('://')[0]}://{host}{url.removeprefix(base)}"
     if scheme_of(url) not in WEB_SCHEMES:
         return url
-    parts = urlsplit(url)
-    parameters = parse_qsl(parts.query, keep_blank_values=True)
+    place, query = without_query(url), url.partition("#")[0].partition("?")[2]
+    parameters = parse_qsl(query, keep_blank_values=True)
     hidden = SHARED_ACCESS if {"sig", "sv"} <= {name.lower() for name, _ in parameters} else frozenset()
     kept = [(name, value) for name, value in parameters if not SECRET_PARAMETER.match(name) and name not in hidden]
-    query = parts.query if len(kept) == len(parameters) else urlencode(kept)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    query = query if len(kept) == len(parameters) else urlencode(kept)
+    return f"{place}?{query}" if query else place
 
 
 def without_secrets(text: str) -> str:
     """Return a text with each URL in it as `public_url` gives it."""
-    return URL_IN_TEXT.sub(lambda match: public_url(match[0]), text)
+
+    def public(match: re.Match[str]) -> str:
+        if match[1]:
+            return public_url(match[1])
+        return "" if SECRET_PARAMETER.match(match[2]) else match[0]
+
+    return IN_TEXT.sub(public, text)

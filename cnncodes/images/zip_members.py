@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from cnncodes.errors import DecodeError, ImagesError, first_line
+from cnncodes.errors import CnnCodesError, DecodeError, ImagesError, first_line
 from cnncodes.images.archive_file import CHANGED, Archive, Entry
 from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.stored_file import StoredFile
@@ -90,6 +90,8 @@ def zip_entries(archive: Archive) -> Iterator[Entry]:
     try:
         with archive.open() as stream, zipfile.ZipFile(stream) as opened:
             members = opened.infolist()
+    except CnnCodesError:  # of the network
+        raise
     except Exception as error:  # zipfile raises errors of many types for files that are none
         raise ImagesError(
             f"{archive}: no ZIP archive that can be read ({first_line(error)}); if it is cut off, fetch it again"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.images.image_set import Images
-from cnncodes.images.urls import without_secrets
+from cnncodes.images.urls import public_url
 from cnncodes.insight.comparison import Comparison
 from cnncodes.vocabulary import PENULTIMATE
 
@@ -44,7 +44,7 @@ def finetuning_commands(size: str, trial: FinetuningTrial | None, file: CodesFil
         The images, if they were named.
     """
     codes = quote(str(file.path))
-    place = quote(without_secrets(os.fspath(images))) if isinstance(images, str | os.PathLike) else "IMAGES"
+    place = quote(public_url(os.fspath(images))) if isinstance(images, str | os.PathLike) else "IMAGES"
     given = "" if file.map_layers and images is None else f" --images {place}"
     if trial is None:
         return [f"cnncodes advise {codes} --finetune{given}"] if size == "large" else []

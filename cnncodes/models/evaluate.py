@@ -17,7 +17,6 @@ from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError, parameter
 from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.images.urls import without_secrets
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.predict import require_no_backbone
@@ -102,7 +101,7 @@ def evaluate(
     else:
         answers = _from_images(
             load_images(data, allow_outside=allow_outside),
-            without_secrets(str(data)),
+            name_of(data),
             fitted,
             {"weights": weights, **running},
         )

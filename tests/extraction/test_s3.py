@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from archive_files import folder_tar, folder_zip, tar_of
 from command_line import run
 from PIL import Image
 
@@ -54,6 +55,7 @@ def url(s3: Any, folder: Path) -> str:
     bucket = f"bucket{next(_bucket_numbers)}"
     s3.upload(folder, bucket, "photos/")
     s3.client().put_object(Bucket=bucket, Key="photos/train/notes.txt", Body=b"x")
+    s3.client().put_object(Bucket=bucket, Key="photos/test//1.png", Body=b"x")
     s3.forget()
     return f"s3://{bucket}/photos/"
 
@@ -98,7 +100,10 @@ def test_codes_are_those_of_the_folder_and_a_second_run_reads_nothing(
 ) -> None:
     result = extract(url, tmp_path / "codes.h5", **OPTIONS)
     assert (result.ok, result.failed, result.computed, s3.gets.total()) == (N, 0, N, N)
-    assert result.notes[0] == "files skipped, not images by their names: 1 .txt"
+    assert result.notes[:2] == [
+        "folders without a name (two slashes in a row), whose images are not read: in test",
+        "files skipped, not images by their names: 1 .txt",
+    ]
     assert s3.heads.total() == 1  # of the folder: sizes and etags come from the listing
     same_codes(tmp_path / "codes.h5", local)
     done, reads = again(s3, url, tmp_path / "codes.h5")
@@ -213,6 +218,38 @@ def test_a_table_of_objects_is_asked_for_etags_and_not_read_again(
         result = extract(f"{url}images.csv", tmp_path / "codes.h5", **OPTIONS)
     assert (result.computed, s3.gets.total(), s3.heads.total()) == (0, 1, N + 1)  # the table alone is read
     same_codes(tmp_path / "codes.h5", local)
+
+
+@pytest.mark.parametrize("archive", ["a.zip", "a.tar", "a.tar.gz", "train-{000..001}.tar"])
+def test_archives_are_read_by_parts_and_what_fails_for_a_while_is_read_again(
+    s3: Any, folder: Path, local: Path, tmp_path: Path, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 0.01)
+    images = load_images(folder)
+    (tmp_path / "a").mkdir()
+    if archive == "a.zip":
+        folder_zip(tmp_path / "a" / archive, folder)
+    elif archive.startswith("a.tar"):
+        folder_tar(tmp_path / "a" / archive, folder, "w:gz" if archive.endswith("gz") else "w")
+    else:
+        for part in (0, 1):
+            members = {}
+            for row in range(part, N, 2):
+                members |= {f"{row}.png": images.read_bytes(row), f"{row}.cls": images.labels[row].encode()}
+            tar_of(tmp_path / "a" / f"train-{part:03d}.tar", members)
+    bucket = f"bucket{next(_bucket_numbers)}"
+    s3.upload(tmp_path / "a", bucket)
+    s3.forget()
+    s3.fault = lambda path, n: ("", "503", "", "reset", "truncated")[n % 5]
+    result = extract(f"s3://{bucket}/{archive}", tmp_path / "codes.h5", **OPTIONS)
+    assert (result.ok, result.failed) == (N, 0)
+    with CodesFile.open(tmp_path / "codes.h5") as made, CodesFile.open(local) as expected:
+        rows = [made.sha256.tolist().index(digest) for digest in expected.sha256.tolist()]
+        np.testing.assert_array_equal(made.codes("penultimate")[rows], expected.codes("penultimate"))
+        np.testing.assert_array_equal(made.labels[rows], expected.labels)
+    done, reads = again(s3, f"s3://{bucket}/{archive}", tmp_path / "codes.h5")
+    assert done.computed == 0
+    assert reads <= 4 * len(s3.gets)  # lists, and no image
 
 
 def test_estimators_take_urls(s3: Any, url: str, folder: Path, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import gzip
 import os
 import pickle
 
+import fsspec
 import pytest
 
 from cnncodes.errors import DecodeError, ImagesError
-from cnncodes.images import archive_file
+from cnncodes.images import archive_file, network
 from cnncodes.images.archive_file import CHANGED, ZIP, Archive
 
 
@@ -53,3 +54,22 @@ def test_one_that_is_missing_empty_or_no_file_is_refused(tmp_path):
         with pytest.raises(ImagesError, match=words) as error:
             Archive(str(tmp_path / name))
         assert name in str(error.value)
+
+
+def test_a_part_of_a_remote_archive_that_comes_short_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 0.001)
+    files = fsspec.filesystem("memory")
+    url = f"memory://{tmp_path.name}/a.tar"
+    files.pipe(url, b"0123456789")
+    files.pipe(f"{url}.gz", b"")
+    archive = Archive(url)
+    plain, lengths = type(files).cat_file, [1, 0]
+
+    def cat_file(self, path, start=None, end=None):
+        return plain(self, path, start, end)[: lengths.pop() if lengths else None]
+
+    monkeypatch.setattr(type(files), "cat_file", cat_file)
+    assert (archive.read_at(3, 4), lengths) == (b"3456", [])
+    assert archive.read_at(8, 4) == b"89"
+    with pytest.raises(ImagesError, match=r"a\.tar\.gz: the archive is empty"):
+        Archive(f"{url}.gz")

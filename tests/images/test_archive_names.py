@@ -56,6 +56,18 @@ def test_patterns(tmp_path, monkeypatch):
         archives_named(["a.tar", "a.tar"])
 
 
+def test_queries_of_urls_are_no_pattern_and_no_name():
+    query = "?id=7&X-Amz-Signature=5ecre7"
+    names = archives_named(f"https://host/a.zip{query}")
+    assert (names.root, names.paths, names.names) == ("https://host/a.zip?id=7", [f"https://host/a.zip{query}"], [""])
+    names = archives_named(f"https://me:pw@host/s/{{a,b}}.tar{query}")
+    assert (names.root, names.names) == ("https://host/s/{a,b}.tar?id=7", ["a.tar/", "b.tar/"])
+    assert names.paths == [f"https://me:pw@host/s/{name}.tar{query}" for name in "ab"]
+    assert archives_named([f"https://one/a.tar{query}", "https://two/b.tar"]).names == ["one/a.tar/", "two/b.tar/"]
+    with pytest.raises(ImagesError, match=r"named twice: https://host/a\.tar$"):
+        archives_named(["https://host/a.tar?sig=1", "https://host/a.tar?sig=2"])
+
+
 def test_a_folder_that_holds_only_tar_archives(tmp_path):
     fill(tmp_path, "train/0.tar", "val/0.tar", "README.md", ".cache/x.png", "val/.hidden.png")
     names = archives_in(str(tmp_path))
@@ -64,3 +76,14 @@ def test_a_folder_that_holds_only_tar_archives(tmp_path):
     fill(tmp_path, "train/a.png")
     assert archives_in(str(tmp_path)) is None
     assert archives_in(str(fill(tmp_path / "zips", "a.zip", "b/"))) is None
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    fill(tmp_path, "set/a.tar", "photos/x/1.png", "shards/b.tar")
+    (tmp_path / "set" / "self").symlink_to(tmp_path)
+    assert archives_in(str(tmp_path / "set")) is None  # images are read, as of any folder
+    (tmp_path / "photos" / "x" / "1.png").unlink()
+    assert archives_in(str(tmp_path / "shards")).names == ["b.tar/"]
+    (tmp_path / "shards" / "loop").symlink_to(tmp_path / "shards")
+    (tmp_path / "shards" / "more").symlink_to(tmp_path / "set")
+    assert sorted(archives_in(str(tmp_path / "shards")).names) == ["b.tar/", "more/a.tar/"]

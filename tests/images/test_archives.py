@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import pickle
 import shutil
 import tarfile
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 
 import fsspec
@@ -17,6 +21,7 @@ from archive_files import folder_tar, folder_zip, pngs, tar_of, zip_of
 from image_files import fill, table
 
 from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.images import network
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.loading import load_images
 
@@ -295,6 +300,61 @@ def test_a_remote_archive_is_listed_in_few_requests_and_each_image_is_one(tmp_pa
     assert [file.changed for file in images.sources] == [file.changed for file in load_images(url).sources]
     assert load_images(f"tar://cat/7.png::{url}").read_bytes(0) == members["cat/7.png"]
     assert load_images(url.replace("a.", "*.")).ids[0].startswith(f"{archive}/cat/")
+
+
+@pytest.mark.parametrize("archive", ["a.zip", "a.tar", "a.tar.gz"])
+def test_a_remote_archive_whose_list_cannot_be_read_is_named(tmp_path, monkeypatch, archive):
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.0)
+    files = fsspec.filesystem("memory")
+    url = f"memory://{tmp_path.name}/{archive}"
+    files.pipe(url, PACKERS[archive](tmp_path / archive, fill(tmp_path / "f", "a.png")).read_bytes())
+    plain, n_reads = type(files).cat_file, count()
+
+    def cat_file(self, path, start=None, end=None):
+        if next(n_reads):
+            raise TimeoutError
+        return plain(self, path, start, end)
+
+    monkeypatch.setattr(type(files), "cat_file", cat_file)
+    with pytest.raises(ImagesError, match=rf"^{url}: no answer in time \(1 tries in 0 s\)$"):
+        load_images(url)
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """Answers requests for a part of a file with the part, and others not at all."""
+
+    def do_GET(self) -> None:
+        data = Path(self.translate_path(self.path)).read_bytes()
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        self.wfile.write(data[first : last + 1])
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def test_signed_archives_of_a_web_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    members = pngs("cat/1.png", "dog/2.png")
+    zip_of(tmp_path / "a.zip", members)
+    tar_of(tmp_path / "b.tar", members)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Ranges, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    base, query = f"http://127.0.0.1:{server.server_port}", "?X-Amz-Signature=5ecre7"
+    one = load_images(f"{base}/a.zip{query}")
+    several = load_images([f"{base}/a.zip{query}", f"{base}/b.tar{query}"])
+    inner = load_images([f"zip://cat/1.png::{base}/a.zip{query}"])
+    assert (one.ids, one.root, one.labels) == ([*members], f"{base}/a.zip", ["cat", "dog"])
+    assert several.ids == [f"{archive}/{name}" for archive in ("a.zip", "b.tar") for name in members]
+    assert inner.ids == [f"zip://cat/1.png::{base}/a.zip"]
+    expected = [*members.values()]
+    for images, contents in ((one, expected), (several, 2 * expected), (inner, expected[:1])):
+        assert [images.read_bytes(row) for row in range(len(images))] == contents
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_server_that_gives_no_parts_is_refused(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Requests that fail: which are made again, which are given up, and what is said."""
 
+import subprocess
 import sys
 
 import fsspec  # noqa: F401 it is there, until a test says otherwise
@@ -60,6 +61,10 @@ def test_what_may_pass_is_asked_for_again(error: Exception) -> None:
         (FileNotFoundError("bucket/a.png"), "no such file"),
         (PermissionError("Access Denied"), "no permission to read it"),
         (named("ClientConnectorCertificateError"), "words of the library"),
+        (
+            ValueError("Validation failed:\nInvalid bucket name: it must match x"),
+            "Validation failed: Invalid bucket name",
+        ),
         (ValueError("in https://me:pw@host/a.png?sig=abc"), "in https://host/a.png"),
     ],
     ids=str,
@@ -134,6 +139,15 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingLibraryError, match=r"reading gs:// URLs needs fsspec.*cnncodes\[remote\]"):
         file_system("gs://bucket/")
+
+
+def test_the_library_of_google_writes_no_tracebacks_to_stderr() -> None:
+    script = (
+        "import logging; from cnncodes.images import network; network._mute(network.LOGGERS['gs']);"
+        "logging.getLogger('gcsfs.credentials').error('a traceback'); logging.getLogger('other').error('shown')"
+    )
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert made.stderr == "shown\n"
 
 
 def test_an_unknown_scheme_is_refused() -> None:

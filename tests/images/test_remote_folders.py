@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from image_files import PNG, fill, table
 
 from cnncodes.errors import ImagesError
-from cnncodes.images import loading
+from cnncodes.images import loading, remote_folders
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.loading import load_images
 from cnncodes.images.remote import RemoteFile
@@ -91,6 +93,14 @@ def test_a_folder_is_refused_as_on_a_disk(tmp_path: Path, upload: Any, names: tu
         load_images(upload(fill(tmp_path, *names)))
 
 
+def test_the_root_of_a_file_system_is_a_folder(tmp_path: Path, upload: Any) -> None:
+    upload(fill(tmp_path, "a/1.png", "b/2.png"))
+    assert [name for name in load_images("memory://", labelled=False).ids if name.startswith("bucket/")] == [
+        *("bucket/photos/a/1.png", "bucket/photos/b/2.png")
+    ]
+    assert load_images("memory://bucket/photos//").read_bytes(0) == PNG
+
+
 def test_what_is_not_there_is_one_line() -> None:
     with pytest.raises(ImagesError, match=r"^memory://nowhere/photos/: no such file$"):
         load_images("memory://nowhere/photos/")
@@ -117,6 +127,24 @@ def test_a_folder_that_cannot_be_listed_is_recorded(tmp_path: Path, upload: Any,
         load_images(url)
 
 
+def test_when_the_network_is_gone_no_other_folder_is_listed(tmp_path: Path, upload: Any, monkeypatch) -> None:
+    url = upload(fill(tmp_path, *(f"{i}/1.png" for i in range(100))))
+    files, n_listed = type(fsspec.filesystem("memory")), count()
+    listed = files.ls
+
+    def ls(self: Any, path: str, **options: Any) -> Any:
+        if next(n_listed):
+            time.sleep(0.01)
+            raise type("NoCredentialsError", (Exception,), {})
+        return listed(self, path, **options)
+
+    monkeypatch.setattr(files, "ls", ls)
+    monkeypatch.setattr(remote_folders, "LISTERS", 1)
+    with pytest.raises(ImagesError, match="credentials are taken from"):
+        load_images(url)
+    assert next(n_listed) < 50
+
+
 def test_a_file_of_the_name_of_a_folder_is_no_image(tmp_path: Path, upload: Any, monkeypatch) -> None:
     url = upload(fill(tmp_path, "a/1.png", "b/1.png"))
     files = type(fsspec.filesystem("memory"))
@@ -129,6 +157,21 @@ def test_a_file_of_the_name_of_a_folder_is_no_image(tmp_path: Path, upload: Any,
     monkeypatch.setattr(files, "ls", ls)
     assert load_images(url).ids == ["a/1.png", "b/1.png"]
     assert load_images(url).notes == []
+
+
+def test_a_folder_without_a_name_is_told(tmp_path: Path, upload: Any, monkeypatch) -> None:
+    url = upload(fill(tmp_path, "a/1.png", "b/1.png"))
+    files = type(fsspec.filesystem("memory"))
+    listed = files.ls
+
+    def ls(self: Any, path: str, **options: Any) -> Any:  # as S3 lists keys like a//2.png, which fsspec cannot enter
+        nameless = [{"name": f"{path}/", "size": 0, "type": "directory"}] if path.endswith("/a") else []
+        return [*nameless, *listed(self, path, **options)]
+
+    monkeypatch.setattr(files, "ls", ls)
+    images = load_images(url)
+    assert images.ids == ["a/1.png", "b/1.png"]
+    assert images.notes == ["folders without a name (two slashes in a row), whose images are not read: in a"]
 
 
 def test_a_table_beside_its_images(tmp_path: Path, upload: Any) -> None:
@@ -158,6 +201,12 @@ def test_a_table_names_urls(tmp_path: Path, upload: Any) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
+        ("zip://a.png::a.zip,a\n", "line 2: a file of this machine"),
+        ("zip:///tmp/a.png,a\n", r"names no archive; write zip://folder::a\.zip"),
+        ("zip://a.png::zip://b.zip::file:///c.zip,a\n", "a chain of URLs is not read"),
+        ("git:///repository:HEAD@a.png,a\n", "git:// URLs are not read"),
+        ("asynclocal:///etc/passwd,a\n", "asynclocal:// URLs are not read"),
+        (",a\n1.png,a\n", "line 2: the path is empty; fill it"),
         ("../1.png,a\n", r"line 2: outside of the folder of the table: \.\./1\.png; .*allow_outside=True"),
         ("/etc/passwd,a\n", "line 2: outside of the folder"),
         ("file:///etc/passwd,a\n", "line 2: a file of this machine"),
@@ -203,6 +252,7 @@ def test_one_file_and_sequences(tmp_path: Path, upload: Any) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
+        ("generic://file:///etc/passwd", "generic:// URLs are not read"),
         ("https://me:pw@a.org/photos/", r"^https://a\.org/photos/: a web server lists no folders; give a \.csv"),
         ("https://a.org/x.npy", "files are read from a disk alone"),
         ("filecache::s3://b/c.png", "a chain of URLs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import fsspec
 import pytest
 from archive_files import pngs, tar_of
 
@@ -48,3 +49,13 @@ def test_an_archive_that_has_changed_is_noticed(tmp_path):
     assert files["a.png"].read_bytes() == pngs("a.png")["a.png"]
     with pytest.raises(DecodeError, match=CUT_OFF):
         files["b.png"].read_bytes()
+
+
+def test_where_nobody_says_when_the_archive_changed_nobody_says_it_of_a_file(tmp_path, monkeypatch):
+    archives = fsspec.filesystem("memory")
+    url = f"memory://{tmp_path.name}/a.tar"
+    archives.pipe(url, tar_of(tmp_path / "a.tar", {"a.png": b"one"}).read_bytes())
+    assert _files(url)["a.png"].changed >= 0
+    n_bytes = (tmp_path / "a.tar").stat().st_size
+    monkeypatch.setattr(type(archives), "info", lambda self, path: {"name": path, "type": "file", "size": n_bytes})
+    assert (_files(url)["a.png"].changed, _files(url)["a.png"].read_bytes()) == (-1, b"one")

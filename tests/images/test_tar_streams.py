@@ -7,11 +7,12 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import pytest
 from archive_files import tar_of
 
-from cnncodes.errors import DecodeError
-from cnncodes.images import tar_streams
+from cnncodes.errors import DecodeError, ImagesError
+from cnncodes.images import network, tar_streams
 from cnncodes.images.archive_file import CHANGED, Archive
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import CUT_OFF
@@ -108,6 +109,29 @@ def test_an_archive_that_has_changed_or_is_cut_off_is_noticed_once(tmp_path, ope
     tar_streams._runners.clear()
     with pytest.raises(DecodeError, match="the archive: no such file"):
         files[0].read_bytes()
+
+
+def test_a_remote_archive_that_fails_for_long_is_read_again_by_another_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.0)
+    archives = fsspec.filesystem("memory")
+    members = {f"{i}.png": os.urandom(1 << 20) for i in range(4)}
+    url = f"memory://{tmp_path.name}/a.tgz"
+    archives.pipe(url, tar_of(tmp_path / "a.tgz", members, "w:gz").read_bytes())
+    files = _files(url)
+    plain, is_down = type(archives).cat_file, True
+
+    def cat_file(self, path, start=None, end=None):
+        if is_down and start >= 2 << 20:
+            raise TimeoutError
+        return plain(self, path, start, end)
+
+    monkeypatch.setattr(type(archives), "cat_file", cat_file)
+    assert files[0].read_bytes() == members["0.png"]
+    for _ in range(2):
+        with pytest.raises(ImagesError, match=r"a\.tgz: no answer in time \(1 tries"):
+            files[3].read_bytes()
+    is_down = False
+    assert [file.read_bytes() for file in files[2:]] == [members["2.png"], members["3.png"]]
 
 
 def test_few_archives_are_open_at_a_time(tmp_path):

@@ -28,6 +28,7 @@ def test_what_is_a_url(text: str, expected: bool) -> None:
 def test_a_file_url_is_a_path() -> None:
     assert as_path_or_url("file:///a/b%20c.png") == "/a/b c.png"
     assert as_path_or_url("FILE:///a") == "/a"
+    assert as_path_or_url("file://localhost/a%23.png#x") == "/a#.png"
     assert as_path_or_url("local:///a") == "/a"
     assert as_path_or_url("file.png") == "file.png"
 
@@ -42,7 +43,10 @@ def test_a_file_url_is_a_path() -> None:
         (f"https://host/a.png?Expires=1&Signature={SECRET}&Key-Pair-Id={SECRET}", "https://host/a.png"),
         (f"https://host/get?id=7&token={SECRET}#{SECRET}", "https://host/get?id=7"),
         (f"https://host/get?id=7&access_key={SECRET}", "https://host/get?id=7"),
+        (f"zip://cat/1.png::https://host/a.zip?X-Amz-Signature={SECRET}", "zip://cat/1.png::https://host/a.zip"),
+        (f"zip://a::b.png::https://me:{SECRET}@host/a::b.zip", "zip://a::b.png::https://host/a::b.zip"),
         ("https://host/get?sp=7&design=blue%20sky", "https://host/get?sp=7&design=blue%20sky"),
+        (f"https://[no-address/a.png?token={SECRET}", "https://[no-address/a.png"),
         ("s3://bucket/a#b?token=1.png", "s3://bucket/a#b?token=1.png"),  # all of it is a name
     ],
 )
@@ -50,6 +54,13 @@ def test_secrets_are_not_shown(url: str, shown: str) -> None:
     assert public_url(url) == shown
     assert without_secrets(f"GET '{url}' failed") == f"GET '{shown}' failed"
     assert name_of(url) == shown
+
+
+def test_secrets_behind_a_name_that_ends_a_url_in_a_text_are_not_shown() -> None:
+    url = f"https://host/it's (1) <a>.png?id=7&X-Amz-Signature={SECRET}&X-Amz-Date=1"
+    shown = "https://host/it's (1) <a>.png?id=7"
+    assert public_url(url) == name_of(url) == shown
+    assert without_secrets(f"GET {url} failed") == f"GET {shown} failed"
 
 
 def test_parts() -> None:
