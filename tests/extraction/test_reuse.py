@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-import cnncodes.extraction.extract
+import cnncodes.extraction.engine
 import cnncodes.images.folders
 import cnncodes.images.labels
 from cnncodes import audit, evaluate, extract, fit, verify
@@ -304,16 +304,16 @@ def test_a_part_takes_no_other_images(photos: Path, more: Path, tmp_path: Path) 
 def test_a_file_that_changes_in_the_meantime_is_not_replaced(
     codes: Path, photos: Path, more: Path, monkeypatch
 ) -> None:
-    build = cnncodes.extraction.extract.build_network
+    build = cnncodes.extraction.engine.build_network
     late = codes.with_name("late.h5")
 
     def build_while_others_write(*arguments: Any) -> FrozenNetwork:
-        monkeypatch.setattr("cnncodes.extraction.extract.build_network", build)
+        monkeypatch.setattr("cnncodes.extraction.engine.build_network", build)
         extract(more, target, add=target == codes, **SMALL)
         return build(*arguments)
 
     for target in (codes, late):
-        monkeypatch.setattr("cnncodes.extraction.extract.build_network", build_while_others_write)
+        monkeypatch.setattr("cnncodes.extraction.engine.build_network", build_while_others_write)
         (photos / "a" / "0.png").rename(photos / "a" / f"{target.stem}.png")
         with pytest.raises(CodesFileError, match="another process has changed it in the meantime"):
             extract(photos, target)

@@ -13,6 +13,7 @@ import torchvision
 from photo_crops import cosines, sklearn_photo
 from PIL import Image
 
+import cnncodes.extraction.engine
 import cnncodes.runtime.frozen_network
 import cnncodes.runtime.tuning
 from cnncodes import extract, load_codes
@@ -182,7 +183,7 @@ def test_codes_too_large_for_float16_are_not_kept_wrong(
         return {name: codes * np.float32(scale[""]) for name, codes in plain(self, *args).items()}
 
     monkeypatch.setattr(cnncodes.runtime.frozen_network.FrozenNetwork, "unrounded", larger)
-    build = cnncodes.extraction.extract.build_network
+    build = cnncodes.extraction.engine.build_network
 
     def build_then_scale(*arguments: Any) -> cnncodes.runtime.frozen_network.FrozenNetwork:
         scale[""] = 1.0
@@ -190,7 +191,7 @@ def test_codes_too_large_for_float16_are_not_kept_wrong(
         scale[""] = 1e6
         return network
 
-    monkeypatch.setattr(cnncodes.extraction.extract, "build_network", build_then_scale)
+    monkeypatch.setattr(cnncodes.extraction.engine, "build_network", build_then_scale)
     done = extract(small_sample, tmp_path / "codes.h5", layers=["penultimate"], precision="fp32")
     assert done.ok == 45
     assert any("float32" in note for note in done.notes)
