@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 from cnncodes.errors import CnnCodesError, CodesFileError
+from cnncodes.system.urls import public_url
 
 __all__ = ["make_folder", "refuse_device", "refuse_folder_name", "refuse_url"]
 
@@ -83,11 +84,13 @@ def refuse_url(
     url = PATH_OF_URL.sub(r"\1://", os.fspath(path))
     if not (scheme := URL.match(url)):
         return
-    name = url.rstrip("/").rpartition("/")[2].partition("?")[0]
+    shown = "::".join(map(public_url, url.split("::")))
+    hidden = "" if shown == url else " (its secret parts, not shown here, belong to the command, too)"
+    name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
     commands, other = (UPLOADS, UPLOAD) if writing else (DOWNLOADS, DOWNLOAD)
-    command = commands.get(scheme[1].lower(), other).format(url=shlex.quote(url), name=shlex.quote(name))
+    command = commands.get(scheme[1].lower(), other).format(url=shlex.quote(shown), name=shlex.quote(name))
     advice = "write it there, and copy it then" if writing else "copy it there, and name the copy"
-    raise error_type(f"{url}: is a URL, and {kind} lies on a disk of this machine; {advice}: `{command}`")
+    raise error_type(f"{shown}: is a URL, and {kind} lies on a disk of this machine; {advice}{hidden}: `{command}`")
 
 
 def refuse_device(path: str | os.PathLike[str]) -> None:

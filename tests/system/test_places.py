@@ -53,6 +53,25 @@ def test_a_url_is_refused_with_the_command_that_copies_it(path: str | Path, comm
     assert str(caught.value).endswith(f"{command}`")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:5ecre7@host/codes.h5?version=2&X-Amz-Signature=a/5ecre7",
+        Path("https://me:5ecre7@host/codes.h5"),
+        "simplecache::https://me:5ecre7@host/codes.h5",
+    ],
+)
+@pytest.mark.parametrize("writing", [False, True])
+def test_secrets_of_a_url_are_not_shown(url: str | Path, writing: bool) -> None:
+    with pytest.raises(CnnCodesError, match="its secret parts, not shown here, belong to the command") as caught:
+        refuse_url(url, writing=writing)
+    message = str(caught.value)
+    assert "5ecre7" not in message
+    assert "me:" not in message
+    assert "https://host/codes.h5" in message
+    assert " codes.h5" in message
+
+
 def test_an_output_is_written_here_and_copied_then() -> None:
     with pytest.raises(
         CnnCodesError, match=r"write it there, and copy it then: `aws s3 cp out\.csv s3://bucket/out\.csv`"
