@@ -84,9 +84,7 @@ HELP_CURVES = (
 @click.option("--scratch", is_flag=True, help=HELP_SCRATCH)
 @click.option("--curves", "files", multiple=True, metavar="FILE", help=HELP_CURVES)
 @click.option("--backbone", help="Network, where images are given.  [default: mobilenet_v2]")
-@click.option(
-    "--weights", metavar="NAME|FILE", callback=weights_here, help="Weights, or their file if it has moved."
-)
+@click.option("--weights", metavar="NAME|FILE", callback=weights_here, help="Weights, or their file if it has moved.")
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels, where images are given.")
 @click.option("--resize", type=click.Choice(list(RESIZE_MODES)), help="How images become square.")
 @click.option("--views", type=click.Choice(list(VIEWS)), help="Views of each image that are trained on.")
