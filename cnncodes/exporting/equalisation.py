@@ -98,7 +98,7 @@ def weight_scales(weights: np.ndarray, n_groups: int) -> np.ndarray:
     if n_groups == 1 and weights.shape[2:] == (1, 1):
         pairs = sizes[:, 1:] + sizes[:, :-1]
         largest = np.maximum(largest, pairs.max(axis=1, initial=0))
-    elif n_groups == 1 or n_groups != len(weights):
+    elif n_groups != len(weights) or weights.shape[1] > 1:
         largest = 2 * largest  # it is not known which are neighbours
     steps = largest / MAX_WEIGHT
     scales: np.ndarray = np.maximum(steps, MIN_STEP * steps.max() or 1)

@@ -100,7 +100,7 @@ def test_two_neighbouring_products_stay_within_16_bits(n_channels):
 
 @pytest.mark.parametrize(
     ("shape", "n_groups", "share"),
-    [((8, 1, 3, 3), 8, 1), ((8, 4, 3, 3), 1, 2), ((8, 2, 1, 1), 2, 2), ((1, 3, 3, 3), 1, 2)],
+    [((8, 1, 3, 3), 8, 1), ((8, 4, 3, 3), 1, 2), ((8, 2, 1, 1), 2, 2), ((8, 2, 1, 1), 8, 2), ((1, 3, 3, 3), 1, 2)],
 )
 def test_only_depthwise_weights_have_all_of_the_range(shape, n_groups, share):
     weights = np.random.default_rng(0).normal(size=shape)
