@@ -70,7 +70,7 @@ def export_page(
     Examples
     --------
     >>> export_page("model.safetensors", "model.html").n_bytes  # doctest: +SKIP
-    10100000
+    9000000
     """
     require("jinja2", "a page")
     fitted = model if isinstance(model, ProbeModel) else ProbeModel.load(model)
