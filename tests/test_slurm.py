@@ -49,7 +49,7 @@ def words_of_task(i: int, folder: Path) -> list[str]:
 
 
 def test_each_task_of_an_array_extracts_its_part(tmp_path: Path) -> None:
-    assert words_of_task(2, tmp_path) == "cnncodes extract photos/ --shard 2/3 -o parts/part-2.h5".split()
+    assert words_of_task(2, tmp_path) == ["cnncodes", "extract", "photos/", "--shard", "2/3", "-o", "parts/part-2.h5"]
     assert (tmp_path / "parts").is_dir()
 
 
