@@ -15,7 +15,7 @@ from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.network import ask, file_system, listing_errors
 from cnncodes.images.remote import RemoteFile, open_remote
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.system.urls import is_url, public_url
+from cnncodes.images.urls import is_url, public_url
 
 __all__ = ["CHANGED", "READ_ERRORS", "ZIP", "Archive", "Entry"]
 

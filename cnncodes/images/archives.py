@@ -21,10 +21,10 @@ from cnncodes.images.layouts import MASKS
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import TarMember
+from cnncodes.images.urls import is_url, public_url, without_secrets
 from cnncodes.images.walk import Walk
 from cnncodes.images.webdataset import SampleLabels, key_of
 from cnncodes.images.zip_members import ZipMember, zip_entries
-from cnncodes.system.urls import is_url, public_url, without_secrets
 from cnncodes.vocabulary import split_of
 
 __all__ = ["ArchiveMembers", "from_archives"]

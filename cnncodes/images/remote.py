@@ -15,7 +15,7 @@ from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.network import CONNECTIONS, ask, file_system, listing_errors
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.system.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of
+from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of
 
 __all__ = ["RemoteFile", "fetch_stamps", "open_remote", "stamp_in"]
 

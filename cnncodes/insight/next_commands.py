@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.images.image_set import Images
+from cnncodes.images.urls import without_secrets
 from cnncodes.insight.comparison import Comparison
-from cnncodes.system.urls import without_secrets
 from cnncodes.vocabulary import PENULTIMATE
 
 if TYPE_CHECKING:

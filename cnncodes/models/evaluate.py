@@ -17,6 +17,7 @@ from cnncodes.codes.views import averaged
 from cnncodes.errors import ProbeError, parameter
 from cnncodes.images.image_set import Images, name_of
 from cnncodes.images.loading import ImageSet, load_images
+from cnncodes.images.urls import without_secrets
 from cnncodes.models.evaluation import EvaluationResult
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.predict import require_no_backbone
@@ -28,7 +29,6 @@ from cnncodes.probes.scores import spread
 from cnncodes.probes.split import leave_out_seen
 from cnncodes.system.imports import import_torch
 from cnncodes.system.progress import Progress
-from cnncodes.system.urls import without_secrets
 from cnncodes.vocabulary import IMAGENET
 
 __all__ = ["evaluate", "nearest_training_accuracy", "predict_rows"]
