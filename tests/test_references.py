@@ -17,7 +17,7 @@ FILES += [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if "
 PATHS = [f"/{path.relative_to(ROOT).as_posix()}{'/' * path.is_dir()}" for path in FILES]
 TEXTS = [path for path in FILES if path.suffix in (".py", ".md", ".ipynb") and "tests" not in path.parts]
 OURS = {".py", ".md", ".ipynb", ".toml", ".js", ".css", ".j2"}  # suffixes of our files
-USERS = {".csv", ".h5", ".html", ".npy", ".npz", ".safetensors"}  # of files that users have
+USERS = {".csv", ".h5", ".html", ".npy", ".npz", ".safetensors", ".zip"}  # of files that users have
 
 NAME = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 QUOTED = re.compile(r"(?<!`)(`{1,2})([\w./-]+)(?:\(\))?\1(?!`)")

@@ -44,16 +44,23 @@ def test_script_is_right_and_asks_slurm_before_its_first_command(script: str) ->
     assert not [line for line in lines if "SBATCH" in line and not line.startswith("#SBATCH --")]
 
 
+def words_of_task(i: int, folder: Path) -> list[str]:
+    return words_of("slurm_array.sh", folder, SLURM_ARRAY_TASK_ID=str(i), SLURM_ARRAY_TASK_COUNT="3")
+
+
+def test_each_task_of_an_array_extracts_its_part(tmp_path: Path) -> None:
+    assert words_of_task(2, tmp_path) == ["cnncodes", "extract", "photos/", "--shard", "2/3", "-o", "parts/part-2.h5"]
+    assert (tmp_path / "parts").is_dir()
+
+
 @pytest.mark.slow
 def test_tasks_of_an_array_add_up_to_one_extraction(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(photos)
-    for i in "1231":  # a task that is submitted again finds its part finished
-        words = words_of("slurm_array.sh", tmp_path, SLURM_ARRAY_TASK_ID=i, SLURM_ARRAY_TASK_COUNT="3")
-        assert words == ["cnncodes", "extract", "photos/", "--shard", f"{i}/3", "-o", f"parts/part-{i}.h5"]
-        run(*words[1:])
+    for i in (1, 2, 3, 1):  # a task that is submitted again finds its part finished
+        run(*words_of_task(i, tmp_path)[1:])
     run("merge", *sorted(Path("parts").iterdir()), "-o", "codes.h5")
     run("extract", "photos/", "-o", "whole.h5")
     with CodesFile.open("codes.h5") as merged, CodesFile.open("whole.h5") as whole:

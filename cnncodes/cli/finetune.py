@@ -20,6 +20,7 @@ from cnncodes.cli.options import (
     option_json,
     option_outside,
     option_workers,
+    weights_here,
 )
 from cnncodes.cli.output import Bar, input_files, print_json, print_message, print_notes, progress_bar, stderr
 from cnncodes.cli.scores import print_lines, score_lines
@@ -83,7 +84,7 @@ HELP_CURVES = (
 @click.option("--scratch", is_flag=True, help=HELP_SCRATCH)
 @click.option("--curves", "files", multiple=True, metavar="FILE", help=HELP_CURVES)
 @click.option("--backbone", help="Network, where images are given.  [default: mobilenet_v2]")
-@click.option("--weights", metavar="NAME|FILE", help="Weights, or their file if it has moved.")
+@click.option("--weights", metavar="NAME|FILE", callback=weights_here, help="Weights, or their file if it has moved.")
 @click.option("--image-size", type=click.IntRange(1), help="Side in pixels, where images are given.")
 @click.option("--resize", type=click.Choice(list(RESIZE_MODES)), help="How images become square.")
 @click.option("--views", type=click.Choice(list(VIEWS)), help="Views of each image that are trained on.")

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from cnncodes.errors import named_by
+from cnncodes.errors import WeightsError, named_by
+from cnncodes.system.places import refuse_url
 from cnncodes.vocabulary import AUTO, CODES_FILE, DEFAULT_BACKBONE, IMAGENET, MODEL_FILE
 
 CLICK_NAMES = {"overwrite": "force"}  # names in Python, and those that commands have for them
@@ -70,6 +71,13 @@ def command(*examples: str) -> Callable[[Callable[..., Any]], click.Command]:
     return click.command(cls=CommandWithExamples, examples=examples, context_settings={"show_default": True})
 
 
+def weights_here(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Return the weights that were named, unless they are a URL, which is refused even where none are needed."""
+    if value is not None:
+        refuse_url(value, "a file of weights", error_type=WeightsError)
+    return value
+
+
 option_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 option_guard = click.option(
     "--guard/--no-guard",
@@ -94,12 +102,16 @@ option_backbone = click.option("--backbone", help=f"Network for --model {IMAGENE
 option_weights_of_model = click.option(
     "--weights",
     metavar="FILE|NAME",
+    callback=weights_here,
     help=f"Weights file of the network, if it has moved; for --model {IMAGENET} also a name of published weights.",
 )
 option_device = click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]")
 option_workers = click.option("--workers", type=click.IntRange(1), help="Worker threads.  [default: one per core]")
 option_weights = click.option(
-    "--weights", metavar="FILE", help="File or folder of the weights of the network, if it has moved."
+    "--weights",
+    metavar="FILE",
+    callback=weights_here,
+    help="File or folder of the weights of the network, if it has moved.",
 )
 option_outside = click.option("--allow-outside", is_flag=True, help="Let a manifest name files outside its folder.")
 option_force = click.option("--force", is_flag=True, help="Overwrite a file that another program has written, too.")

@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ from cnncodes.errors import CnnCodesError
 from cnncodes.system.files import head_of, refuse_foreign
 from cnncodes.system.places import make_folder
 from cnncodes.vocabulary import IMAGENET
+
+if TYPE_CHECKING:
+    from cnncodes.images.image_set import ImageSet
 
 COLUMNS = ["path", "label", "probability", "novelty", "guess", "status"]
 NUMBER_COLUMNS = ["probability", "novelty"]
@@ -85,6 +88,7 @@ def predict(
     status       labelled, unsure (less probable than --min-confidence)
                  or failed (cannot be read)
     """
+    from cnncodes.images.loading import load_images
     from cnncodes.models.model import ProbeModel
     from cnncodes.models.predict import predict as run
     from cnncodes.networks.licences import licence_notes
@@ -97,15 +101,19 @@ def predict(
     checks: dict[str, Any] = {"overwrite": force, "inputs": input_files(images, model, *weights)}
     if explain is not None and not isinstance(fitted, ProbeModel):
         raise click.UsageError("--explain is for a model that was fitted; the network's own classes are not explained")
-    pictures_of = {} if explain is None else _picture_files(explain, images, options["allow_outside"], force)
+    taken: Any = images
+    pictures_of: dict[str, Path] = {}
+    if explain is not None:  # one list for both: the folder may change meanwhile
+        taken = load_images(images, labelled=False, allow_outside=options["allow_outside"])
+        pictures_of = _picture_files(Path(explain), images, taken, force)
     # Opened before the work, so that a place that cannot be written is an error at once
     with open_output(out, "predictions", _are_predictions, **checks) as stream:
         with progress_bar("predicting") as progress:
             options["progress"] = progress
             pictures = None
             if explain is not None and isinstance(fitted, ProbeModel):  # what it refuses, it refuses before the work
-                pictures = fitted.explain(images, **{name: options[name] for name in options if name != "backbone"})
-            predictions = run(images, fitted, min_confidence=min_confidence or 0.0, **options)
+                pictures = fitted.explain(taken, **{name: options[name] for name in options if name != "backbone"})
+            predictions = run(taken, fitted, min_confidence=min_confidence or 0.0, **options)
             for picture in pictures or ():
                 path = pictures_of[picture.path]
                 make_folder(path.parent)
@@ -136,16 +144,13 @@ def predict(
         ctx.exit(EXIT_SOME_FAILED)
 
 
-def _picture_files(explain: str, images: str, allow_outside: bool, force: bool) -> dict[str, Path]:
+def _picture_files(folder: Path, images: str, image_set: ImageSet, force: bool) -> dict[str, Path]:
     """Return where the picture of each image belongs, under its path with .png, by the path of the image.
 
     Makes the folder, unless the pictures would be images of the next command, or take the place of other files.
     """
-    from cnncodes.images.loading import load_images
     from cnncodes.models.explanation import EXPLANATION, is_explanation
 
-    folder = Path(explain)
-    image_set = load_images(images, labelled=False, allow_outside=allow_outside)
     folders = {os.path.dirname(one) for one in image_set.sources if isinstance(one, (str, os.PathLike))}
     inside = Path(images).is_dir() and folder.resolve().is_relative_to(Path(images).resolve())
     if inside or folder.resolve() in {Path(one).resolve() for one in folders}:

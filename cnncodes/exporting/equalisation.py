@@ -98,7 +98,7 @@ def weight_scales(weights: np.ndarray, n_groups: int) -> np.ndarray:
     if n_groups == 1 and weights.shape[2:] == (1, 1):
         pairs = sizes[:, 1:] + sizes[:, :-1]
         largest = np.maximum(largest, pairs.max(axis=1, initial=0))
-    elif n_groups == 1 or n_groups != len(weights):
+    elif n_groups != len(weights) or weights.shape[1] > 1:
         largest = 2 * largest  # it is not known which are neighbours
     steps = largest / MAX_WEIGHT
     scales: np.ndarray = np.maximum(steps, MIN_STEP * steps.max() or 1)
@@ -117,12 +117,15 @@ def _streams(graph: Any) -> list[_Stream]:
     outputs = {one.name for one in graph.output}
 
     def scalable(node: Any) -> bool:
-        return node.op_type == "Conv" and all(name in shapes and uses[name] == 1 for name in node.input[1:])
+        if node.op_type != "Conv" or not all(name in shapes and uses[name] == 1 for name in node.input[1:]):
+            return False
+        n_out, n_in, *_ = shapes[node.input[1]]
+        return groups(node) == 1 or (groups(node) == n_out and n_in == 1)  # depthwise: each channel from its own
 
     stream_of: dict[str, _Stream] = {}
     for node in graph.node:
         (*_, name) = node.output
-        if scalable(node) and groups(node) in (1, shapes[node.input[1]][0]):
+        if scalable(node):
             stream_of[name] = _Stream([name], [node])
         elif node.op_type == "Add" and all(one in stream_of for one in node.input):
             first, second = (stream_of[one] for one in node.input)
@@ -135,7 +138,7 @@ def _streams(graph: Any) -> list[_Stream]:
     whole = {id(stream): stream for stream in stream_of.values() if outputs.isdisjoint(stream.maps)}
     for node in graph.node:
         for stream in {id(stream_of[name]): stream_of[name] for name in node.input if name in stream_of}.values():
-            if scalable(node) and groups(node) in (1, shapes[node.input[1]][0]):
+            if scalable(node):
                 stream.readers.append(node)
             elif stream_of.get(node.output[0]) is not stream:
                 whole.pop(id(stream), None)

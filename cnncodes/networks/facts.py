@@ -111,6 +111,7 @@ TIMM_FACTS = (
     Facts("convformer_*", own_pre_logits=True),
     Facts("caformer_*", own_pre_logits=True),
     Facts("*efficientnet_lite0", keys=KeyRules(renames=_efficientnet_keys(1, 2, 2, 3, 3, 4, 1))),
+    Facts("*efficientnet_lite[12]", keys=KeyRules(renames=_efficientnet_keys(1, 3, 3, 4, 4, 5, 1))),
     Facts("*"),
 )
 

@@ -7,8 +7,12 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pytest
 from command_line import failed, run
+
+from cnncodes import ProbeModel
 
 
 def test_predict_writes_json_and_files_and_records_failures(there: Path, small_sample: Path) -> None:
@@ -74,13 +78,32 @@ def test_pictures_that_would_take_the_place_of_files_are_refused_before_the_work
     last.write_bytes(b"mine")
     assert "not a picture of an explanation" in run("predict", new, "--explain", "where", code=1).stderr
     assert [last] == list((there / "where").iterdir())
-    photo = next(new.iterdir())
+    photo = min(new.iterdir())
     assert "among the images" in run("predict", photo, "--explain", new, code=1).stderr
     (there / "new.csv").write_text(f"path\nnew/{photo.name}\n")
     assert "among the images" in run("predict", "new.csv", "--explain", new, code=1).stderr
     assert len(list(new.iterdir())) == 5
-    run("predict", photo, "--explain", "where", "--force")
-    assert last.read_bytes() == b"mine" or photo.name in last.name
+    run("predict", photo, "--explain", "where")
+    assert last.read_bytes() == b"mine"
+    run("predict", new, "--explain", "where", "--force")
+    assert last.read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_that_come_while_pictures_are_drawn_are_for_the_next_time(
+    there: Path, small_sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("fit", "-C", "0.01")
+    new = there / "new"
+    shutil.copytree(small_sample / "test" / "Sandal", new)
+    explain = ProbeModel.explain
+
+    def explain_later(model: ProbeModel, images: Any, **options: Any) -> Any:
+        shutil.copy(min(new.iterdir()), new / "late.png")
+        return explain(model, images, **options)
+
+    monkeypatch.setattr(ProbeModel, "explain", explain_later)
+    rows = list(csv.DictReader(io.StringIO(run("predict", new, "--explain", "where").stdout)))
+    assert len(rows) == len(list((there / "where").iterdir())) == 5
 
 
 def test_predict_by_the_classes_of_the_network_itself(photos: Path) -> None:

@@ -23,7 +23,7 @@ def convolution(graph: Graph, maps: Value, n: int, side: int = 1, groups: int = 
     return graph.op("Conv", maps, *inputs, group=groups, pads=[side // 2] * 4)
 
 
-def network(read: bool = True, activation: bool = False) -> tuple[Any, str]:
+def network(read: bool = True, activation: bool = False, paired: bool = False) -> tuple[Any, str]:
     """A network with a stream that two convolutions write and two read, one of them depthwise; also the stream."""
     graph = Graph()
     squares = Value(graph, "squares", np.dtype(np.float32))
@@ -34,6 +34,8 @@ def network(read: bool = True, activation: bool = False) -> tuple[Any, str]:
     if activation:
         stream = graph.op("Relu", stream)
     wide, deep = convolution(graph, stream, 2 * C), convolution(graph, stream, C, side=3, groups=C)
+    if paired:  # each group makes one channel of two
+        deep = convolution(graph, stream, C // 2, groups=C // 2)
     outputs = [("a", wide, None), ("b", deep, None)] + ([] if read else [("c", stream, None)])
     described = onnx.helper.make_tensor_value_info("squares", onnx.TensorProto.FLOAT, ["n", C, None, None])
     return graph.model([described], outputs), stream.name
@@ -64,7 +66,7 @@ def test_channels_of_a_stream_get_one_range_and_outputs_stay():
     assert np.ptp(np.log(ranges(even))) < 1
 
 
-@pytest.mark.parametrize("settings", [{"read": False}, {"activation": True}])
+@pytest.mark.parametrize("settings", [{"read": False}, {"activation": True}, {"paired": True}])
 def test_a_stream_that_others_read_stays(settings):
     squares = np.random.default_rng(0).normal(size=(3, C, 6, 6)).astype(np.float32)
     model, stream = network(**settings)
@@ -98,7 +100,7 @@ def test_two_neighbouring_products_stay_within_16_bits(n_channels):
 
 @pytest.mark.parametrize(
     ("shape", "n_groups", "share"),
-    [((8, 1, 3, 3), 8, 1), ((8, 4, 3, 3), 1, 2), ((8, 2, 1, 1), 2, 2), ((1, 3, 3, 3), 1, 2)],
+    [((8, 1, 3, 3), 8, 1), ((8, 4, 3, 3), 1, 2), ((8, 2, 1, 1), 2, 2), ((8, 2, 1, 1), 8, 2), ((1, 3, 3, 3), 1, 2)],
 )
 def test_only_depthwise_weights_have_all_of_the_range(shape, n_groups, share):
     weights = np.random.default_rng(0).normal(size=shape)

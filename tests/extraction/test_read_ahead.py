@@ -42,20 +42,30 @@ class _Distant(StoredFile):
 
 
 class _Service:
-    """Answers after a while, and counts how many ask at a time."""
+    """Answers after a while, and when so many have asked together; counts how many ask at a time."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, together: int = 1) -> None:
         self.seconds, self.lock, self.let_go = seconds, threading.Lock(), threading.Event()
+        self.together, self.enough = together, threading.Event()
         self.now = self.most = self.total = 0
 
     def reading(self) -> _Service:
         return self
+
+    def wait_for(self, total: int) -> None:
+        """Wait until so many have asked, and then a moment for those who should not."""
+        while self.total < total:
+            time.sleep(0.01)
+        time.sleep(0.1)
 
     def __enter__(self) -> None:
         with self.lock:
             self.now += 1
             self.total += 1
             self.most = max(self.most, self.now)
+            if self.now == self.together:
+                self.enough.set()
+        self.enough.wait(30)
         time.sleep(self.seconds)
 
     def __exit__(self, *error: object) -> None:
@@ -75,15 +85,12 @@ def images_of(*sources: object) -> ImageSet:
 
 
 def test_answers_are_waited_for_together() -> None:
-    service = _Service(0.1)
+    service = _Service(together=60)  # one after the other, each would wait for 30 s
     images = images_of(*(_Distant(service, b"%d" % i) for i in range(60)))
-    started = time.monotonic()
     with ReadAhead(images) as ahead:
         ahead.ask(range(60))
         assert [ahead.read(row) for row in range(60)] == [b"%d" % i for i in range(60)]
-    assert service.most > 20
-    assert service.total == 60
-    assert time.monotonic() - started < 3  # one after the other: 6 s
+    assert service.most == service.total == 60
 
 
 def test_what_waits_to_be_taken_is_bounded(service: _Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +98,7 @@ def test_what_waits_to_be_taken_is_bounded(service: _Service, monkeypatch: pytes
     images = images_of(*(_Distant(service, bytes([i]) * 300, 300) for i in range(40)))
     with ReadAhead(images) as ahead:
         ahead.ask(range(40))
-        time.sleep(0.2)
+        service.wait_for(3)
         assert service.total == 3
         assert ahead.read(39) == bytes([39]) * 300  # nobody has begun with it
         for row in range(39):
@@ -104,10 +111,10 @@ def test_what_is_dropped_makes_room(service: _Service, monkeypatch: pytest.Monke
     sources = [_Distant(service, b"hangs", 400), *(_Distant(service, b"x" * 400, 400) for _ in range(3))]
     with ReadAhead(images_of(*sources)) as ahead:
         ahead.ask(range(4))
-        time.sleep(0.1)
+        service.wait_for(1)
         assert service.total == 1
         ahead.drop(0)
-        time.sleep(0.1)
+        service.wait_for(2)
         assert service.total == 2
         service.let_go.set()
         assert [ahead.read(row) for row in (1, 2, 3)] == [b"x" * 400] * 3

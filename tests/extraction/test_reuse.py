@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-import cnncodes.extraction.extract
+import cnncodes.extraction.engine
 import cnncodes.images.folders
 import cnncodes.images.labels
 from cnncodes import audit, evaluate, extract, fit, verify

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import tracemalloc
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_characters_hold_any_bytes(n_bytes):
     text = as_text(data)
     assert decoded(text, n_bytes) == data
     assert len(text) == -(-8 * n_bytes // 15)
+
+
+def test_characters_take_little_more_memory_than_the_bytes():
+    data = np.random.default_rng(0).integers(0, 256, 4_000_000, np.uint8).tobytes()
+    tracemalloc.start()
+    text = as_text(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * len(data)
+    assert decoded(text[80_000:80_800], 1500) == data[150_000:151_500]  # behind the end of a block
 
 
 def test_characters_are_letters_that_html_keeps():

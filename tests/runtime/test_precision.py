@@ -13,6 +13,7 @@ import torchvision
 from photo_crops import cosines, sklearn_photo
 from PIL import Image
 
+import cnncodes.extraction.engine
 import cnncodes.runtime.frozen_network
 import cnncodes.runtime.tuning
 from cnncodes import extract, load_codes

@@ -40,7 +40,11 @@ def test_a_device_and_a_pipe_are_refused_and_files_are_not(tmp_path: Path) -> No
         ("s3://bucket/a b.h5", "aws s3 cp 's3://bucket/a b.h5' 'a b.h5'"),
         (Path("s3://bucket/codes.h5"), "aws s3 cp s3://bucket/codes.h5 codes.h5"),
         ("GS://bucket/codes.h5", "gcloud storage cp GS://bucket/codes.h5 codes.h5"),
-        ("https://host/codes.h5?version=2", "curl -L -o codes.h5 'https://host/codes.h5?version=2'"),
+        ("https://host/codes.h5?version=2", "curl -L -o codes.h5 'https://host/codes.h5?…'"),
+        (
+            "simplecache::https://host/codes.h5",  # a chain, of which curl knows nothing
+            'fs.get(path, sys.argv[2])" simplecache::https://host/codes.h5 codes.h5',
+        ),
         (
             "simplecache::hf://datasets/codes.h5",
             'fs.get(path, sys.argv[2])" simplecache::hf://datasets/codes.h5 codes.h5',
@@ -51,6 +55,25 @@ def test_a_url_is_refused_with_the_command_that_copies_it(path: str | Path, comm
     with pytest.raises(CodesFileError, match="is a URL, and a codes file lies on a disk of this machine") as caught:
         refuse_url(path, "a codes file", error_type=CodesFileError)
     assert str(caught.value).endswith(f"{command}`")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:5ecre7@host/codes.h5?version=2&X-Amz-Signature=a/5ecre7",
+        Path("https://me:5ecre7@host/codes.h5"),
+        "simplecache::https://me:5ecre7@host/codes.h5",
+    ],
+)
+@pytest.mark.parametrize("writing", [False, True])
+def test_secrets_of_a_url_are_not_shown(url: str | Path, writing: bool) -> None:
+    with pytest.raises(CnnCodesError, match=r"\(… may be secret, and is not shown\): `") as caught:
+        refuse_url(url, writing=writing)
+    message = str(caught.value)
+    assert "5ecre7" not in message
+    assert "me:" not in message
+    assert "host/codes.h5" in message
+    assert " codes.h5" in message
 
 
 def test_an_output_is_written_here_and_copied_then() -> None:
