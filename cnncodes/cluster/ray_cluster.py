@@ -22,7 +22,7 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import ClusterError
 from cnncodes.extraction.engine import Cluster, Engine, NodeRate, Work
 from cnncodes.extraction.settings import Settings
-from cnncodes.extraction.workers import Batch
+from cnncodes.extraction.worker_thread import Batch
 from cnncodes.images.image_set import ImageSet
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.interrupt import patience

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes import __version__
-from cnncodes.errors import DecodeError
+from cnncodes.errors import CnnCodesError
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.system.process import own_process
@@ -23,7 +23,7 @@ from cnncodes.system.process import own_process
 if TYPE_CHECKING:
     from cnncodes.extraction.engine import NetworkFacts, Work
     from cnncodes.extraction.settings import Settings
-    from cnncodes.extraction.workers import Batch
+    from cnncodes.extraction.worker_thread import Batch
     from cnncodes.runtime.workload import Workload
 
 __all__ = ["Load", "NodeWorker", "Opened", "ProcessWorker", "Ready", "Sample", "SentBytes"]
@@ -213,7 +213,7 @@ def _remove(folder: Path) -> None:
 
 def _reads(sample: Sample) -> bool:
     """Whether a file is here, with the same bytes."""
-    with contextlib.suppress(OSError, DecodeError):
+    with contextlib.suppress(OSError, CnnCodesError):  # as without credentials, or without the library for such URLs
         return hashlib.sha256(sample.source.read_bytes()).digest() == sample.sha256
     return False
 
