@@ -87,7 +87,7 @@ class Load:
         Their rows in the codes file.
     ids : list of str
     sources : list
-        Paths, stored files, bytes that were read elsewhere, or pixels.
+        Paths as text, stored files, bytes that were read elsewhere, or pixels.
     failures : dict of str to str
     suspects : frozenset of bytes
         Digests of images that may have killed workers.
@@ -167,7 +167,8 @@ class NodeWorker:
     def run(self, load: Load) -> Batch:
         """Compute the codes of a unit."""
         self.journal.warn_of(load.suspects)
-        images = ImageSet(load.ids, load.sources, failures=load.failures)
+        sources = [Path(source) if isinstance(source, str) else source for source in load.sources]
+        images = ImageSet(load.ids, sources, failures=load.failures)
         return _joined(list(self.pool.run(images, np.arange(len(load.rows)), apart=load.apart)), load.rows)
 
     def notes(self) -> list[str]:
@@ -219,20 +220,23 @@ def _reads(sample: Sample) -> bool:
 
 
 def _joined(batches: Sequence[Batch], rows: np.ndarray) -> Batch:
-    """Return one batch for several, whose rows are positions in `rows`."""
+    """Return one batch for several, in the order of rows; those of the several are positions in `rows`."""
     full = [batch for batch in batches if len(batch.rows)]
+    full.sort(key=lambda batch: int(batch.rows[0]))  # so that the rows are written together
     first = (full or batches)[0]
     codes = {name: np.concatenate([batch.codes[name] for batch in full]) for name in first.codes} if full else {}
     failures, remarks = dict[int, Any](), dict[int, list[str]]()
     for batch in batches:
         failures |= {int(rows[at]): failure for at, failure in batch.failures.items()}
         remarks |= {int(rows[at]): words for at, words in batch.remarks.items()}
-    thumbnails = np.concatenate([batch.thumbnails for batch in batches]) if first.thumbnails is not None else None
+    thumbnails = None
+    if first.thumbnails is not None:
+        thumbnails = np.concatenate([first.thumbnails[:0], *(batch.thumbnails for batch in full)])
     return replace(
         first,
-        rows=rows[np.concatenate([batch.rows for batch in batches])],
+        rows=rows[np.concatenate([first.rows[:0], *(batch.rows for batch in full)])],
         codes=codes,
-        sha256=np.concatenate([batch.sha256 for batch in batches]),
+        sha256=np.concatenate([first.sha256[:0], *(batch.sha256 for batch in full)]),
         failures=failures,
         remarks=remarks,
         thumbnails=thumbnails,
