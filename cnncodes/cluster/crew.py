@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,7 +141,7 @@ class Crew:
         ClusterError
             There has been no machine that can work for a long time.
         """
-        now, events = time.monotonic(), list[Event]()
+        now, events, errors = time.monotonic(), list[Event](), list[CnnCodesError]()
         if now > self._looked + LOOK_SECONDS:
             events += self._look()
         if self._is_assembled:
@@ -152,10 +152,10 @@ class Crew:
         for call in self.transport.wait(list(self._calls), seconds):
             try:
                 events += self._ended(call)
-            except CnnCodesError:
-                if not events:
-                    raise
-                break  # what is done is kept first; the next look raises it
+            except CnnCodesError as error:
+                errors.append(error)
+        if errors and not events:  # what is done is kept first; then the same calls raise it again
+            raise errors[0]
         return events
 
     def done(self, member: Member) -> None:
@@ -191,9 +191,8 @@ class Crew:
         del self._calls[call]
         if method == "run":
             return [Event(member, unit, value)]
-        answers: dict[str, Callable[[Member, Any], list[Event]]]
-        answers = {"hello": self._after_hello, "build": self._after_build, "open": self._after_open}
-        return answers[method](member, value)
+        more: list[Event] = getattr(self, f"_after_{method}")(member, value)
+        return more
 
     def _after_hello(self, member: Member, versions: dict[str, str]) -> list[Event]:
         self._enter(member, "begun")
@@ -274,8 +273,7 @@ class Crew:
         if NO_MODULE in str(error):
             return self._leave_out(member, f"{error}: pip install 'cnncodes[ray]' there")
         if self._seats.vacate(member, f"its workers die ({error})", time.monotonic()).deaths == MAX_DEATHS:
-            words = f"{MAX_DEATHS} workers died in a row ({error}). It is tried again, more and more rarely"
-            self._note(f"{member.place.name}: {words}")
+            self._note(f"{member.place.name}: {MAX_DEATHS} workers died in a row ({error}); it is tried more rarely")
         self._looked = float("-inf")  # another worker can take its place at once
         return self._dismiss(member, error)
 

@@ -213,14 +213,11 @@ def test_a_store_that_is_down_ends_the_run_with_its_own_message(
 ) -> None:
     transport = Threads(node("a"), node("b"))
 
-    def break_down(key: str, method: str, value: Any, n: int) -> Any:
-        if method == "run":
-            monkeypatch.setattr(Stored, "down", "s3://bucket: 64 files in a row could not be read")
-        return value
+    def break_down(done: int, total: int, failed: int) -> None:
+        monkeypatch.setattr(Stored, "down", "s3://bucket: 64 files in a row could not be read")
 
-    transport.answer = break_down
     with pytest.raises(ImagesError, match=r"^s3://bucket: 64 files in a row could not be read$"):
-        run(transport, source=stored_set(images))
+        run(transport, source=stored_set(images), progress=break_down)
     assert len(transport.started) == 2  # no worker was taken for dead
     monkeypatch.setattr(Stored, "down", "")
     assert 0 < run(Threads(node("a")), source=stored_set(images)).computed < N
