@@ -113,11 +113,9 @@ class Crew:
                 break
         if self._refusals:
             compared = f" They were compared with {self._lead_name}, which was ready first." if self._has_lead else ""
-            raise ClusterError(
-                f"{'; '.join(self._refusals)}.{compared} Make them alike, or leave out those that differ"
-            )
+            raise ClusterError(f"{'; '.join(self._refusals)}.{compared} Make them alike, or leave these machines out")
         if not self._has_lead:
-            raise ClusterError(f"{self._seats.nobody}. Nothing was begun")
+            raise ClusterError(f"{self._seats.nobody}; nothing was begun. Free a machine, or add one")
         self._is_assembled = True
 
     def open(self, keys: Sequence[str], work: Work, job: str, samples: Sequence[Sample]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -141,6 +140,7 @@ class NodeWorker:
             Names the journal of this worker and of those that take its place.
         samples : sequence of Sample
         """
+        from cnncodes.cluster.worker_folder import CODES, worker_folder
         from cnncodes.extraction.journal import Journal
         from cnncodes.extraction.workers import Pool
         from cnncodes.system.process import inference_settings
@@ -148,10 +148,9 @@ class NodeWorker:
         self._exit.close()
         self.network = self.network.restricted(keys)
         self._exit.enter_context(inference_settings())
-        folder = Path(tempfile.gettempdir()) / f"cnncodes-{job}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._exit.callback(_remove, folder)
-        self.journal = self._exit.enter_context(Journal(folder / "codes", threads))
+        folder, suspects = self._exit.enter_context(worker_folder(job))
+        self.journal = self._exit.enter_context(Journal(folder / CODES, threads))
+        self.journal.warn_of(suspects)
         self.network.warm_up()
         self.pool = Pool(
             self.network,
@@ -197,7 +196,7 @@ class Opened:
     reads : bool
         Whether it can read the files of the images.
     suspects : frozenset of bytes
-        Digests of the images that its predecessor was decoding when it died.
+        Digests of the images that workers on its node were decoding when they died.
     compiled : bool
         Whether the network runs compiled.
     """
@@ -205,11 +204,6 @@ class Opened:
     reads: bool
     suspects: frozenset[bytes]
     compiled: bool
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 def _reads(sample: Sample) -> bool:

@@ -52,7 +52,7 @@ def test_codes_are_those_of_this_process_at_their_rows(worker: NodeWorker) -> No
 
 
 def test_the_next_worker_of_a_place_knows_what_was_being_decoded(worker: NodeWorker, tmp_path: Path) -> None:
-    folder = tmp_path / "cnncodes-job"
+    folder = tmp_path / "cnncodes-job-job"
     folder.mkdir()
     (folder / ".codes.decoding").write_bytes(bytes(32) + b"s" * 32)
     worker.build(SETTINGS, Workload(), warm=False)
