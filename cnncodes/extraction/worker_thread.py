@@ -6,26 +6,25 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from cnncodes.codes.thumbnails import blank
 from cnncodes.errors import DecodeError
+from cnncodes.extraction.journal import Journal
 from cnncodes.extraction.read_ahead import ReadAhead
 from cnncodes.extraction.sources import read_source
 from cnncodes.extraction.thumbnails import thumbnail_of
 from cnncodes.images.decoding import decode
 from cnncodes.images.image_set import ImageSet
+from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.claims import Claim
 from cnncodes.system.process import register_worker, use_one_thread
 from cnncodes.vocabulary import MAPS
 
-if TYPE_CHECKING:
-    from cnncodes.extraction.workers import Pool
-
-__all__ = ["Batch", "Piece", "Result", "WorkerThread"]
+__all__ = ["Batch", "Piece", "Result", "Shared", "WorkerThread"]
 
 NOT_FINITE = "its codes are not finite numbers; extract in the precision fp32, or with other weights"
 TOO_LARGE = "float16 does not hold its map of {}; extract without this map, to another file"
@@ -62,12 +61,24 @@ class Piece:
     failures: dict[int, tuple[str, np.ndarray]] = field(default_factory=dict)  # those of images whose decoder hung
 
 
+@dataclass
+class Shared:
+    """What the workers of a pool have in common."""
+
+    network: FrozenNetwork
+    journal: Journal
+    image_timeout: float
+    max_pixels: int
+    thumbnails: bool
+    tasks: queue.SimpleQueue[Piece | None] = field(default_factory=queue.SimpleQueue)  # None ends a worker
+
+
 class WorkerThread(threading.Thread):
     """Decodes the images of a piece, and runs them through the network."""
 
-    def __init__(self, pool: Pool, slot: int) -> None:
+    def __init__(self, shared: Shared, slot: int) -> None:
         super().__init__(name=f"cnncodes-{slot}", daemon=True)
-        self.pool, self.slot = pool, slot
+        self.shared, self.slot = shared, slot
         self.left_behind = False
         self.claim = Claim()
         # What is being decoded, and since when (monotonic seconds); one tuple, so that it changes as a whole
@@ -77,7 +88,7 @@ class WorkerThread(threading.Thread):
 
     def run(self) -> None:
         use_one_thread()
-        while not self.left_behind and (piece := self.pool.tasks.get()) is not None:
+        while not self.left_behind and (piece := self.shared.tasks.get()) is not None:
             result: Result
             try:
                 result = self._run_piece(piece)
@@ -116,7 +127,7 @@ class WorkerThread(threading.Thread):
             if self.claim.is_tight:
                 rest = [row for row in piece.rows[at:].tolist() if row not in failures]
                 break
-        codes = self.pool.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
+        codes = self.shared.network(torch.stack(pixels), self.slot) if pixels and not self.left_behind else {}
         sha256 = np.stack(digests) if digests else np.empty((0, 32), np.uint8)
         finite = np.ones(len(rows), bool)
         for key, values in codes.items():  # codes come first, so that a map is named only if it alone is to blame
@@ -131,14 +142,14 @@ class WorkerThread(threading.Thread):
             sha256[finite],
             failures,
             remarks,
-            np.concatenate(thumbnails)[finite] if self.pool.thumbnails else None,
+            np.concatenate(thumbnails)[finite] if self.shared.thumbnails else None,
         )
         return batch, replace(piece, rows=np.array(rest), failures={}) if rest else None
 
     def _prepare(self, piece: Piece, row: int, remarks: list[str]) -> tuple[torch.Tensor, np.ndarray]:
         """Return what enters the network of an image, and its small picture; `state` tells its digest."""
         self.state = (piece, row, NO_DIGEST, time.monotonic())
-        preprocessing = self.pool.network.backbone.preprocessing
+        preprocessing = self.shared.network.backbone.preprocessing
         source, digest = read_source(
             piece.images,
             row,
@@ -149,24 +160,24 @@ class WorkerThread(threading.Thread):
         )
         self.state = (piece, row, digest, time.monotonic())
         if piece.apart:
-            self.pool.journal.warn_of([digest.tobytes()])
+            self.shared.journal.warn_of([digest.tobytes()])
         image = self._decode(source, digest.tobytes(), remarks)
         square = preprocessing.squares(torch.from_numpy(image))
-        return square, thumbnail_of(image) if self.pool.thumbnails else blank(1)
+        return square, thumbnail_of(image) if self.shared.thumbnails else blank(1)
 
     def _decode(self, source: bytes | np.ndarray, digest: bytes, remarks: list[str]) -> np.ndarray:
         if not isinstance(source, bytes):
             return source
-        journal = self.pool.journal
+        journal = self.shared.journal
         if journal.suspects(digest):
             self.claim.add(0, alone=True)
-            journal.try_suspect(source, digest, self.pool.image_timeout)
+            journal.try_suspect(source, digest, self.shared.image_timeout)
         journal.enter(self.slot, digest)
         try:
-            preprocessing = self.pool.network.backbone.preprocessing
+            preprocessing = self.shared.network.backbone.preprocessing
             return decode(
                 source,
-                max_pixels=self.pool.max_pixels,
+                max_pixels=self.shared.max_pixels,
                 enough=preprocessing.enough,
                 ignore_profiles=preprocessing.ignore_profiles,
                 remarks=remarks,

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnncodes.extraction.journal import Journal, too_slow
 from cnncodes.extraction.read_ahead import ReadAhead
-from cnncodes.extraction.worker_thread import Batch, Piece, Result, WorkerThread
+from cnncodes.extraction.worker_thread import Batch, Piece, Result, Shared, WorkerThread
 from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.loading import ImageSet
 from cnncodes.runtime.frozen_network import FrozenNetwork
@@ -108,11 +108,9 @@ class Pool:
         max_pixels: int = MAX_PIXELS,
         thumbnails: bool = False,
     ) -> None:
-        self.network, self.journal = network, journal
-        self.image_timeout, self.max_pixels, self.thumbnails = image_timeout, max_pixels, thumbnails
-        self.tasks: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
+        self.shared = Shared(network, journal, image_timeout, max_pixels, thumbnails)
         self._watching, self._is_closed = threading.Lock(), False
-        self.workers = [WorkerThread(self, slot) for slot in range(workers)]
+        self.workers = [WorkerThread(self.shared, slot) for slot in range(workers)]
 
     def run(self, images: ImageSet, rows: np.ndarray, *, apart: bool = False) -> Iterator[Batch]:
         """Yield the codes of `rows` by and by; at most two pieces per worker are under way.
@@ -127,7 +125,7 @@ class Pool:
             Decode each image in a process of its own first, as if an earlier run had died of it.
         """
         results: queue.SimpleQueue[Result] = queue.SimpleQueue()
-        size = self.network.batch_size
+        size = self.shared.network.batch_size
         parts = (rows[start : start + size] for start in range(0, len(rows), size))
         with ReadAhead(images) as ahead:
             yield from self._run((Piece(images, part, ahead, results, apart) for part in parts), results)
@@ -137,7 +135,7 @@ class Pool:
         while True:
             while under_way < 2 * len(self.workers) and (piece := next(pieces, None)) is not None:
                 piece.ahead.ask(piece.rows.tolist())
-                self.tasks.put(piece)
+                self.shared.tasks.put(piece)
                 under_way += 1
             if not under_way:
                 return
@@ -156,29 +154,29 @@ class Pool:
             if rest is None:
                 under_way -= 1
             else:
-                self.tasks.put(rest)
+                self.shared.tasks.put(rest)
 
     def _replace_hung_workers(self) -> None:
         for slot, worker in enumerate(self.workers):
             piece, row, digest, start = worker.state
             if piece is None or row is None or worker.claim.is_waiting:
                 continue
-            if time.monotonic() - max(start, worker.claim.admitted) < self.image_timeout:
+            if time.monotonic() - max(start, worker.claim.admitted) < self.shared.image_timeout:
                 continue
             worker.left_behind = True
             worker.claim.close()
             piece.ahead.drop(row)
-            reason = too_slow(self.image_timeout) if digest.any() else UNREAD.format(self.image_timeout)
+            reason = too_slow(self.shared.image_timeout) if digest.any() else UNREAD.format(self.shared.image_timeout)
             piece.failures[row] = (reason, digest)
-            self.workers[slot] = WorkerThread(self, slot)
-            self.tasks.put(piece)
+            self.workers[slot] = WorkerThread(self.shared, slot)
+            self.shared.tasks.put(piece)
 
     def close(self) -> None:
         """Let the workers end their batches, but do not wait for long: their results are not needed any more."""
         self._is_closed = True  # who still waits for results gets none
         for worker in self.workers:
             worker.left_behind = True
-            self.tasks.put(None)
+            self.shared.tasks.put(None)
         deadline = time.monotonic() + CLOSING_SECONDS
         for worker in self.workers:
             worker.join(max(0.0, deadline - time.monotonic()))

@@ -37,7 +37,7 @@ def results_of(images: ImageSet, pool: Pool, *, apart: bool = False) -> list[tup
     piece: Piece | None = Piece(images, np.arange(len(images)), ReadAhead(images), own_results, apart)
     results = []
     while piece is not None:
-        pool.tasks.put(piece)
+        pool.shared.tasks.put(piece)
         result = own_results.get(timeout=30)
         assert not isinstance(result, BaseException)
         results.append(result)
@@ -75,7 +75,7 @@ def test_images_that_an_earlier_run_died_of_are_kept_one_by_one(pool: Pool, monk
 def test_codes_that_are_no_numbers_are_a_failure_of_their_image_alone(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "network", Spoiled(pool.network))
+    monkeypatch.setattr(pool.shared, "network", Spoiled(pool.shared.network))
     pixels = np.zeros((3, 32, 32, 3), np.uint8)
     [(batch, rest)] = results_of(ImageSet([*"abc"], list(pixels)), pool)
     pool.close()
