@@ -123,6 +123,24 @@ def test_workers_that_die_lose_no_row(run: Callable[..., Any], tmp_path: Path) -
     assert len(transport.started) >= 4
 
 
+def test_the_only_machine_is_tried_again_though_many_workers_die(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = Threads(node("a"))
+
+    def die(key: str, method: str, value: Any, n: int) -> Any:
+        if method == "open" and n < 8:
+            raise WorkerLostError("preempted")
+        return value
+
+    transport.answer = die
+    monkeypatch.setattr(seats, "MAX_RETRY_SECONDS", 0.01)
+    done = run(transport)
+    assert done.ok == N - 1
+    assert len(transport.started) == 9
+    assert [note for note in done.notes if "6 workers died in a row (preempted)" in note]
+
+
 def test_a_node_that_dies_and_one_that_joins(run: Callable[..., Any], tmp_path: Path) -> None:
     transport = Threads(node("a"), node("b"))
 
