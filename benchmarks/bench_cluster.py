@@ -192,7 +192,7 @@ if any(word.endswith("default_worker.py") for word in sys.orig_argv):
     from cnncodes.cluster.worker import NodeWorker
 
     def made_up(self, load, *_):
-        from cnncodes.extraction.workers import Batch
+        from cnncodes.extraction.worker_thread import Batch
 
         n = len(load.rows)
         codes = np.random.default_rng(int(load.rows[0])).random((n, 1280), np.float32).astype(np.float16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,8 @@ class Threads:
     living : list of Node
     started : list of str
         Key of the node of each worker that was started.
+    is_pickled : bool
+        Whether arguments and answers are pickled on their way, as between machines.
     answer : callable
         Takes the key of a node, a method, what the worker answers, and how often it was asked; returns the answer, or
         raises.
@@ -36,6 +39,7 @@ class Threads:
     def __init__(self, *nodes: Node) -> None:
         self.living = list(nodes)
         self.started: list[str] = []
+        self.is_pickled = False
         self.answer: Callable[[str, str, Any, int], Any] = lambda key, method, value, n: value
         self.make: Callable[[], Any] = NodeWorker
         self._asked: dict[tuple[str, str], int] = {}
@@ -52,8 +56,12 @@ class Threads:
     def call(self, worker: Any, method: str, *arguments: Any, **options: Any) -> Any:
         key, target = worker
 
+        if self.is_pickled:
+            arguments = pickle.loads(pickle.dumps(arguments))
+
         def run() -> Any:
             value = getattr(target, method)(*arguments, **options)
+            value = pickle.loads(pickle.dumps(value)) if self.is_pickled else value
             n = self._asked[key, method] = self._asked.get((key, method), -1) + 1
             value = self.answer(key, method, value, n)
             if id(target) in self._dead:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,6 @@ LOOK_SECONDS = 2.0  # between two lists of the nodes
 START_SECONDS = 60.0  # for a process to begin; where processors are free, it takes a few
 FREE_SECONDS = 15.0  # for processors to become free that a former run had
 LATECOMER_SECONDS = 120.0  # for the others, once the first worker is ready; later they join while the work goes on
-NOBODY_SECONDS = 90.0  # that a cluster may be without workers: machines start again
 CLOSING_SECONDS = 3.0
 NO_MODULE = "No module named"  # what Python says where a package is not installed
 
@@ -82,10 +81,9 @@ class Crew:
         self._seats = Seats(kind_of(settings.device, transport.nodes()), mixed=mixed)
         self._calls: dict[Call, tuple[Member, str, Any]] = {}  # with the unit, if it is of one
         self._refusals: list[str] = []
-        self._has_lead = self._is_assembled = False
+        self._has_lead, self._is_assembled, self._looked = False, False, float("-inf")
         self._first: tuple[Workload, bool] = (Workload(), False)
         self._task: tuple[Sequence[str], Work, str, Sequence[Sample]] | None = None
-        self._looked = self._had_workers = float("-inf")
 
     @property
     def working(self) -> list[Member]:
@@ -111,14 +109,13 @@ class Crew:
                 deadline = min(deadline, time.monotonic() + LATECOMER_SECONDS)
                 if not any(member.stage in ("begins", "begun", "builds") for member in self._seats.members):
                     break
-            if self._seats.are_left_out and (self._refusals or time.monotonic() > started + FREE_SECONDS):
+            if self._seats.are_hopeless and (self._refusals or time.monotonic() > started + FREE_SECONDS):
                 break
         if self._refusals:
             compared = f" They were compared with {self._lead_name}, which was ready first." if self._has_lead else ""
-            advice = "Give all machines the same, or leave those out that differ"
-            raise ClusterError(f"{'; '.join(self._refusals)}.{compared} {advice}")
+            raise ClusterError(f"{'; '.join(self._refusals)}.{compared} Make them alike, or leave these machines out")
         if not self._has_lead:
-            raise ClusterError(self._seats.nobody)
+            raise ClusterError(f"{self._seats.nobody}; nothing was begun. Free a machine, or add one")
         self._is_assembled = True
 
     def open(self, keys: Sequence[str], work: Work, job: str, samples: Sequence[Sample]) -> None:
@@ -140,20 +137,23 @@ class Crew:
         Raises
         ------
         ClusterError
-            There has been no worker for a while.
+            There has been no machine that can work for a long time.
         """
-        now, events = time.monotonic(), list[Event]()
+        now, events, errors = time.monotonic(), list[Event](), list[CnnCodesError]()
         if now > self._looked + LOOK_SECONDS:
             events += self._look()
-        if self._seats.members:
-            self._had_workers = now
-        elif self._is_assembled and now > self._had_workers + NOBODY_SECONDS:
-            raise ClusterError(self._seats.nobody)
+        if self._is_assembled:
+            self._seats.refuse_to_wait_for_ever(now)
         if not self._calls:
             time.sleep(seconds)
             return events
         for call in self.transport.wait(list(self._calls), seconds):
-            events += self._ended(call)
+            try:
+                events += self._ended(call)
+            except CnnCodesError as error:
+                errors.append(error)
+        if errors and not events:  # what is done is kept first; then the same calls raise it again
+            raise errors[0]
         return events
 
     def done(self, member: Member) -> None:
@@ -189,9 +189,8 @@ class Crew:
         del self._calls[call]
         if method == "run":
             return [Event(member, unit, value)]
-        answers: dict[str, Callable[[Member, Any], list[Event]]]
-        answers = {"hello": self._after_hello, "build": self._after_build, "open": self._after_open}
-        return answers[method](member, value)
+        more: list[Event] = getattr(self, f"_after_{method}")(member, value)
+        return more
 
     def _after_hello(self, member: Member, versions: dict[str, str]) -> list[Event]:
         self._enter(member, "begun")
@@ -209,8 +208,7 @@ class Crew:
         elif reason := mismatch(self.lead, ready, mixed=self.mixed):
             return self._leave_out(member, reason)
         elif ready.photo_digest != self.lead.photo_digest:
-            other = f"another processor ({ready.processor}), whose codes differ in their last bits"
-            self._note(f"{member.place.name}: {other}")
+            self._note(f"{member.place.name}: another processor ({ready.processor}): the last bits of its codes differ")
         self._build_next()
         if self._task:
             self._begin_open(member)
@@ -272,8 +270,8 @@ class Crew:
         logger.info("%s: a worker is gone in the stage %r (%s)", member.place.name, member.stage, error)
         if NO_MODULE in str(error):
             return self._leave_out(member, f"{error}: pip install 'cnncodes[ray]' there")
-        if not self._seats.vacate(member, f"its workers die ({error})", time.monotonic()):
-            self._note(f"{member.place.name}: {MAX_DEATHS} workers died in a row ({error}). It is left out")
+        if self._seats.vacate(member, f"its workers die ({error})", time.monotonic()).deaths == MAX_DEATHS:
+            self._note(f"{member.place.name}: {MAX_DEATHS} workers died in a row ({error}); it is tried more rarely")
         self._looked = float("-inf")  # another worker can take its place at once
         return self._dismiss(member, error)
 

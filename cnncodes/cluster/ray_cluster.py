@@ -22,7 +22,7 @@ from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import ClusterError
 from cnncodes.extraction.engine import Cluster, Engine, NodeRate, Work
 from cnncodes.extraction.settings import Settings
-from cnncodes.extraction.workers import Batch
+from cnncodes.extraction.worker_thread import Batch
 from cnncodes.images.image_set import ImageSet
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.interrupt import patience
@@ -176,10 +176,13 @@ class Dispatcher:
         workers = self.crew.working
         for _ in range(DEPTH):
             for member in workers:
-                if units.held(member) < DEPTH and (unit := units.take(member, len(workers))) is not None:
-                    assert member.opened is not None
+                assert member.opened is not None
+                reads = member.opened.reads
+                if units.held(member) >= DEPTH:
+                    continue
+                if (unit := units.take(member, len(workers), by_bytes=not reads)) is not None:
                     self._tally(member)
-                    self.crew.run(member, unit, loader.load(unit, member.opened.reads, self.crew.suspects))
+                    self.crew.run(member, unit, loader.load(unit, reads, self.crew.suspects))
 
     def _taken(self, event: Event, units: Units, loader: Loader) -> Batch | None:
         """Return of a unit that came back what nobody had done before; give one that was lost to others."""
@@ -196,7 +199,9 @@ class Dispatcher:
             return None
         self.crew.done(event.member)
         batch: Batch = event.value
-        unread = set() if unit.by_bytes else loader.unread(batch.failures)
+        assert event.member.opened is not None
+        was_sent = unit.by_bytes or not event.member.opened.reads
+        unread = set() if was_sent else loader.unread(batch.failures)
         done = [*batch.rows.tolist(), *batch.failures]
         first = units.finish(unit, set(done) - unread, unread)
         tally = self._tally(event.member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 from cnncodes.cluster.places import Place, places_of
 from cnncodes.cluster.transport import Node
 from cnncodes.cluster.worker import Opened, Ready
+from cnncodes.errors import ClusterError
 
 __all__ = ["Member", "Seat", "Seats"]
 
-MAX_RETRY_SECONDS = 30.0  # between two workers of a place
-MAX_DEATHS = 6  # of workers of a place without a unit that was done
+logger = logging.getLogger(__name__)
+
+MAX_RETRY_SECONDS = 300.0  # between two workers of a place
+MAX_DEATHS = 6  # in a row, after which a place counts as hopeless; it is tried again all the same
+STALL_SECONDS = 900.0  # for which machines may be gone or hopeless: new ones may come
+MAX_REASONS = 5  # that an error names
 
 
 @dataclass(eq=False)
@@ -57,6 +63,7 @@ class Seat:
     not_before : float
         When the next worker may be started.
     is_left_out : bool
+        Whether no other worker may have it.
     """
 
     place: Place
@@ -64,6 +71,11 @@ class Seat:
     deaths: int = 0
     not_before: float = 0.0
     is_left_out: bool = False
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether nothing is to be expected of it: it is left out, or its workers die without having done a unit."""
+        return self.is_left_out or self.deaths >= MAX_DEATHS
 
 
 class Seats:
@@ -85,6 +97,8 @@ class Seats:
         self.kind, self.mixed = kind, mixed
         self.reasons: dict[str, str] = {}
         self._seats: dict[str, Seat] = {}
+        self._hopeful = float("-inf")  # when a place was last seen that is not hopeless
+        self._is_waiting = False
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -95,15 +109,33 @@ class Seats:
         return [seat.member for seat in self._seats.values() if seat.member]
 
     @property
-    def are_left_out(self) -> bool:
-        """Whether no place is left that may get a worker."""
-        return all(seat.is_left_out for seat in self._seats.values())
+    def are_hopeless(self) -> bool:
+        """Whether no place is left of which anything is to be expected."""
+        return all(seat.is_hopeless for seat in self._seats.values())
 
     @property
     def nobody(self) -> str:
         """Why there is no worker, for an error."""
-        reasons = "; ".join(self.reasons.values()) or "it has no machines"
-        return f"no machine of the cluster can work ({reasons}). What was done is kept; run the same command again"
+        reasons = [*self.reasons.values()] or ["it has no machines"]
+        more = [f"and {len(reasons) - MAX_REASONS} more"] * (len(reasons) > MAX_REASONS)
+        return f"no machine of the cluster can work ({'; '.join([*reasons[-MAX_REASONS:], *more])})"
+
+    def refuse_to_wait_for_ever(self, now: float) -> None:
+        """Say so if all places are hopeless.
+
+        Raises
+        ------
+        ClusterError
+            They have been for `STALL_SECONDS`, and nobody works.
+        """
+        minutes = f"{STALL_SECONDS / 60:.0f} minutes"
+        if now > self._hopeful + STALL_SECONDS and all(member.stage != "works" for member in self.members):
+            raise ClusterError(
+                f"{self.nobody}, for {minutes} by now. What was done is kept; run the same command again"
+            )
+        if self.are_hopeless and not self._is_waiting:
+            logger.warning("%s; one that can is waited for, up to %s", self.nobody, minutes)
+        self._is_waiting = self.are_hopeless
 
     def of(self, member: Member) -> Seat:
         """Return the seat of a worker."""
@@ -120,14 +152,16 @@ class Seats:
                 self._seats |= {place.key: Seat(place) for place in places}
                 if reason:
                     self.reasons[node.key] = f"{node.name}: {reason}"
+        if not self.are_hopeless:
+            self._hopeful = now
         return [
             seat
             for seat in self._seats.values()
             if seat.member is None and not seat.is_left_out and now >= seat.not_before and seat.place.node in living
         ]
 
-    def vacate(self, member: Member, reason: str, now: float, *, for_good: bool = False) -> bool:
-        """Let another worker take the place of one that is gone, later each time; return whether there is to be one.
+    def vacate(self, member: Member, reason: str, now: float, *, for_good: bool = False) -> Seat:
+        """Let another worker take the place of one that is gone, later each time; return the place.
 
         Parameters
         ----------
@@ -140,7 +174,8 @@ class Seats:
         seat = self.of(member)
         seat.member = None
         seat.deaths += 1
-        seat.not_before = now + min(2.0 ** (seat.deaths - 1) - 1, MAX_RETRY_SECONDS)
-        seat.is_left_out = for_good or seat.deaths >= MAX_DEATHS
+        seat.not_before = now + min(2.0 ** min(seat.deaths - 1, 60) - 1, MAX_RETRY_SECONDS)
+        seat.is_left_out = for_good
+        self.reasons.pop(member.place.node, None)  # the newest comes last
         self.reasons[member.place.node] = f"{member.place.name}: {reason}"
-        return not seat.is_left_out
+        return seat

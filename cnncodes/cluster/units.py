@@ -65,13 +65,14 @@ class Units:
     Parameters
     ----------
     rows : ndarray of int
-        What is to be done.
+        What is to be done, each once.
     multiple : int, default=1
         Units have a multiple of so many rows, which a network takes at once.
     size : int, default=256
         Most rows of a unit.
     limit : callable, optional
-        Takes rows, and returns how many of the first of them may be in one unit.
+        Takes rows, and whether the bytes of their images are sent; returns how many of the first of them may be in one
+        unit.
     clock : callable, optional
         Returns seconds.
     """
@@ -82,21 +83,23 @@ class Units:
         *,
         multiple: int = 1,
         size: int = UNIT_ROWS,
-        limit: Callable[[np.ndarray], int] = len,
+        limit: Callable[[np.ndarray, bool], int] = lambda rows, by_bytes: len(rows),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.multiple, self.limit, self.clock = multiple, limit, clock
         self.size = _round_up(size, multiple)
         self._fresh, self._at = rows, 0  # those from `_at` on were given to nobody yet
         self._again: deque[Unit] = deque()  # that were lost, and go first
-        self._open = set(rows.tolist())
-        self._copies: dict[int, int] = {}  # row -> workers that have it
+        self._n_open = len(rows)
+        self._is_open = np.zeros(int(rows.max(initial=-1)) + 1, bool)
+        self._is_open[rows] = True
+        self._copies = np.zeros(len(self._is_open), np.uint8)  # how many workers have each row
         self._paces: dict[Hashable, _Pace] = {}
 
     def __len__(self) -> int:
-        return len(self._open)
+        return self._n_open
 
-    def take(self, worker: Hashable, n_workers: int) -> Unit | None:
+    def take(self, worker: Hashable, n_workers: int, *, by_bytes: bool = False) -> Unit | None:
         """Return a unit for a worker, or None if there is nothing that it could do sooner than others.
 
         Parameters
@@ -104,19 +107,20 @@ class Units:
         worker : hashable
         n_workers : int
             How many workers share what waits.
+        by_bytes : bool, default=False
+            Whether it is sent the bytes of all images.
         """
         pace = self._paces.setdefault(worker, _Pace(since=self.clock()))
-        unit = self._lost_unit() or self._fresh_unit(n_workers)
+        unit = self._lost_unit(by_bytes) or self._fresh_unit(n_workers, by_bytes)
         if unit is None and not pace.units:  # only a worker without work takes over
-            unit = self._copied_unit(worker, pace, n_workers)
+            unit = self._copied_unit(worker, pace, n_workers, by_bytes)
         if unit is None:
             return None
         unit.holder, unit.since = worker, self.clock()
         if not pace.units and not pace.rows:
             pace.since = unit.since
         pace.units.append(unit)
-        for row in unit.rows.tolist():
-            self._copies[row] = self._copies.get(row, 0) + 1
+        self._copies[unit.rows] += 1
         return unit
 
     def held(self, worker: Hashable) -> int:
@@ -135,10 +139,13 @@ class Units:
         """
         self._release(unit)
         self._paces[unit.holder].rows += len(unit.rows)
-        first = self._open & done
-        self._open -= first
-        self._requeue(unit.rows[np.isin(unit.rows, list(unread))], 0, True)
-        return first
+        rows = np.fromiter(done, np.int64, len(done))
+        first = rows[self._is_open[rows]]
+        self._is_open[first] = False
+        self._n_open -= len(first)
+        if unread:
+            self._requeue(unit.rows[np.isin(unit.rows, list(unread))], 0, True)
+        return set(first.tolist())
 
     def give_back(self, unit: Unit, *, lost: bool = False) -> None:
         """Let others have the rows of a unit, before all that waits.
@@ -158,29 +165,28 @@ class Units:
 
     def _release(self, unit: Unit) -> None:
         self._paces[unit.holder].units.remove(unit)
-        for row in unit.rows.tolist():
-            self._copies[row] -= 1
+        self._copies[unit.rows] -= 1
 
     def _requeue(self, rows: np.ndarray, losses: int, by_bytes: bool) -> None:
         """Put those rows first that are not done, and that nobody has."""
-        left = rows[[row in self._open and not self._copies.get(row) for row in rows.tolist()]]
+        left = rows[self._is_open[rows] & (self._copies[rows] == 0)]
         parts = max(1, len(left) // max(1, self.multiple)) if losses >= SPLIT_AT else 1
         for part in reversed(np.array_split(left, parts)):
             if len(part):
                 self._again.appendleft(Unit(part, losses, by_bytes))
 
-    def _lost_unit(self) -> Unit | None:
+    def _lost_unit(self, by_bytes: bool) -> Unit | None:
         if not self._again:
             return None
         unit = self._again.popleft()
-        if unit.by_bytes and (n := max(1, self.limit(unit.rows))) < len(unit.rows):
-            self._again.appendleft(Unit(unit.rows[n:], unit.losses, True))
+        if (n := max(1, self.limit(unit.rows, by_bytes or unit.by_bytes))) < len(unit.rows):
+            self._again.appendleft(Unit(unit.rows[n:], unit.losses, unit.by_bytes))
             unit.rows = unit.rows[:n]
         return unit
 
-    def _fresh_unit(self, n_workers: int) -> Unit | None:
+    def _fresh_unit(self, n_workers: int, by_bytes: bool) -> Unit | None:
         rows = self._fresh[self._at : self._at + self._share(len(self._fresh) - self._at, n_workers)]
-        rows = rows[: max(1, self.limit(rows))]
+        rows = rows[: max(1, self.limit(rows, by_bytes))]
         self._at += len(rows)
         return Unit(rows) if len(rows) else None
 
@@ -188,7 +194,7 @@ class Units:
         """Return how many of the rows that are left make a unit."""
         return min(self.size, _round_up(max(1, n_rows // (SHARES * max(1, n_workers))), self.multiple))
 
-    def _copied_unit(self, worker: Hashable, pace: _Pace, n_workers: int) -> Unit | None:
+    def _copied_unit(self, worker: Hashable, pace: _Pace, n_workers: int, by_bytes: bool) -> Unit | None:
         """Return rows that another worker has, and that this one would be done with sooner."""
         now = self.clock()
         rate = pace.per_second(now) if pace.rows else None
@@ -199,7 +205,7 @@ class Units:
             ahead = 0
             for unit in other.units:
                 ahead += len(unit.rows)
-                rows = unit.rows[[row in self._open and self._copies[row] < MAX_COPIES for row in unit.rows.tolist()]]
+                rows = unit.rows[self._is_open[unit.rows] & (self._copies[unit.rows] < MAX_COPIES)]
                 if not len(rows):
                     continue
                 rows = rows[-self._share(len(rows), n_workers) :]  # the last are the ones that are done last
@@ -210,6 +216,7 @@ class Units:
         if best is None:
             return None
         _, unit, rows = best
+        rows = rows[-max(1, self.limit(rows[::-1], by_bytes or unit.by_bytes)) :]
         return Unit(rows, unit.losses, unit.by_bytes)
 
 

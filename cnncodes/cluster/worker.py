@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnncodes import __version__
-from cnncodes.errors import DecodeError
+from cnncodes.errors import CnnCodesError
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.system.process import own_process
@@ -23,7 +22,7 @@ from cnncodes.system.process import own_process
 if TYPE_CHECKING:
     from cnncodes.extraction.engine import NetworkFacts, Work
     from cnncodes.extraction.settings import Settings
-    from cnncodes.extraction.workers import Batch
+    from cnncodes.extraction.worker_thread import Batch
     from cnncodes.runtime.workload import Workload
 
 __all__ = ["Load", "NodeWorker", "Opened", "ProcessWorker", "Ready", "Sample", "SentBytes"]
@@ -87,7 +86,7 @@ class Load:
         Their rows in the codes file.
     ids : list of str
     sources : list
-        Paths, stored files, bytes that were read elsewhere, or pixels.
+        Paths as text, stored files, bytes that were read elsewhere, or pixels.
     failures : dict of str to str
     suspects : frozenset of bytes
         Digests of images that may have killed workers.
@@ -141,6 +140,7 @@ class NodeWorker:
             Names the journal of this worker and of those that take its place.
         samples : sequence of Sample
         """
+        from cnncodes.cluster.worker_folder import CODES, worker_folder
         from cnncodes.extraction.journal import Journal
         from cnncodes.extraction.workers import Pool
         from cnncodes.system.process import inference_settings
@@ -148,10 +148,9 @@ class NodeWorker:
         self._exit.close()
         self.network = self.network.restricted(keys)
         self._exit.enter_context(inference_settings())
-        folder = Path(tempfile.gettempdir()) / f"cnncodes-{job}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._exit.callback(_remove, folder)
-        self.journal = self._exit.enter_context(Journal(folder / "codes", threads))
+        folder, suspects = self._exit.enter_context(worker_folder(job))
+        self.journal = self._exit.enter_context(Journal(folder / CODES, threads))
+        self.journal.warn_of(suspects)
         self.network.warm_up()
         self.pool = Pool(
             self.network,
@@ -167,7 +166,8 @@ class NodeWorker:
     def run(self, load: Load) -> Batch:
         """Compute the codes of a unit."""
         self.journal.warn_of(load.suspects)
-        images = ImageSet(load.ids, load.sources, failures=load.failures)
+        sources = [Path(source) if isinstance(source, str) else source for source in load.sources]
+        images = ImageSet(load.ids, sources, failures=load.failures)
         return _joined(list(self.pool.run(images, np.arange(len(load.rows)), apart=load.apart)), load.rows)
 
     def notes(self) -> list[str]:
@@ -196,7 +196,7 @@ class Opened:
     reads : bool
         Whether it can read the files of the images.
     suspects : frozenset of bytes
-        Digests of the images that its predecessor was decoding when it died.
+        Digests of the images that workers on its node were decoding when they died.
     compiled : bool
         Whether the network runs compiled.
     """
@@ -206,33 +206,31 @@ class Opened:
     compiled: bool
 
 
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
 def _reads(sample: Sample) -> bool:
     """Whether a file is here, with the same bytes."""
-    with contextlib.suppress(OSError, DecodeError):
+    with contextlib.suppress(OSError, CnnCodesError):  # as without credentials, or without the library for such URLs
         return hashlib.sha256(sample.source.read_bytes()).digest() == sample.sha256
     return False
 
 
 def _joined(batches: Sequence[Batch], rows: np.ndarray) -> Batch:
-    """Return one batch for several, whose rows are positions in `rows`."""
+    """Return one batch for several, in the order of rows; those of the several are positions in `rows`."""
     full = [batch for batch in batches if len(batch.rows)]
+    full.sort(key=lambda batch: int(batch.rows[0]))  # so that the rows are written together
     first = (full or batches)[0]
     codes = {name: np.concatenate([batch.codes[name] for batch in full]) for name in first.codes} if full else {}
     failures, remarks = dict[int, Any](), dict[int, list[str]]()
     for batch in batches:
         failures |= {int(rows[at]): failure for at, failure in batch.failures.items()}
         remarks |= {int(rows[at]): words for at, words in batch.remarks.items()}
-    thumbnails = np.concatenate([batch.thumbnails for batch in batches]) if first.thumbnails is not None else None
+    thumbnails = None
+    if first.thumbnails is not None:
+        thumbnails = np.concatenate([first.thumbnails[:0], *(batch.thumbnails for batch in full)])
     return replace(
         first,
-        rows=rows[np.concatenate([batch.rows for batch in batches])],
+        rows=rows[np.concatenate([first.rows[:0], *(batch.rows for batch in full)])],
         codes=codes,
-        sha256=np.concatenate([batch.sha256 for batch in batches]),
+        sha256=np.concatenate([first.sha256[:0], *(batch.sha256 for batch in full)]),
         failures=failures,
         remarks=remarks,
         thumbnails=thumbnails,

@@ -13,7 +13,8 @@ import numpy as np
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.extraction.settings import Settings, build_network, describe_network
-from cnncodes.extraction.workers import IMAGE_TIMEOUT, Batch, run_batches
+from cnncodes.extraction.worker_thread import Batch
+from cnncodes.extraction.workers import IMAGE_TIMEOUT, run_batches
 from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import ImageSet
 from cnncodes.networks.preprocessing import Preprocessing

@@ -183,8 +183,8 @@ def extract(
         Keep a small picture of each image as well (4.6 kB each): by it, near-duplicates are found, and shown, without
         the images. By default as in `out`; a new file keeps them.
     cluster : RayCluster, optional
-        Machines that compute the codes; by default this one. The file is the same. `out` is written by this process
-        alone.
+        Machines that compute the codes; by default this one. `out` is written by this process alone; on machines of one
+        kind, it has the same content.
     progress : callable, optional
         Called with (done, total, failed) after each batch.
 

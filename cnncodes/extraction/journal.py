@@ -15,7 +15,7 @@ import numpy as np
 
 from cnncodes.errors import DecodeError
 
-__all__ = ["Journal", "too_slow"]
+__all__ = ["Journal", "digests_in", "journal_of", "too_slow"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Journal:
     """
 
     def __init__(self, codes: Path | None, workers: int) -> None:
-        self.path = codes.with_name(f".{codes.name}.decoding") if codes is not None else None
+        self.path = journal_of(codes) if codes is not None else None
         self._workers = workers
         self._suspects: dict[bytes, int | None] = {}  # digest -> slot; None for what other machines died of
         self._tried: set[bytes] = set()  # those that were suspects, and did no harm
@@ -60,9 +60,7 @@ class Journal:
         if self.path is None:
             return self
         try:
-            left = self.path.read_bytes() if self.path.exists() else b""
-            digests = {left[i : i + DIGEST_BYTES] for i in range(0, len(left) - DIGEST_BYTES + 1, DIGEST_BYTES)}
-            suspects = sorted(digest for digest in digests if any(digest))
+            suspects = sorted(digests_in(self.path))
             self._suspects = {digest: slot for slot, digest in enumerate(suspects, self._workers)}
             shape = (self._workers + len(suspects), DIGEST_BYTES)
             with self.path.open("wb") as file:
@@ -127,6 +125,18 @@ class Journal:
             self._tried.add(digest)
             if (slot := self._suspects.pop(digest, None)) is not None:
                 self.leave(slot)
+
+
+def journal_of(codes: Path) -> Path:
+    """Return the place of the journal of a codes file."""
+    return codes.with_name(f".{codes.name}.decoding")
+
+
+def digests_in(journal: Path) -> set[bytes]:
+    """Return the digests of the images that were being decoded when the last run died; none if there is no journal."""
+    content = journal.read_bytes() if journal.exists() else b""
+    digests = {content[i : i + DIGEST_BYTES] for i in range(0, len(content) - DIGEST_BYTES + 1, DIGEST_BYTES)}
+    return {digest for digest in digests if any(digest)}
 
 
 def _try_apart(data: bytes, seconds: float) -> None:

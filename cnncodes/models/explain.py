@@ -19,7 +19,8 @@ import torch
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import SettingError, nearest
 from cnncodes.extraction.in_memory import matching_network
-from cnncodes.extraction.workers import Batch, run_batches
+from cnncodes.extraction.worker_thread import Batch
+from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.explanation import Explanation
 from cnncodes.models.map_source import MapSource, source_of

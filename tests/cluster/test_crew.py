@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from worker_threads import Threads, joined, node
 from cnncodes.cluster import crew as module
 from cnncodes.cluster.crew import Crew
 from cnncodes.cluster.transport import WorkerLostError
-from cnncodes.errors import ClusterError
+from cnncodes.cluster.worker import NodeWorker
+from cnncodes.errors import ClusterError, ImagesError
+from cnncodes.extraction.engine import Work
 from cnncodes.extraction.settings import Settings
 from cnncodes.runtime.workload import Workload
 
@@ -63,6 +67,33 @@ def test_a_machine_without_the_package_is_named_with_what_to_type() -> None:
     transport.answer = die
     with pytest.raises(ClusterError, match=r"^box-b: .*'cnncodes': pip install 'cnncodes\[ray\]' there"):
         Crew(transport, SETTINGS).assemble(Workload(9), warm=True)
+
+
+def test_what_is_done_is_told_before_an_error_that_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Together(Threads):
+        """Tells of calls when all of them have ended, errors first."""
+
+        def wait(self, calls: Sequence[Any], seconds: float) -> list[Any]:
+            concurrent.futures.wait(calls, 30)
+            return sorted(calls, key=lambda call: call.exception() is None)
+
+    def run(self: NodeWorker, load: str) -> str:
+        if load == "bad":
+            raise ImagesError("the store is down")
+        return load
+
+    monkeypatch.setattr(NodeWorker, "run", run)
+    crew = Crew(Together(node("a"), node("b")), SETTINGS)
+    crew.assemble(Workload(9), warm=True)
+    crew.open(("layer2",), Work(), "job", [])
+    while len(crew.working) < 2:
+        assert not crew.events()
+    for member, load in zip(crew.working, ("good", "bad"), strict=True):
+        crew.run(member, object(), load)
+    assert [event.value for event in crew.events()] == ["good"]
+    with pytest.raises(ImagesError, match="the store is down"):
+        crew.events()
+    crew.close()
 
 
 def test_a_process_that_never_begins_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_a_worker_that_reads_gets_paths_that_hold_anywhere(images: ImageSet, mon
     monkeypatch.chdir(images.sources[0].parent)  # type: ignore[union-attr]
     images.sources[0] = Path("0.png")  # type: ignore[index]
     load = Loader(images, np.arange(7), 0).load(Unit(np.array([0, 5, 6])), True, {b"x"})
-    assert load.sources[0] == Path.cwd() / "0.png"
+    assert load.sources[0] == str(Path.cwd() / "0.png")
     assert load.sources[2] is images.sources[6]
     assert load.failures == {"5": "is no file"}
     assert (load.ids, load.suspects, load.apart) == (["0", "5", "pixels"], frozenset({b"x"}), False)
@@ -55,9 +55,12 @@ def test_samples_are_files_that_can_be_read(images: ImageSet) -> None:
 
 def test_no_more_is_sent_than_memory_holds(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loads, "UNIT_BYTES", 25)
-    assert Loader(images, np.arange(7), 0).limit(np.array([0, 1, 3, 4])) == 2
-    assert Loader(images, np.arange(7), 0).limit(np.array([6, 0])) == 1  # one goes in any case
-    assert Loader(images, np.arange(7), 12).limit(np.array([0, 1, 3, 4])) == 2  # what comes back counts, too
+    assert Loader(images, np.arange(7), 0).limit(np.array([0, 1, 3, 4]), True) == 2
+    assert Loader(images, np.arange(7), 12).limit(np.array([0, 1, 3, 4]), True) == 2  # what comes back counts, too
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: pytest.fail("a file was asked for its size in vain"))
+    assert Loader(images, np.arange(0), 0).limit(np.array([0, 1, 3, 4]), False) == 4
+    assert Loader(images, np.arange(0), 12).limit(np.array([0, 1, 3, 4]), False) == 2
+    assert Loader(images, np.arange(0), 0).limit(np.array([6, 0]), False) == 1  # one goes in any case
 
 
 def test_only_files_that_were_not_read_are_tried_again(images: ImageSet) -> None:

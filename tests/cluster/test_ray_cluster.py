@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -19,10 +20,12 @@ from tiny_network import Staged, own
 from worker_threads import Threads, joined, node
 
 from cnncodes import RayCluster, extract
-from cnncodes.cluster import crew, units
+from cnncodes.cluster import seats, units
 from cnncodes.cluster.transport import WorkerLostError
-from cnncodes.errors import ClusterError, SettingError
+from cnncodes.errors import ClusterError, ImagesError, MissingLibraryError, SettingError
 from cnncodes.images.decoding import DecodeError
+from cnncodes.images.image_set import ImageSet
+from cnncodes.images.stored_file import StoredFile
 
 N = 90
 RAY_SCRIPT = """
@@ -120,6 +123,24 @@ def test_workers_that_die_lose_no_row(run: Callable[..., Any], tmp_path: Path) -
     assert len(transport.started) >= 4
 
 
+def test_the_only_machine_is_tried_again_though_many_workers_die(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = Threads(node("a"))
+
+    def die(key: str, method: str, value: Any, n: int) -> Any:
+        if method == "open" and n < 8:
+            raise WorkerLostError("preempted")
+        return value
+
+    transport.answer = die
+    monkeypatch.setattr(seats, "MAX_RETRY_SECONDS", 0.01)
+    done = run(transport)
+    assert done.ok == N - 1
+    assert len(transport.started) == 9
+    assert [note for note in done.notes if "6 workers died in a row (preempted)" in note]
+
+
 def test_a_node_that_dies_and_one_that_joins(run: Callable[..., Any], tmp_path: Path) -> None:
     transport = Threads(node("a"), node("b"))
 
@@ -156,6 +177,83 @@ def test_a_file_that_only_this_process_can_read_is_done_again(
     )
     run(Threads(node("a")))
     run(None, "local.h5")
+    assert content(tmp_path / "codes.h5") == content(tmp_path / "local.h5")
+
+
+class Stored(StoredFile):
+    """A file in a store, which machines of one thread each may reach or not; it is pickled on its way to a worker."""
+
+    changed = -1
+    down: str = ""  # what machines of the cluster say of the store
+    readers: ClassVar[list[str]] = []  # names of the threads that have read
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def read_bytes(self) -> bytes:
+        name = threading.current_thread().name
+        self.readers.append(name)
+        if self.down and name.startswith(("cnncodes-0", "ThreadPoolExecutor")):
+            raise (MissingLibraryError if "library" in self.down else ImagesError)(self.down)
+        return self.path.read_bytes()
+
+
+def stored_set(images: Path) -> ImageSet:
+    paths = sorted(images.rglob("*.png"))
+    return ImageSet([path.relative_to(images).as_posix() for path in paths], [Stored(path) for path in paths])
+
+
+@pytest.mark.parametrize(
+    ("down", "is_sent"),
+    [("", False), ("no credentials", True), ("needs a library", True)],
+    ids=lambda value: str(value),
+)
+def test_files_of_a_store_are_read_by_machines_that_can_and_sent_to_others(
+    run: Callable[..., Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, down: str, is_sent: bool
+) -> None:
+    run(None, "local.h5", source=stored_set(images))
+    monkeypatch.setattr(Stored, "down", down)
+    monkeypatch.setattr(Stored, "readers", readers := [])
+    transport = Threads(node("a"), node("b"))
+    transport.is_pickled = True
+    run(transport, source=stored_set(images))
+    assert content(tmp_path / "codes.h5") == content(tmp_path / "local.h5")
+    assert any(name.startswith("cnncodes-read") for name in readers) == is_sent
+    assert any(name.startswith("cnncodes-0") for name in readers) != is_sent
+
+
+def test_a_store_that_is_down_ends_the_run_with_its_own_message(
+    run: Callable[..., Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = Threads(node("a"), node("b"))
+
+    def break_down(done: int, total: int, failed: int) -> None:
+        monkeypatch.setattr(Stored, "down", "s3://bucket: 64 files in a row could not be read")
+
+    with pytest.raises(ImagesError, match=r"^s3://bucket: 64 files in a row could not be read$"):
+        run(transport, source=stored_set(images), progress=break_down)
+    assert len(transport.started) == 2  # no worker was taken for dead
+    monkeypatch.setattr(Stored, "down", "")
+    assert 0 < run(Threads(node("a")), source=stored_set(images)).computed < N
+    run(None, "local.h5", source=stored_set(images))
+    assert content(tmp_path / "codes.h5") == content(tmp_path / "local.h5")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_archives_are_read_where_they_lie(
+    run: Callable[..., Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    archive = shutil.make_archive(str(tmp_path / "photos"), suffix[1:], images)
+    monkeypatch.setattr("cnncodes.cluster.loads.Loader._read", lambda self, row: pytest.fail("its bytes were sent"))
+    monkeypatch.chdir(tmp_path)
+    transport = Threads(node("a"))
+    transport.is_pickled = True
+    run(transport, source=Path(archive).name)
+    run(None, "local.h5", source=archive)
     assert content(tmp_path / "codes.h5") == content(tmp_path / "local.h5")
 
 
@@ -238,7 +336,7 @@ def test_no_machine_at_all_is_told_with_the_reason(run: Callable[..., Any], monk
     with pytest.raises(ClusterError, match=r"no machine of the cluster can work .box-a: others use its 4 processors"):
         run(Threads(node("a", 0, all_cpus=4)))
     transport = Threads(node("a"))
-    monkeypatch.setattr(crew, "NOBODY_SECONDS", 0.1)
+    monkeypatch.setattr(seats, "STALL_SECONDS", 0.1)
 
     def leave(key: str, method: str, value: Any, n: int) -> Any:
         if method == "run":
@@ -247,7 +345,7 @@ def test_no_machine_at_all_is_told_with_the_reason(run: Callable[..., Any], monk
         return value
 
     transport.answer = leave
-    with pytest.raises(ClusterError, match=r"box-a: its workers die \(its node died\)\). What was done is kept"):
+    with pytest.raises(ClusterError, match=r"box-a: its workers die \(its node died\)\), for .* What was done is kept"):
         run(transport)
 
 

@@ -115,7 +115,7 @@ def test_nothing_is_done_twice_while_the_other_is_about_to_end() -> None:
 
 
 def test_what_a_worker_cannot_read_is_done_by_bytes_and_bounded() -> None:
-    units, _ = units_of(32, multiple=8, size=32, limit=lambda rows: 3)
+    units, _ = units_of(32, multiple=8, size=32, limit=lambda rows, by_bytes: 3)
     unit = units.take("a", 1)
     assert unit is not None
     assert len(unit.rows) == 3  # so much may be sent
@@ -124,6 +124,27 @@ def test_what_a_worker_cannot_read_is_done_by_bytes_and_bounded() -> None:
     again = units.take("b", 1)
     assert again is not None
     assert (again.rows.tolist(), again.by_bytes) == ([1], True)
+
+
+def test_what_is_sent_to_a_worker_that_cannot_read_is_bounded_whoever_had_it_before() -> None:
+    units, clock = units_of(64, multiple=8, size=32, limit=lambda rows, by_bytes: 3 if by_bytes else len(rows))
+    lost = units.take("reads", 1)
+    assert lost is not None
+    assert len(lost.rows) == 16
+    units.give_back(lost)
+    unit = units.take("blind", 1, by_bytes=True)
+    assert unit is not None
+    assert (unit.rows.tolist(), unit.by_bytes) == ([0, 1, 2], False)
+    rest = units.take("reads", 1)
+    assert rest is not None
+    assert rest.rows.tolist() == [*range(3, 16)]
+    units.finish(unit, {0, 1, 2})
+    while (unit := units.take("blind", 1, by_bytes=True)) is not None:
+        units.finish(unit, set(unit.rows.tolist()))
+    clock.now = 1.0
+    copy = units.take("blind", 1, by_bytes=True)
+    assert copy is not None
+    assert copy.rows.tolist() == [13, 14, 15]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -19,7 +19,7 @@ from cnncodes.errors import CodesFileError
 from cnncodes.extraction import fill as module
 from cnncodes.extraction.fill import fill, fill_thumbnails
 from cnncodes.extraction.sources import read_source
-from cnncodes.extraction.workers import Batch
+from cnncodes.extraction.worker_thread import Batch
 from cnncodes.images.image_set import ImageSet
 
 IMAGES = ImageSet(IDS, [None] * N)

@@ -9,7 +9,7 @@ import pytest
 
 from cnncodes import ImageSet
 from cnncodes.errors import SettingError
-from cnncodes.extraction import workers
+from cnncodes.extraction.worker_thread import WorkerThread
 from cnncodes.finetuning import codes_with_maps as module
 from cnncodes.finetuning.codes_with_maps import codes_with_maps
 from cnncodes.finetuning.finetune import finetune
@@ -32,14 +32,14 @@ def test_maps_are_kept_with_the_codes_where_training_needs_them(first, maps, str
 
 
 def test_images_are_decoded_once(stripes, monkeypatch):
-    prepare = workers._Worker._prepare
+    prepare = WorkerThread._prepare
     rows: list[int] = []
 
     def count(worker, piece, row, remarks):
         rows.append(row)
         return prepare(worker, piece, row, remarks)
 
-    monkeypatch.setattr(workers._Worker, "_prepare", count)
+    monkeypatch.setattr(WorkerThread, "_prepare", count)
     finetune(stripes, backbone="staged", train_from="layer3", epochs=1)
     assert sorted(rows) == list(range(60))
 

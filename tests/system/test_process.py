@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+import cnncodes.extraction.worker_thread
 import cnncodes.extraction.workers
 import cnncodes.runtime.forward
 import cnncodes.system.process
@@ -437,7 +438,7 @@ def test_workers_of_the_pool_are_known_to_the_program(small_sample: Path, monkey
         end.wait(30)
         return np.zeros((3, 8, 8), np.uint8)
 
-    monkeypatch.setattr(cnncodes.extraction.workers, "decode", hang)
+    monkeypatch.setattr(cnncodes.extraction.worker_thread, "decode", hang)
     monkeypatch.setattr(cnncodes.extraction.workers, "WATCH_SECONDS", 0.05)
     images = load_images(small_sample / "test" / "Bag").take(range(1))
     network = build_network(Settings(layers=["layer1"], image_size=32, precision="fp32"))
