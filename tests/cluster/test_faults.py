@@ -138,7 +138,7 @@ def test_a_node_ten_times_slower_does_not_hold_up_the_end(
     ordeal = kill_while_it_extracts(nodes, images, out, lambda _: 0, n=0, seed=0, pauses=(0, 0))
     assert differences(out, reference) == []
     rates = {node["name"]: node["images_per_second"] for node in ordeal.summary["nodes"]}
-    assert rates["two"] < 0.5 * rates["one"]
+    assert rates.get("two", 0.0) < 0.5 * rates["one"]  # others may have taken all over that it had
     nodes.kill_node("two")
     nodes.add("two", DECODE_SECONDS=str(DECODE_SECONDS))
 
