@@ -137,8 +137,9 @@ def test_a_node_ten_times_slower_does_not_hold_up_the_end(
     out = tmp_path / "codes.h5"
     ordeal = kill_while_it_extracts(nodes, images, out, lambda _: 0, n=0, seed=0, pauses=(0, 0))
     assert differences(out, reference) == []
-    rates = {node["name"]: node["images_per_second"] for node in ordeal.summary["nodes"]}
-    assert rates.get("two", 0.0) < 0.5 * rates["one"]  # others may have taken all over that it had
+    # While Ray still lists the dead node of this name, the new one is called "two (3d7885)"
+    rates = {node["name"].split()[0]: node["images_per_second"] for node in ordeal.summary["nodes"]}
+    assert rates.get("two", 0.0) < 0.5 * max(rates.values())  # others may take over all that it has
     nodes.kill_node("two")
     nodes.add("two", DECODE_SECONDS=str(DECODE_SECONDS))
 
