@@ -15,6 +15,7 @@ from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.network import CONNECTIONS, ask, file_system
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
+from cnncodes.system.optional import require
 
 __all__ = ["NO_PARTS", "RemoteFile", "fetch_stamps", "open_remote", "read_part", "stamp_in"]
 
@@ -160,8 +161,7 @@ class RemoteFile(StoredFile):
 
 def _from_web(files: Any, url: str, limit: int, excess: str, headers: Mapping[str, str]) -> bytes:
     """Return what a web server sends, which may never end, as of a camera: more than `limit` bytes are an error."""
-    from fsspec.asyn import sync
-
+    sync = require("fsspec.asyn", "reading URLs").sync
     async def read() -> bytes:
         session = await files.set_session()
         options = {**files.kwargs, "headers": {**files.kwargs.get("headers", {}), **headers}}

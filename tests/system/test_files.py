@@ -453,6 +453,7 @@ def test_a_name_may_be_as_long_as_the_system_takes_it(tmp_path: Path) -> None:
 WRITERS = {
     "system/files.py": "the way itself",
     "system/locks.py": "locks, which hold nothing",
+    "cluster/worker_folder.py": "what is being decoded on a node, until the next worker on it starts",
     "codes/columns.py": "rows of a codes file, each with its checksum",
     "codes/layout.py": "space for a file that `replacing` gave",
     "codes/structure.py": "the digest of a file that `replacing` gave",
