@@ -162,6 +162,7 @@ class RemoteFile(StoredFile):
 def _from_web(files: Any, url: str, limit: int, excess: str, headers: Mapping[str, str]) -> bytes:
     """Return what a web server sends, which may never end, as of a camera: more than `limit` bytes are an error."""
     sync = require("fsspec.asyn", "reading URLs").sync
+
     async def read() -> bytes:
         session = await files.set_session()
         options = {**files.kwargs, "headers": {**files.kwargs.get("headers", {}), **headers}}
