@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from itertools import count
 from pathlib import Path
@@ -90,6 +91,8 @@ def same_codes(path: Path, other: Path) -> None:
 
 def again(s3: Any, url: str, path: Path) -> tuple[Extraction, int]:
     """Extract without faults; return how many objects were read."""
+    while any(thread.name.startswith("cnncodes-reader") for thread in threading.enumerate()):  # of the run before
+        time.sleep(0.02)
     s3.forget()
     result = extract(url, path, **OPTIONS)
     return result, s3.gets.total()
