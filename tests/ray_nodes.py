@@ -140,11 +140,12 @@ class RayNodes:
         return [sys.executable, "-m", "cnncodes", *map(str, words), "--ray", self.address]
 
     def driver(self, *words: object, cwd: Path, **more: str) -> subprocess.Popen[str]:
-        """Start a command on the cluster."""
+        """Start a command on the cluster; it has the token, and must send it by itself."""
+        environment = {name: value for name, value in self.environment.items() if name != "RAY_AUTH_MODE"}
         return subprocess.Popen(
             self.command(*words),
             cwd=cwd,
-            env={**self.environment, "PYTHONPATH": str(REPOSITORY), **more},
+            env={**environment, "PYTHONPATH": str(REPOSITORY), **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -176,10 +176,21 @@ def connected(address: str) -> Iterator[RayTransport]:
 def _join(ray: Any, address: str) -> None:
     """Connect this process; what Ray logs stays off the terminal."""
     place = _reachable(address)
+    _send_token()
     try:
         ray.init(address=place, log_to_driver=False, logging_level=logging.CRITICAL, namespace="cnncodes")
     except Exception as error:
         raise ClusterError(_refused(place, error)) from error
+
+
+def _send_token() -> None:
+    """Let Ray send the token of this machine, if it has one, to a cluster that is named by its address, too."""
+    tokens = require("ray._private.authentication.authentication_token_setup", CLUSTER)
+    before, tokens.logger.disabled = tokens.logger.disabled, True
+    try:
+        tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    finally:
+        tokens.logger.disabled = before
 
 
 def _reachable(address: str) -> str:
@@ -213,7 +224,7 @@ def _refused(place: str, error: Exception) -> str:
         )
     return (
         f"the Ray cluster at {place} cannot be joined ({first_line(error)}): this machine must be one of it, by `ray "
-        f"start --address={place}`, with the same version of Ray"
+        f"start --address={place}`, with the same version of Ray, and with the first machine's ~/.ray/auth_token"
     )
 
 

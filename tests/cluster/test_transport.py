@@ -23,6 +23,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     errors: list[Exception] = []
     ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None, errors=errors)
     ray._private = SimpleNamespace(worker=SimpleNamespace(print_to_stdstream=print))
+    ray.logger, ray.tokens = SimpleNamespace(disabled=False), []
+    ray.maybe_enable_token_auth_if_token_available = lambda **options: ray.tokens.append((ray.logger.disabled, options))
     monkeypatch.setattr(transport, "require", lambda module, what: ray)
     return ray
 
@@ -59,6 +61,8 @@ def test_a_cluster_that_refuses_says_how_to_get_in(no_ray: SimpleNamespace) -> N
         with pytest.raises(ClusterError, match=rf"\(no raylet here\): .*`ray start --address={address}`"):
             join(address)
     assert no_ray._private.worker.print_to_stdstream is print
+    assert no_ray.tokens == [(True, {"warn_if_disabled": False})] * 2  # sent in silence, whatever the address
+    assert not no_ray.logger.disabled
 
 
 def test_nodes_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
