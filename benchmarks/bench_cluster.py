@@ -59,10 +59,11 @@ from ray_faults import (
 )
 from ray_nodes import RayNodes
 
+from cnncodes.cluster.ray_cluster import DEPTH
+
 KINDS = ["nodes", "actors", "drivers"]
 PAUSES = (0.5, 4.0)  # seconds between two moments
 BATCH_ROWS = 32  # that a network takes at once
-UNITS_AT_ONCE = 2  # of a node: one is computed, the other waits there
 AWAY_SECONDS = 60.0  # until a dead node is back, in the simulation
 
 
@@ -253,7 +254,7 @@ def simulate(n: int, rates: np.ndarray, deaths: float, seed: int) -> tuple[int, 
     def pull() -> None:
         for worker, queue in queues.items():
             was_idle = not queue
-            while len(queue) < UNITS_AT_ONCE and (unit := units.take(worker, len(queues))) is not None:
+            while len(queue) < DEPTH and (unit := units.take(worker, len(queues))) is not None:
                 queue.append(unit)
             if was_idle and queue:
                 begin(worker)

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.cluster.ray_cluster import DEPTH
 from cnncodes.cluster.units import Unit, Units
 
 SLOWDOWN = 10  # of a straggler
-UNITS_AT_ONCE = 2  # of a node: one is computed while the other travels and is written
 LOOP_SECONDS = 0.02  # after which the driver looks for nodes that wait
 SECONDS_PER_CALL = 0.005  # to hand a unit to a node
 SPREAD = 0.1  # standard deviation of the logarithm of the nodes' rates
@@ -166,7 +166,7 @@ class Simulation:
         """Give each node as many units as it may have, the first one to those that have none."""
         self._hands_out = False
         n_alive = sum(node.alive for node in self.nodes)
-        for wanted in range(UNITS_AT_ONCE):
+        for wanted in range(DEPTH):
             for number in [number for number in self._hungry if len(self.nodes[number].held) == wanted]:
                 if (unit := self.units.take(number, n_alive)) is not None:
                     self._send(number, unit)
@@ -174,7 +174,7 @@ class Simulation:
     def _send(self, number: int, unit: Unit) -> None:
         node = self.nodes[number]
         node.held.append(unit)
-        if len(node.held) == UNITS_AT_ONCE:
+        if len(node.held) == DEPTH:
             del self._hungry[number]
         self.outcome.handed += len(unit.rows)
         arrived = self._through_card(len(unit.rows) * self.cluster.sent) + SECONDS_PER_CALL

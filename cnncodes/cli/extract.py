@@ -179,7 +179,7 @@ def extract(
     import_torch()
     from cnncodes.extraction.extract import extract as run
     from cnncodes.images.loading import load_images
-    from cnncodes.images.urls import without_secrets
+    from cnncodes.urls import without_secrets
 
     if options["add"] and options["prune"]:
         raise click.UsageError("--add keeps what --prune drops; choose one")

@@ -15,7 +15,7 @@ from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.network import listing_errors
 from cnncodes.images.remote import NO_PARTS, RemoteFile, open_remote, read_part
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.images.urls import is_url, public_url
+from cnncodes.urls import is_url, public_url
 
 __all__ = ["CHANGED", "READ_ERRORS", "ZIP", "Archive", "Entry"]
 

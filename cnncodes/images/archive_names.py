@@ -13,7 +13,7 @@ from typing import Any
 from cnncodes.errors import ImagesError
 from cnncodes.images.files import image_suffixes, some_names
 from cnncodes.images.network import ask, file_system, listing_errors
-from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of, without_query
+from cnncodes.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of, without_query
 
 __all__ = ["ArchiveNames", "archives_in", "archives_named", "chained", "is_archive_name"]
 

@@ -22,10 +22,10 @@ from cnncodes.images.network import listing_errors
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import TarMember
-from cnncodes.images.urls import is_url, public_url
 from cnncodes.images.walk import Walk
 from cnncodes.images.webdataset import SampleLabels, key_of
 from cnncodes.images.zip_members import ZipMember, zip_entries
+from cnncodes.urls import is_url, public_url
 from cnncodes.vocabulary import split_of
 
 __all__ = ["ArchiveMembers", "from_archives"]

@@ -18,8 +18,8 @@ from cnncodes.images.labels import Labels, remarks_on
 from cnncodes.images.manifests import named_files
 from cnncodes.images.remote import RemoteFile
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.images.urls import as_path_or_url, is_url, public_url
 from cnncodes.system.memory import memory_left
+from cnncodes.urls import as_path_or_url, is_url, public_url
 
 __all__ = ["ARRAYS", "from_numpy", "from_sequence"]
 

@@ -14,8 +14,8 @@ from cnncodes.errors import DecodeError
 from cnncodes.images.files import reason_of, unreadable
 from cnncodes.images.labels import Labels
 from cnncodes.images.stored_file import StoredFile, is_file
-from cnncodes.images.urls import public_url
 from cnncodes.names import RowsByName
+from cnncodes.urls import public_url
 
 if TYPE_CHECKING:
     from PIL import Image

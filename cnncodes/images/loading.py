@@ -17,7 +17,7 @@ from cnncodes.images.image_set import EXPECTED, Images, ImageSet
 from cnncodes.images.manifests import MANIFESTS, from_manifest
 from cnncodes.images.remote import RemoteFile
 from cnncodes.images.remote_folders import RemoteWalk, kind_of
-from cnncodes.images.urls import WEB_SCHEMES, as_path_or_url, is_url, scheme_of
+from cnncodes.urls import WEB_SCHEMES, as_path_or_url, is_url, scheme_of
 
 __all__ = ["IMAGE_SUFFIXES", "ImageSet", "load_images"]
 

@@ -17,7 +17,7 @@ from cnncodes.images.labels import remarks_on
 from cnncodes.images.remote import RemoteFile
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tables import COLUMNS, SEPARATORS, Table, read_table
-from cnncodes.images.urls import as_path_or_url, is_url, public_url
+from cnncodes.urls import as_path_or_url, is_url, public_url
 from cnncodes.vocabulary import SPLITS, split_of
 
 __all__ = ["MANIFESTS", "from_manifest", "named_files"]

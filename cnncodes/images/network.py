@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError, first_line
-from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 from cnncodes.system.optional import require
+from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 
 __all__ = ["CONNECTIONS", "ask", "file_system", "listing_errors"]
 

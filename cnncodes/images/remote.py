@@ -14,8 +14,8 @@ from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.network import CONNECTIONS, ask, file_system
 from cnncodes.images.stored_file import StoredFile
-from cnncodes.images.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
 from cnncodes.system.optional import require
+from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
 
 __all__ = ["NO_PARTS", "RemoteFile", "fetch_stamps", "open_remote", "read_part", "stamp_in"]
 
@@ -35,7 +35,7 @@ STAMPS = (
     "created",
 )
 ARCHIVE_SCHEMES = frozenset({"zip", "tar"})
-# Of fsspec's, those that lead to files of this machine, or by way of another file system
+# fsspec knows them, but they lead to files of this machine, or by way of another file system
 REFUSED_SCHEMES = frozenset(
     {"async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "data", "dir", "dvc", "filecache"}
     | {"generic", "git", "libarchive", "reference", "simplecache"}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.images.image_set import Images
-from cnncodes.images.urls import public_url
 from cnncodes.insight.comparison import Comparison
+from cnncodes.urls import public_url
 from cnncodes.vocabulary import PENULTIMATE
 
 if TYPE_CHECKING:

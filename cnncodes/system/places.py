@@ -8,13 +8,12 @@ import shlex
 from pathlib import Path
 
 from cnncodes.errors import CnnCodesError, CodesFileError
+from cnncodes.urls import is_url, public_url, scheme_of
 
 __all__ = ["make_folder", "refuse_device", "refuse_folder_name", "refuse_url"]
 
-URL = re.compile(r"(?:[a-z0-9+.-]+::)*([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # a drive of Windows has one letter
-# Of a URL, `Path` keeps one slash; what else has a colon may be the name of a folder
+# `Path` keeps one slash of a URL; what else has a colon may be the name of a folder
 PATH_OF_URL = re.compile(r"^(s3a?|gc?s|https?|hf|az|abfs|ftp|sftp|ssh|hdfs|file|memory):/(?!/)", re.IGNORECASE)
-MAY_BE_SECRET = re.compile(r"(?<=://)[^/@]+(?=@)|(?<=\?).+")  # name and password; what signatures stand in
 DOWNLOADS = {
     "s3": "aws s3 cp {url} {name}",
     "gs": "gcloud storage cp {url} {name}",
@@ -82,13 +81,13 @@ def refuse_url(
         The path is a URL.
     """
     url = PATH_OF_URL.sub(r"\1://", os.fspath(path))
-    if not (scheme := URL.match(url)):
+    if not is_url(url):
         return
-    shown = MAY_BE_SECRET.sub("…", url)
-    hidden = "" if shown == url else " (… may be secret, and is not shown)"
-    name = shown.rstrip("/").rpartition("/")[2].partition("?")[0]
+    shown = public_url(url)
+    hidden = "" if shown == url else " (what is secret in it is not shown)"
+    name = shown.partition("?")[0].rstrip("/").rpartition("/")[2]
     commands, other = (UPLOADS, UPLOAD) if writing else (DOWNLOADS, DOWNLOAD)
-    template = other if "::" in url else commands.get(scheme[1].lower(), other)
+    template = other if "::" in url else commands.get(scheme_of(url), other)
     command = template.format(url=shlex.quote(shown), name=shlex.quote(name))
     advice = "write it there, and copy it then" if writing else "copy it there, and name the copy"
     raise error_type(f"{shown}: is a URL, and {kind} lies on a disk of this machine; {advice}{hidden}: `{command}`")

@@ -1,4 +1,4 @@
-"""URLs of images: which text is one, its parts, and what of it may be shown and kept."""
+"""URLs: which text is one, its parts, and what of it may be shown and kept."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cnncodes.images.image_set import name_of
-from cnncodes.images.urls import as_path_or_url, base_of, is_url, public_url, suffix_of, without_secrets
+from cnncodes.urls import as_path_or_url, base_of, is_url, public_url, suffix_of, without_secrets
 
 SECRET = "5ecre7"
 
