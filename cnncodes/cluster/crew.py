@@ -13,7 +13,7 @@ from cnncodes.cluster.places import kind_of, mismatch
 from cnncodes.cluster.seats import MAX_DEATHS, Member, Seats
 from cnncodes.cluster.transport import Call, Transport, WorkerLostError
 from cnncodes.cluster.worker import Opened, Ready, Sample
-from cnncodes.errors import ClusterError, CnnCodesError
+from cnncodes.errors import ClusterError, CnnCodesError, DeviceError
 from cnncodes.extraction.engine import Work
 from cnncodes.extraction.settings import Settings, settings_of
 from cnncodes.runtime.workload import Workload
@@ -181,7 +181,8 @@ class Crew:
         try:
             value = self.transport.result(call)
         except CnnCodesError as error:
-            if method != "build" or not self._has_lead:
+            is_its_own = isinstance(error, DeviceError) and len(self._seats.members) > 1
+            if not is_its_own and (method != "build" or not self._has_lead):
                 raise  # it is the user's, as it would be here
             return self._leave_out(member, str(error))
         except Exception as error:  # its process or its node died, or a library is at its end, as CUDA may be

@@ -19,10 +19,11 @@ from cnncodes.cluster.seats import Member
 from cnncodes.cluster.transport import Transport, connected
 from cnncodes.cluster.units import Unit, Units
 from cnncodes.codes.provenance import Provenance
-from cnncodes.errors import ClusterError
+from cnncodes.errors import ClusterError, DecodeError
 from cnncodes.extraction.engine import Cluster, Engine, NodeRate, Work
 from cnncodes.extraction.settings import Settings
-from cnncodes.extraction.worker_thread import Batch
+from cnncodes.extraction.sources import read_source
+from cnncodes.extraction.worker_thread import NO_DIGEST, Batch
 from cnncodes.images.image_set import ImageSet
 from cnncodes.runtime.workload import Workload
 from cnncodes.system.interrupt import patience
@@ -31,7 +32,7 @@ from cnncodes.system.progress import Progress
 __all__ = ["RayCluster"]
 
 DEPTH = 2  # units that a worker has at a time: while one is on its way, it computes the other
-MAX_LOSSES = 12  # of workers that had a unit: more than its images or chance explain
+MAX_LOSSES = 8  # of workers that had an image, the last few of which had nothing else: it counts as a failure
 ENDING_SECONDS = 15.0  # that the workers get after Ctrl-C to be ended
 
 
@@ -188,15 +189,15 @@ class Dispatcher:
         """Return of a unit that came back what nobody had done before; give one that was lost to others."""
         unit: Unit = event.unit
         if event.value is None:
-            if event.error and unit.losses >= MAX_LOSSES:
-                names = ", ".join(loader.images.ids[row] for row in unit.rows[:3].tolist())
-                raise ClusterError(
-                    f"{unit.losses + 1} workers died while they had {names} ({event.error}). What was done is kept"
-                ) from event.error
-            units.give_back(unit, lost=event.error is not None)
+            failed = None
+            if event.error and unit.losses + 1 >= MAX_LOSSES:
+                failed = _failed(loader.images, unit, event.error)
+                units.finish(unit, set(failed.failures))
+            else:
+                units.give_back(unit, lost=event.error is not None)
             if units.held(event.member) == 0:
                 units.forget(event.member)
-            return None
+            return failed
         self.crew.done(event.member)
         batch: Batch = event.value
         assert event.member.opened is not None
@@ -218,6 +219,18 @@ class Dispatcher:
         if (say := getattr(progress, "say", None)) is not None:
             busy = [tally for tally in self._tallies.values() if tally.computed]
             say(", ".join(f"{tally.name} {tally.rate:.{tally.rate < 10:d}f}/s" for tally in busy))
+
+
+def _failed(images: ImageSet, unit: Unit, error: Exception) -> Batch:
+    """Return the images of a unit as failures: too many workers have died while they had it."""
+    reason = f"{MAX_LOSSES} workers died while they had it ({error}); retry_failed of extract tries it again"
+    failures = {}
+    for row in unit.rows.tolist():
+        try:
+            failures[row] = reason, read_source(images, row)[1]
+        except DecodeError as unreadable:
+            failures[row] = str(unreadable), NO_DIGEST
+    return Batch(unit.rows[:0], {}, NO_DIGEST[None][:0], failures, {})
 
 
 def _only(batch: Batch, rows: set[int]) -> Batch:

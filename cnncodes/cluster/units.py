@@ -16,7 +16,8 @@ UNIT_ROWS = 256
 SHARES = 4  # parts that the rows which wait are cut into for each worker, so that all end at about the same time
 MAX_COPIES = 2  # workers that may have a row at the same time
 SPLIT_AT = 2  # losses of a worker after which the rows of its unit are dealt out in smaller units
-ALONE_AT = 3  # and after which each image is decoded in a process of its own
+APART_AT = 3  # and after which each image is decoded in a process of its own
+SUSPECT_AT = 5  # and after which each image is tried last, by a worker that has nothing else: what kills it is known
 
 
 @dataclass(eq=False)
@@ -41,7 +42,12 @@ class Unit:
     @property
     def apart(self) -> bool:
         """Whether each of its images is tried in a process of its own first."""
-        return self.losses >= ALONE_AT
+        return self.losses >= APART_AT
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is one image that may kill its worker, which has nothing else meanwhile."""
+        return self.losses >= SUSPECT_AT
 
 
 @dataclass
@@ -90,6 +96,7 @@ class Units:
         self.size = _round_up(size, multiple)
         self._fresh, self._at = rows, 0  # those from `_at` on were given to nobody yet
         self._again: deque[Unit] = deque()  # that were lost, and go first
+        self._suspects: deque[Unit] = deque()  # that were lost too often, and go last
         self._n_open = len(rows)
         self._is_open = np.zeros(int(rows.max(initial=-1)) + 1, bool)
         self._is_open[rows] = True
@@ -111,9 +118,12 @@ class Units:
             Whether it is sent the bytes of all images.
         """
         pace = self._paces.setdefault(worker, _Pace(since=self.clock()))
+        if any(unit.is_suspect for unit in pace.units):
+            return None
         unit = self._lost_unit(by_bytes) or self._fresh_unit(n_workers, by_bytes)
-        if unit is None and not pace.units:  # only a worker without work takes over
-            unit = self._copied_unit(worker, pace, n_workers, by_bytes)
+        if unit is None and not pace.units:  # only a worker without work risks its life, or takes over
+            unit = self._suspects.popleft() if self._suspects else None
+            unit = unit or self._copied_unit(worker, pace, n_workers, by_bytes)
         if unit is None:
             return None
         unit.holder, unit.since = worker, self.clock()
@@ -171,6 +181,9 @@ class Units:
         """Put those rows first that are not done, and that nobody has."""
         left = rows[self._is_open[rows] & (self._copies[rows] == 0)]
         parts = max(1, len(left) // max(1, self.multiple)) if losses >= SPLIT_AT else 1
+        if losses >= SUSPECT_AT:
+            self._suspects.extend(Unit(left[i : i + 1], losses, by_bytes) for i in range(len(left)))
+            return
         for part in reversed(np.array_split(left, parts)):
             if len(part):
                 self._again.appendleft(Unit(part, losses, by_bytes))
@@ -206,7 +219,7 @@ class Units:
             for unit in other.units:
                 ahead += len(unit.rows)
                 rows = unit.rows[self._is_open[unit.rows] & (self._copies[unit.rows] < MAX_COPIES)]
-                if not len(rows):
+                if not len(rows) or unit.is_suspect:
                     continue
                 rows = rows[-self._share(len(rows), n_workers) :]  # the last are the ones that are done last
                 left = _seconds_left(other, ahead, now)

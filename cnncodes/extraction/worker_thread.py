@@ -24,7 +24,7 @@ from cnncodes.system.claims import Claim
 from cnncodes.system.process import register_worker, use_one_thread
 from cnncodes.vocabulary import MAPS
 
-__all__ = ["Batch", "Piece", "Result", "Shared", "WorkerThread"]
+__all__ = ["NO_DIGEST", "Batch", "Piece", "Result", "Shared", "WorkerThread"]
 
 NOT_FINITE = "its codes are not finite numbers; extract in the precision fp32, or with other weights"
 TOO_LARGE = "float16 does not hold its map of {}; extract without this map, to another file"

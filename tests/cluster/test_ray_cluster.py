@@ -22,7 +22,7 @@ from worker_threads import Threads, joined, node
 from cnncodes import RayCluster, extract
 from cnncodes.cluster import seats, units
 from cnncodes.cluster.transport import WorkerLostError
-from cnncodes.errors import ClusterError, ImagesError, MissingLibraryError, SettingError
+from cnncodes.errors import ClusterError, DeviceError, ImagesError, MissingLibraryError, SettingError
 from cnncodes.images.decoding import DecodeError
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.stored_file import StoredFile
@@ -373,6 +373,62 @@ def test_an_image_that_kills_its_workers_is_tried_apart(
     assert done.failures["b/41.png"] == "its decoder crashes"
     assert done.ok == N - 2
     assert len(tried) <= 16
+
+
+def test_an_image_that_kills_every_worker_is_recorded_and_the_others_are_computed(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = Threads(node("a"), node("b"))
+    had: list[list[str]] = []
+
+    def die(self: Any, load: Any) -> Any:
+        if "b/41.png" in load.ids:
+            had.append(load.ids)
+            raise WorkerLostError("out of memory")
+        return work(self, load)
+
+    work = transport.make.run
+    with monkeypatch.context() as patch:
+        patch.setattr(transport.make, "run", die)
+        patch.setattr(seats, "MAX_RETRY_SECONDS", 0.01)
+        done = run(transport)
+    assert done.failures["b/41.png"].startswith("8 workers died while they had it (out of memory)")
+    assert (done.ok, len(had)) == (N - 2, 8)
+    assert had[-3:] == [["b/41.png"]] * 3
+    assert run(Threads(node("a"))).computed == 0  # the failure is kept, with the digest of the file
+    assert run(Threads(node("a")), retry_failed=True).ok == N - 1
+    run(None, "local.h5")
+    assert content(tmp_path / "codes.h5") == content(tmp_path / "local.h5")
+
+
+@pytest.mark.parametrize("stage", ["build", "open", "run"])
+def test_a_machine_whose_device_is_too_small_is_left_out_by_name(run: Callable[..., Any], stage: str) -> None:
+    def refuse(key: str, method: str, value: Any, n: int) -> Any:
+        if (key, method) == ("b", stage):
+            raise DeviceError("the memory of cuda is too small")
+        return value
+
+    transport = Threads(node("a"), node("b"))
+    transport.answer = refuse
+    if stage == "build":
+        with pytest.raises(ClusterError, match=r"^box-b: the memory of cuda is too small"):
+            run(transport)
+        return
+    done = run(transport)
+    assert done.ok == N - 1
+    assert [note for note in done.notes if note == "box-b: the memory of cuda is too small. It is left out"]
+
+
+def test_the_only_machine_tells_of_its_device_itself(run: Callable[..., Any]) -> None:
+    def refuse(key: str, method: str, value: Any, n: int) -> Any:
+        if method == "run":
+            raise DeviceError("the memory of cuda is too small")
+        return value
+
+    transport = Threads(node("a"))
+    transport.answer = refuse
+    with pytest.raises(DeviceError, match=r"^the memory of cuda is too small$"):
+        run(transport)
 
 
 def test_parts_are_refused(run: Callable[..., Any]) -> None:

@@ -70,6 +70,31 @@ def test_after_three_losses_few_images_are_tried_apart() -> None:
     assert not rows
 
 
+def test_after_five_losses_each_image_is_tried_last_by_a_worker_that_has_nothing_else() -> None:
+    units, _ = units_of(40, multiple=8, size=8)
+    unit = units.take("a", 1)
+    assert unit is not None
+    killers = unit.rows.tolist()
+    for _ in range(5):
+        units.give_back(unit, lost=True)
+        unit = units.take("a", 1)
+        assert unit is not None
+    others = list[int]()
+    while unit is not None and not unit.is_suspect:
+        others += unit.rows.tolist()
+        units.finish(unit, set(unit.rows.tolist()))
+        unit = units.take("a", 1)
+    assert sorted(others + killers) == list(range(40))
+    suspects = []
+    while unit is not None:
+        suspects += unit.rows.tolist()
+        assert len(unit.rows) == 1
+        assert units.take("a", 2) is None
+        units.finish(unit, set(unit.rows.tolist()))
+        unit = units.take("a", 1)
+    assert suspects == killers
+
+
 def test_a_unit_of_a_worker_that_was_dismissed_is_no_suspect() -> None:
     units, _ = units_of(100)
     unit = units.take("a", 1)
