@@ -1,6 +1,6 @@
 """Does extraction on a Ray cluster lose rows, time or work?
 
-    python benchmarks/bench_cluster.py --faults 20        # nodes, actors, drivers: each killed at so many moments
+    python benchmarks/bench_cluster.py --faults 20        # nodes, actors, drivers, decoders: killed so often each
     python benchmarks/bench_cluster.py --rates            # two nodes beside each of them alone
     python benchmarks/bench_cluster.py --writer           # rows a second that the driver receives and writes
     python benchmarks/bench_cluster.py --simulate         # a million rows on nodes that die, without Ray
@@ -8,14 +8,15 @@
 The nodes are processes of this machine (``tests/ray_nodes.py``); nothing else of Ray is touched.
 
 ``--faults`` extracts small images, each of which takes a while to be decoded without taking a processor; one of them
-ends the process of its decoder. Meanwhile nodes (all their processes at once), actors or drivers are killed at random
-moments, in as many extractions as it takes. Each file must equal the local one in every dataset, bit for bit. The
-recovery is the time from a kill until every row is there up to the last one that was written before it.
+ends the process of its decoder, or, for ``decoders``, as many as are asked for, at random places. Meanwhile nodes (all
+their processes at once), actors or drivers are killed at random moments, in as many extractions as it takes. Each file
+must equal the local one in every dataset, bit for bit. The recovery is the time from a kill until every row is there
+up to the last one that was written before it.
 
-``--rates`` pins each node to a processor of its own. Rates are those from the first rows to the end, so that the start
-is not in them. The driver has no processor of its own on a machine of two: what it takes is missing in the rate of the
-nodes. So the same is measured with paced nodes, whose images take ``--decode-seconds`` without taking a processor:
-there the ratio is that of the dealing of work alone.
+``--rates`` pins each node to a processor of its own; the network runs at its own size of image. Rates are those from
+the first rows to the end, so that the start is not in them. The driver has no processor of its own on a machine of two:
+what it takes is missing in the rate of the nodes. So the same is measured with paced nodes, whose images take
+``--decode-seconds`` without taking a processor: there the ratio is that of the dealing of work alone.
 
 ``--writer`` lets nodes hand out made-up codes of 1,280 float16, so that the driver is the limit.
 
@@ -35,7 +36,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -61,9 +62,10 @@ from ray_nodes import RayNodes
 
 from cnncodes.cluster.ray_cluster import DEPTH
 
-KINDS = ["nodes", "actors", "drivers"]
+KINDS = ["nodes", "actors", "drivers", "decoders"]
 PAUSES = (0.5, 4.0)  # seconds between two moments
 BATCH_ROWS = 32  # that a network takes at once
+AT_FULL_SIZE = ("--layer", "penultimate", "--precision", "fp32", "--no-compile")
 AWAY_SECONDS = 60.0  # until a dead node is back, in the simulation
 
 
@@ -72,23 +74,28 @@ AWAY_SECONDS = 60.0  # until a dead node is back, in the simulation
 
 def measure_faults(args: argparse.Namespace, work: Path) -> None:
     faults = plant_faults(work / "faults")
-    images = make_images(work / "images", args.images)
-    make_harmful(images)
-    reference = local_file(images, work / "local.h5", faults)
-    pace = str(args.decode_seconds)
+
+    def prepare(name: str, killers: Sequence[int]) -> tuple[Path, Path]:
+        """Return images, of which these end their decoders, and the codes file that this machine alone makes."""
+        folder = make_images(work / name, args.images)
+        make_harmful(folder, killers)
+        return folder, local_file(folder, work / f"{name}.h5", faults)
+
+    images, reference = prepare("images", [args.images // 30])
+    pace = {"DECODE_SECONDS": str(args.decode_seconds)}
     print(
         f"\n{len(list(images.rglob('*.bmp'))):,} images, {args.decode_seconds:g} s to decode each; file against local"
     )
     print("| killed | moments | files | datasets that differ | recovery, median | recovery, longest | seconds |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    with RayNodes(work / "nodes", python_path=(faults,)) as nodes:
+    with RayNodes(work / "nodes", environment=pace, python_path=(faults,)) as nodes:
         for name in ("one", "two"):
-            nodes.add(name, DECODE_SECONDS=pace)
+            nodes.add(name)
 
         def kill_node(generator: random.Random) -> int:
             name = generator.choice(["one", "two"])
             nodes.kill_node(name)
-            nodes.add(name, DECODE_SECONDS=pace)
+            nodes.add(name)
             return 1
 
         def kill_actors(generator: random.Random) -> int:
@@ -97,10 +104,19 @@ def measure_faults(args: argparse.Namespace, work: Path) -> None:
         def extract_and_kill(kill: Callable[[random.Random], int], out: Path, n: int, seed: int) -> Ordeal:
             return kill_while_it_extracts(nodes, images, out, kill, n=n, seed=seed, pauses=PAUSES)
 
+        def kill_decoders(out: Path, n: int, seed: int) -> Ordeal:
+            """Extract images of which `n` at random places end their decoders."""
+            harmful, alone = prepare(f"decoders-{seed}", random.Random(seed).sample(range(args.images), n))
+            ordeal = kill_while_it_extracts(nodes, harmful, out, lambda _: 0, n=0, seed=seed, pauses=PAUSES)
+            references[out], ordeal.kills = alone, n
+            return ordeal
+
+        references: dict[Path, Path] = {}
         kinds: dict[str, Callable[[Path, int, int], Ordeal]] = {
             "nodes": partial(extract_and_kill, kill_node),
             "actors": partial(extract_and_kill, kill_actors),
             "drivers": partial(kill_drivers, nodes, images),
+            "decoders": kill_decoders,
         }
         for what in args.kinds:
             kills, files, wrong, recoveries = 0, 0, list[str](), list[float]()
@@ -110,7 +126,7 @@ def measure_faults(args: argparse.Namespace, work: Path) -> None:
                 ordeal = kinds[what](out, args.faults - kills, args.seed + files)
                 kills, files = kills + ordeal.kills, files + 1
                 recoveries += ordeal.recoveries
-                wrong += differences(out, reference)
+                wrong += differences(out, references.get(out, reference))
             times = [f"{measure(recoveries):.1f} s" if recoveries else "–" for measure in (statistics.median, max)]
             figures = [kills, files, len(wrong), *times, f"{time.monotonic() - began:.0f}"]
             print(f"| {what} | {' | '.join(map(str, figures))} |", *wrong, sep="\n", flush=True)
@@ -142,7 +158,7 @@ def measure_rates(args: argparse.Namespace, work: Path) -> None:
     print("\n| images | one alone | two alone | both | of their sum |\n|---|--:|--:|--:|--:|")
     faults, cores = plant_faults(work / "faults"), sorted(os.sched_getaffinity(0))
     images = make_images(work / "images", args.images)
-    for what, pace in (("computed", 0.0), ("paced", args.decode_seconds)):
+    for what, pace, options in (("computed", 0.0, AT_FULL_SIZE), ("paced", args.decode_seconds, OPTIONS)):
         rates: dict[str, list[float]] = {"one": [], "two": [], "one two": []}
         with RayNodes(work / "nodes", head_cpus=0, python_path=(faults,)) as nodes:
             for round_ in range(args.rounds):
@@ -150,7 +166,7 @@ def measure_rates(args: argparse.Namespace, work: Path) -> None:
                     for name, core in zip(("one", "two"), cores, strict=False):
                         if name in names.split():
                             nodes.add(name, core=core, DECODE_SECONDS=str(pace))
-                    rates[names].append(rates_of(nodes, images, work / f"{what}-{names}-{round_}.h5")[0])
+                    rates[names].append(rates_of(nodes, images, work / f"{what}-{names}-{round_}.h5", *options)[0])
                     for name in names.split():
                         nodes.kill_node(name)
         one, two, both = (statistics.median(values) for values in rates.values())
@@ -164,7 +180,7 @@ def rates_of(nodes: RayNodes, images: Path, out: Path, *options: str) -> tuple[f
 
     The seconds of a processor tell what the driver could do if other programs left it one.
     """
-    driver = nodes.driver("extract", images, "-o", out, *(options or OPTIONS), cwd=out.parent)
+    driver = nodes.driver("extract", images, "-o", out, *options, cwd=out.parent)
     try:
         wait_for(lambda: is_done(out).any(), driver)
         first, began = is_done(out).sum(), (time.monotonic(), processor_seconds(driver.pid))

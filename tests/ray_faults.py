@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,10 @@ def make_images(folder: Path, n: int, *, first: int = 0) -> Path:
     return folder
 
 
-def make_harmful(folder: Path) -> None:
-    """Add an image that ends its decoder's process, and one that cannot be read, among the others."""
-    Image.new("RGB", KILLER_SIZE).save(folder / "a" / "00100-killer.bmp")
+def make_harmful(folder: Path, numbers: Sequence[int] = (100,)) -> None:
+    """Add images that end their decoder's process, after those of these numbers, and one that cannot be read."""
+    for n in numbers:
+        Image.new("RGB", KILLER_SIZE, (n % 256, n // 256, 0)).save(folder / "a" / f"{n:05d}-killer.bmp")
     (folder / "b" / "00101-cut.bmp").write_bytes(CUT)
 
 
@@ -89,8 +91,9 @@ def differences(path: Path, reference: Path, *but: str) -> list[str]:
 
 
 def local_file(images: Path, out: Path, faults: Path, *words: object) -> Path:
-    """Extract on this machine alone; a second run goes on where an image has ended the first one."""
-    for _ in range(2):
+    """Extract on this machine alone; another run goes on where an image has ended the one before."""
+    done = None
+    while done is None or done.returncode == -signal.SIGSEGV:
         done = local("extract", images, "-o", out, *OPTIONS, *words, cwd=out.parent, python_path=(faults,))
     assert done.returncode in (0, 3), done.stderr
     return out

@@ -38,15 +38,25 @@ class RayNodes:
         For the log. What Ray writes is in a temporary folder, because its sockets allow no long path.
     head_cpus : int, default=1
         Processors of the node that drivers connect to, which is never killed.
+    environment : mapping of str to str, optional
+        What is different on every node, unless `add` says otherwise.
     python_path : sequence of Path, optional
         Where nodes look for modules first, before the package of this checkout.
     """
 
-    def __init__(self, folder: Path, *, head_cpus: int = 1, python_path: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        head_cpus: int = 1,
+        environment: Mapping[str, str] | None = None,
+        python_path: tuple[Path, ...] = (),
+    ) -> None:
         self.folder, self.head_cpus, self.python_path = folder, head_cpus, python_path
+        self.node_environment = dict(environment or {})
         self.raylets: dict[str, int] = {}  # process by name of the node
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self.environment = {**_plain_environment(), **token, "RAY_USAGE_STATS_ENABLED": "0"}
+        self.environment = {**plain_environment(), **token, "RAY_USAGE_STATS_ENABLED": "0"}
         self.address = ""
 
     def __enter__(self) -> RayNodes:
@@ -84,7 +94,7 @@ class RayNodes:
                 start_new_session=True,
             )
         self.raylets = {}
-        self.address = self._ask(do="add", name="head", cpus=self.head_cpus)["address"]
+        self.address = self.add("head", cpus=self.head_cpus)["address"]
 
     def _stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -110,9 +120,10 @@ class RayNodes:
         self.raylets = answer["raylets"]
         return answer
 
-    def add(self, name: str, *, cpus: int = 1, core: int | None = None, **environment: str) -> None:
+    def add(self, name: str, *, cpus: int = 1, core: int | None = None, **environment: str) -> dict[str, Any]:
         """Start a node; `core` is the processor that it may use, and `environment` what is different on it."""
-        self._ask(do="add", name=name, cpus=cpus, core=core, environment=environment)
+        different = {**self.node_environment, **environment}
+        return self._ask(do="add", name=name, cpus=cpus, core=core, environment=different)
 
     def kill_node(self, name: str) -> None:
         """End a node with all its processes at once, as a power cut does."""
@@ -161,7 +172,7 @@ def local(*words: object, cwd: Path, python_path: tuple[Path, ...] = ()) -> subp
     return subprocess.run(
         [sys.executable, "-m", "cnncodes", *map(str, words)],
         cwd=cwd,
-        env={**_plain_environment(), "PYTHONPATH": os.pathsep.join(map(str, [*python_path, REPOSITORY]))},
+        env={**plain_environment(), "PYTHONPATH": os.pathsep.join(map(str, [*python_path, REPOSITORY]))},
         capture_output=True,
         text=True,
         check=False,
@@ -189,7 +200,7 @@ def _is_at_work(process: int) -> bool:
     return name.startswith("ray::") and not name.startswith(OWN_PROCESSES)
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """Return the environment without what belongs to another Ray, and with one thread a library."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

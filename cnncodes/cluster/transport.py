@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 from cnncodes.cluster.worker import ProcessWorker
 from cnncodes.errors import ClusterError, first_line
 from cnncodes.system.optional import require
+from cnncodes.system.process import is_own_process
 
 __all__ = ["Call", "Node", "RayTransport", "Transport", "WorkerLostError", "connected"]
 
@@ -164,7 +166,7 @@ def connected(address: str) -> Iterator[RayTransport]:
         yield RayTransport(ray)
         return
     with _silent(ray):
-        with _own_signals():
+        with _own_signals(), _no_stderr():
             _join(ray, address)
         try:
             yield RayTransport(ray)
@@ -238,6 +240,23 @@ def _silent(ray: Any) -> Iterator[None]:
         yield
     finally:
         module.print_to_stdstream = before
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Keep the lines of Ray's own library off the terminal: a wrong token is 20 of them, and then our one."""
+    if not is_own_process():
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         raise errors.pop()
 
     errors: list[Exception] = []
-    ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None, errors=errors)
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None, errors=errors, remote=type)
     ray._private = SimpleNamespace(worker=SimpleNamespace(print_to_stdstream=print))
     ray.logger, ray.tokens = SimpleNamespace(disabled=False), []
     ray.maybe_enable_token_auth_if_token_available = lambda **options: ray.tokens.append((ray.logger.disabled, options))
@@ -63,6 +64,18 @@ def test_a_cluster_that_refuses_says_how_to_get_in(no_ray: SimpleNamespace) -> N
     assert no_ray._private.worker.print_to_stdstream is print
     assert no_ray.tokens == [(True, {"warn_if_disabled": False})] * 2  # sent in silence, whatever the address
     assert not no_ray.logger.disabled
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_the_library_of_ray_prints_while_it_joins_stays_off_the_terminal_of_a_command(
+    no_ray: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], is_own: bool
+) -> None:
+    monkeypatch.setattr(transport, "is_own_process", lambda: is_own)
+    monkeypatch.setattr(no_ray, "init", lambda **options: os.write(2, b"E rpc.cc: Unauthenticated\n"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        join(f"127.0.0.1:{server.getsockname()[1]}")
+    os.write(2, b"error: one line\n")
+    assert capfd.readouterr().err == "E rpc.cc: Unauthenticated\n" * (not is_own) + "error: one line\n"
 
 
 def test_nodes_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
