@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 from PIL import Image
+from ray_hosts import RayHosts
 from ray_nodes import RayNodes, local
 
 OPTIONS = ("--layer", "layer1", "--layer", "layer3", "--image-size", "32", "--precision", "fp32", "--no-compile")
@@ -155,7 +156,7 @@ class Ordeal:
 
 
 def kill_while_it_extracts(
-    nodes: RayNodes,
+    nodes: RayNodes | RayHosts,
     images: Path,
     out: Path,
     kill: Callable[[random.Random], int],

@@ -1,7 +1,7 @@
 """A Ray cluster whose nodes are machines to each other: each has its own network, host name, processes and /tmp.
 
 They are Linux namespaces of this machine, joined by a bridge. What is under ``/tmp`` here, as the files of a test are,
-only the first machine sees. A machine can lose its network, or its power: then nobody tells the others.
+only the first machine sees. A machine can lose its network: then nobody tells the others.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ RAY = Path(sys.executable).with_name("ray")
 
 def can_be_made() -> bool:
     """Whether this process may make networks and machines of its own."""
-    tools = all(map(shutil.which, ("ip", "unshare", "nsenter", "setpriv", "mount")))
-    return tools and subprocess.run(["unshare", "-nmup", "--fork", "true"], capture_output=True).returncode == 0
+    if not all(map(shutil.which, ("ip", "unshare", "setpriv", "mount"))):
+        return False
+    links = "ip link add name one type bridge && ip link add name two type veth peer name three && mount -t tmpfs tmpfs /mnt"
+    made = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "sh", "-c", links]
+    return subprocess.run(made, capture_output=True, check=False).returncode == 0
 
 
 class RayHosts:
@@ -41,8 +44,6 @@ class RayHosts:
         For the logs.
     names : sequence of str
         Host names; the first is the head, where drivers run.
-    joins : bool, default=True
-        Start Ray on all machines; otherwise `turn_on` and `run` are left to the caller.
     environment : mapping of str to str, optional
         What is different on machines, but not for drivers.
     python_path : sequence of Path, optional
@@ -54,11 +55,9 @@ class RayHosts:
         folder: Path,
         names: tuple[str, ...],
         *,
-        joins: bool = True,
         environment: Mapping[str, str] | None = None,
         python_path: tuple[Path, ...] = (),
     ) -> None:
-        self.joins = joins
         self.folder, self.names, self.python_path = folder, names, python_path
         self.host_environment = dict(environment or {})
         self.mark = secrets.token_hex(2)
@@ -73,7 +72,7 @@ class RayHosts:
         try:
             _run("ip", "link", "add", self._bridge, "type", "bridge")
             _run("ip", "link", "set", self._bridge, "up")
-            for name in self.names if self.joins else ():
+            for name in self.names:
                 self.start(name)
         except BaseException:
             self._stop()
@@ -86,19 +85,7 @@ class RayHosts:
         self._stop()
 
     def start(self, name: str) -> None:
-        """Turn a machine on, and let it join the cluster."""
-        words = ["--block", f"--node-ip-address={self._ip(name)}", "--num-cpus=1", f"--node-name={name}"]
-        words.append(f"--object-store-memory={OBJECT_STORE_BYTES}")
-        if name == self.names[0]:
-            words += ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self.written}"]
-        else:
-            words.append(f"--address={self.address}")
-        self.turn_on(name)
-        self.run(name, RAY, "start", *words)
-        self._wait_for(name)
-
-    def turn_on(self, name: str) -> None:
-        """Plug a machine in, without Ray."""
+        """Plug a machine in, and let it join the cluster."""
         space, cable = self._space(name), self._cable(name)
         _run("ip", "netns", "add", space)
         _run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
@@ -106,68 +93,66 @@ class RayHosts:
         _run("ip", "-n", space, "addr", "add", f"{self._ip(name)}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             _run("ip", "-n", space, "link", "set", device, "up")
-
-    def run(self, name: str, *words: object, **environment: str) -> subprocess.Popen[bytes]:
-        """Start what a machine is there for; it ends with that."""
-        own = f"hostname {name}; mount -t tmpfs tmpfs /dev/shm; "
-        kinds = ["--mount", "--uts"]
-        if name != self.names[0]:
-            own += "mount -t tmpfs tmpfs /tmp; "
-            kinds += ["--pid", "--fork", "--kill-child", "--mount-proc"]
-        inside = ["ip", "netns", "exec", self._space(name), "unshare", *kinds, "sh", "-c", own + 'exec "$@"', "sh"]
-        more = {"RAY_AUTH_MODE": "token", **self.host_environment, **environment}
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with self._log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *inside, *map(str, words)],
+                [*self._inside(name), *self._ray_start(name)],
                 cwd="/",
-                env={**self._environment(None), **more},
+                env={**self._environment(self.token), "RAY_AUTH_MODE": "token", **self.host_environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        return self.processes[name]
+        self._wait_for(name)
+
+    def _inside(self, name: str) -> list[str]:
+        """Return what stands before a command that runs on a machine, and ends with this process."""
+        own, kinds = f"set -e; hostname {name}; mount -t tmpfs tmpfs /dev/shm; ", ["--mount", "--uts"]
+        if name != self.names[0]:  # drivers must see the processes of the machine that they are on
+            own += _own_tmp(self.python_path)
+            kinds += ["--pid", "--fork", "--kill-child", "--mount-proc"]
+        space = ["ip", "netns", "exec", self._space(name)]
+        return ["setpriv", "--pdeathsig", "KILL", *space, "unshare", *kinds, "sh", "-c", own + 'exec "$@"', "sh"]
+
+    def _ray_start(self, name: str) -> list[str]:
+        words = [str(RAY), "start", "--block", f"--node-ip-address={self._ip(name)}", f"--node-name={name}"]
+        words += ["--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+        if name == self.names[0]:
+            return [*words, "--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self.written}"]
+        return [*words, f"--address={self.address}"]
 
     def _wait_for(self, name: str) -> None:
-        deadline, log = time.monotonic() + START_SECONDS, self.folder / f"{name}.log"
-        while b"--block" not in log.read_bytes():
+        deadline, log = time.monotonic() + START_SECONDS, self._log(name)
+        while b"--block" not in log.read_bytes():  # Ray says that it will run until it is told to end
             if self.processes[name].poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} did not start; see {log}: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.1)
 
     def unplug(self, name: str) -> None:
-        """Cut the network of a machine."""
+        """Cut the network of a machine: the others hear nothing of it any more."""
         _run("ip", "link", "set", self._cable(name), "down")
 
-    def plug(self, name: str) -> None:
-        """Mend the network of a machine."""
-        _run("ip", "link", "set", self._cable(name), "up")
-
-    def cut_power(self, name: str) -> None:
-        """End a machine with all its processes, so that no process of another machine hears of it."""
-        self.unplug(name)
+    def remove(self, name: str) -> None:
+        """End a machine with all its processes."""
         self._kill(name)
-        (self.folder / f"{name}.log").unlink()
+        self._log(name).unlink()
+        _run("ip", "link", "del", self._cable(name))
         _run("ip", "netns", "del", self._space(name))
 
-    def command(self, *words: object) -> list[str]:
-        """Return a command line that runs on the first machine."""
-        inside = ["ip", "netns", "exec", self._space(self.names[0])]
-        return [*inside, sys.executable, "-m", "cnncodes", *map(str, words), "--ray", self.address]
-
     def driver(self, *words: object, cwd: Path, token: str | None = None) -> subprocess.Popen[str]:
-        """Start a command on the first machine."""
+        """Start a command on the first machine; it has the token of the cluster, or another one."""
+        command = [sys.executable, "-m", "cnncodes", *map(str, words), "--ray", self.address]
         return subprocess.Popen(
-            self.command(*words),
+            ["ip", "netns", "exec", self._space(self.names[0]), *command],
             cwd=cwd,
-            env=self._environment(token),
+            env=self._environment(token or self.token),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def _environment(self, token: str | None) -> dict[str, str]:
+    def _environment(self, token: str) -> dict[str, str]:
         path = os.pathsep.join(map(str, [*self.python_path, REPOSITORY]))
-        more = {"RAY_AUTH_TOKEN": token or self.token, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
+        more = {"RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
         return {**plain_environment(), **more}
 
     def _kill(self, name: str) -> None:
@@ -186,6 +171,9 @@ class RayHosts:
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
         shutil.rmtree(self.written, ignore_errors=True)
 
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
     def _ip(self, name: str) -> str:
         return f"{self.net}.{self.names.index(name) + 1}"
 
@@ -198,6 +186,13 @@ class RayHosts:
 
     def _cable(self, name: str) -> str:
         return f"cnc{self.mark}v{self.names.index(name)}"
+
+
+def _own_tmp(kept: tuple[Path, ...]) -> str:
+    """Return the commands that hide all below /tmp but these folders."""
+    below = [path for path in kept if path.is_relative_to("/tmp")]
+    away = ["mount -t tmpfs tmpfs /mnt", *(f"cp -r --parents {path} /mnt" for path in below)]
+    return "; ".join([*away, "mount -t tmpfs tmpfs /tmp", *["cp -r /mnt/tmp/. /tmp"] * bool(below), ""])
 
 
 def _run(*words: str) -> None:

@@ -8,10 +8,11 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from cnncodes.cluster.worker import ProcessWorker
 from cnncodes.errors import ClusterError, first_line
@@ -166,8 +167,7 @@ def connected(address: str) -> Iterator[RayTransport]:
         yield RayTransport(ray)
         return
     with _silent(ray):
-        with _own_signals(), _no_stderr():
-            _join(ray, address)
+        _join(ray, address)
         try:
             yield RayTransport(ray)
         finally:
@@ -179,10 +179,13 @@ def _join(ray: Any, address: str) -> None:
     """Connect this process; what Ray logs stays off the terminal."""
     place = _reachable(address)
     _send_token()
-    try:
-        ray.init(address=place, log_to_driver=False, logging_level=logging.CRITICAL, namespace="cnncodes")
-    except Exception as error:
-        raise ClusterError(_refused(place, error)) from error
+    with tempfile.TemporaryFile() as log:
+        try:
+            with _own_signals(), _stderr_to(log):
+                ray.init(address=place, log_to_driver=False, logging_level=logging.CRITICAL, namespace="cnncodes")
+        except Exception as error:
+            log.seek(0)
+            raise ClusterError(_refused(place, error, log.read().decode(errors="replace"))) from error
 
 
 def _send_token() -> None:
@@ -217,9 +220,9 @@ def _reachable(address: str) -> str:
     return place
 
 
-def _refused(place: str, error: Exception) -> str:
-    """Say why a cluster cannot be joined, and what to type."""
-    if type(error).__name__ == "AuthenticationError" or "token" in str(error).lower():
+def _refused(place: str, error: Exception, log: str) -> str:
+    """Say why a cluster cannot be joined, and what to type; `log` is what Ray printed meanwhile."""
+    if type(error).__name__ == "AuthenticationError" or "token" in f"{error}{log}".lower():
         return (
             f"the Ray cluster at {place} does not accept the token of this machine: type `ray get-auth-token "
             "--generate` on its first machine, and put what it prints into ~/.ray/auth_token of this one"
@@ -243,16 +246,15 @@ def _silent(ray: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Keep the lines of Ray's own library off the terminal: a wrong token is 20 of them, and then our one."""
+def _stderr_to(log: IO[bytes]) -> Iterator[None]:
+    """Keep what Ray's own library prints off the terminal, in a process that is ours: a wrong token is 20 lines."""
     if not is_own_process():
         yield
         return
     sys.stderr.flush()
     terminal = os.dup(2)
+    os.dup2(log.fileno(), 2)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
         yield
     finally:
         os.dup2(terminal, 2)
