@@ -30,8 +30,18 @@ def can_be_made() -> bool:
     """Whether this process may make networks and machines of its own."""
     if not all(map(shutil.which, ("ip", "unshare", "setpriv", "mount"))):
         return False
-    links = "ip link add name one type bridge && ip link add name two type veth peer name three && mount -t tmpfs tmpfs /mnt"
-    made = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "sh", "-c", links]
+    links = "ip link add name one type bridge && ip link add name two type veth peer name three"
+    made = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--uts",
+        "--pid",
+        "--fork",
+        "sh",
+        "-c",
+        f"{links} && mount -t tmpfs tmpfs /mnt",
+    ]
     return subprocess.run(made, capture_output=True, check=False).returncode == 0
 
 
