@@ -141,7 +141,7 @@ def test_a_node_ten_times_slower_does_not_hold_up_the_end(
     # While Ray still lists the dead node of this name, the new one is called "two (3d7885)"
     nodes_by_name = {node["name"].split()[0]: node for node in ordeal.summary["nodes"]}
     assert nodes_by_name["two"]["images_per_second"] < 0.5 * nodes_by_name["one"]["images_per_second"]
-    assert nodes_by_name["two"]["images"] < N_IMAGES / 6  # equal parts would be a third
+    assert nodes_by_name["two"]["images"] < N_IMAGES / 9  # its first two units alone are 136
     nodes.kill_node("two")
     nodes.add("two")
 
