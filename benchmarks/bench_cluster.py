@@ -14,9 +14,10 @@ must equal the local one in every dataset, bit for bit. The recovery is the time
 up to the last one that was written before it.
 
 ``--rates`` pins each node to a processor of its own; the network runs at its own size of image. Rates are those from
-the first rows to the end, so that the start is not in them. The driver has no processor of its own on a machine of two:
-what it takes is missing in the rate of the nodes. So the same is measured with paced nodes, whose images take
-``--decode-seconds`` without taking a processor: there the ratio is that of the dealing of work alone.
+the first rows to the end, so that the start is not in them. Processors of a machine share memory and more, and the
+driver has none of its own on a machine of two. So the same is measured with two programs without Ray, and with paced
+nodes, whose images take ``--decode-seconds`` without taking a processor: there the ratio is that of the dealing of work
+alone.
 
 ``--writer`` lets nodes hand out made-up codes of 1,280 float16, so that the driver is the limit.
 
@@ -33,13 +34,16 @@ import random
 import shlex
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 
@@ -154,33 +158,57 @@ def kill_drivers(nodes: RayNodes, images: Path, out: Path, n: int, seed: int) ->
 
 
 def measure_rates(args: argparse.Namespace, work: Path) -> None:
-    """Two nodes, beside each of them alone."""
+    """Two nodes, beside each of them alone; and two programs without a cluster, for which all holds as well."""
     print("\n| images | one alone | two alone | both | of their sum |\n|---|--:|--:|--:|--:|")
-    faults, cores = plant_faults(work / "faults"), sorted(os.sched_getaffinity(0))
-    images = make_images(work / "images", args.images)
+    faults = plant_faults(work / "faults")
+    images, outs = make_images(work / "images", args.images), (work / f"{i}.h5" for i in count())
+    cores = dict(zip(("one", "two"), sorted(os.sched_getaffinity(0)), strict=False))
+
+    def on_nodes(nodes: RayNodes, pace: float, options: Sequence[str], names: Sequence[str]) -> float:
+        for name in names:
+            nodes.add(name, core=cores[name], DECODE_SECONDS=str(pace))
+        out = next(outs)
+        rate, _ = rates_of(nodes.driver("extract", images, *options, "-o", out, cwd=work), out)
+        for name in names:
+            nodes.kill_node(name)
+        return rate
+
+    def without_ray(names: Sequence[str]) -> float:
+        """Return the sum of the rates of programs that each extract all images."""
+        command = [sys.executable, "-m", "cnncodes", "extract", str(images), *AT_FULL_SIZE, "--workers", "1", "-o"]
+        files = [next(outs) for _ in names]
+        with ThreadPoolExecutor() as pool:
+            programs = [
+                subprocess.Popen(
+                    ["taskset", "-c", str(cores[name]), *command, str(out)],
+                    cwd=Path(__file__).parents[1],
+                    stdout=PIPE,
+                    stderr=PIPE,
+                    text=True,
+                )
+                for name, out in zip(names, files, strict=True)
+            ]
+            return sum(rate for rate, _ in pool.map(rates_of, programs, files))
+
+    tabulate("computed without Ray", args.rounds, without_ray)
     for what, pace, options in (("computed", 0.0, AT_FULL_SIZE), ("paced", args.decode_seconds, OPTIONS)):
-        rates: dict[str, list[float]] = {"one": [], "two": [], "one two": []}
         with RayNodes(work / "nodes", head_cpus=0, python_path=(faults,)) as nodes:
-            for round_ in range(args.rounds):
-                for names in rates:
-                    for name, core in zip(("one", "two"), cores, strict=False):
-                        if name in names.split():
-                            nodes.add(name, core=core, DECODE_SECONDS=str(pace))
-                    rates[names].append(rates_of(nodes, images, work / f"{what}-{names}-{round_}.h5", *options)[0])
-                    for name in names.split():
-                        nodes.kill_node(name)
-        one, two, both = (statistics.median(values) for values in rates.values())
-        shares = [c / (a + b) for a, b, c in zip(*rates.values(), strict=True)]
-        spread = f"{statistics.median(shares):.2f} ({min(shares):.2f} – {max(shares):.2f})"
-        print(f"| {what} | {one:.1f} | {two:.1f} | {both:.1f} | {spread} |", flush=True)
+            tabulate(what, args.rounds, partial(on_nodes, nodes, pace, options))
 
 
-def rates_of(nodes: RayNodes, images: Path, out: Path, *options: str) -> tuple[float, float]:
+def tabulate(what: str, rounds: int, rate_of: Callable[[Sequence[str]], float]) -> None:
+    rates = [[rate_of(names) for names in (["one"], ["two"], ["one", "two"])] for _ in range(rounds)]
+    one, two, both = (f"{statistics.median(values):.1f}" for values in zip(*rates, strict=True))
+    shares = [together / (a + b) for a, b, together in rates]
+    spread = f"{statistics.median(shares):.2f} ({min(shares):.2f} – {max(shares):.2f})"
+    print(f"| {what} | {one} | {two} | {both} | {spread} |", flush=True)
+
+
+def rates_of(driver: subprocess.Popen[str], out: Path) -> tuple[float, float]:
     """Return rows a second, from the first ones that are written to the last; and the same by the driver's processor.
 
     The seconds of a processor tell what the driver could do if other programs left it one.
     """
-    driver = nodes.driver("extract", images, "-o", out, *options, cwd=out.parent)
     try:
         wait_for(lambda: is_done(out).any(), driver)
         first, began = is_done(out).sum(), (time.monotonic(), processor_seconds(driver.pid))
@@ -232,11 +260,12 @@ def measure_writer(args: argparse.Namespace, work: Path) -> None:
         else:
             os.link(link, path)
     options = ("--layer", "penultimate", "--image-size", "32", "--precision", "fp32", "--no-compile", "--no-thumbnails")
+    command = ("extract", work / "many", *options, "--dtype", "float16", "-o")
     with RayNodes(work / "nodes", head_cpus=0, python_path=(work / "made_up",)) as nodes:
         for name in ("one", "two"):
             nodes.add(name)
         outs = [work / f"{round_}.h5" for round_ in range(args.rounds)]
-        rates = [rates_of(nodes, work / "many", out, *options, "--dtype", "float16") for out in outs]
+        rates = [rates_of(nodes.driver(*command, out, cwd=work), out) for out in outs]
     print(f"\n{args.rows:,} rows of 1,280 float16, received and written: rows a second")
     for what, values in zip(("by the clock", "by the driver's processor time"), zip(*rates, strict=True), strict=True):
         print(f"{what}: {statistics.median(values):,.0f} ({min(values):,.0f} – {max(values):,.0f})")
