@@ -28,6 +28,7 @@ __all__ = [
 
 MESSAGE_CHARACTERS = 200  # of a message that names a wrong field; the path of the file is added to it
 ODD = re.compile("[\0\ud800-\udfff]")  # NUL, and surrogates, which UTF-8 does not have
+NO_TEXT = (int, float, type(None))
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Check = Callable[[str, Any], Any]  # takes the name of a field and its value in JSON; returns the value in Python
@@ -49,13 +50,17 @@ def refuse_odd_text(record: Any) -> None:
     left = [("", record)]
     while left:
         name, value = left.pop()
-        if isinstance(value, Mapping):
-            left += [(f"{name}.{key}"[-MESSAGE_CHARACTERS:], item) for key, item in value.items()]
-            left += [(f"a name in {name or '.'}", key) for key in value]
+        if isinstance(value, str):
+            if ODD.search(value):
+                raise refusal(f"{name.lstrip('.')} is {reprlib.repr(value)}, expected text without NUL and surrogates")
         elif isinstance(value, (list, tuple)):
-            left += [(f"{name}[{i}]"[-MESSAGE_CHARACTERS:], item) for i, item in enumerate(value)]
-        elif isinstance(value, str) and ODD.search(value):
-            raise refusal(f"{name.lstrip('.')} is {reprlib.repr(value)}, expected text without NUL and surrogates")
+            items = [(i, item) for i, item in enumerate(value) if not isinstance(item, NO_TEXT)]
+            left += [(f"{name}[{i}]"[-MESSAGE_CHARACTERS:], item) for i, item in items]
+        elif isinstance(value, Mapping):
+            items = [(key, item) for key, item in value.items() if not isinstance(item, NO_TEXT)]
+            left += [(f"{name}.{key}"[-MESSAGE_CHARACTERS:], item) for key, item in items]
+            names = f"a name in {name or '.'}"
+            left += [(names, key) for key in value]
 
 
 def exactly(kind: type, expected: str, good: Callable[[Any], bool] = lambda value: True) -> Check:

@@ -8,7 +8,6 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -157,7 +156,7 @@ def _gate(path: Path, h5: h5py.File, columns: Columns) -> tuple[Provenance, list
     if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
         raise ValueError("its classes are no list of names")
     refuse_odd_text({"classes": classes})
-    n = int(_hard(h5, "images/id").shape[0])
+    (n,) = _hard(h5, "images/id").shape
     expected = _image_datasets(n, len(provenance.stored_keys))
     for name, (shape, kind) in expected.items():
         place = _place(h5, f"images/{name}", shape, kind)
@@ -194,14 +193,14 @@ def _header(h5: h5py.File, columns: Columns, name: str) -> str:
     return str(text, "utf-8")
 
 
-def _hard(h5: h5py.File, name: str) -> h5py.Dataset:
+def _hard(h5: h5py.File, name: str) -> h5py.h5d.DatasetID:
     """Return the dataset at `name`, reached by hard links alone."""
-    at: Any = h5
-    for part in name.split("/"):
-        if not isinstance(at.get(part, getlink=True), h5py.HardLink):
+    at = h5.id
+    for part in map(str.encode, name.split("/")):
+        if not at.links.exists(part) or at.links.get_info(part).type != h5py.h5l.TYPE_HARD:
             raise ValueError(f"{name} is not in the file itself")
-        at = at[part]
-    if not isinstance(at, h5py.Dataset):
+        at = h5py.h5o.open(at, part)
+    if not isinstance(at, h5py.h5d.DatasetID):
         raise ValueError(f"{name} is no dataset")
     return at
 
@@ -209,17 +208,16 @@ def _hard(h5: h5py.File, name: str) -> h5py.Dataset:
 def _place(h5: h5py.File, name: str, shape: tuple[int, ...], kind: str, record: np.dtype | None = None) -> Place:
     """Return where a dataset lies; `record` is the one type that it may have, where the kind says too little."""
     dataset = _hard(h5, name)
-    properties = dataset.id.get_create_plist()
+    properties, dtype = dataset.get_create_plist(), dataset.dtype
     plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_external_count()
     if not plain or properties.get_nfilters():
         raise ValueError(f"{name} is not stored as plain bytes in the file")
-    if dataset.shape != shape or dataset.dtype.kind != kind:
-        raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected kind {kind!r} {shape}")
-    if record not in (None, dataset.dtype):
-        raise ValueError(f"{name} is {dataset.dtype}, expected {record}")
-    dtype = record or np.dtype(dataset.dtype.str)  # without what h5py notes in it
-    place = Place(dataset.id.get_offset() if math.prod(shape) else 0, shape, dtype)
-    if dataset.id.get_storage_size() != place.bytes or place.end > h5.id.get_filesize():  # 0: it was never allocated
+    if dataset.shape != shape or dtype.kind != kind:
+        raise ValueError(f"{name} is {dtype} {dataset.shape}, expected kind {kind!r} {shape}")
+    if record not in (None, dtype):
+        raise ValueError(f"{name} is {dtype}, expected {record}")
+    place = Place(dataset.get_offset() if math.prod(shape) else 0, shape, record or np.dtype(dtype.str))  # plain numpy
+    if dataset.get_storage_size() != place.bytes or place.end > h5.id.get_filesize():  # 0: it was never allocated
         raise ValueError(f"{name} lies beyond the end of the file: it is cut short")
     return place
 

@@ -109,9 +109,9 @@ DONE = np.array([0, 1, 2, 3, 4, 7, 8, 9, 10, 11])
 
 
 @pytest.fixture
-def everything(tmp_path: Path) -> Path:
+def everything(memory_path: Path) -> Path:
     """A file with all that there may be in one: groups, splits, maps, pictures, a failure, a row that is pending."""
-    path, splits = tmp_path / "codes.h5", ["train"] * 10 + ["test"] * 2
+    path, splits = memory_path / "codes.h5", ["train"] * 10 + ["test"] * 2
     table = ImageTable(IDS, LABELS, [f"g{i // 2}" for i in range(N)], splits, [*range(N)], [7] * N)
     CodesWriter.create(path, table, replace(PROVENANCE, maps={"layer1": (3, 8, 8)}), thumbnails=True)
     maps = np.random.default_rng(1).random((len(DONE), 3, 8, 8)).astype(np.float16)

@@ -120,6 +120,10 @@ HOSTILE: dict[str, Callable[[h5py.File], object]] = {
     "compound type": lambda h5: replaced(
         h5, "images/state", lambda g, leaf: g.create_dataset(leaf, data=np.zeros(N, [("a", "u1"), ("b", "u1")]))
     ),
+    "one name for all images": lambda h5: replaced(h5, "images/id", lambda g, leaf: g.__setitem__(leaf, b"x")),
+    "a table of names": lambda h5: replaced(h5, "images/id", lambda g, leaf: g.__setitem__(leaf, [[b"x"]] * N)),
+    "no names": lambda h5: replaced(h5, "images/id", lambda g, leaf: g.__setitem__(leaf, h5py.Empty("S1"))),
+    "a dataset for a group": lambda h5: replaced(h5, "codes", lambda g, leaf: g.__setitem__(leaf, 1)),
     "a group for a dataset": lambda h5: replaced(h5, "images/state", lambda g, leaf: g.create_group(leaf)),
     "one dataset more": lambda h5: h5.create_dataset("codes/more", data=np.zeros(CODES_SHAPE, np.float32)),
     "description is a list": lambda h5: described(h5, lambda d: [d]),

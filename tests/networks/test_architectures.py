@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
+from random_weights import initialised_quickly, numbers
 from torch import nn
 
 from cnncodes.errors import BackboneError
@@ -78,20 +78,6 @@ POOL_BY = {  # of networks of tokens
 }
 
 
-def numbers(shape: torch.Size, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def quickly(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """Fill a parameter with random numbers: the first of a million, again and again."""
-    with torch.no_grad():
-        scale = 1 / math.sqrt(max(1, tensor[0].numel())) if tensor.ndim > 1 else 0.1
-        pool_of_numbers = numbers(torch.Size([1 << 20]))
-        return tensor.copy_(
-            pool_of_numbers.repeat(-(-tensor.numel() // len(pool_of_numbers)))[: tensor.numel()].view_as(tensor) * scale
-        )
-
-
 @dataclass
 class Case:
     """A network, a batch of images, and the outputs that its modules have when timm runs it."""
@@ -104,11 +90,7 @@ class Case:
 
 
 def make_case(name: str) -> Case:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("timm.layers.weight_init._trunc_normal_", quickly)
-        for init in ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "uniform_", "trunc_normal_"):
-            patch.setattr(nn.init, init, quickly)
-        patch.setattr("cnncodes.networks.loading.digest_of", lambda state: "")
+    with initialised_quickly():
         size = None if name.startswith(FIXED) else SMALL if "patch14" not in name else 98
         backbone = load_backbone(f"timm:{name}", "random", image_size=size)
     module = backbone.module
@@ -151,8 +133,9 @@ def test_penultimate_is_what_timm_calls_the_input_of_the_head(case: Case) -> Non
 
 def test_layers_are_those_of_timm_in_a_batch_and_alone(case: Case) -> None:
     layers = case.backbone.default_layers
-    together = computed(case, layers, case.x)
-    single = computed(case, layers, case.x[:1])
+    extractor = case.backbone.extractor(layers)
+    with torch.inference_mode():
+        together, single = extractor(case.x), extractor(case.x[:1])
     outputs = case.backbone.outputs()
     for layer in layers:
         assert tuple(together[layer].shape[1:]) == outputs[case.backbone.resolve(layer)].shape

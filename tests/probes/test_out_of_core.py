@@ -159,7 +159,7 @@ def test_damaged_and_infinite_codes_are_found_in_the_first_pass(tmp_path, small_
 PEAK = """
 import json, sys
 from cnncodes import fit
-model = fit(sys.argv[1], layers="penultimate", C=0.01, cv=2, guard=False, memory_limit=int(sys.argv[2]) or None)
+model = fit(sys.argv[1], layers="penultimate", C=0.001, cv=2, guard=False, memory_limit=int(sys.argv[2]) or None)
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 peak = int(status["VmHWM"].split()[0]) * 1024  # of this program; getrusage would count the one that started it, too
 print(json.dumps({"peak": peak, "n_cv": model.scores["n_cv"]}))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.metadata
 import json
 import os
 import random
@@ -19,7 +20,9 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -29,12 +32,14 @@ from torch import nn
 import cnncodes.codes.checksums
 import cnncodes.codes.writer
 import cnncodes.extraction.engine
+import cnncodes.extraction.worker_thread
 from cnncodes import extract, register_backbone
 from cnncodes.codes.file import CodesFile
 from cnncodes.codes.thumbnails import present
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError
 from cnncodes.networks.preprocessing import Preprocessing
+from cnncodes.system.process import own_process
 from cnncodes.vocabulary import MAPS, map_key
 
 N_IMAGES, BATCH, SIDE = 90, 4, 32
@@ -57,17 +62,24 @@ def make_images(folder: Path) -> None:
     (folder / "a" / "99.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
 
 
-def build_each_network_once() -> None:
-    module = cnncodes.extraction.engine
-    build, networks = module.build_network, {}
+def remember_what_changes_no_file() -> None:
+    """Let children start with the networks and pictures that their parent has made, and look nothing up again."""
+    remember(cnncodes.extraction.engine, "build_network", lambda *request: repr(request))
+    remember(cnncodes.extraction.worker_thread, "decode", lambda source, **_: source)
+    remember(cnncodes.extraction.worker_thread, "thumbnail_of", lambda pixels: pixels.tobytes())
+    remember(importlib.metadata, "version", lambda name: name)
 
-    def build_once(*request):  # type: ignore[no-untyped-def]
-        key = repr(request)
-        if key not in networks:
-            networks[key] = build(*request)
-        return networks[key]
 
-    module.build_network = build_once
+def remember(module: ModuleType, name: str, key_of: Callable[..., Hashable]) -> None:
+    compute, results = getattr(module, name), {}
+
+    def recall(*args, **options):  # type: ignore[no-untyped-def]
+        key = key_of(*args, **options)
+        if key not in results:
+            results[key] = compute(*args, **options)
+        return results[key]
+
+    setattr(module, name, recall)
 
 
 class Harness:
@@ -84,7 +96,7 @@ class Harness:
         self.shim.count.restype = ctypes.c_long
         size = Preprocessing(SIDE, SIDE, "bilinear", (0.5,) * 3, (0.5,) * 3)
         register_backbone("tiny", build_tiny, preprocessing=size)
-        build_each_network_once()
+        remember_what_changes_no_file()
         self.start: bytes | None = None
         if maps.startswith("+"):
             wanted, self.maps = self.maps, []
@@ -318,6 +330,7 @@ def state_before_codes() -> None:
 
 def main() -> None:
     work, mode, amount, views, maps, *control = sys.argv[1:]
+    own_process()
     for name in control:
         {"no-checksum": no_checksum, "state-before-codes": state_before_codes}[name]()
     run = {"sweep": sweep, "kills": random_kills, "power": power_loss, "full": full_disk}[mode]

@@ -1,0 +1,46 @@
+"""Networks with random weights, of which most take longer to draw than the network takes to run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+DRAWN = ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "normal_", "uniform_", "trunc_normal_")
+
+
+def numbers(shape: torch.Size, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@cache
+def million() -> torch.Tensor:
+    return numbers(torch.Size([1_000_000]))
+
+
+@torch.no_grad()
+def quickly(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Fill a parameter with random numbers: the first million, again and again."""
+    scale = 1 / math.sqrt(max(1, tensor[0].numel())) if tensor.ndim > 1 else 0.1
+    for part in tensor.view(-1).split(len(million())):
+        torch.mul(million()[: len(part)], scale, out=part)
+    return tensor
+
+
+@contextmanager
+def initialised_quickly() -> Iterator[None]:
+    """Let networks that are built meanwhile have weights that are quickly made; their digest is left out."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in DRAWN:
+            patch.setattr(nn.init, name, quickly)
+        if find_spec("timm"):
+            patch.setattr("timm.layers.weight_init._trunc_normal_", quickly)
+        patch.setattr("cnncodes.networks.loading.digest_of", lambda state: "")
+        yield
