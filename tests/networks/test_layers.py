@@ -28,7 +28,6 @@ FAMILIES = [  # run by default; the sweep over all networks is slow
 ]  # fmt: skip
 SWEEP = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 FIXED = ("vit", "maxvit")  # take images of the size that they were built for alone
-FITTED_SIZE = {"vit_h_14": 224}  # pixels, as of the other transformers: its own 518 take six times as long
 PLAIN_OPTIONS = {  # as torchvision itself builds them when it loads its own weights
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},
@@ -110,7 +109,7 @@ class Case:
 
 def make_case(name: str) -> Case:
     with initialised_quickly():
-        backbone = load_backbone(name, "random", image_size=FITTED_SIZE.get(name))
+        backbone = load_backbone(name, "random")
     side = backbone.preprocessing.image_size if name.startswith(FIXED) else 96
     x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
     stages = [backbone.resolve(layer) for layer in backbone.default_layers if layer != "penultimate"]
