@@ -1,13 +1,12 @@
 """The codes file: an HDF5 file of codes, ids, labels and provenance, open for reading.
 
-What is in it was written by `writer`; a row counts only when it matches its checksum. The module is longer than others,
-but has one duty: it is one class, and nearly half of it describes what the properties and methods return.
+What is in it was written by `writer`; a row counts only when it matches its checksum.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +15,17 @@ from typing import Any
 import numpy as np
 
 from cnncodes.codes.checksums import Checksums
-from cnncodes.codes.columns import StoredArray, slice_of
+from cnncodes.codes.columns import slice_of
 from cnncodes.codes.image_rows import ImageRows
-from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK, PENDING, THUMBNAILS, open_columns
+from cnncodes.codes.layout import CHUNK_BYTES, PENDING, THUMBNAILS, open_columns
 from cnncodes.codes.maps import Maps
+from cnncodes.codes.stored_thumbnails import StoredThumbnails
 from cnncodes.codes.summary import summarise, summary_html
-from cnncodes.codes.thumbnails import blank, matching, present
+from cnncodes.codes.thumbnails import blank
 from cnncodes.errors import CodesFileError, parameter
 from cnncodes.system.places import refuse_url
 from cnncodes.system.progress import Progress
-from cnncodes.vocabulary import MAPS, as_names, map_key
+from cnncodes.vocabulary import as_names, map_key
 
 __all__ = ["CodesFile"]
 
@@ -128,17 +128,7 @@ class CodesFile(ImageRows):
 
     def info(self) -> dict[str, Any]:
         """Return what the file holds and where it came from, ready for JSON."""
-        failed = self.failed
-        ids = self.ids[failed].tolist() if failed.any() else []
-        return summarise(
-            self.path,
-            self.provenance,
-            labels=self.labels,
-            splits=self.splits,
-            counts=self.counts,
-            failures=dict(zip(ids, self.errors[failed].tolist(), strict=True)),
-            thumbnails=self.has_thumbnails,
-        )
+        return summarise(self)
 
     def n_features(self, layer: str) -> int:
         """Return the code length of a layer.
@@ -253,33 +243,11 @@ class CodesFile(ImageRows):
             image, squashed to a square; ``size`` is its width and height in pixels. All is 0 where the file has no
             picture, or a damaged one.
         """
-        records = blank(len(rows))
-        if self.has_thumbnails and len(rows):
-            for at, block, good in self._thumbnail_pieces(rows):
-                records[at[good]] = block[good]
-        return records
-
-    def _thumbnail_pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield (positions in `rows`, their records, which of those are intact), some at a time."""
-        for at, block in self._columns[THUMBNAILS].pieces(rows, CHUNK_BYTES):
-            first, last = int(rows[at[0]]), int(rows[at[-1]])  # ascending
-            digests = self._columns["images/sha256"][first : last + 1][rows[at] - first]
-            yield at, block, matching(block, digests)
+        return self._thumbnails.read(rows) if self.has_thumbnails else blank(len(rows))
 
     def without_thumbnail(self) -> np.ndarray:
         """Return the rows with codes whose small picture is missing or damaged; none if the file keeps no pictures."""
-        if not self.has_thumbnails:
-            return np.empty(0, np.int64)
-        return self._thumbnails_amiss()[0]
-
-    def _thumbnails_amiss(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows with codes whose small picture is missing or damaged, and which of them are damaged."""
-        rows = self.rows(labelled=False)
-        intact, written = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
-        for at, block, good in self._thumbnail_pieces(rows) if len(rows) else ():
-            intact[at] = good & present(block)
-            written[at] = block.view(np.uint8).reshape(len(block), -1).any(axis=1)  # its checksum may be lost
-        return rows[~intact], written[~intact]
+        return self._thumbnails.amiss(self.rows(labelled=False))[0] if self.has_thumbnails else np.empty(0, np.int64)
 
     def verify(self, progress: Progress | None = None) -> np.ndarray:
         """Compare every row with its checksums.
@@ -298,8 +266,7 @@ class CodesFile(ImageRows):
         written = (self._columns["images/state"][:] != PENDING) & ~self._missing().any(axis=1)
         damaged = np.flatnonzero(written & ~self.good(progress).all(axis=1))
         if self.has_thumbnails:
-            rows, is_damaged = self._thumbnails_amiss()
-            damaged = np.union1d(damaged, rows[is_damaged])
+            damaged = np.union1d(damaged, self._thumbnails.amiss(self.rows(labelled=False))[1])
         return damaged
 
     def good(self, progress: Progress | None = None) -> np.ndarray:
@@ -315,17 +282,12 @@ class CodesFile(ImageRows):
         ndarray of bool, shape (n, n_stored_keys)
             Whether it is done, as codes or as a failure, and intact. Columns are in the order of `stored_keys`.
         """
-        written = self._columns["images/crc32"][:] != 0
-        good, done = np.zeros_like(written), 0
         checksums = Checksums(self._columns, self.fingerprint)  # remembers nothing: every row is compared
-        for column, key in enumerate(self.stored_keys):
-            rows = np.flatnonzero(written[:, column])
-            for at, block in self._array(key).pieces(rows, CHUNK_BYTES):
-                good[rows[at], column] = checksums.match(column, rows[at], block, states=(OK, FAILED))
-                done += len(block)
-                if progress is not None:
-                    progress(done, int(written.sum()), 0)
-        return good
+        return checksums.match_all([self._array(key) for key in self.stored_keys], progress)
+
+    @property
+    def _thumbnails(self) -> StoredThumbnails:
+        return StoredThumbnails(self._columns[THUMBNAILS], self._columns["images/sha256"])
 
     def _require_intact(self, key: str, rows: np.ndarray, values: np.ndarray) -> None:
         if not (good := self._checksums.match(self._column_of(key), rows, values)).all():
@@ -334,6 +296,3 @@ class CodesFile(ImageRows):
                 f"{self.path}: {len(bad)} row(s) of {key!r} are pending or damaged, the first is "
                 f"{str(self.ids[bad[0]])!r}; run the same `cnncodes extract` again to compute them"
             )
-
-    def _array(self, key: str) -> StoredArray:
-        return self._columns[key] if key.startswith(MAPS) else self._codes_of(key)

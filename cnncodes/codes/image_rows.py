@@ -13,6 +13,7 @@ from cnncodes.codes.layout import CONSTANT, FAILED, OK, PENDING, STATES, THUMBNA
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import CodesFileError, nearest, parameter
 from cnncodes.names import composed_names
+from cnncodes.vocabulary import MAPS
 
 __all__ = ["ImageRows"]
 
@@ -20,7 +21,7 @@ __all__ = ["ImageRows"]
 class ImageRows:
     """The rows of open tables: the image of each row, its labels, and whether its codes are there.
 
-    It reads no codes. `CodesFile`, which does, has the descriptions of its attributes.
+    Codes are read by `CodesFile`, whose docstring describes the attributes.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class ImageRows:
     classes : list of str
         Names of the classes.
     remember : bool, default=True
-        Compare a row with its checksum once, as nobody writes to the file through these tables.
+        Compare a row with its checksum only once; not for tables that are written to.
     """
 
     def __init__(
@@ -206,6 +207,9 @@ class ImageRows:
     def _column_of(self, key: str) -> int:
         """Column of the checksums of a layer, which are those of the layer that it is linked to, or of a map."""
         return self.stored_keys.index(self.links.get(key, key))
+
+    def _array(self, key: str) -> StoredArray:
+        return self._columns[key] if key.startswith(MAPS) else self._codes_of(key)
 
     def _codes_of(self, layer: str) -> StoredArray:
         if layer not in self.layers:

@@ -179,7 +179,7 @@ def test_no_layer_names_the_nearest(path: Path) -> None:
 
 
 def test_progress_counts_the_rows_of_each_stored_layer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnncodes.codes.file.CHUNK_BYTES", 1)  # a row at a time
+    monkeypatch.setattr("cnncodes.codes.checksums.CHUNK_BYTES", 1)  # a row at a time
     calls: list[tuple[int, int, int]] = []
     with CodesFile.open(path) as file:
         assert len(file.verify(lambda *counts: calls.append(counts))) == 0
