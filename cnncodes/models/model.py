@@ -5,28 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnncodes.codes.provenance import Provenance
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.models.answered import ANSWERED, Answered
 from cnncodes.models.fitted_probe import FittedProbe
-from cnncodes.models.model_file import (
-    ARRAYS,
-    FIELDS,
-    NOVELTY_ARRAYS,
-    TENSOR,
-    TUNED,
-    read_model,
-    same_model,
-    write_model,
-)
+from cnncodes.models.model_content import attributes_of, content_of
+from cnncodes.models.model_file import read_model, same_model, write_model
 from cnncodes.models.prediction import Prediction, make_predictions, require_probability
-from cnncodes.models.scores import Scores
-from cnncodes.models.tuned import Tuned
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.system.imports import import_torch
 from cnncodes.system.progress import Progress
@@ -249,15 +237,7 @@ class ProbeModel(FittedProbe):
         """
         from cnncodes.models.pipeline import fitted_pipeline
 
-        return fitted_pipeline(
-            clf=self.clf,
-            C=self.C,
-            scale=self.scale,
-            widths=self._widths,
-            classes=self.classes,
-            n_samples=self.scores.n,
-            **{name: getattr(self, name) for name in ARRAYS},
-        )
+        return fitted_pipeline(self)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model file: beside `path`, read back and compared, then renamed to it.
@@ -276,7 +256,7 @@ class ProbeModel(FittedProbe):
         ModelFileError
             It cannot be written, or does not read back as it is.
         """
-        write_model(Path(path), self._fields(), self._arrays(), overwrite=overwrite)
+        write_model(Path(path), *content_of(self), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ProbeModel:
@@ -298,16 +278,7 @@ class ProbeModel(FittedProbe):
         ModelFileError
             There is no such file, or it is not exactly a model file.
         """
-        fields, arrays = read_model(Path(path))
-        provenance = Provenance.from_dict(fields.pop("description"))
-        fields["scores"] = Scores.from_dict(fields["scores"])
-        if TUNED in fields:
-            fields[TUNED] = Tuned.from_dict(fields[TUNED])
-        names = [name for name in arrays if name.startswith(TENSOR)]
-        tensors = {name.removeprefix(TENSOR): arrays.pop(name) for name in names}
-        answers = {name: arrays.pop(name) for name in ANSWERED if name in arrays}
-        answered = Answered.from_arrays(answers, len(fields["classes"])) if answers else None
-        return cls(**fields, provenance=provenance, tensors=tensors, answered=answered, **arrays)
+        return cls(**attributes_of(*read_model(Path(path))))
 
     def same_as(self, other: ProbeModel) -> bool:
         """Whether two models are equal, bit by bit.
@@ -317,15 +288,4 @@ class ProbeModel(FittedProbe):
         other : ProbeModel
             The model to compare with.
         """
-        return same_model((self._fields(), self._arrays()), (other._fields(), other._arrays()))
-
-    def _fields(self) -> dict[str, Any]:
-        special = {"description": self.provenance.to_dict(), "scores": self.scores.to_dict()}
-        fields = {name: special[name] if name in special else getattr(self, name) for name in FIELDS}
-        return fields if self.tuned is None else fields | {TUNED: self.tuned.to_dict()}
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        arrays = {name: getattr(self, name) for name in (*ARRAYS, *NOVELTY_ARRAYS)}
-        tensors = {f"{TENSOR}{name}": array for name, array in self.tensors.items()}
-        answered = {} if self.answered is None else self.answered.arrays()
-        return {name: array for name, array in arrays.items() if array is not None} | tensors | answered
+        return same_model(content_of(self), content_of(other))
