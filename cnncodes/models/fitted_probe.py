@@ -14,15 +14,15 @@ from cnncodes.errors import MismatchError, ShapeError
 from cnncodes.models.answered import Answered
 from cnncodes.models.match import require_match
 from cnncodes.models.model_file import SHORT_DIGEST, TUNED
-from cnncodes.models.novelty import novelty_by_blocks
 from cnncodes.models.scores import Scores
 from cnncodes.models.tuned import Tuned
 from cnncodes.neighbours.nearest import unit_parts, unit_rows
 from cnncodes.probes.decision_values import softmax, winner
+from cnncodes.probes.novelty import closeness, cosine_to_nearest, novelty
 
 __all__ = ["FittedProbe"]
 
-BLOCK_ROWS = 8192  # rows scaled at a time, so that float64 copies stay small
+BLOCK_ROWS = 8192  # rows at a time, so that float64 copies and cosines stay small
 
 
 @dataclass(eq=False)
@@ -174,7 +174,15 @@ class FittedProbe:
         X = averaged(self._checked(X))
         if self.class_means is None or self.familiarity is None:
             return None
-        return novelty_by_blocks(X, self.scaled, self.training_codes, self.class_means, self.familiarity)
+        cosines = np.empty(len(X))
+        for start in range(0, len(X), BLOCK_ROWS):
+            rows = X[start : start + BLOCK_ROWS]
+            cosines[start : start + BLOCK_ROWS] = (
+                cosine_to_nearest(self.scaled(rows), self.class_means)  # an older model file
+                if self.training_codes is None
+                else closeness(rows, self.training_codes, self.class_means)
+            )
+        return novelty(cosines, self.familiarity)
 
     def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the codes of the model's layers side by side, as `decision_function` takes them.
