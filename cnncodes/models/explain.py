@@ -22,7 +22,7 @@ from cnncodes.extraction.worker_thread import Batch
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.explanation import Explanation
-from cnncodes.models.fitted_probe import FittedProbe
+from cnncodes.models.linear_probe import LinearProbe
 from cnncodes.models.map_source import MapSource, source_of
 from cnncodes.networks.pooling import NO_PREFIX, POOLINGS
 from cnncodes.probes.decision_values import winner
@@ -42,7 +42,7 @@ _prepared: WeakKeyDictionary[FrozenNetwork, dict[Any, tuple[dict[str, MapSource]
 
 
 def explain(
-    model: FittedProbe,
+    model: LinearProbe,
     images: ImageSet,
     *,
     label: str | None = None,
@@ -59,7 +59,7 @@ def explain(
 
     Parameters
     ----------
-    model : FittedProbe
+    model : LinearProbe
     images : ImageSet
     label, against, weights, device, workers, progress
         As for `ProbeModel.explain`.
@@ -89,7 +89,7 @@ def explain(
     return _in_order(model, images.ids, batches)
 
 
-def _in_order(model: FittedProbe, ids: Sequence[str], batches: Iterable[Batch]) -> Iterator[Explanation]:
+def _in_order(model: LinearProbe, ids: Sequence[str], batches: Iterable[Batch]) -> Iterator[Explanation]:
     waiting: dict[int, Explanation | None] = {}
     wanted = 0
     for batch in batches:
@@ -101,7 +101,7 @@ def _in_order(model: FittedProbe, ids: Sequence[str], batches: Iterable[Batch]) 
             wanted += 1
 
 
-def _explanation(model: FittedProbe, path: str, batch: Batch, i: int) -> Explanation:
+def _explanation(model: LinearProbe, path: str, batch: Batch, i: int) -> Explanation:
     computed = batch.codes
     maps = {layer: computed[layer][i] for layer in model.layers}
     label = model.classes[int(computed[LABEL][i])]
@@ -113,7 +113,7 @@ def _explanation(model: FittedProbe, path: str, batch: Batch, i: int) -> Explana
 class _Explainer:
     """Stands for a network: it gives what each place adds to a decision value instead of codes."""
 
-    def __init__(self, model: FittedProbe, network: FrozenNetwork, label: str | None, against: str | None) -> None:
+    def __init__(self, model: LinearProbe, network: FrozenNetwork, label: str | None, against: str | None) -> None:
         self.model, self.backbone, self.batch_size = model, network.backbone, network.batch_size
         self.label, self.against = _position(model, label), _position(model, against)
         layers, pooling = tuple(model.layers), model.provenance.pooling
@@ -154,13 +154,13 @@ class _Explainer:
         }
 
 
-def _position(model: FittedProbe, label: str | None) -> int | None:
+def _position(model: LinearProbe, label: str | None) -> int | None:
     if label is not None and label not in model.classes:
         raise SettingError(f"the model has no class {label!r}.{nearest(label, model.classes)}")
     return None if label is None else model.classes.index(label)
 
 
-def _contrasts(model: FittedProbe, labels: np.ndarray, against: int | None) -> np.ndarray:
+def _contrasts(model: LinearProbe, labels: np.ndarray, against: int | None) -> np.ndarray:
     """Return what each decision value counts, shape (n, k): that of the label against those of other classes.
 
     The most probable class is the one whose value is above the others. A value alone says little: those of a linear SVM
@@ -176,12 +176,12 @@ def _contrasts(model: FittedProbe, labels: np.ndarray, against: int | None) -> n
     return contrasts
 
 
-def _linear(model: FittedProbe, X: np.ndarray, contrasts: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
+def _linear(model: LinearProbe, X: np.ndarray, contrasts: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
     """Return slopes and constants so that the contrast of decision values is ``slopes · x + constant`` for each row.
 
     Parameters
     ----------
-    model : FittedProbe
+    model : LinearProbe
     X : ndarray, shape (n, n_features)
     contrasts : ndarray, shape (n, k)
 
@@ -201,7 +201,7 @@ def _linear(model: FittedProbe, X: np.ndarray, contrasts: np.ndarray) -> tuple[l
     return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts], contrasts @ constants(model)
 
 
-def constants(model: FittedProbe) -> np.ndarray:
+def constants(model: LinearProbe) -> np.ndarray:
     """Return the part of each decision value that comes from no place, shape (k,)."""
     found: np.ndarray = model.intercept - (model.coef / model.deviation) @ model.mean
     return found

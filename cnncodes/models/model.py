@@ -11,7 +11,7 @@ import numpy as np
 
 from cnncodes.images.image_set import Images
 from cnncodes.images.loading import ImageSet, load_images
-from cnncodes.models.fitted_probe import FittedProbe
+from cnncodes.models.linear_probe import LinearProbe
 from cnncodes.models.model_content import attributes_of, content_of
 from cnncodes.models.model_file import read_model, same_model, write_model
 from cnncodes.models.prediction import Prediction, make_predictions, require_probability
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ProbeModel"]
 
 
-class ProbeModel(FittedProbe):
+class ProbeModel(LinearProbe):
     """A linear probe with its scaling, its classes, its scores and the provenance of its codes.
 
     Attributes

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnncodes.codes.provenance import Provenance
 from cnncodes.models.answered import ANSWERED, Answered
-from cnncodes.models.fitted_probe import FittedProbe
+from cnncodes.models.linear_probe import LinearProbe
 from cnncodes.models.model_file import ARRAYS, FIELDS, NOVELTY_ARRAYS, TENSOR, TUNED
 from cnncodes.models.scores import Scores
 from cnncodes.models.tuned import Tuned
@@ -16,7 +16,7 @@ from cnncodes.models.tuned import Tuned
 __all__ = ["attributes_of", "content_of"]
 
 
-def content_of(probe: FittedProbe) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def content_of(probe: LinearProbe) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the fields and the arrays that the file of a model holds."""
     special = {"description": probe.provenance.to_dict(), "scores": probe.scores.to_dict()}
     fields = {name: special[name] if name in special else getattr(probe, name) for name in FIELDS}

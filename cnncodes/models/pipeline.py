@@ -9,14 +9,14 @@ from sklearn.compose import make_column_transformer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from cnncodes.models.fitted_probe import FittedProbe
+from cnncodes.models.linear_probe import LinearProbe
 from cnncodes.probes.probe import CLASSIFIERS
 from cnncodes.vocabulary import LEARNED_SCALINGS
 
 __all__ = ["fitted_pipeline"]
 
 
-def fitted_pipeline(probe: FittedProbe) -> Pipeline:
+def fitted_pipeline(probe: LinearProbe) -> Pipeline:
     """Return what `cnncodes.models.model.ProbeModel.to_sklearn` does."""
     n_features = probe.coef.shape[1]
     steps: list[Any] = []

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-import cnncodes.models.fitted_probe
+import cnncodes.models.linear_probe
 from cnncodes.errors import ShapeError
 from cnncodes.models.fit import fit
 from cnncodes.vocabulary import SCALINGS
@@ -33,7 +33,7 @@ def test_codes_are_centred_before_they_are_scaled(model):
 def test_rows_taken_in_pieces_decide_the_same(model, split_codes, monkeypatch):
     X, _ = codes_of(split_codes, "penultimate", None)
     whole = model.decision_function(X)
-    monkeypatch.setattr(cnncodes.models.fitted_probe, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(cnncodes.models.linear_probe, "BLOCK_ROWS", 7)
     np.testing.assert_allclose(model.decision_function(X), whole, rtol=1e-12, atol=1e-12)
     assert model.decision_function(X[:0]).shape == (0, 10)
 
@@ -94,7 +94,7 @@ def test_novelty_of_a_model_is_that_of_its_unscaled_codes(scale, split_codes, mo
     near = np.sort(V @ model.training_codes.astype(float).T, axis=1)[:, -3:].mean(axis=1)
     assert (np.diff(whole[np.argsort(0.8 * near + 0.2 * angles)]) <= 0).all()
     assert np.mean(whole >= 0.9) == pytest.approx(0.1, abs=0.08)
-    monkeypatch.setattr(cnncodes.models.fitted_probe, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(cnncodes.models.linear_probe, "BLOCK_ROWS", 7)
     np.testing.assert_array_equal(model.novelty(X_test), whole)
 
 

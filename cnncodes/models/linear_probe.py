@@ -20,13 +20,13 @@ from cnncodes.neighbours.nearest import unit_parts, unit_rows
 from cnncodes.probes.decision_values import softmax, winner
 from cnncodes.probes.novelty import closeness, cosine_to_nearest, novelty
 
-__all__ = ["FittedProbe"]
+__all__ = ["LinearProbe"]
 
 BLOCK_ROWS = 8192  # rows at a time, so that float64 copies and cosines stay small
 
 
 @dataclass(eq=False)
-class FittedProbe:
+class LinearProbe:
     """A linear probe with its scaling, its classes, its scores and the provenance of its codes.
 
     The attributes are described in `ProbeModel`, where users meet them.
