@@ -18,7 +18,7 @@ from cnncodes.errors import CodesFileError, CodesRangeError, parameter
 from cnncodes.extraction.engine import Cluster, NodeRate, ThisProcess, Work
 from cnncodes.extraction.fill import fill, fill_thumbnails
 from cnncodes.extraction.prepare import prepare, widen
-from cnncodes.extraction.reuse import Reuse, image_table, match_rows
+from cnncodes.extraction.reuse import Reuse, match_rows
 from cnncodes.extraction.settings import (
     Settings,
     fill_in,
@@ -26,6 +26,7 @@ from cnncodes.extraction.settings import (
     provenance_of,
 )
 from cnncodes.extraction.shards import refuse_other_part, shard_of
+from cnncodes.extraction.stamps import image_table
 from cnncodes.extraction.workers import IMAGE_TIMEOUT
 from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.image_set import Images
