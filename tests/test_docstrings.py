@@ -57,12 +57,18 @@ class Documented:
         return any(isinstance(node, ast.Raise) and node.exc is not None for node in ast.walk(tree))
 
 
+def members_of(cls: type) -> dict[str, Any]:
+    """What a class has of us: its own members, and those of the classes of ours that it extends."""
+    ours = [base for base in inspect.getmro(cls) if base.__module__.startswith("cnncodes.")]
+    return {name: value for base in reversed(ours) for name, value in vars(base).items()}
+
+
 def public_api() -> Iterator[Documented]:
     """What `cnncodes` exports, with the public methods that its classes have of us."""
     for name in sorted(set(cnncodes.__all__) - {"__version__"}):
         thing = getattr(cnncodes, name)
         yield Documented(name, thing)
-        for attribute, value in vars(thing).items() if inspect.isclass(thing) else ():
+        for attribute, value in members_of(thing).items() if inspect.isclass(thing) else ():
             if attribute.startswith("_"):
                 continue
             if isinstance(value, (classmethod, staticmethod)):

@@ -8,8 +8,9 @@ from itertools import compress
 
 import numpy as np
 
-from cnncodes.codes.columns import Columns, bytes_of_rows
-from cnncodes.codes.layout import FAILED, OK
+from cnncodes.codes.columns import Columns, StoredArray, bytes_of_rows
+from cnncodes.codes.layout import CHUNK_BYTES, FAILED, OK
+from cnncodes.system.progress import Progress
 
 __all__ = ["Checksums", "checksums", "seeds"]
 
@@ -110,6 +111,31 @@ class Checksums:
             expected = checksums(of_rows, compress(bytes_of_rows(codes), unseen))
             matches[unseen] = sums[unseen, column] == expected
         before[rows[matches]] = sums[matches, column]
+        return matches
+
+    def match_all(self, tables: Sequence[StoredArray], progress: Progress | None = None) -> np.ndarray:
+        """Compare every row of some tables that was written, as codes or as a failure, with its checksum.
+
+        Parameters
+        ----------
+        tables : sequence of StoredArray
+            One for each column of the table of checksums.
+        progress : callable, optional
+            Called with (done, total, 0); the row of each table counts.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, n_tables)
+        """
+        written = self._columns["images/crc32"][:] != 0
+        matches, done = np.zeros_like(written), 0
+        for column, table in enumerate(tables):
+            rows = np.flatnonzero(written[:, column])
+            for at, block in table.pieces(rows, CHUNK_BYTES):
+                matches[rows[at], column] = self.match(column, rows[at], block, states=(OK, FAILED))
+                done += len(block)
+                if progress is not None:
+                    progress(done, int(written.sum()), 0)
         return matches
 
     def match_failures(self, rows: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cnncodes.codes.columns import Columns, Place, StoredArray, bytes_of_rows, slice_of
 from cnncodes.codes.file import CodesFile
+from cnncodes.codes.image_rows import ImageRows
 from cnncodes.codes.maps import Maps
 from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import CodesFileError, MismatchError
@@ -53,19 +54,14 @@ class JoinedCodes(CodesFile):
             raise CodesFileError("there are no codes files; name at least one")
         with ExitStack() as opened:
             self.parts = [opened.enter_context(CodesFile.open(path)) for path in paths]
-            self.provenance = _joined_provenance(self.parts)
+            provenance = _joined_provenance(self.parts)
             _refuse_same_images(self.parts)
             opened.pop_all()
-        self.path = Path(_named([str(part.path) for part in self.parts]))
-        first = self.parts[0]
-        self.classes = sorted({name for part in self.parts for name in part.classes})
-        self.fingerprint, self.links = self.provenance.fingerprint, first.links
-        self.layers, self.stored_layers = first.layers, first.stored_layers
-        self.map_layers, self.stored_keys = first.map_layers, first.stored_keys
+        path = Path(_named([str(part.path) for part in self.parts]))
+        columns = _JoinedColumns([part._columns for part in self.parts])
+        classes = sorted({name for part in self.parts for name in part.classes})
+        ImageRows.__init__(self, path, columns, provenance, classes)  # that of CodesFile would open `path`
         self._starts = np.cumsum([0, *(part.n for part in self.parts)])
-        self.n, self.views = int(self._starts[-1]), first.views
-        self.has_thumbnails = all(part.has_thumbnails for part in self.parts)
-        self._columns = _JoinedColumns([part._columns for part in self.parts])
 
     @property
     def failed(self) -> np.ndarray:

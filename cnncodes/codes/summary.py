@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnncodes.codes.image_rows import ImageRows
 from cnncodes.codes.provenance import Provenance
 from cnncodes.display import html_table
 
@@ -16,52 +17,31 @@ __all__ = ["map_in_words", "summarise", "summary_html"]
 CLASSES_SHOWN = 20
 
 
-def summarise(
-    path: Path,
-    provenance: Provenance,
-    *,
-    labels: np.ndarray,
-    splits: np.ndarray,
-    counts: Mapping[str, int],
-    failures: Mapping[str, str],
-    thumbnails: bool = False,
-) -> dict[str, Any]:
-    """Say what a codes file holds and where it came from.
-
-    Parameters
-    ----------
-    path : Path
-        The codes file.
-    provenance : Provenance
-        How the codes were made.
-    labels, splits : ndarray of str, shape (n,)
-        Label and split of each row; an empty string where there is none.
-    counts : mapping of str to int
-        Number of rows in each state.
-    failures : mapping of str to str
-        Reason by id, for each row that failed.
-    thumbnails : bool, default=False
-        Whether the file keeps a small picture of each image.
+def summarise(rows: ImageRows) -> dict[str, Any]:
+    """Say what an open codes file holds and where it came from.
 
     Returns
     -------
     dict of str to object
         Ready for JSON.
     """
+    failed = rows.failed
+    ids = rows.ids[failed].tolist() if failed.any() else []
+    labels, provenance, counts = rows.labels, rows.provenance, rows.counts
     classes, class_counts = np.unique(labels[labels != ""], return_counts=True)
     return {
-        "path": str(path),
-        "bytes": path.stat().st_size,
-        "n": len(labels),
+        "path": str(rows.path),
+        "bytes": rows.path.stat().st_size,
+        "n": rows.n,
         "complete": counts["pending"] == 0,
         **counts,
-        "layers": {name: _layer_in_words(provenance, name) for name in provenance.layers},
-        "maps": {name: _map_facts(provenance, name, len(labels)) for name in provenance.maps},
+        "layers": {name: _layer_in_words(provenance, name) for name in rows.layers},
+        "maps": {name: _map_facts(provenance, name, rows.n) for name in rows.map_layers},
         **provenance.facts(),
-        "thumbnails": thumbnails,
+        "thumbnails": rows.has_thumbnails,
         "classes": dict(zip(classes.tolist(), class_counts.tolist(), strict=True)),
-        "splits": sorted(set(splits.tolist()) - {""}),
-        "failures": dict(failures),
+        "splits": sorted(set(rows.splits.tolist()) - {""}),
+        "failures": dict(zip(ids, rows.errors[failed].tolist(), strict=True)),
     }
 
 

@@ -19,8 +19,8 @@ from cnncodes.exporting.session import open_session
 from cnncodes.extraction.engine import LocalEngine
 from cnncodes.extraction.fill import fill
 from cnncodes.extraction.in_memory import in_memory
-from cnncodes.extraction.reuse import image_table
 from cnncodes.extraction.settings import describe_network
+from cnncodes.extraction.stamps import image_table
 from cnncodes.images.image_set import ImageSet
 from cnncodes.models.fit import fit
 from cnncodes.models.model import ProbeModel

@@ -14,7 +14,8 @@ from cnncodes.codes.provenance import Provenance, refuse_mismatch
 from cnncodes.codes.thumbnails import present
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, parameter
-from cnncodes.extraction.reuse import Reuse, file_stamp
+from cnncodes.extraction.reuse import Reuse
+from cnncodes.extraction.stamps import file_stamp
 from cnncodes.vocabulary import map_key
 
 __all__ = ["copy_failures", "copy_rows", "prepare", "widen"]

@@ -14,15 +14,13 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.layout import ImageTable
 from cnncodes.errors import CodesFileError, DecodeError, parameter
 from cnncodes.extraction.sources import digests_of
+from cnncodes.extraction.stamps import NO_STAMP, file_stamp, image_table, is_stamped
 from cnncodes.images.loading import ImageSet
-from cnncodes.images.remote import fetch_stamps
-from cnncodes.images.stored_file import StoredFile
 from cnncodes.names import RowsByName
 
-__all__ = ["Reuse", "by_folder", "file_stamp", "image_table", "match_rows"]
+__all__ = ["Reuse", "by_folder", "match_rows"]
 
 FOLDERS_SHOWN = 3
-NO_STAMP = (-1, -1)
 
 
 @dataclass
@@ -102,7 +100,7 @@ def match_rows(out: Path, images: ImageSet, *, prune: bool = False, add: bool = 
         old_table = old.salvaged_table() if damaged else old.table
         images = images if prune else _with_left_out(images, old_table.ids)
         table = image_table(images)
-        if not damaged and old_table == table and all(_is_stamped(source) for source in images.sources):
+        if not damaged and old_table == table and all(is_stamped(source) for source in images.sources):
             same = {row: row for row in np.flatnonzero(~old.failed).tolist()}
             return Reuse(images, table, same, unchanged=True, stamp=stamp)
         digests = [digest.tobytes() for digest in old.sha256]
@@ -242,45 +240,6 @@ def _with_kept(
     if kept := [row for row, at in rows if at is None]:
         plan.notes.append(f"{_rows(len(kept))} of other images kept: {by_folder(old_rows.names(kept))}")
     return plan
-
-
-def image_table(images: ImageSet) -> ImageTable:
-    """Return what a codes file holds about these images, with size and time of their files."""
-    fetch_stamps(images.sources)
-    stats = [_stat(source) for source in images.sources]
-    return ImageTable(
-        images.ids,
-        images.labels,
-        images.groups,
-        images.splits,
-        sizes=[size for size, _ in stats],
-        changed=[changed for _, changed in stats],
-    )
-
-
-def _is_stamped(source: Any) -> bool:
-    """Whether size and time tell that an image is the same."""
-    return isinstance(source, Path) or (isinstance(source, StoredFile) and source.changed >= 0)
-
-
-def _stat(source: Any) -> tuple[int, int]:
-    if isinstance(source, StoredFile):
-        return (source.size, source.changed) if source.changed >= 0 else NO_STAMP
-    if isinstance(source, Path):
-        try:
-            stat = source.stat()
-            return stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)  # the second also tells of a file moved here
-        except OSError:
-            pass
-    return NO_STAMP
-
-
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Return inode and time of change of a file: they change when it is made, replaced or written to."""
-    if not path.exists():
-        return 0, 0
-    stat = path.stat()
-    return stat.st_ino, stat.st_mtime_ns
 
 
 def by_folder(ids: Iterable[str]) -> str:

@@ -8,21 +8,21 @@ length is one number.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from cnncodes.codes.provenance import Provenance
 from cnncodes.errors import SettingError, nearest
 from cnncodes.extraction.in_memory import matching_network
 from cnncodes.extraction.worker_thread import Batch
 from cnncodes.extraction.workers import run_batches
 from cnncodes.images.loading import ImageSet
 from cnncodes.models.explanation import Explanation
+from cnncodes.models.linear_probe import LinearProbe
 from cnncodes.models.map_source import MapSource, source_of
 from cnncodes.networks.pooling import NO_PREFIX, POOLINGS
 from cnncodes.probes.decision_values import winner
@@ -37,29 +37,12 @@ MIRRORED = "flip"  # views whose second one is the mirror image of the first
 PICTURE, DECISION, CONSTANT, LABEL = "picture", "decision", "constant", "label"  # beside the maps of a batch
 
 
-class LinearModel(Protocol):
-    """What is asked of a model: that of a `ProbeModel`."""
-
-    classes: list[str]
-    layers: list[str]
-    scale: str
-    coef: np.ndarray
-    intercept: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
-    provenance: Provenance
-    tensors: dict[str, np.ndarray]
-
-    def concatenated(self, codes: Mapping[str, np.ndarray]) -> np.ndarray: ...
-    def decision_function(self, X: np.ndarray) -> np.ndarray: ...
-
-
 # Networks that give maps, by the network that gives the codes, and by layers and pooling
 _prepared: WeakKeyDictionary[FrozenNetwork, dict[Any, tuple[dict[str, MapSource], FrozenNetwork]]] = WeakKeyDictionary()
 
 
 def explain(
-    model: LinearModel,
+    model: LinearProbe,
     images: ImageSet,
     *,
     label: str | None = None,
@@ -76,7 +59,7 @@ def explain(
 
     Parameters
     ----------
-    model : LinearModel
+    model : LinearProbe
     images : ImageSet
     label, against, weights, device, workers, progress
         As for `ProbeModel.explain`.
@@ -106,7 +89,7 @@ def explain(
     return _in_order(model, images.ids, batches)
 
 
-def _in_order(model: LinearModel, ids: Sequence[str], batches: Iterable[Batch]) -> Iterator[Explanation]:
+def _in_order(model: LinearProbe, ids: Sequence[str], batches: Iterable[Batch]) -> Iterator[Explanation]:
     waiting: dict[int, Explanation | None] = {}
     wanted = 0
     for batch in batches:
@@ -118,7 +101,7 @@ def _in_order(model: LinearModel, ids: Sequence[str], batches: Iterable[Batch]) 
             wanted += 1
 
 
-def _explanation(model: LinearModel, path: str, batch: Batch, i: int) -> Explanation:
+def _explanation(model: LinearProbe, path: str, batch: Batch, i: int) -> Explanation:
     computed = batch.codes
     maps = {layer: computed[layer][i] for layer in model.layers}
     label = model.classes[int(computed[LABEL][i])]
@@ -130,7 +113,7 @@ def _explanation(model: LinearModel, path: str, batch: Batch, i: int) -> Explana
 class _Explainer:
     """Stands for a network: it gives what each place adds to a decision value instead of codes."""
 
-    def __init__(self, model: LinearModel, network: FrozenNetwork, label: str | None, against: str | None) -> None:
+    def __init__(self, model: LinearProbe, network: FrozenNetwork, label: str | None, against: str | None) -> None:
         self.model, self.backbone, self.batch_size = model, network.backbone, network.batch_size
         self.label, self.against = _position(model, label), _position(model, against)
         layers, pooling = tuple(model.layers), model.provenance.pooling
@@ -171,13 +154,13 @@ class _Explainer:
         }
 
 
-def _position(model: LinearModel, label: str | None) -> int | None:
+def _position(model: LinearProbe, label: str | None) -> int | None:
     if label is not None and label not in model.classes:
         raise SettingError(f"the model has no class {label!r}.{nearest(label, model.classes)}")
     return None if label is None else model.classes.index(label)
 
 
-def _contrasts(model: LinearModel, labels: np.ndarray, against: int | None) -> np.ndarray:
+def _contrasts(model: LinearProbe, labels: np.ndarray, against: int | None) -> np.ndarray:
     """Return what each decision value counts, shape (n, k): that of the label against those of other classes.
 
     The most probable class is the one whose value is above the others. A value alone says little: those of a linear SVM
@@ -193,12 +176,12 @@ def _contrasts(model: LinearModel, labels: np.ndarray, against: int | None) -> n
     return contrasts
 
 
-def _linear(model: LinearModel, X: np.ndarray, contrasts: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
+def _linear(model: LinearProbe, X: np.ndarray, contrasts: np.ndarray) -> tuple[list[torch.Tensor], np.ndarray]:
     """Return slopes and constants so that the contrast of decision values is ``slopes · x + constant`` for each row.
 
     Parameters
     ----------
-    model : LinearModel
+    model : LinearProbe
     X : ndarray, shape (n, n_features)
     contrasts : ndarray, shape (n, k)
 
@@ -218,7 +201,7 @@ def _linear(model: LinearModel, X: np.ndarray, contrasts: np.ndarray) -> tuple[l
     return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts], contrasts @ constants(model)
 
 
-def constants(model: LinearModel) -> np.ndarray:
+def constants(model: LinearProbe) -> np.ndarray:
     """Return the part of each decision value that comes from no place, shape (k,)."""
     found: np.ndarray = model.intercept - (model.coef / model.deviation) @ model.mean
     return found

@@ -14,7 +14,7 @@ import pytest
 from plain_codes import CODES, DIGESTS, IDS, LABELS, PROVENANCE, N, write
 
 from cnncodes.codes.file import CodesFile
-from cnncodes.codes.layout import CONSTANT, ImageTable
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.structure import extents
 from cnncodes.codes.thumbnails import pack
 from cnncodes.codes.writer import CodesWriter
@@ -173,42 +173,13 @@ def same(value: Any, expected: Any) -> bool:
     return np.array_equal(value, expected) if isinstance(expected, np.ndarray) else value == expected
 
 
-@pytest.mark.parametrize("name", CONSTANT)
-def test_a_column_that_was_changed_is_refused_by_name_and_the_codes_are_read(name: str, path: Path) -> None:
-    with h5py.File(path, "r+") as h5:
-        h5[f"images/{name}"][3] = 70 if name in ("size", "changed_ns") else b"x"
-    with CodesFile.open(path) as file:
-        with pytest.raises(CodesFileError, match=f"damaged: its {CONSTANT[name]} do not match their checksum"):
-            _ = file.table
-        assert file.damaged_columns() == [CONSTANT[name]]
-        assert len(file.verify()) == 0
-        np.testing.assert_array_equal(file.codes("layer1", DONE), CODES["layer1"][DONE])
-
-
-def test_a_failure_counts_only_as_it_was_recorded(path: Path) -> None:
-    with CodesFile.open(path) as file:
-        assert file.counts == {"pending": 1, "ok": 10, "failed": 1}
-    with h5py.File(path, "r+") as h5:
-        h5["images/state"][2] = 2
-    with CodesFile.open(path) as file:
-        assert file.counts == {"pending": 2, "ok": 9, "failed": 1}
-        assert file.verify().tolist() == [2]
-    with h5py.File(path, "r+") as h5:
-        h5["images/error"][5] = b"another reason"
-        h5["images/error"][3] = b"a reason for a row with codes"
-    with CodesFile.open(path) as file:
-        assert file.counts == {"pending": 3, "ok": 9, "failed": 0}
-        assert not file.errors.any()
-        assert file.verify().tolist() == [2, 3, 5]
-
-
 def test_no_layer_names_the_nearest(path: Path) -> None:
     with CodesFile.open(path) as file, pytest.raises(CodesFileError, match=r"'layer5'.*Did you mean.*layers=.'layer5'"):
         file.codes("layer5")
 
 
 def test_progress_counts_the_rows_of_each_stored_layer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnncodes.codes.file.CHUNK_BYTES", 1)  # a row at a time
+    monkeypatch.setattr("cnncodes.codes.checksums.CHUNK_BYTES", 1)  # a row at a time
     calls: list[tuple[int, int, int]] = []
     with CodesFile.open(path) as file:
         assert len(file.verify(lambda *counts: calls.append(counts))) == 0

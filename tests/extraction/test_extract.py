@@ -69,21 +69,6 @@ def test_codes_equal_those_of_plain_torchvision(photos: Path, plain: dict[str, t
     assert relative_error(codes["penultimate"], plain["classifier.0"].numpy()) <= 1e-5
 
 
-def test_what_is_odd_is_noted_once_with_how_many_images_it_is_true_of(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    (tmp_path / "images").mkdir()
-    for i in range(3):
-        Image.new("RGB", (40, 40), (i, 90, 30)).save(tmp_path / "images" / f"blank{i}.png")
-        Image.fromarray(noise).save(tmp_path / "images" / f"good{i}.png")
-    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / "images" / "frames.gif", save_all=True, append_images=frames[1:])
-    done = extract(tmp_path / "images", tmp_path / "codes.h5", layers="penultimate", image_size=64)
-    assert done.ok == 7
-    assert "blank0.png and 3 more: all of it is one colour, or nearly" in done.notes
-    assert "frames.gif: the first of several frames was taken" in done.notes
-
-
 @pytest.fixture(scope="module")
 def p3_photos(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs that say that their numbers are of Display P3."""
@@ -381,19 +366,6 @@ def test_a_folder_of_all_bad_images_gives_the_right_codes_or_reasons(tmp_path: P
     for name, ours, theirs in zip(right, codes, plain, strict=True):
         # Lossy files blur where two colours meet; of all others each bit is the same.
         assert np.array_equal(ours, theirs) if not right[name].tolerance else relative_error(ours, theirs) < 0.1, name
-
-
-def test_failed_images_are_tried_again_on_request(photos: Path, tmp_path: Path) -> None:
-    """With a larger limit of pixels; the file is then that of a run that had it from the beginning."""
-    out, whole = tmp_path / "codes.h5", tmp_path / "whole.h5"
-    first = extract(photos, out, layers=["layer1", "layer2"], max_pixels=200_000)
-    assert (first.ok, first.failed) == (4, 2)
-    assert all("more than the limit of 200,000" in reason for reason in first.failures.values())
-    assert extract(photos, out, max_pixels=300_000).computed == 0
-    again = extract(photos, out, retry_failed=True)
-    assert (again.computed, again.ok, again.failed) == (2, 6, 0)
-    extract(photos, whole, layers=["layer1", "layer2"])
-    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_what_cannot_be_written_is_said_at_once(small_sample: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
 from cnncodes.extraction import prepare as module
 from cnncodes.extraction.prepare import copy_rows, prepare, widen
-from cnncodes.extraction.reuse import Reuse, file_stamp
+from cnncodes.extraction.reuse import Reuse
+from cnncodes.extraction.stamps import file_stamp
 from cnncodes.images.image_set import ImageSet
 
 DONE = [0, 1, 2, 4, 7]

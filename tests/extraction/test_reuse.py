@@ -23,7 +23,7 @@ from cnncodes.codes.file import CodesFile
 from cnncodes.codes.load_codes import load_codes
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.errors import CodesFileError, MismatchError
-from cnncodes.extraction.reuse import image_table
+from cnncodes.extraction.stamps import image_table
 from cnncodes.images.loading import load_images
 from cnncodes.names import composed
 from cnncodes.runtime.frozen_network import FrozenNetwork

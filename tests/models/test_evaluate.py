@@ -8,8 +8,6 @@ from digit_codes import DESCRIPTION, Y_DIGITS, names, write_codes
 from digit_models import N_TEST, codes_of
 from sklearn.neighbors import KNeighborsClassifier
 
-import cnncodes.models.model
-import cnncodes.models.model_file
 import cnncodes.probes.out_of_core
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import (

@@ -1,81 +1,28 @@
-"""Models: what they decide, how sure and how surprised they are, and which codes they take."""
+"""Models come back as they were: from their file, and from a pickle."""
 
 from __future__ import annotations
 
-import copy
+import pickle
 
 import numpy as np
-import pytest
-from digit_codes import LAYERS, X_DIGITS, Y_DIGITS, names
-from digit_models import N_TRAIN, codes_of, plain
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-import cnncodes.models.model
-import cnncodes.models.model_file
-import cnncodes.probes.out_of_core
-from cnncodes.errors import (
-    ShapeError,
-)
-from cnncodes.models.fit import fit
+from cnncodes.models.model import ProbeModel
 
 
-def test_codes_are_centred_before_they_are_scaled(model):
-    rng = np.random.default_rng(0)
-    far = copy.copy(model)
-    far.scale = "standard"
-    far.mean, far.deviation = np.full(40, 1e4), np.full(40, 1e-5)
-    X = (1e4 + 1e-5 * rng.normal(size=(5, 40))).astype(np.float64)
-    wide = np.longdouble
-    exact = (X.astype(wide) - far.mean.astype(wide)) / far.deviation.astype(wide) @ far.coef.T.astype(wide)
-    np.testing.assert_allclose(far.decision_function(X), (exact + far.intercept).astype(float), rtol=1e-9)
+def test_what_is_saved_is_loaded(model, saved):
+    loaded = ProbeModel.load(saved)
+    assert loaded.same_as(model)
+    X = np.random.default_rng(0).normal(size=(7, 40))
+    np.testing.assert_array_equal(loaded.decision_function(X), model.decision_function(X))
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    assert loaded.scores == model.scores
+    assert loaded.provenance == model.provenance
 
 
-def test_rows_taken_in_pieces_decide_the_same(model, split_codes, monkeypatch):
-    X, _ = codes_of(split_codes, "penultimate", None)
-    whole = model.decision_function(X)
-    monkeypatch.setattr(cnncodes.models.model, "BLOCK_ROWS", 7)
-    np.testing.assert_allclose(model.decision_function(X), whole, rtol=1e-12, atol=1e-12)
-    assert model.decision_function(X[:0]).shape == (0, 10)
-
-
-@pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
-def test_probabilities_of_logistic_regression_are_its_own_at_another_temperature(codes, request):
-    path = request.getfixturevalue(codes)
-    model = fit(path, clf="logreg", C=0.3, cv=2)
-    X, y = codes_of(path, "penultimate", "train" if codes == "split_codes" else None)
-    own = model.to_sklearn().predict_proba(X.astype(float))
-    expected = own ** (1 / model.temperature)
-    expected /= expected.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-12)
-    folds = StratifiedKFold(2, shuffle=True, random_state=0)
-    held_out = cross_val_predict(plain("logreg", 0.3), X, y, cv=folds, method="predict_proba")
-    right = np.mean(np.array(model.classes)[held_out.argmax(axis=1)] == y)
-    tempered = held_out ** (1 / model.temperature)
-    tempered /= tempered.sum(axis=1, keepdims=True)
-    assert held_out.max(axis=1).mean() < right - 0.05  # so strong a penalty makes it too timid
-    assert tempered.max(axis=1).mean() == pytest.approx(right, abs=0.05)
-
-
-@pytest.mark.parametrize("codes", ["split_codes", "pair_codes"])
-def test_probabilities_of_an_svm_are_as_good_as_those_of_scikit_learns_calibration(codes, request, tmp_path):
-    path = request.getfixturevalue(codes)
-    model = fit(path, clf="svm")
-    X, y = codes_of(path, "penultimate", "train" if codes == "split_codes" else None)
-    fresh = np.flatnonzero(np.isin(Y_DIGITS, Y_DIGITS[:N_TRAIN] if codes == "split_codes" else [1, 8]))[-300:]
-    X_new, y_new = X_DIGITS[fresh][:, LAYERS["penultimate"]], names(fresh)
-    chances = model.predict_proba(X_new)
-    np.testing.assert_allclose(chances.sum(axis=1), 1)
-    assert np.array(model.classes)[chances.argmax(axis=1)].tolist() == model.predict(X_new).tolist()
-    theirs = CalibratedClassifierCV(plain("svm", model.C), cv=5, ensemble=False).fit(X, y)
-    assert log_loss(y_new, chances) < 1.1 * log_loss(y_new, theirs.predict_proba(X_new)) + 0.02
-    right = np.mean(model.predict(X_new) == y_new)
-    assert chances.max(axis=1).mean() == pytest.approx(right, abs=0.1)
-
-
-def test_codes_of_another_length_are_refused(model):
-    for shape in ((3, 41), (40,)):
-        for method in (model.predict, model.novelty):
-            with pytest.raises(ShapeError, match=r"expected \(n, 40\)"):
-                method(np.zeros(shape))
+def test_pickle_gives_the_same_model(model):
+    again = pickle.loads(pickle.dumps(model))
+    assert type(again) is ProbeModel
+    assert again.same_as(model)
+    X = np.random.default_rng(0).normal(size=(7, 40))
+    np.testing.assert_array_equal(again.decision_function(X), model.decision_function(X))
+    np.testing.assert_array_equal(again.novelty(X), model.novelty(X))

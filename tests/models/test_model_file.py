@@ -19,25 +19,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save as save_arrays
 
-import cnncodes.models.model
 import cnncodes.models.model_file
-import cnncodes.probes.out_of_core
 from cnncodes.errors import (
     CnnCodesError,
     ModelFileError,
 )
 from cnncodes.models.model import ProbeModel
 from cnncodes.models.model_file import FORMAT
-
-
-def test_what_is_saved_is_loaded(model, saved):
-    loaded = ProbeModel.load(saved)
-    assert loaded.same_as(model)
-    X = np.random.default_rng(0).normal(size=(7, 40))
-    np.testing.assert_array_equal(loaded.decision_function(X), model.decision_function(X))
-    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
-    assert loaded.scores == model.scores
-    assert loaded.provenance == model.provenance
 
 
 def test_model_file_from_before_there_was_novelty_is_loaded_without_it(model, saved, tmp_path):

@@ -16,7 +16,8 @@ import cnncodes.codes.checksums
 import cnncodes.pages.report
 import cnncodes.probes.protocol
 from cnncodes import ProbeModel, advise, audit, compare, evaluate, fit, report
-from cnncodes.codes.file import CodesFile, ImageTable
+from cnncodes.codes.file import CodesFile
+from cnncodes.codes.layout import ImageTable
 from cnncodes.codes.provenance import Provenance
 from cnncodes.codes.writer import CodesWriter
 from cnncodes.pages.answers import ask
