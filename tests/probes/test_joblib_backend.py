@@ -21,11 +21,21 @@ from sklearn.model_selection import GridSearchCV
 import cnncodes.probes.out_of_fold
 from cnncodes import CodesFile, DenseLinearSVC, ProbeModel, compare, fit
 from cnncodes.errors import ProbeError, RangeError
-from cnncodes.probes.joblib_backend import jobs_here, lost_workers_explained, on_cluster
+from cnncodes.probes import joblib_backend
+from cnncodes.probes.joblib_backend import (
+    check_workers,
+    jobs_here,
+    lost_workers_explained,
+    on_cluster,
+    received,
+    sent_once,
+)
 from cnncodes.probes.out_of_core import memory_of_fit
 from cnncodes.probes.search import jobs_that_pay
 
 N = 400
+VERSION = cnncodes.__version__
+MISSING = ModuleNotFoundError("No module named 'cnncodes'")
 CS = [1e-3, 1e-2, 0.1]
 
 
@@ -79,6 +89,78 @@ def test_a_process_that_is_killed_here_is_an_error_of_ours_too() -> None:
     message = r"was lost \(joblib: .*memory for three copies of the codes"
     with pytest.raises(ProbeError, match=message), lost_workers_explained():
         Parallel(n_jobs=2)(delayed(os._exit)(1) for _ in range(2))
+
+
+class DaskClient:
+    """A client of Dask with a worker, whose cnncodes or that of the scheduler may be another one, or not be there."""
+
+    def __init__(self, *, worker: object, scheduler: object, status: str = "running") -> None:
+        self.worker, self.scheduler, self.status = worker, scheduler, status
+
+    def run(self, function: object, *args: object, on_error: str) -> dict[str, object]:
+        assert (function, on_error) == (eval, "return")  # which every process has
+        return {"tcp://10.0.0.7:1": self.worker}
+
+    def run_on_scheduler(self, function: object, *args: object) -> object:
+        assert function is eval
+        if isinstance(self.scheduler, Exception):
+            raise self.scheduler
+        return self.scheduler
+
+
+def name_dask(client: DaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `parallel_config` name the cluster of a client."""
+    backend = type("DaskDistributedBackend", (), {"__module__": "joblib._dask", "client": client})()
+    monkeypatch.setattr(joblib_backend, "get_active_backend", lambda: (backend, None))
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        ({"worker": "0.0.9", "scheduler": VERSION}, r"\(tcp://10.0.0.7:1: has cnncodes 0\.0\.9\)"),
+        ({"worker": VERSION, "scheduler": "0.0.9"}, r"\(the scheduler: has cnncodes 0\.0\.9\)"),
+        ({"worker": MISSING, "scheduler": VERSION}, r"\(tcp://10.0.0.7:1: No module named 'cnncodes'\)"),
+        ({"worker": VERSION, "scheduler": MISSING}, r"\(the scheduler: No module named 'cnncodes'\)"),
+    ],
+)
+def test_a_dask_cluster_with_another_cnncodes_or_none_is_refused(
+    versions: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_dask(DaskClient(**versions), monkeypatch)
+    with pytest.raises(ProbeError, match=f"{message}; install cnncodes {VERSION} for its scheduler and its workers"):
+        check_workers()
+    name_dask(DaskClient(worker=VERSION, scheduler=VERSION), monkeypatch)
+    check_workers()
+
+
+def test_what_dask_calls_a_cancelled_task_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    client = DaskClient(worker=VERSION, scheduler=VERSION)
+    name_dask(client, monkeypatch)
+    for reason, words in [
+        ("already forgotten", "it ended with the codes that it was sent"),
+        ("scheduler-connection-lost", "the scheduler does not answer any more"),
+        ("anything else", "batch_of_folds cancelled for reason: anything else"),
+    ]:
+        error = distributed.client.FutureCancelledError("batch_of_folds", reason)
+        with pytest.raises(ProbeError, match=rf"was lost \(distributed: {words}"), lost_workers_explained():
+            raise error
+    client.status = "closed"
+    with pytest.raises(ProbeError, match="the Dask client is closed; make a new one"), lost_workers_explained():
+        raise AttributeError("'NoneType' object has no attribute 'ncores'")
+
+
+def test_a_ray_worker_of_another_version_refuses_its_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "put", lambda array: ("in the store", array))
+    monkeypatch.setattr(ray, "get", lambda reference: reference[1])
+    backend = type("RayBackend", (), {"__module__": "ray.util.joblib.ray_backend"})()
+    monkeypatch.setattr(joblib_backend, "get_active_backend", lambda: (backend, None))
+    sent = sent_once(X_DIGITS)
+    assert received(sent) is X_DIGITS
+    monkeypatch.setattr(joblib_backend, "__version__", "0.0.9")
+    with pytest.raises(ProbeError, match=rf"the Ray cluster has cnncodes 0\.0\.9; install {VERSION} there"):
+        received(sent)
 
 
 @contextmanager
@@ -195,3 +277,23 @@ def test_folds_on_a_cluster(
     assert str(os.getpid()) not in pids
     searches, bytes_of_codes = 2, 4 * N * 40
     assert 1 <= sent.count(bytes_of_codes) <= rounds * searches  # not once for each of five folds
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_real_dask_cluster_with_another_cnncodes_is_refused_and_so_is_a_closed_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import default_client
+
+    monkeypatch.setattr(cnncodes.probes.search, "side_by_side_pays", lambda *_: False)  # as with many images
+    path = write_codes(tmp_path / "codes.h5", np.arange(N), Y_DIGITS[:N].astype(str).tolist())
+    with dask_cluster():
+        client = default_client()
+        client.run(eval, "setattr(__import__('cnncodes'), '__version__', '0.0.9')")
+        with pytest.raises(ProbeError, match=rf"\(tcp://.*: has cnncodes 0\.0\.9\); install cnncodes {VERSION}"):
+            fit(path)
+        assert len(client.scheduler_info()["workers"]) == 2  # no task of ours has ended one
+        client.close()
+        with pytest.raises(ProbeError, match="the Dask client is closed"):
+            fit(path)
