@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,13 +167,11 @@ def test_a_ray_worker_of_another_version_refuses_its_fold(monkeypatch: pytest.Mo
 
 
 @contextmanager
-def ray_cluster() -> Iterator[None]:
-    """Two nodes with a core each, and object stores of their own."""
+def ray_nodes() -> Iterator[str]:
+    """Two nodes with a core each, and object stores of their own; their address."""
     import ray
     from ray.cluster_utils import Cluster
-    from ray.util.joblib import register_ray
 
-    register_ray()
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as short:  # sockets need short names
         patch.setenv("RAY_AUTH_MODE", "disabled")
@@ -179,24 +180,43 @@ def ray_cluster() -> Iterator[None]:
         cluster = Cluster(True, head_node_args=node | {"temp_dir": short, "include_dashboard": False})
         try:
             cluster.add_node(**node)
-            ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-            with parallel_config(backend="ray", n_jobs=-1, ray_remote_args={"num_cpus": 1}):
-                yield
+            yield cluster.address
         finally:
             ray.shutdown()
             cluster.shutdown()
 
 
 @contextmanager
-def dask_cluster() -> Iterator[None]:
-    """Two processes with a core each."""
-    from distributed import Client, LocalCluster
+def ray_cluster() -> Iterator[None]:
+    """The nodes of `ray_nodes` as the cluster that joblib takes."""
+    import ray
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    with ray_nodes() as address:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        with parallel_config(backend="ray", n_jobs=-1, ray_remote_args={"num_cpus": 1}):
+            yield
+
+
+@contextmanager
+def dask_nodes() -> Iterator[str]:
+    """Two processes with a core each; the address of their scheduler."""
+    from distributed import LocalCluster
 
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"processes": True, "local_directory": folder, "silence_logs": logging.CRITICAL}
-        cluster = LocalCluster(2, threads_per_worker=1, dashboard_address=None, **options)
-        with cluster, Client(cluster), parallel_config(backend="dask"):
-            yield
+        with LocalCluster(2, threads_per_worker=1, dashboard_address=None, **options) as cluster:
+            yield cluster.scheduler_address
+
+
+@contextmanager
+def dask_cluster() -> Iterator[None]:
+    """The processes of `dask_nodes` as the cluster that joblib takes."""
+    from distributed import Client
+
+    with dask_nodes() as address, Client(address), parallel_config(backend="dask"):
+        yield
 
 
 @contextmanager
@@ -297,3 +317,68 @@ def test_a_real_dask_cluster_with_another_cnncodes_is_refused_and_so_is_a_closed
         client.close()
         with pytest.raises(ProbeError, match="the Dask client is closed"):
             fit(path)
+
+
+def example_of(cluster: str) -> str:
+    """Return the Python that the guide prints for a cluster."""
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    (example,) = re.findall(rf"<!-- {cluster} example -->\n```python\n(.*?)\n```", guide, re.DOTALL)
+    return example
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_for_ray_runs_as_it_is_printed(
+    sample_codes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(sample_codes, tmp_path / "codes.h5")
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    with ray_nodes() as address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        exec(example_of("ray"), space)
+    model = fit(sample_codes, clf="svm", layers=["layer4", "penultimate"])
+    np.testing.assert_array_equal(ProbeModel.load("model.safetensors").coef, model.coef)
+    assert space["comparison"].recommended is not None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_for_dask_runs_as_it_is_printed_and_extracts_no_image_twice(
+    small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+
+    for name in ("Bag", "Sandal"):
+        (folder := tmp_path / "photos" / name).mkdir(parents=True)
+        for path in sorted((small_sample / "train" / name).iterdir())[:8]:
+            shutil.copy(path, folder)
+    (runs := tmp_path / "runs").mkdir()
+
+    def watch() -> None:  # as part of this function it travels by value
+        from cnncodes.extraction import engine
+
+        run_batches = engine.run_batches
+
+        def noted(images: Any, rows: np.ndarray, *args: Any, **options: Any) -> Any:
+            Path(runs, f"{os.getpid()}-{len(rows)}-{time.time_ns()}").touch()
+            return run_batches(images, rows, *args, **options)
+
+        engine.run_batches = noted
+
+    example = example_of("dask").replace("/shared", str(tmp_path))
+    assert example.count(str(tmp_path)) == 2
+    space: dict[str, Any] = {}
+    with dask_nodes() as address:
+        with Client(address) as client:
+            client.run(watch)
+        monkeypatch.setattr("cnncodes.extraction.engine.run_batches", lambda *_: pytest.fail("an image was run here"))
+        exec(example.replace("scheduler:8786", address), space)
+    search, images = space["search"], space["images"]
+    pids, rows, _ = zip(*(file.name.split("-") for file in runs.iterdir()), strict=True)
+    assert sum(map(int, rows)) == len(images)  # three layers and five folds later
+    assert str(os.getpid()) not in pids
+    far, best = search.cv_results_["mean_test_score"].tolist(), search.best_params_
+    search.fit(images.sources, images.labels)
+    assert (search.cv_results_["mean_test_score"].tolist(), search.best_params_) == (far, best)
+    assert max(far) >= 0.8
