@@ -223,7 +223,7 @@ class CNNCodesClassifier(ClassifierMixin, ImageEstimator):
         shared = CNNCodes().get_params()
         self.codes_ = CNNCodes(**{name: getattr(self, name) for name in shared})
         check_tuning(self, sample_weight)
-        codes = self.codes_.fit(images)._codes(images)
+        codes = self.codes_._fit_codes(images)
         self.probe_, search = fit_probe(
             codes,
             labels,

@@ -134,12 +134,44 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         CNNCodes
             The transformer itself.
         """
+        self._fit(X)
+        return self
+
+    def fit_transform(self, X: Images, y: object = None) -> np.ndarray:
+        """Fit, and return the codes of images, each the mean over its views; a cached image is read once for both.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays, or ndarray of uint8
+            Images; also a Series or a one-column frame of paths, or an `ImageSet`. Arrays: (n, H, W, 3) or (n, H, W).
+        y : ignored
+            Here for scikit-learn's tools only.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_features_out_)
+            Row i belongs to image i.
+
+        Raises
+        ------
+        ImagesError, MismatchError
+            As for `transform`.
+        """
+        return averaged(self._fit_codes(X))
+
+    def _fit_codes(self, X: Images) -> np.ndarray:
+        """Fit, and return the codes as `_codes` does."""
+        codes = self._fit(X)
+        return self._codes(X) if codes is None else codes
+
+    def _fit(self, X: Images) -> np.ndarray | None:
+        """Find out the code length; return the codes if a cache now has them."""
         self._validate_params()
-        images = self._load_images(X)
+        images, codes = self._load_images(X), None
         if self.cache is not None:
             from cnncodes.codes.file import CodesFile
 
-            self._cached(images, self.pooling)
+            codes = self._cached(images, self.pooling)
             with CodesFile.open(self.cache) as file:
                 self.provenance_ = file.provenance
         else:
@@ -151,7 +183,7 @@ class CNNCodes(TransformerMixin, ImageEstimator):
         layers = self.provenance_.layers
         self._widths = [layers[name].n_features for name in self._layers()]
         self.n_features_out_ = sum(self._widths)
-        return self
+        return codes
 
     def transform(self, X: Images) -> np.ndarray:
         """Return the codes of images, each the mean over the views of its image.

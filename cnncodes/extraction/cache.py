@@ -79,9 +79,10 @@ def cached_codes(
     """
     digests = all_digests(images)
     with waiting_lock(cache):
-        settings = _explicit(settings, provenance_of(cache))
-        if not _has(cache, digests, layers, settings):
-            _extend(cache, images, digests, layers, settings, workers, owner)
+        provenance = provenance_of(cache)
+        settings = _explicit(settings, provenance)
+        if provenance is None or not _has(cache, provenance, digests, layers, settings):
+            _extend(cache, provenance, images, digests, layers, settings, workers, owner)
     with CodesFile.open(cache) as file:
         row_of = _rows_by_digest(file)
         rows = np.array([row_of[digest] for digest in digests], np.int64)
@@ -120,10 +121,11 @@ def _default_pooling(backbone: str, weights: str | None, provenance: Provenance)
     return load_backbone(backbone, weights if named_by_weights(weights) else RANDOM).default_pooling
 
 
-def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings: Settings) -> bool:
+def _has(
+    cache: Path, provenance: Provenance, digests: Sequence[bytes], layers: Sequence[str], settings: Settings
+) -> bool:
     """Whether the cache has all these codes, made with these settings: then no network is loaded."""
-    provenance = provenance_of(cache)
-    if provenance is None or not set(layers) <= set(provenance.layers):
+    if not set(layers) <= set(provenance.layers):
         return False
     old = settings_of(provenance)
     for item in fields(settings):
@@ -140,6 +142,7 @@ def _has(cache: Path, digests: Sequence[bytes], layers: Sequence[str], settings:
 
 def _extend(
     cache: Path,
+    old_provenance: Provenance | None,
     images: ImageSet,
     digests: Sequence[bytes],
     layers: Sequence[str],
@@ -147,7 +150,6 @@ def _extend(
     workers: int | None,
     owner: object | None,
 ) -> None:
-    old_provenance = provenance_of(cache)
     settings = fill_in(settings, old_provenance)
     network = ready_network(settings, owner=owner)
     if not set(layers) <= set(network.layers):

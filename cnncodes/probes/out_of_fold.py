@@ -17,7 +17,7 @@ from sklearn import config_context
 
 from cnncodes.codes.views import as_rows, repeated, summed
 from cnncodes.probes.folds import Folds
-from cnncodes.probes.joblib_backend import lost_workers_explained, on_cluster, received, sent_once
+from cnncodes.probes.joblib_backend import check_workers, lost_workers_explained, on_cluster, received, sent_once
 from cnncodes.probes.probe import LOSSES
 from cnncodes.probes.scaling import Scaling, make_scaler
 from cnncodes.solvers.coordinates import Fold, SharedCoordinates
@@ -213,6 +213,7 @@ class FoldByFold:
         n_jobs: int | None,
         sample_weight: np.ndarray | None = None,
     ) -> None:
+        check_workers()
         self.sample_weight = sample_weight
         self.X, self.y, self.folds, self.first_folds = sent_once(X), y, folds, len(folds)
         self.parallel = Parallel(n_jobs=n_jobs)

@@ -18,7 +18,7 @@ from cnncodes.probes.choice import edge_notes
 from cnncodes.probes.coarse_to_fine import Trials
 from cnncodes.probes.decision_values import winner
 from cnncodes.probes.folds import Folds, make_folds
-from cnncodes.probes.joblib_backend import on_cluster
+from cnncodes.probes.joblib_backend import lost_workers_explained, on_cluster
 from cnncodes.probes.out_of_fold import FoldByFold, FoldsSideBySide, OutOfFold, ScaledFolds, side_by_side_pays
 from cnncodes.probes.probe import LOSSES, MAX_ITER, make_probe, set_fitted, usual_C
 from cnncodes.probes.scaling import Scaling
@@ -180,9 +180,10 @@ def search_C(
 
 def jobs_that_pay(work: int, n_folds: int) -> int | None:
     """Return how many folds to run at a time, given entries times values of C; None leaves it to `parallel_config`."""
-    jobs = effective_n_jobs(None)
-    if on_cluster():  # Ray takes one worker unless told a number, and starts all that it is told
-        return min(n_folds, jobs if jobs > 1 else effective_n_jobs(-1))
+    with lost_workers_explained():
+        jobs = effective_n_jobs(None)
+        if on_cluster():  # Ray takes one worker unless told a number, and starts all that it is told
+            return min(n_folds, jobs if jobs > 1 else effective_n_jobs(-1))
     if work < PARALLEL or jobs > 1:
         return None
     return min(n_folds, cpu_count())

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+import cnncodes.extraction.cache
 import cnncodes.extraction.fill
 from cnncodes import CNNCodes, CNNCodesClassifier, extract, load_codes
 from cnncodes.errors import CodesFileError, ImagesError, MismatchError
@@ -121,6 +122,29 @@ def test_a_search_over_layers_runs_no_image_twice(data: tuple, tmp_path: Path, m
     assert search.best_score_ >= 0.7
     search.predict(paths)
     assert len(seen) == len(paths)
+
+
+@pytest.mark.parametrize("views", ["none", "flip"])
+def test_to_fit_and_to_have_the_codes_reads_each_image_once(
+    views: str, data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [0, 1, 2, 20, 21, 22]
+    paths, y = [data[0][row] for row in rows], np.array(["a", "a", "a", "b", "b", "b"])
+    options: dict[str, Any] = {"layer": "layer1", "image_size": 64, "views": views}
+    plain = CNNCodes(**options)
+    expected = plain.fit(paths).transform(paths)
+    np.testing.assert_array_equal(plain.fit_transform(paths), expected)
+    reads: list[int] = []
+    all_digests = cnncodes.extraction.cache.all_digests
+    monkeypatch.setattr(
+        cnncodes.extraction.cache, "all_digests", lambda images: reads.append(len(images)) or all_digests(images)
+    )
+    cached = CNNCodes(**options, cache=tmp_path / "codes.h5")
+    np.testing.assert_array_equal(cached.fit_transform(paths), expected)
+    assert reads == [6]
+    classifier = CNNCodesClassifier(**options, cache=tmp_path / "codes.h5", C=1.0, cv=2).fit(paths, y)
+    assert reads == [6, 6]
+    np.testing.assert_array_equal(classifier.codes_.transform(paths), expected)
 
 
 def test_a_codes_file_of_the_command_line_is_a_cache(
