@@ -8,12 +8,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError, first_line
+from cnncodes.images.google_storage import google_storage
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 
@@ -24,14 +25,16 @@ T = TypeVar("T")
 CONNECTIONS = 64  # that are open to one service at a time
 SILENCE_SECONDS = 15.0  # of a web server, after which a request is given up
 PATIENCE_SECONDS = 30.0  # for answers that fail for a while, after which a file counts as not read
+CONTACT_SECONDS = 4.0  # for a service that cannot be reached when a command begins: the person who typed it waits
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
 MAX_FAILURES_IN_A_ROW = 64  # files that nobody answered for, before the network counts as gone
 REQUEST_STATUSES = (408, 425, 429)  # of 4xx, those that another try may change
 # Names of classes, because their libraries are not imported here; subclasses count, too
 TEMPORARY = {"ClientConnectionError", "ClientPayloadError"} | {  # aiohttp
-    *("HTTPClientError", "ResponseParserError", "IncompleteReadError"),  # botocore
+    *("HTTPClientError", "EndpointConnectionError", "ResponseParserError", "IncompleteReadError"),  # botocore
     *("TransportError", "RequestException", "IncompleteRead"),  # httpx and google.auth, requests, http.client
 }
+UNREACHED = {"ClientConnectorError", "EndpointConnectionError", "ConnectError", "ConnectionRefusedError"}
 LASTING = {"ClientConnectorCertificateError", "SSLCertVerificationError", "InvalidURL", "InvalidSchema"}
 WITHOUT_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"} | {
     *("TokenRetrievalError", "ProfileNotFound", "DefaultCredentialsError", "RefreshError", "LocalTokenNotFoundError")
@@ -43,16 +46,18 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
 )
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
-LOGGERS = {"gs": "gcsfs", "gcs": "gcsfs"}  # that write tracebacks to stderr, beside the error itself
+GOOGLE_SCHEMES = frozenset({"gs", "gcs"})
+LOGGERS = ("gcsfs", "google.auth")  # which write tracebacks to stderr, beside the error itself
 
-_lock = threading.Lock()
+_lock, _opening = threading.Lock(), threading.Lock()
 _failures_in_a_row = 0
 
 
-def _mute(name: str | None) -> None:
-    """Let a logger write nothing to stderr by itself; whoever has configured logging still gets all."""
-    if name is not None and not (logger := logging.getLogger(name)).handlers:
-        logger.addHandler(logging.NullHandler())
+def _mute(names: Iterable[str]) -> None:
+    """Let loggers write nothing to stderr by themselves; whoever has configured logging still gets all."""
+    for name in names:
+        if not (logger := logging.getLogger(name)).handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def file_system(url: str) -> Any:
@@ -65,18 +70,26 @@ def file_system(url: str) -> Any:
     ImagesError
         fsspec knows no such URLs.
     """
-    return _file_system(base_of(url), os.getpid())
+    base = (
+        "gs://" if scheme_of(url) in GOOGLE_SCHEMES else base_of(url)
+    )  # one for all buckets: it looks for credentials
+    with _opening:  # or many threads would look for them at a time
+        return _file_system(base, os.getpid())
 
 
 @functools.lru_cache(maxsize=256)
 def _file_system(base: str, process: int) -> Any:  # a process that is forked has no threads of its parent
     scheme = scheme_of(base)
     fsspec = require("fsspec", f"reading {scheme}:// URLs")
-    _mute(LOGGERS.get(scheme))
     try:
+        if scheme in GOOGLE_SCHEMES:
+            _mute(LOGGERS)
+            return google_storage(fsspec.config.conf, _silence())
         return fsspec.core.url_to_fs(base, **_options(scheme))[0]
+    except MissingLibraryError:
+        raise
     except ImportError as error:
-        extra = "pip install 'cnncodes[remote]'" if scheme in ("s3", "s3a", "gs", "gcs", "http", "https", "hf") else ""
+        extra = "pip install 'cnncodes[remote]'" if scheme in ("s3", "s3a", "http", "https", "hf") else ""
         raise MissingLibraryError(
             f"{scheme}:// URLs need a library ({first_line(error)}){f': {extra}' if extra else ''}"
         ) from error
@@ -92,14 +105,18 @@ def _options(scheme: str) -> dict[str, Any]:
         ours = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}}  # `ask` tries again
         return {"config_kwargs": {**ours, **given}, "max_concurrency": 1}  # or each file would be asked for its size
     if scheme in WEB_SCHEMES:
-        web = require("aiohttp", f"reading {scheme}:// URLs")
-        timeout = web.ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
-        ours = {"timeout": timeout, "trust_env": True}  # proxies and ~/.netrc, as other programs use them
+        ours = {"timeout": _silence(), "trust_env": True}  # proxies and ~/.netrc, as other programs use them
         return {"client_kwargs": {**ours, **configured.get(scheme, {}).get("client_kwargs", {})}}
     return {}
 
 
-def ask(url: str, action: Callable[[], T]) -> T:
+def _silence() -> Any:
+    """Return the timeouts of a request of aiohttp."""
+    web = require("aiohttp", "reading URLs")
+    return web.ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
+
+
+def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
     """Return what `action` returns, tried again after failures that may pass, with longer and longer pauses.
 
     Parameters
@@ -107,6 +124,8 @@ def ask(url: str, action: Callable[[], T]) -> T:
     url : str
         What is asked for, for errors.
     action : callable
+    is_first : bool, default=False
+        It is the first question of a command, which waits no longer than `CONTACT_SECONDS` for a connection.
 
     Raises
     ------
@@ -124,11 +143,12 @@ def ask(url: str, action: Callable[[], T]) -> T:
         except Exception as error:  # each library raises its own
             if isinstance(error, (ImagesError, MissingLibraryError)):
                 raise
-            if _is_one_of(error, WITHOUT_CREDENTIALS):
-                raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
             if not _is_temporary(error):
+                if _is_one_of(error, WITHOUT_CREDENTIALS):
+                    raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
                 raise DecodeError(_reason(error)) from error
-            if time.monotonic() - started + pause > PATIENCE_SECONDS:
+            patience = CONTACT_SECONDS if is_first and _is_one_of(error, UNREACHED) else PATIENCE_SECONDS
+            if time.monotonic() - started + pause > patience:
                 _count_failure(url, error)
                 tries = f" ({n_tries} tries in {time.monotonic() - started:.0f} s)"
                 raise DecodeError(_reason(error) + tries) from error
@@ -176,13 +196,21 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
+def _is_a(error: BaseException, names: set[str]) -> bool:
+    return any(kind.__name__ in names for kind in type(error).__mro__)
+
+
 def _is_one_of(error: BaseException, names: set[str]) -> bool:
-    return any(kind.__name__ in names for one in _causes(error) for kind in type(one).__mro__)
+    return any(_is_a(one, names) for one in _causes(error))
 
 
 def _status(error: BaseException) -> int | None:
     """Return the status of HTTP that an error tells of, however its library keeps it."""
     for one in _causes(error):
+        if str(one).startswith("Forbidden: "):  # as gcsfs says it, and nothing else
+            return HTTPStatus.FORBIDDEN
+        if _is_a(one, {"HttpProcessingError"}):  # of aiohttp, which calls an answer that ends too early a bad request
+            continue
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -199,6 +227,8 @@ def _is_temporary(error: Exception) -> bool:
         return False
     if _is_one_of(error, LASTING):
         return False
+    if _is_one_of(error, WITHOUT_CREDENTIALS):  # Google gives no new token: for now, or because the network is gone
+        return any(getattr(one, "retryable", False) or _is_a(one, {"TransportError"}) for one in _causes(error))
     if isinstance(error, TimeoutError):
         return True
     if (status := _status(error)) is not None:

@@ -24,6 +24,7 @@ BLOCK_BYTES = 1 << 20  # read at a time of a file that is read in parts
 NO_PARTS = "its server gives no parts of files; fetch the archive, and give its path"
 # What tells that a file has changed, the best first; file systems spell them in several ways
 STAMPS = (
+    "md5hash",  # of Google, whose etag changes with each upload of the same bytes
     "etag",
     "generation",
     "blob_id",

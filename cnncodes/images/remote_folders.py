@@ -34,7 +34,7 @@ def kind_of(url: str) -> str:
         return files.info(files._strip_protocol(url))
 
     with listing_errors(url):
-        return str(ask(url, info)["type"])
+        return str(ask(url, info, is_first=True)["type"])
 
 
 class RemoteWalk(Walk):
