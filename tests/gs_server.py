@@ -62,7 +62,7 @@ class FaultyGS:
 
     def fault_of(self, path: str) -> str:
         """Count a GET of a path; return what goes wrong with it."""
-        place, _, query = path.partition("?")
+        place = path.partition("?")[0]
         if place.startswith("/download/"):
             name = unquote(place.partition("/b/")[2].replace("/o/", "/", 1))
             self.gets[name] += 1

@@ -46,9 +46,7 @@ def google_storage(configured: Mapping[str, Any], timeout: Any) -> Any:
         options |= _credentials(settings)
     files = kind(**options, skip_instance_cache=True)
     if (once := getattr(kind._request, "__wrapped__", None)) is not None:
-        files._request = functools.partial(
-            once, files
-        )  # or gcsfs would try for half a minute before anybody hears of it
+        files._request = functools.partial(once, files)  # or gcsfs would try for half a minute by itself
     return files
 
 

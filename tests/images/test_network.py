@@ -186,7 +186,8 @@ def test_the_library_of_google_writes_no_tracebacks_to_stderr() -> None:
     script = (
         "import logging; from cnncodes.images import network; network._mute(network.LOGGERS);"
         "logging.getLogger('gcsfs.credentials').error('a traceback');"
-        "logging.getLogger('google.auth.compute_engine._metadata').warning('not there'); logging.getLogger('other').error('shown')"
+        "logging.getLogger('google.auth.compute_engine._metadata').warning('not there');"
+        "logging.getLogger('other').error('shown')"
     )
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert made.stderr == "shown\n"
