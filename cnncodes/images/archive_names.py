@@ -196,6 +196,7 @@ def _matches(pattern: str) -> list[str]:
     if not is_url(pattern):
         return sorted(glob.glob(pattern, recursive=True))
     files = file_system(pattern)
+    files.invalidate_cache()
     with listing_errors(pattern):
         paths = ask(pattern, lambda: files.glob(files._strip_protocol(pattern)))
     return sorted(files.unstrip_protocol(path) for path in paths)

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,7 @@ from cnncodes.images.google_storage import google_storage
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 
-__all__ = ["CONNECTIONS", "ask", "file_system", "listing_errors"]
+__all__ = ["CONNECTIONS", "SILENCE_SECONDS", "ask", "file_system", "listing_errors", "waits_until"]
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ SILENCE_SECONDS = 15.0  # of a web server, after which a request is given up
 PATIENCE_SECONDS = 30.0  # for answers that fail for a while, after which a file counts as not read
 CONTACT_SECONDS = 4.0  # for a service that cannot be reached when a command begins: the person who typed it waits
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
+LONGEST_TOLD_SECONDS = 300  # that a service may ask for by Retry-After; the Hub counts requests over as many
 MAX_FAILURES_IN_A_ROW = 64  # files that nobody answered for, before the network counts as gone
 REQUEST_STATUSES = (408, 425, 429)  # of 4xx, those that another try may change
 # Names of classes, because their libraries are not imported here; subclasses count, too
@@ -44,6 +46,7 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
     ("gs", "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, or FSSPEC_GS_TOKEN=anon for none"),
     ("hf", "HF_TOKEN, or `hf auth login`"),
 )
+RATE_LIMIT = re.compile(r";r=0;t=(\d+)")  # of the Hub: nothing is left for so many seconds
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
 GOOGLE_SCHEMES = frozenset({"gs", "gcs"})
@@ -51,6 +54,7 @@ LOGGERS = ("gcsfs", "google.auth")  # which write tracebacks to stderr, beside t
 
 _lock, _opening = threading.Lock(), threading.Lock()
 _failures_in_a_row = 0
+_waits: dict[str, float] = {}  # by base of URLs, until when a service has asked to be left alone
 
 
 def _mute(names: Iterable[str]) -> None:
@@ -70,9 +74,7 @@ def file_system(url: str) -> Any:
     ImagesError
         fsspec knows no such URLs.
     """
-    base = (
-        "gs://" if scheme_of(url) in GOOGLE_SCHEMES else base_of(url)
-    )  # one for all buckets: it looks for credentials
+    base = "gs://" if scheme_of(url) in GOOGLE_SCHEMES else base_of(url)  # credentials are looked for once
     with _opening:  # or many threads would look for them at a time
         return _file_system(base, os.getpid())
 
@@ -135,9 +137,10 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
         There are no credentials; or so many requests in a row failed that the network, or the service, is gone.
     """
     global _failures_in_a_row
-    started, pause, n_tries = time.monotonic(), FIRST_PAUSE_SECONDS, 0
+    started, pause, told, n_tries = time.monotonic(), FIRST_PAUSE_SECONDS, 0.0, 0
     while True:
         n_tries += 1
+        time.sleep(max(0.0, _waits.get(base_of(url), 0.0) - time.monotonic()))
         try:
             answer = action()
         except Exception as error:  # each library raises its own
@@ -147,7 +150,8 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
                 if _is_one_of(error, WITHOUT_CREDENTIALS):
                     raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
                 raise DecodeError(_reason(error)) from error
-            patience = CONTACT_SECONDS if is_first and _is_one_of(error, UNREACHED) else PATIENCE_SECONDS
+            told = max(told, _told_wait(url, error))
+            patience = CONTACT_SECONDS if is_first and _is_one_of(error, UNREACHED) else PATIENCE_SECONDS + 2 * told
             if time.monotonic() - started + pause > patience:
                 _count_failure(url, error)
                 tries = f" ({n_tries} tries in {time.monotonic() - started:.0f} s)"
@@ -157,6 +161,30 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
         else:
             _failures_in_a_row = 0
             return answer
+
+
+def waits_until() -> float:
+    """Return until when, by `time.monotonic`, a service has asked to be left alone; 0 if none has."""
+    return max(_waits.values(), default=0.0)
+
+
+def _told_wait(url: str, error: Exception) -> float:
+    """Return for how many seconds an answer asks to be left alone, and keep in mind that it does."""
+    seconds = 0
+    for one in _causes(error):
+        response = getattr(one, "response", one)
+        headers = getattr(response, "headers", None) or {}
+        if isinstance(response, dict):  # of botocore
+            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        words = {str(name).lower(): str(value) for name, value in headers.items()}
+        rate = RATE_LIMIT.search(words.get("ratelimit", "")) if _status(error) == HTTPStatus.TOO_MANY_REQUESTS else None
+        told = rate[1] if rate else words.get("retry-after", "")
+        seconds = max(seconds, min(int(told), LONGEST_TOLD_SECONDS) if told.isdecimal() else 0)
+    if seconds:
+        with _lock:
+            base = base_of(url)
+            _waits[base] = max(_waits.get(base, 0.0), time.monotonic() + seconds)
+    return float(seconds)
 
 
 def _count_failure(url: str, error: Exception) -> None:
@@ -243,7 +271,7 @@ def _reason(error: Exception) -> str:
         known = status in HTTPStatus.__members__.values()
         words = f"{status} {HTTPStatus(status).phrase}" if known else str(status)
         if isinstance(error, FileNotFoundError) or status == 404:
-            return f"no such file ({words})"
+            return f"not there, or private ({words})" if status == 401 else f"no such file ({words})"
         return f"no permission to read it ({words})" if status in (401, 403) else f"the server answers {words}"
     if isinstance(error, FileNotFoundError):
         return "no such file"
