@@ -7,6 +7,7 @@ change of metadata, and so it does here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -73,11 +74,13 @@ class FaultyGS:
         self.infos[unquote(place.partition("/b/")[2].replace("/o/", "/", 1))] += 1
         return ""
 
-    def put(self, bucket: str, key: str, data: bytes) -> None:
+    def put(self, bucket: str, key: str, data: bytes, encoding: str = "") -> None:
         url = f"{self.url}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(key, safe='')}"
         urlopen(Request(url, data, {"Content-Type": "application/octet-stream"})).close()
         description = self.storage.get_file_obj(bucket, key)
         description["etag"] = f"C{description['generation']}="
+        if encoding:
+            description["contentEncoding"] = encoding
 
     def delete(self, bucket: str, key: str) -> None:
         urlopen(Request(f"{self.url}/storage/v1/b/{bucket}/o/{quote(key, safe='')}", method="DELETE")).close()
@@ -96,6 +99,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def _handler() -> Any:
+    from gcp_storage_emulator.exceptions import NotFound
     from gcp_storage_emulator.server import RequestHandler
 
     class Handler(RequestHandler):
@@ -117,6 +121,15 @@ def _handler() -> Any:
                 if fault == "truncated":
                     self.wfile = _Half(self.wfile)
                 super().do_GET()
+
+        def send_header(self, name: str, value: str) -> None:
+            """Send a header, and before the length the encoding, which the emulator keeps to itself."""
+            if name == "Content-Length" and self.path.startswith("/download/"):
+                bucket, _, key = unquote(self.path.partition("?")[0].partition("/b/")[2]).partition("/o/")
+                with contextlib.suppress(NotFound):
+                    if encoding := self.storage.get_file_obj(bucket, key).get("contentEncoding"):
+                        super().send_header("Content-Encoding", encoding)
+            super().send_header(name, value)
 
         def log_message(self, *words: object) -> None:
             pass

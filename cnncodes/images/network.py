@@ -151,7 +151,9 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
                     raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
                 raise DecodeError(_reason(error)) from error
             told = max(told, _told_wait(url, error))
-            patience = CONTACT_SECONDS if is_first and _is_one_of(error, UNREACHED) else PATIENCE_SECONDS + 2 * told
+            patience = PATIENCE_SECONDS + 2 * told
+            if is_first and _is_one_of(error, UNREACHED):
+                patience = min(patience, CONTACT_SECONDS)
             if time.monotonic() - started + pause > patience:
                 _count_failure(url, error)
                 tries = f" ({n_tries} tries in {time.monotonic() - started:.0f} s)"

@@ -188,7 +188,8 @@ def stamp_in(info: Mapping[str, Any]) -> tuple[int, int]:
     """Return size and change of a file, from what a listing says about it; −1 for what it does not say."""
     said = {key.lower(): value for key, value in info.items()}
     mark = next((said[key] for key in STAMPS if said.get(key)), None)
-    size = said.get("size")
+    # Google unpacks what is kept compressed, so that other bytes come than it counts
+    size = None if said.get("contentencoding") == "gzip" else said.get("size")
     changed = -1 if mark is None else int.from_bytes(hashlib.sha256(str(mark).encode()).digest()[:8], "big") >> 1
     return (-1 if size is None else int(size)), changed
 

@@ -45,6 +45,13 @@ class RemoteWalk(Walk):
     root : str
         URL of a folder.
 
+    Attributes
+    ----------
+    base : str
+        What the names of the files are added to.
+    others : list of str
+        Files that are no images by their names.
+
     Raises
     ------
     ImagesError
@@ -53,9 +60,10 @@ class RemoteWalk(Walk):
 
     def __init__(self, root: str) -> None:
         super().__init__()
+        self.others: list[str] = []
         self._above_nameless: list[str] = []
         folder = root.rstrip("/")
-        self._base = f"{folder}/" if "://" in folder else f"{folder}//"
+        self.base = f"{folder}/" if "://" in folder else f"{folder}//"
         with ThreadPoolExecutor(LISTERS) as pool:
             under_way: dict[Future[Entries], str] = {pool.submit(self._list, ""): ""}
             try:
@@ -75,12 +83,17 @@ class RemoteWalk(Walk):
         what = f"folders without a name (two slashes in a row), whose images are not read: in {some_names(nameless)}"
         return [*([what] if nameless else []), *super().notes()]
 
+    def skip(self, name: str) -> None:
+        """Record a file that is no image by its name."""
+        super().skip(name)
+        self.others.append(name)
+
     def _list(self, name: str) -> Entries:
         """Ask for the files and folders in a folder."""
-        files = file_system(self._base)
-        path = files._strip_protocol(self._base + name).rstrip("/")
+        files = file_system(self.base)
+        path = files._strip_protocol(self.base + name).rstrip("/")
         entries = []
-        for info in ask(self._base + name, lambda: files.ls(path, detail=True)):
+        for info in ask(self.base + name, lambda: files.ls(path, detail=True)):
             full = info["name"].rstrip("/")
             is_folder = info["type"] == "directory" or info["name"].endswith("/")
             if full.strip("/") != path.strip("/"):  # an object store may have an empty file of the name of the folder
@@ -96,10 +109,10 @@ class RemoteWalk(Walk):
             if name:
                 entries = listing.result()
             else:
-                with listing_errors(self._base):
+                with listing_errors(self.base):
                     entries = listing.result()
         except DecodeError as error:
-            self.lock(name, RemoteFile(self._base, name), str(error))
+            self.lock(name, RemoteFile(self.base, name), str(error))
             return []
         self.folders.add(name)
         inner = []
@@ -109,7 +122,7 @@ class RemoteWalk(Walk):
             if is_folder:
                 inner.append(entry)
             elif self.is_image(entry):
-                self.sources[entry] = RemoteFile(self._base, entry, size, changed)
+                self.sources[entry] = RemoteFile(self.base, entry, size, changed)
             else:
                 self.skip(entry)
         return inner

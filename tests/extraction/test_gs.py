@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections.abc import Iterator
@@ -142,6 +143,21 @@ def test_archives_are_read_by_parts(
     result, reads = again(gs, f"gs://{bucket}/{archive}", tmp_path / "codes.h5")
     assert result.computed == 0
     assert reads <= 4  # lists, and no image
+
+
+def test_a_pattern_sees_what_was_added_since(gs: Any, bucket: str, folder: Path, tmp_path: Path) -> None:
+    data = folder_tar(tmp_path / "a.tar", folder).read_bytes()
+    for i in (1, 2):
+        gs.put(bucket, f"shards/{i}.tar", data)
+        assert len(load_images(f"gs://{bucket}/shards/*.tar")) == len(load_images(f"gs://{bucket}/shards/")) == i * N
+
+
+def test_what_is_kept_compressed_is_read(gs: Any, bucket: str, folder: Path) -> None:
+    data = next(folder.rglob("*.png")).read_bytes()
+    gs.put(bucket, "zipped/1.png", gzip.compress(data), encoding="gzip")
+    images = load_images(f"gs://{bucket}/zipped/", labelled=False)
+    assert images.read_bytes(0) == data
+    assert gs.gets.total() == 1
 
 
 @pytest.mark.parametrize("fault", ["503", "502", "429", "reset", "truncated"])

@@ -283,6 +283,21 @@ def test_without_credentials_that_is_one_line(s3: Any, url: str, monkeypatch: py
         s3fs.S3FileSystem.clear_instance_cache()
 
 
+def test_a_server_that_is_away_for_a_while_is_asked_again(url: str, monkeypatch, impatient: None) -> None:
+    monkeypatch.setattr(network, "CONTACT_SECONDS", 0.2)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    network._file_system.cache_clear()
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(ImagesError, match=r"^s3://.*Could not connect .*\(\d+ tries in 0 s\)$"):
+            load_images(url)
+    finally:
+        network._file_system.cache_clear()
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_every_command_takes_a_url(s3: Any, url: str, folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ("--layer", "penultimate", "--image-size", "32", "--precision", "fp32")
