@@ -17,7 +17,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE = 5  # entries on a page of a list; the real one has 1,000
 TOKEN = "hf_token_of_the_tests"
@@ -93,12 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(fault[0], b"{}", fault[1])
         if path.startswith("/storage/"):  # where the real one sends to a host of its own, by a signed address
             return self.send_part(next(data for data in self.all_files() if _digest(data) == path.split("/")[-1]))
-        if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree)/(.*))?", path):
+        if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree)/(.*))?", address.path):
             return self.describe(match[1], match[2] or "", match[3] or "main", parse_qs(address.query))
-        if match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.*)", path):
-            files = self.files(match[1], match[2])
-            if files is not None and match[3] in files:
-                self.answer(302, b"", {"Location": f"{self.hub.url}/storage/{_digest(files[match[3]])}?sig=secret"})
+        if match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.*)", address.path):
+            files, name = self.files(match[1], unquote(match[2])), unquote(match[3])
+            if files is not None and name in files:
+                self.answer(302, b"", {"Location": f"{self.hub.url}/storage/{_digest(files[name])}?sig=secret"})
             elif files is not None:
                 self.refuse(404, "EntryNotFound", "Entry not found")
             return None
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def describe(self, dataset: str, what: str, rest: str, query: dict[str, list[str]]) -> None:
-        revision, _, folder = rest.partition("/")
+        revision, _, folder = (unquote(part) for part in rest.partition("/"))
         if dataset in self.hub.gated and what != "tree":  # whoever may not read it may see that it is there
             return self.answer(200, _json({"id": dataset}))
         if (files := self.files(dataset, revision)) is None:
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         if folder and not entries:
             return self.refuse(404, "EntryNotFound", f"{folder} does not exist on {revision}")
         at = int(query.get("cursor", ["0"])[0])
-        place = f"{self.hub.url}/api/datasets/{dataset}/tree/{quote(rest)}?cursor={at + PAGE}"
+        place = f"{self.hub.url}/api/datasets/{dataset}/tree/{rest}?cursor={at + PAGE}"
         more = {"Link": f'<{place}>; rel="next"'} if at + PAGE < len(entries) else {}
         return self.answer(200, _json([*entries.values()][at : at + PAGE]), more)
 

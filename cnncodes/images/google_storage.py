@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
+from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 from cnncodes.errors import ImagesError, first_line
@@ -65,19 +67,18 @@ def _credentials(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _request_of_metadata() -> Any:
-    """Return what asks the metadata server of a cloud machine; if it has not answered once, it is not asked again."""
+    """Return what asks the metadata server of a cloud machine.
+
+    Google's library asks three times whether there is one, with pauses, when it gets no answer. That there is none is
+    an answer here; a machine that knows by its firmware that it is one of Google's is believed all the same.
+    """
     transport_error = require("google.auth.exceptions", USE).TransportError
 
     class Request(require("google.auth.transport.requests", USE).Request):  # type: ignore[misc]
-        failure: Exception | None = None
-
         def __call__(self, *args: Any, **options: Any) -> Any:
-            if self.failure is not None:
-                raise self.failure
             try:
                 return super().__call__(*args, **options)
-            except transport_error as error:
-                self.failure = error
-                raise
+            except transport_error:
+                return SimpleNamespace(status=HTTPStatus.SERVICE_UNAVAILABLE, headers={}, data=b"")
 
     return Request()

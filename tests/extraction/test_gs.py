@@ -145,13 +145,6 @@ def test_archives_are_read_by_parts(
     assert reads <= 4  # lists, and no image
 
 
-def test_a_pattern_sees_what_was_added_since(gs: Any, bucket: str, folder: Path, tmp_path: Path) -> None:
-    data = folder_tar(tmp_path / "a.tar", folder).read_bytes()
-    for i in (1, 2):
-        gs.put(bucket, f"shards/{i}.tar", data)
-        assert len(load_images(f"gs://{bucket}/shards/*.tar")) == len(load_images(f"gs://{bucket}/shards/")) == i * N
-
-
 def test_what_is_kept_compressed_is_read(gs: Any, bucket: str, folder: Path) -> None:
     data = next(folder.rglob("*.png")).read_bytes()
     gs.put(bucket, "zipped/1.png", gzip.compress(data), encoding="gzip")

@@ -138,6 +138,17 @@ def test_archives_are_read_by_parts(hub: Any, folder: Path, local: Path, tmp_pat
     assert reads <= 4  # lists, and no image
 
 
+def test_a_pattern_sees_what_was_added_since(hub: Any, folder: Path, tmp_path: Path) -> None:
+    files = hub.datasets["o/n"]["main"]
+    data = folder_tar(tmp_path / "a.tar", folder).read_bytes()
+    for i in (1, 2):
+        files[f"shards/{i}.tar"] = data
+        assert len(load_images("hf://datasets/o/n/shards/*.tar")) == i * N
+    files["shards/README.md"] = b"a line"
+    images = load_images("hf://datasets/o/n/shards/")
+    assert (len(images), images.notes[0]) == (2 * N, "files beside the archives, not read: README.md")
+
+
 @pytest.mark.parametrize("header", [{"Retry-After": "2"}, {"RateLimit": '"resolvers";r=0;t=2'}])
 def test_a_service_that_names_a_time_is_left_alone_until_then_and_no_image_is_lost(
     hub: Any, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: dict[str, str]

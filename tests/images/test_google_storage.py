@@ -28,7 +28,8 @@ def nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
-    monkeypatch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=lambda seconds: None))
+    pauses = SimpleNamespace(sleep=lambda seconds: pytest.fail("a pause was made"))
+    monkeypatch.setattr("google.auth._exponential_backoff.time", pauses)
     network._file_system.cache_clear()
     yield
     network._file_system.cache_clear()

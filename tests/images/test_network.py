@@ -3,6 +3,8 @@
 import functools
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import fsspec  # noqa: F401 it is there, until a test says otherwise
 import pytest
@@ -46,11 +48,21 @@ def refresh_error(cause: str | None) -> Exception:
     return error
 
 
+def told(status: int, headers: dict[str, str], *, of_botocore: bool = False) -> Exception:
+    """An error whose answer has headers."""
+    error: Any = AnswerError(status)
+    error.response = SimpleNamespace(headers=headers, status_code=status)
+    if of_botocore:
+        error.response = {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"retry-after": "3"}}}
+    return error
+
+
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(network, "_failures_in_a_row", 0)
+    monkeypatch.setattr(network, "_waits", {})
 
 
 @pytest.mark.parametrize(
@@ -128,6 +140,36 @@ def test_a_service_that_cannot_be_reached_is_given_up_sooner_when_a_command_begi
         with pytest.raises(DecodeError):
             ask(URL, functools.partial(fail, error), is_first=is_first)
         assert tries.count(error) > 1
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (told(429, {"Retry-After": "7"}), 7),
+        (told(503, {"retry-after": "7"}), 7),
+        (told(429, {"Retry-After": "100000"}), network.LONGEST_TOLD_SECONDS),
+        (told(429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), 0),
+        (told(429, {"RateLimit": '"resolvers";r=0;t=55'}), 55),
+        (told(503, {"RateLimit": '"resolvers";r=0;t=55'}), 0),
+        (told(429, {"RateLimit": '"resolvers";r=9;t=55'}), 0),
+        (told(503, {}, of_botocore=True), 3),
+    ],
+)
+def test_a_service_that_names_a_time_is_left_alone_until_then(error: Exception, seconds: int, monkeypatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(network.time, "sleep", slept.append)
+    errors = [error]
+
+    def action() -> str:
+        if errors:
+            raise errors.pop()
+        return "bytes"
+
+    assert ask(URL, action) == ask("s3://bucket/other.png", action) == "bytes"
+    assert max(slept) == pytest.approx(seconds, abs=0.5)
+    assert (network.waits_until() > 0) == (seconds > 0)
+    assert ask("s3://elsewhere/a.png", action) == "bytes"
+    assert slept[-1] == 0
 
 
 def test_a_cause_tells_the_status() -> None:
