@@ -13,6 +13,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 from urllib.request import Request, urlopen
 
-Fault = Callable[[str, int], str]  # (path, how often it was asked for) -> "", a status, "reset" or "truncated"
+Fault = Callable[[str, int], str]  # (path, how often it was asked for) -> "", a status, or a fault
 
 MESSAGES = {"403": "me@project.iam.gserviceaccount.com does not have storage.objects.list access to the bucket"}
 
@@ -38,7 +39,8 @@ class FaultyGS:
     lists : int
         How often a bucket was listed.
     fault : callable
-        Says what goes wrong with the n-th request for a path, or for ``"list"``.
+        Says what goes wrong with the n-th request for a path, or for ``"list"``: a status like ``"503"``, ``"reset"``,
+        ``"truncated"``, ``"silent"``; an empty text if nothing does.
     """
 
     def __init__(self) -> None:
@@ -114,6 +116,8 @@ def _handler() -> Any:
                 self.send_response(int(fault))
                 self.end_headers()
                 self.wfile.write(json.dumps(error).encode())
+            elif fault == "silent":
+                time.sleep(5)
             elif fault == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()

@@ -130,7 +130,8 @@ def archives_among(folder: str, base: str, names: Iterable[str]) -> ArchiveNames
         What the names of the files are added to.
     names : iterable of str
     """
-    archives, others = [], []
+    archives: list[str] = []
+    others: list[str] = []
     for name in sorted(names):
         (archives if name.lower().endswith(TAR_SUFFIXES) else others).append(name)
     notes = [f"files beside the archives, not read: {some_names(others)}"] if others else []

@@ -105,6 +105,7 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("s3", "s3a"):
         given = configured.get("s3", {}).get("config_kwargs", {})
         ours = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}}  # `ask` tries again
+        ours |= {"connect_timeout": SILENCE_SECONDS, "read_timeout": SILENCE_SECONDS}
         return {"config_kwargs": {**ours, **given}, "max_concurrency": 1}  # or each file would be asked for its size
     if scheme in WEB_SCHEMES:
         ours = {"timeout": _silence(), "trust_env": True}  # proxies and ~/.netrc, as other programs use them

@@ -153,6 +153,17 @@ def test_what_is_kept_compressed_is_read(gs: Any, bucket: str, folder: Path) -> 
     assert gs.gets.total() == 1
 
 
+def test_a_silent_server_is_asked_again(gs: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "SILENCE_SECONDS", 0.5)
+    network._file_system.cache_clear()
+    gs.fault = lambda path, n: "silent" if path != "list" and n == 1 else ""
+    images = load_images(f"gs://{bucket}/photos/")
+    started = time.monotonic()
+    assert images.read_bytes(0).startswith(b"\x89PNG")
+    assert time.monotonic() - started < 4
+    assert gs.gets.total() == 2
+
+
 @pytest.mark.parametrize("fault", ["503", "502", "429", "reset", "truncated"])
 def test_what_fails_for_a_while_is_read_again(gs: Any, bucket: str, local: Path, tmp_path: Path, fault: str) -> None:
     gs.fault = lambda path, n: fault if n <= 2 else ""
