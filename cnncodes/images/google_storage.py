@@ -12,10 +12,10 @@ from typing import Any
 from cnncodes.errors import ImagesError, first_line
 from cnncodes.system.optional import require
 
-__all__ = ["google_storage"]
+__all__ = ["GOOGLE_SCHEMES", "google_storage"]
 
 USE = "reading gs:// URLs"
-SCHEMES = ("gs", "gcs")
+GOOGLE_SCHEMES = ("gs", "gcs")
 GRPC_SWITCH = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"  # of gcsfs
 KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 METADATA_HOSTS = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT")
@@ -42,7 +42,7 @@ def google_storage(configured: Mapping[str, Any], timeout: Any) -> Any:
     """
     gcsfs = require("gcsfs", USE)
     kind = gcsfs.GCSFileSystem if GRPC_SWITCH in os.environ else gcsfs.core.GCSFileSystem
-    settings = {name: value for scheme in SCHEMES for name, value in configured.get(scheme, {}).items()}
+    settings = {name: value for scheme in GOOGLE_SCHEMES for name, value in configured.get(scheme, {}).items()}
     options = {"requests_timeout": timeout, "session_kwargs": {"trust_env": True}, **settings}
     if "token" not in settings and not any(os.environ.get(name) for name in METADATA_HOSTS):
         options |= _credentials(settings)

@@ -10,16 +10,18 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError, first_line
-from cnncodes.images.google_storage import google_storage
+from cnncodes.images.google_storage import GOOGLE_SCHEMES, google_storage
+from cnncodes.system.interrupt import sleep
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 
-__all__ = ["CONNECTIONS", "SILENCE_SECONDS", "ask", "file_system", "listing_errors", "waits_until"]
+__all__ = ["CONNECTIONS", "SILENCE_SECONDS", "ask", "askers", "file_system", "listing_errors", "waits_until"]
 
 T = TypeVar("T")
 
@@ -49,7 +51,6 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
 RATE_LIMIT = re.compile(r";r=0;t=(\d+)")  # of the Hub: nothing is left for so many seconds
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
-GOOGLE_SCHEMES = frozenset({"gs", "gcs"})
 LOGGERS = ("gcsfs", "google.auth")  # which write tracebacks to stderr, beside the error itself
 
 _lock, _opening = threading.Lock(), threading.Lock()
@@ -141,7 +142,7 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
     started, pause, told, n_tries = time.monotonic(), FIRST_PAUSE_SECONDS, 0.0, 0
     while True:
         n_tries += 1
-        time.sleep(max(0.0, _waits.get(base_of(url), 0.0) - time.monotonic()))
+        _pause(url, _waits.get(base_of(url), 0.0) - time.monotonic())
         try:
             answer = action()
         except Exception as error:  # each library raises its own
@@ -152,18 +153,34 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
                     raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
                 raise DecodeError(_reason(error)) from error
             told = max(told, _told_wait(url, error))
-            patience = PATIENCE_SECONDS + 2 * told
-            if is_first and _is_one_of(error, UNREACHED):
-                patience = min(patience, CONTACT_SECONDS)
+            is_away = is_first and _is_one_of(error, UNREACHED)
+            patience = min(PATIENCE_SECONDS, CONTACT_SECONDS) if is_away else PATIENCE_SECONDS + told
             if time.monotonic() - started + pause > patience:
                 _count_failure(url, error)
                 tries = f" ({n_tries} tries in {time.monotonic() - started:.0f} s)"
                 raise DecodeError(_reason(error) + tries) from error
-            time.sleep(pause * random.uniform(0.5, 1.0))  # or all that failed at once would come back at once
+            _pause(url, pause * random.uniform(0.5, 1.0))  # or all that failed at once would come back at once
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         else:
             _failures_in_a_row = 0
             return answer
+
+
+@contextmanager
+def askers(n: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that ask services; after an error, or Ctrl-C, nobody waits for what they still do."""
+    pool = ThreadPoolExecutor(n)
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pause(url: str, seconds: float) -> None:
+    """Wait; whoever has pressed Ctrl-C waits for no service."""
+    if seconds > 0 and sleep(seconds):
+        raise ImagesError(f"{public_url(url)}: interrupted")
 
 
 def waits_until() -> float:
@@ -176,9 +193,8 @@ def _told_wait(url: str, error: Exception) -> float:
     seconds = 0
     for one in _causes(error):
         response = getattr(one, "response", one)
-        headers = getattr(response, "headers", None) or {}
-        if isinstance(response, dict):  # of botocore
-            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        of_botocore = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        headers = of_botocore.get("HTTPHeaders") or getattr(response, "headers", None) or {}
         words = {str(name).lower(): str(value) for name, value in headers.items()}
         rate = RATE_LIMIT.search(words.get("ratelimit", "")) if _status(error) == HTTPStatus.TOO_MANY_REQUESTS else None
         told = rate[1] if rate else words.get("retry-after", "")
@@ -227,12 +243,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _is_a(error: BaseException, names: set[str]) -> bool:
-    return any(kind.__name__ in names for kind in type(error).__mro__)
-
-
 def _is_one_of(error: BaseException, names: set[str]) -> bool:
-    return any(_is_a(one, names) for one in _causes(error))
+    return any(kind.__name__ in names for one in _causes(error) for kind in type(one).__mro__)
 
 
 def _status(error: BaseException) -> int | None:
@@ -240,7 +252,7 @@ def _status(error: BaseException) -> int | None:
     for one in _causes(error):
         if str(one).startswith("Forbidden: "):  # as gcsfs says it, and nothing else
             return HTTPStatus.FORBIDDEN
-        if _is_a(one, {"HttpProcessingError"}):  # of aiohttp, which calls an answer that ends too early a bad request
+        if _is_one_of(one, {"HttpProcessingError"}):  # aiohttp calls an answer that ends too early a bad request
             continue
         response = getattr(one, "response", None)
         if isinstance(response, dict):
@@ -259,7 +271,7 @@ def _is_temporary(error: Exception) -> bool:
     if _is_one_of(error, LASTING):
         return False
     if _is_one_of(error, WITHOUT_CREDENTIALS):  # Google gives no new token: for now, or because the network is gone
-        return any(getattr(one, "retryable", False) or _is_a(one, {"TransportError"}) for one in _causes(error))
+        return _is_one_of(error, {"TransportError"}) or any(getattr(one, "retryable", False) for one in _causes(error))
     if isinstance(error, TimeoutError):
         return True
     if (status := _status(error)) is not None:

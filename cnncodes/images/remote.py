@@ -7,13 +7,12 @@ import hashlib
 import io
 import posixpath
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.hub import HUB_SCHEME, read_from_hub
-from cnncodes.images.network import CONNECTIONS, SILENCE_SECONDS, ask, file_system
+from cnncodes.images.network import CONNECTIONS, SILENCE_SECONDS, ask, askers, file_system
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
@@ -200,7 +199,7 @@ def fetch_stamps(sources: Iterable[Any]) -> None:
     for base in {file.base for file in files if scheme_of(file.base) not in WEB_SCHEMES}:
         file_system(base).invalidate_cache()  # what it has kept of an earlier run may have changed
     if files:
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
+        with askers(CONNECTIONS) as pool:
             list(pool.map(_list, {file.beside(".").url for file in files if scheme_of(file.base) == HUB_SCHEME}))
             list(pool.map(RemoteFile.fetch_stamp, files))
 

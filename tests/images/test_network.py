@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_a_service_that_cannot_be_reached_is_given_up_sooner_when_a_command_begi
 )
 def test_a_service_that_names_a_time_is_left_alone_until_then(error: Exception, seconds: int, monkeypatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(network.time, "sleep", slept.append)
+    monkeypatch.setattr(network, "sleep", slept.append)
     errors = [error]
 
     def action() -> str:
@@ -167,9 +168,20 @@ def test_a_service_that_names_a_time_is_left_alone_until_then(error: Exception, 
 
     assert ask(URL, action) == ask("s3://bucket/other.png", action) == "bytes"
     assert max(slept) == pytest.approx(seconds, abs=0.5)
+    n_pauses = len(slept)
     assert (network.waits_until() > 0) == (seconds > 0)
     assert ask("s3://elsewhere/a.png", action) == "bytes"
-    assert slept[-1] == 0
+    assert len(slept) == n_pauses
+
+
+def test_whoever_has_pressed_ctrl_c_waits_for_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 2000.0)
+    monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 1000.0)
+    pressed = threading.Event()
+    monkeypatch.setattr("cnncodes.system.interrupt._interrupted", pressed)
+    threading.Timer(0.1, pressed.set).start()
+    with pytest.raises(ImagesError, match=r"^s3://bucket/a\.png: interrupted$"):
+        ask(URL, lambda: (_ for _ in ()).throw(AnswerError(503)))
 
 
 def test_a_cause_tells_the_status() -> None:
