@@ -15,12 +15,12 @@ HUB_SCHEME = "hf"
 def read_from_hub(files: Any, path: str, timeout: float, start: int | None = None, end: int | None = None) -> bytes:
     """Return the bytes of a file, or those between two positions in it.
 
-    `HfFileSystem` would list the whole folder of the first file that each thread reads, 1,000 names a request, and
-    the Hub limits how many requests it answers.
+    The library's file system would list the whole folder of the first file that each thread reads, 1,000 names a
+    request, and the Hub limits how many requests it answers.
 
     Parameters
     ----------
-    files : HfFileSystem
+    files : file system of huggingface_hub
     path : str
         Name of the file as `files` takes it: ``datasets/owner/name@revision/a/1.png``.
     timeout : float
