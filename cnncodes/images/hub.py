@@ -32,8 +32,8 @@ def read_from_hub(files: Any, path: str, timeout: float, start: int | None = Non
     if hasattr(place, "bucket_id"):
         url = f"{files.endpoint}/buckets/{place.bucket_id}/resolve/{quote(place.path)}"
     else:
-        kind, revision = place.repo_type, place.revision
-        url = hub.hf_hub_url(place.repo_id, place.path, repo_type=kind, revision=revision, endpoint=files.endpoint)
+        options = {"repo_type": place.repo_type, "revision": place.revision, "endpoint": files.endpoint}
+        url = hub.hf_hub_url(place.repo_id, place.path_in_repo, **options)
     headers = {**hub.utils.build_hf_headers(token=files.token), "Accept-Encoding": "identity"}
     if start is not None and end is not None:
         headers["Range"] = f"bytes={start}-{end - 1}"
