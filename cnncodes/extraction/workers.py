@@ -15,6 +15,7 @@ from cnncodes.extraction.read_ahead import ReadAhead
 from cnncodes.extraction.worker_thread import Batch, Piece, Result, Shared, WorkerThread
 from cnncodes.images.decoding import MAX_PIXELS
 from cnncodes.images.loading import ImageSet
+from cnncodes.images.network import waits_until
 from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.process import core_count, inference_settings
 from cnncodes.system.progress import Progress
@@ -161,7 +162,7 @@ class Pool:
             piece, row, digest, start = worker.state
             if piece is None or row is None or worker.claim.is_waiting:
                 continue
-            if time.monotonic() - max(start, worker.claim.admitted) < self.shared.image_timeout:
+            if time.monotonic() - max(start, worker.claim.admitted, waits_until()) < self.shared.image_timeout:
                 continue
             worker.left_behind = True
             worker.claim.close()

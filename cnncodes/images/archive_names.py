@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from cnncodes.images.files import image_suffixes, some_names
 from cnncodes.images.network import ask, file_system, listing_errors
 from cnncodes.urls import WEB_SCHEMES, as_path_or_url, is_url, public_url, scheme_of, without_query
 
-__all__ = ["ArchiveNames", "archives_in", "archives_named", "chained", "is_archive_name"]
+__all__ = ["ArchiveNames", "archives_among", "archives_in", "archives_named", "chained", "is_archive_name"]
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", *TAR_SUFFIXES)
@@ -108,23 +108,35 @@ def chained(url: str) -> tuple[str, str] | None:
 
 def archives_in(folder: str) -> ArchiveNames | None:
     """Return the tar archives below a folder that holds no image, as WebDatasets are kept; None if it has others."""
-    paths: list[str] = []
-    others: list[str] = []
+    names: list[str] = []
     try:
         for path in _files_below(folder):
             if os.path.splitext(path)[1].lower() in image_suffixes():
                 return None
-            (paths if path.lower().endswith(TAR_SUFFIXES) else others).append(path)
+            names.append(os.path.relpath(path, folder))
     except OSError:  # who looks for images in the folder will say it
         return None
-    if not paths:
-        return None
-    names = _several(folder, sorted(paths))
-    names.names = [f"{os.path.relpath(path, folder)}/" for path in names.paths]
-    if others:
-        shown = some_names(sorted(os.path.relpath(path, folder) for path in others))
-        names.notes.append(f"files beside the archives, not read: {shown}")
-    return names
+    return archives_among(folder, os.path.join(folder, ""), names)
+
+
+def archives_among(folder: str, base: str, names: Iterable[str]) -> ArchiveNames | None:
+    """Return the tar archives among the files below a folder that holds no image; None if there are none.
+
+    Parameters
+    ----------
+    folder : str
+        Path or URL of the folder as it was given, for errors.
+    base : str
+        What the names of the files are added to.
+    names : iterable of str
+    """
+    archives: list[str] = []
+    others: list[str] = []
+    for name in sorted(names):
+        (archives if name.lower().endswith(TAR_SUFFIXES) else others).append(name)
+    notes = [f"files beside the archives, not read: {some_names(others)}"] if others else []
+    paths = [base + name for name in archives]
+    return ArchiveNames(folder, paths, [f"{name}/" for name in archives], notes=notes) if archives else None
 
 
 def _files_below(folder: str) -> Iterator[str]:
@@ -196,6 +208,7 @@ def _matches(pattern: str) -> list[str]:
     if not is_url(pattern):
         return sorted(glob.glob(pattern, recursive=True))
     files = file_system(pattern)
+    files.invalidate_cache()
     with listing_errors(pattern):
         paths = ask(pattern, lambda: files.glob(files._strip_protocol(pattern)))
     return sorted(files.unstrip_protocol(path) for path in paths)

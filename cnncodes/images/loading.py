@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnncodes.errors import ImagesError
-from cnncodes.images.archive_names import archives_in, archives_named
+from cnncodes.images.archive_names import archives_among, archives_in, archives_named
 from cnncodes.images.archives import from_archives
 from cnncodes.images.arrays import ARRAYS, from_numpy, from_sequence
 from cnncodes.images.files import HEIC_SUFFIXES, IMAGE_SUFFIXES, as_on_disk, as_text, failures_of
@@ -107,7 +107,9 @@ def _from_url(url: str, labels: Sequence[str] | None, labelled: bool, allow_outs
     if labels is not None:
         raise ImagesError(f"{shown}: {LABELS_BESIDE}")
     if not is_web and kind_of(url) == "directory":
-        return from_walk(RemoteWalk(url), shown, labelled)
+        walk = RemoteWalk(url)
+        archives = None if walk.sources else archives_among(url, walk.base, walk.others)
+        return from_walk(walk, shown, labelled) if archives is None else from_archives(archives, labelled)
     if suffix in MANIFESTS:
         return from_manifest(file, labelled, allow_outside)
     if suffix in IMAGE_SUFFIXES | HEIC_SUFFIXES:

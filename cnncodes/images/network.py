@@ -6,32 +6,39 @@ import functools
 import logging
 import os
 import random
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError, first_line
+from cnncodes.images.google_storage import GOOGLE_SCHEMES, google_storage
+from cnncodes.system.interrupt import sleep
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 
-__all__ = ["CONNECTIONS", "ask", "file_system", "listing_errors"]
+__all__ = ["CONNECTIONS", "SILENCE_SECONDS", "ask", "askers", "file_system", "listing_errors", "waits_until"]
 
 T = TypeVar("T")
 
 CONNECTIONS = 64  # that are open to one service at a time
 SILENCE_SECONDS = 15.0  # of a web server, after which a request is given up
 PATIENCE_SECONDS = 30.0  # for answers that fail for a while, after which a file counts as not read
+CONTACT_SECONDS = 4.0  # for a service that cannot be reached when a command begins: the person who typed it waits
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
+LONGEST_TOLD_SECONDS = 300  # that a service may ask for by Retry-After; the Hub counts requests over as many
 MAX_FAILURES_IN_A_ROW = 64  # files that nobody answered for, before the network counts as gone
 REQUEST_STATUSES = (408, 425, 429)  # of 4xx, those that another try may change
 # Names of classes, because their libraries are not imported here; subclasses count, too
 TEMPORARY = {"ClientConnectionError", "ClientPayloadError"} | {  # aiohttp
-    *("HTTPClientError", "ResponseParserError", "IncompleteReadError"),  # botocore
+    *("HTTPClientError", "EndpointConnectionError", "ResponseParserError", "IncompleteReadError"),  # botocore
     *("TransportError", "RequestException", "IncompleteRead"),  # httpx and google.auth, requests, http.client
 }
+UNREACHED = {"ClientConnectorError", "EndpointConnectionError", "ConnectError", "ConnectionRefusedError"}
 LASTING = {"ClientConnectorCertificateError", "SSLCertVerificationError", "InvalidURL", "InvalidSchema"}
 WITHOUT_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"} | {
     *("TokenRetrievalError", "ProfileNotFound", "DefaultCredentialsError", "RefreshError", "LocalTokenNotFoundError")
@@ -41,18 +48,21 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
     ("gs", "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, or FSSPEC_GS_TOKEN=anon for none"),
     ("hf", "HF_TOKEN, or `hf auth login`"),
 )
+RATE_LIMIT = re.compile(r";r=0;t=(\d+)")  # of the Hub: nothing is left for so many seconds
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
-LOGGERS = {"gs": "gcsfs", "gcs": "gcsfs"}  # that write tracebacks to stderr, beside the error itself
+LOGGERS = ("gcsfs", "google.auth")  # which write tracebacks to stderr, beside the error itself
 
-_lock = threading.Lock()
+_lock, _opening = threading.Lock(), threading.Lock()
 _failures_in_a_row = 0
+_waits: dict[str, float] = {}  # by base of URLs, until when a service has asked to be left alone
 
 
-def _mute(name: str | None) -> None:
-    """Let a logger write nothing to stderr by itself; whoever has configured logging still gets all."""
-    if name is not None and not (logger := logging.getLogger(name)).handlers:
-        logger.addHandler(logging.NullHandler())
+def _mute(names: Iterable[str]) -> None:
+    """Let loggers write nothing to stderr by themselves; whoever has configured logging still gets all."""
+    for name in names:
+        if not (logger := logging.getLogger(name)).handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def file_system(url: str) -> Any:
@@ -65,18 +75,24 @@ def file_system(url: str) -> Any:
     ImagesError
         fsspec knows no such URLs.
     """
-    return _file_system(base_of(url), os.getpid())
+    base = "gs://" if scheme_of(url) in GOOGLE_SCHEMES else base_of(url)  # credentials are looked for once
+    with _opening:  # or many threads would look for them at a time
+        return _file_system(base, os.getpid())
 
 
 @functools.lru_cache(maxsize=256)
 def _file_system(base: str, process: int) -> Any:  # a process that is forked has no threads of its parent
     scheme = scheme_of(base)
     fsspec = require("fsspec", f"reading {scheme}:// URLs")
-    _mute(LOGGERS.get(scheme))
     try:
+        if scheme in GOOGLE_SCHEMES:
+            _mute(LOGGERS)
+            return google_storage(fsspec.config.conf, _silence())
         return fsspec.core.url_to_fs(base, **_options(scheme))[0]
+    except MissingLibraryError:
+        raise
     except ImportError as error:
-        extra = "pip install 'cnncodes[remote]'" if scheme in ("s3", "s3a", "gs", "gcs", "http", "https", "hf") else ""
+        extra = "pip install 'cnncodes[remote]'" if scheme in ("s3", "s3a", "http", "https", "hf") else ""
         raise MissingLibraryError(
             f"{scheme}:// URLs need a library ({first_line(error)}){f': {extra}' if extra else ''}"
         ) from error
@@ -90,16 +106,21 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("s3", "s3a"):
         given = configured.get("s3", {}).get("config_kwargs", {})
         ours = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}}  # `ask` tries again
+        ours |= {"connect_timeout": SILENCE_SECONDS, "read_timeout": SILENCE_SECONDS}
         return {"config_kwargs": {**ours, **given}, "max_concurrency": 1}  # or each file would be asked for its size
     if scheme in WEB_SCHEMES:
-        web = require("aiohttp", f"reading {scheme}:// URLs")
-        timeout = web.ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
-        ours = {"timeout": timeout, "trust_env": True}  # proxies and ~/.netrc, as other programs use them
+        ours = {"timeout": _silence(), "trust_env": True}  # proxies and ~/.netrc, as other programs use them
         return {"client_kwargs": {**ours, **configured.get(scheme, {}).get("client_kwargs", {})}}
     return {}
 
 
-def ask(url: str, action: Callable[[], T]) -> T:
+def _silence() -> Any:
+    """Return the timeouts of a request of aiohttp."""
+    web = require("aiohttp", "reading URLs")
+    return web.ClientTimeout(total=None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
+
+
+def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
     """Return what `action` returns, tried again after failures that may pass, with longer and longer pauses.
 
     Parameters
@@ -107,6 +128,8 @@ def ask(url: str, action: Callable[[], T]) -> T:
     url : str
         What is asked for, for errors.
     action : callable
+    is_first : bool, default=False
+        It is the first question of a command, which waits no longer than `CONTACT_SECONDS` for a connection.
 
     Raises
     ------
@@ -116,27 +139,71 @@ def ask(url: str, action: Callable[[], T]) -> T:
         There are no credentials; or so many requests in a row failed that the network, or the service, is gone.
     """
     global _failures_in_a_row
-    started, pause, n_tries = time.monotonic(), FIRST_PAUSE_SECONDS, 0
+    started, pause, told, n_tries = time.monotonic(), FIRST_PAUSE_SECONDS, 0.0, 0
     while True:
         n_tries += 1
+        _pause(url, _waits.get(base_of(url), 0.0) - time.monotonic())
         try:
             answer = action()
         except Exception as error:  # each library raises its own
             if isinstance(error, (ImagesError, MissingLibraryError)):
                 raise
-            if _is_one_of(error, WITHOUT_CREDENTIALS):
-                raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
             if not _is_temporary(error):
+                if _is_one_of(error, WITHOUT_CREDENTIALS):
+                    raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
                 raise DecodeError(_reason(error)) from error
-            if time.monotonic() - started + pause > PATIENCE_SECONDS:
+            told = max(told, _told_wait(url, error))
+            is_away = is_first and _is_one_of(error, UNREACHED)
+            patience = min(PATIENCE_SECONDS, CONTACT_SECONDS) if is_away else PATIENCE_SECONDS + told
+            if time.monotonic() - started + pause > patience:
                 _count_failure(url, error)
                 tries = f" ({n_tries} tries in {time.monotonic() - started:.0f} s)"
                 raise DecodeError(_reason(error) + tries) from error
-            time.sleep(pause * random.uniform(0.5, 1.0))  # or all that failed at once would come back at once
+            _pause(url, pause * random.uniform(0.5, 1.0))  # or all that failed at once would come back at once
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         else:
             _failures_in_a_row = 0
             return answer
+
+
+@contextmanager
+def askers(n: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that ask services; after an error, or Ctrl-C, nobody waits for what they still do."""
+    pool = ThreadPoolExecutor(n)
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pause(url: str, seconds: float) -> None:
+    """Wait; whoever has pressed Ctrl-C waits for no service."""
+    if seconds > 0 and sleep(seconds):
+        raise ImagesError(f"{public_url(url)}: interrupted")
+
+
+def waits_until() -> float:
+    """Return until when, by `time.monotonic`, a service has asked to be left alone; 0 if none has."""
+    return max(_waits.values(), default=0.0)
+
+
+def _told_wait(url: str, error: Exception) -> float:
+    """Return for how many seconds an answer asks to be left alone, and keep in mind that it does."""
+    seconds = 0
+    for one in _causes(error):
+        response = getattr(one, "response", one)
+        of_botocore = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        headers = of_botocore.get("HTTPHeaders") or getattr(response, "headers", None) or {}
+        words = {str(name).lower(): str(value) for name, value in headers.items()}
+        rate = RATE_LIMIT.search(words.get("ratelimit", "")) if _status(error) == HTTPStatus.TOO_MANY_REQUESTS else None
+        told = rate[1] if rate else words.get("retry-after", "")
+        seconds = max(seconds, min(int(told), LONGEST_TOLD_SECONDS) if told.isdecimal() else 0)
+    if seconds:
+        with _lock:
+            base = base_of(url)
+            _waits[base] = max(_waits.get(base, 0.0), time.monotonic() + seconds)
+    return float(seconds)
 
 
 def _count_failure(url: str, error: Exception) -> None:
@@ -183,6 +250,10 @@ def _is_one_of(error: BaseException, names: set[str]) -> bool:
 def _status(error: BaseException) -> int | None:
     """Return the status of HTTP that an error tells of, however its library keeps it."""
     for one in _causes(error):
+        if str(one).startswith("Forbidden: "):  # as gcsfs says it, and nothing else
+            return HTTPStatus.FORBIDDEN
+        if _is_one_of(one, {"HttpProcessingError"}):  # aiohttp calls an answer that ends too early a bad request
+            continue
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -199,6 +270,8 @@ def _is_temporary(error: Exception) -> bool:
         return False
     if _is_one_of(error, LASTING):
         return False
+    if _is_one_of(error, WITHOUT_CREDENTIALS):  # Google gives no new token: for now, or because the network is gone
+        return _is_one_of(error, {"TransportError"}) or any(getattr(one, "retryable", False) for one in _causes(error))
     if isinstance(error, TimeoutError):
         return True
     if (status := _status(error)) is not None:
@@ -213,7 +286,7 @@ def _reason(error: Exception) -> str:
         known = status in HTTPStatus.__members__.values()
         words = f"{status} {HTTPStatus(status).phrase}" if known else str(status)
         if isinstance(error, FileNotFoundError) or status == 404:
-            return f"no such file ({words})"
+            return f"not there, or private ({words})" if status == 401 else f"no such file ({words})"
         return f"no permission to read it ({words})" if status in (401, 403) else f"the server answers {words}"
     if isinstance(error, FileNotFoundError):
         return "no such file"

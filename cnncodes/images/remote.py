@@ -7,12 +7,12 @@ import hashlib
 import io
 import posixpath
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
-from cnncodes.images.network import CONNECTIONS, ask, file_system
+from cnncodes.images.hub import HUB_SCHEME, read_from_hub
+from cnncodes.images.network import CONNECTIONS, SILENCE_SECONDS, ask, askers, file_system
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
@@ -24,9 +24,11 @@ BLOCK_BYTES = 1 << 20  # read at a time of a file that is read in parts
 NO_PARTS = "its server gives no parts of files; fetch the archive, and give its path"
 # What tells that a file has changed, the best first; file systems spell them in several ways
 STAMPS = (
+    "md5hash",  # of Google, whose etag changes with each upload of the same bytes
     "etag",
     "generation",
     "blob_id",
+    "xet_hash",  # of the Hub's buckets, which have no blob_id
     "content-md5",
     "mtime",
     "lastmodified",
@@ -140,6 +142,8 @@ class RemoteFile(StoredFile):
         if scheme_of(self.base) in WEB_SCHEMES:
             limit = MAX_UNTOLD_BYTES if self._size < 0 else MAX_BYTES
             data = _from_web(files, path, limit, f"more than {limit:,} bytes came", {})
+        elif scheme_of(self.base) == HUB_SCHEME:
+            data = read_from_hub(files, path, SILENCE_SECONDS)
         else:
             data = files.cat_file(path)
         if 0 <= self._size != len(data) and files.info(path).get("size") != len(data):  # or it has changed since
@@ -183,7 +187,8 @@ def stamp_in(info: Mapping[str, Any]) -> tuple[int, int]:
     """Return size and change of a file, from what a listing says about it; −1 for what it does not say."""
     said = {key.lower(): value for key, value in info.items()}
     mark = next((said[key] for key in STAMPS if said.get(key)), None)
-    size = said.get("size")
+    # Google unpacks what is kept compressed, so that other bytes come than it counts
+    size = None if said.get("contentencoding") == "gzip" else said.get("size")
     changed = -1 if mark is None else int.from_bytes(hashlib.sha256(str(mark).encode()).digest()[:8], "big") >> 1
     return (-1 if size is None else int(size)), changed
 
@@ -191,9 +196,19 @@ def stamp_in(info: Mapping[str, Any]) -> tuple[int, int]:
 def fetch_stamps(sources: Iterable[Any]) -> None:
     """Ask for size and change of each remote file among `sources` whose listing did not say, many at a time."""
     files = [source for source in sources if isinstance(source, RemoteFile) and source.changed < 0]
+    for base in {file.base for file in files if scheme_of(file.base) not in WEB_SCHEMES}:
+        file_system(base).invalidate_cache()  # what it has kept of an earlier run may have changed
     if files:
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
+        with askers(CONNECTIONS) as pool:
+            list(pool.map(_list, {file.beside(".").url for file in files if scheme_of(file.base) == HUB_SCHEME}))
             list(pool.map(RemoteFile.fetch_stamp, files))
+
+
+def _list(folder: str) -> None:
+    """List a folder of the Hub, whose library would do so for each thread that asks for a file in it."""
+    files = file_system(folder)
+    with contextlib.suppress(DecodeError):  # reading the files will say why
+        ask(folder, lambda: files.ls(files._strip_protocol(folder), detail=False))
 
 
 def read_part(url: str, start: int, end: int) -> bytes:
@@ -213,6 +228,8 @@ def read_part(url: str, start: int, end: int) -> bytes:
         path = files._strip_protocol(url)
         if scheme_of(url) in WEB_SCHEMES:
             data = _from_web(files, path, n_bytes, NO_PARTS, part)
+        elif scheme_of(url) == HUB_SCHEME:
+            data = read_from_hub(files, path, SILENCE_SECONDS, start, end)
         else:
             data = files.cat_file(path, start=start, end=end)
         if len(data) > n_bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import some_names
-from cnncodes.images.network import CONNECTIONS, ask, file_system, listing_errors
+from cnncodes.images.network import CONNECTIONS, ask, askers, file_system, listing_errors
 from cnncodes.images.remote import RemoteFile, stamp_in
 from cnncodes.images.walk import Walk
 
@@ -34,7 +34,7 @@ def kind_of(url: str) -> str:
         return files.info(files._strip_protocol(url))
 
     with listing_errors(url):
-        return str(ask(url, info)["type"])
+        return str(ask(url, info, is_first=True)["type"])
 
 
 class RemoteWalk(Walk):
@@ -45,6 +45,13 @@ class RemoteWalk(Walk):
     root : str
         URL of a folder.
 
+    Attributes
+    ----------
+    base : str
+        What the names of the files are added to.
+    others : list of str
+        Files that are no images by their names.
+
     Raises
     ------
     ImagesError
@@ -53,20 +60,18 @@ class RemoteWalk(Walk):
 
     def __init__(self, root: str) -> None:
         super().__init__()
+        self.others: list[str] = []
         self._above_nameless: list[str] = []
         folder = root.rstrip("/")
-        self._base = f"{folder}/" if "://" in folder else f"{folder}//"
-        with ThreadPoolExecutor(LISTERS) as pool:
+        self.base = f"{folder}/" if "://" in folder else f"{folder}//"
+        with askers(LISTERS) as pool:
             under_way: dict[Future[Entries], str] = {pool.submit(self._list, ""): ""}
-            try:
-                while under_way:
-                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    for listing in done:
-                        name = under_way.pop(listing)
-                        for folder in self._take(name, listing):
-                            under_way[pool.submit(self._list, folder)] = folder
-            finally:
-                pool.shutdown(cancel_futures=True)  # or after an error the other folders would be listed first
+            while under_way:
+                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for listing in done:
+                    name = under_way.pop(listing)
+                    for folder in self._take(name, listing):
+                        under_way[pool.submit(self._list, folder)] = folder
         file_system(root).invalidate_cache()  # or fsspec would keep the listing for as long as the process lives
 
     def notes(self) -> list[str]:
@@ -75,12 +80,17 @@ class RemoteWalk(Walk):
         what = f"folders without a name (two slashes in a row), whose images are not read: in {some_names(nameless)}"
         return [*([what] if nameless else []), *super().notes()]
 
+    def skip(self, name: str) -> None:
+        """Record a file that is no image by its name."""
+        super().skip(name)
+        self.others.append(name)
+
     def _list(self, name: str) -> Entries:
         """Ask for the files and folders in a folder."""
-        files = file_system(self._base)
-        path = files._strip_protocol(self._base + name).rstrip("/")
+        files = file_system(self.base)
+        path = files._strip_protocol(self.base + name).rstrip("/")
         entries = []
-        for info in ask(self._base + name, lambda: files.ls(path, detail=True)):
+        for info in ask(self.base + name, lambda: files.ls(path, detail=True)):
             full = info["name"].rstrip("/")
             is_folder = info["type"] == "directory" or info["name"].endswith("/")
             if full.strip("/") != path.strip("/"):  # an object store may have an empty file of the name of the folder
@@ -96,10 +106,10 @@ class RemoteWalk(Walk):
             if name:
                 entries = listing.result()
             else:
-                with listing_errors(self._base):
+                with listing_errors(self.base):
                     entries = listing.result()
         except DecodeError as error:
-            self.lock(name, RemoteFile(self._base, name), str(error))
+            self.lock(name, RemoteFile(self.base, name), str(error))
             return []
         self.folders.add(name)
         inner = []
@@ -109,7 +119,7 @@ class RemoteWalk(Walk):
             if is_folder:
                 inner.append(entry)
             elif self.is_image(entry):
-                self.sources[entry] = RemoteFile(self._base, entry, size, changed)
+                self.sources[entry] = RemoteFile(self.base, entry, size, changed)
             else:
                 self.skip(entry)
         return inner

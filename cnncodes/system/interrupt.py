@@ -16,7 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INTERRUPTED", "end_when_interrupted", "ignore_interruptions", "patience", "unfinished", "was_interrupted"]
+__all__ = [
+    "INTERRUPTED",
+    "end_when_interrupted",
+    "ignore_interruptions",
+    "patience",
+    "sleep",
+    "unfinished",
+    "was_interrupted",
+]
 
 INTERRUPTED = 130  # exit code: 128 and the number of SIGINT, as shells have it
 GRACE_SECONDS = 1.0  # until Python is back from a library
@@ -31,6 +39,11 @@ _interrupted = threading.Event()
 def was_interrupted() -> bool:
     """Whether one of the signals has come: what is raised since then may only be a library that ends badly."""
     return _interrupted.is_set()
+
+
+def sleep(seconds: float) -> bool:
+    """Sleep until the time is over or one of the signals comes; return whether one has come."""
+    return _interrupted.wait(seconds)
 
 
 def end_when_interrupted() -> None:

@@ -12,6 +12,7 @@ __all__ = ["EXTRAS", "require"]
 EXTRAS = {
     "aiohttp": "remote",
     "fsspec": "remote",
+    "gcsfs": "remote",
     "huggingface_hub": "timm",
     "jinja2": "report",
     "matplotlib": "report",

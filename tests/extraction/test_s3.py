@@ -200,6 +200,18 @@ def test_a_listing_that_fails_for_a_while_is_whole(s3: Any, url: str, folder: Pa
     assert load_images(url).ids == load_images(folder).ids
 
 
+def test_a_silent_server_is_asked_again(s3: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "SILENCE_SECONDS", 0.5)
+    network._file_system.cache_clear()
+    s3.fault = lambda path, n: 5.0 if path != "list" and n == 1 else ""
+    images = load_images(url)
+    started = time.monotonic()
+    assert images.read_bytes(0).startswith(b"\x89PNG")
+    network._file_system.cache_clear()
+    assert time.monotonic() - started < 4
+    assert s3.gets.total() == 2
+
+
 def test_slow_answers_are_waited_for_together(s3: Any, url: str, local: Path, tmp_path: Path) -> None:
     s3.fault = lambda path, n: 0.5 if path != "list" else ""
     started = time.monotonic()
@@ -277,6 +289,21 @@ def test_without_credentials_that_is_one_line(s3: Any, url: str, monkeypatch: py
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         with pytest.raises(ImagesError, match=r"Unable to locate credentials; credentials are taken from .*AWS_ACCESS"):
+            load_images(url)
+    finally:
+        network._file_system.cache_clear()
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_server_that_is_away_for_a_while_is_asked_again(url: str, monkeypatch, impatient: None) -> None:
+    monkeypatch.setattr(network, "CONTACT_SECONDS", 0.2)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    network._file_system.cache_clear()
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(ImagesError, match=r"^s3://.*Could not connect .*\(\d+ tries in 0 s\)$"):
             load_images(url)
     finally:
         network._file_system.cache_clear()

@@ -1,7 +1,11 @@
 """Requests that fail: which are made again, which are given up, and what is said."""
 
+import functools
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
+from typing import Any
 
 import fsspec  # noqa: F401 it is there, until a test says otherwise
 import pytest
@@ -21,9 +25,37 @@ class AnswerError(Exception):
         self.status = status
 
 
+class HttpProcessingError(Exception):
+    """A name of aiohttp."""
+
+
 def named(name: str) -> Exception:
     """An error of a library that is not imported."""
     return type(name, (Exception,), {})("words of the library")
+
+
+def ends_too_early() -> Exception:
+    """An error of aiohttp, whose cause calls an answer that ends too early a bad request."""
+    error, cause = named("ClientPayloadError"), type("ContentLengthError", (HttpProcessingError,), {})()
+    cause.code, error.__cause__ = 400, cause
+    return error
+
+
+def refresh_error(cause: str | None) -> Exception:
+    """An error of gcsfs: Google gave no new token, because of the network or because it says to try again."""
+    error, refusal = AnswerError(401), named("RefreshError")
+    refusal.retryable, refusal.__cause__ = cause is None, named(cause) if cause else None
+    error.__cause__ = refusal
+    return error
+
+
+def told(status: int, headers: dict[str, str], *, of_botocore: bool = False) -> Exception:
+    """An error whose answer has headers."""
+    error: Any = AnswerError(status)
+    error.response = SimpleNamespace(headers=headers, status_code=status)
+    if of_botocore:
+        error.response = {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"retry-after": "3"}}}
+    return error
 
 
 @pytest.fixture(autouse=True)
@@ -31,13 +63,15 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(network, "_failures_in_a_row", 0)
+    monkeypatch.setattr(network, "_waits", {})
 
 
 @pytest.mark.parametrize(
     "error",
     [AnswerError(500), AnswerError(503), AnswerError(429), AnswerError(408), TimeoutError()]
     + [ConnectionResetError(104, "reset"), OSError(16, "Please reduce your request rate"), EOFError("half of it")]
-    + [named("ClientPayloadError"), named("HTTPClientError"), named("TransportError")],
+    + [named("ClientPayloadError"), named("HTTPClientError"), named("TransportError")]
+    + [named("EndpointConnectionError"), ends_too_early(), refresh_error("TransportError"), refresh_error(None)],
     ids=str,
 )
 def test_what_may_pass_is_asked_for_again(error: Exception) -> None:
@@ -60,6 +94,7 @@ def test_what_may_pass_is_asked_for_again(error: Exception) -> None:
         (AnswerError(400), "the server answers 400 Bad Request"),
         (FileNotFoundError("bucket/a.png"), "no such file"),
         (PermissionError("Access Denied"), "no permission to read it"),
+        (OSError("Forbidden: b/bucket/o\nme does not have access"), "no permission to read it (403 Forbidden)"),
         (named("ClientConnectorCertificateError"), "words of the library"),
         (
             ValueError("Validation failed:\nInvalid bucket name: it must match x"),
@@ -87,6 +122,66 @@ def test_patience_ends_and_the_reason_says_how_often_it_was_tried() -> None:
 
     with pytest.raises(DecodeError, match=r"^the server answers 503 Service Unavailable \(\d+ tries in \d s\)$"):
         ask(URL, action)
+
+
+def test_a_service_that_cannot_be_reached_is_given_up_sooner_when_a_command_begins(monkeypatch) -> None:
+    monkeypatch.setattr(network, "CONTACT_SECONDS", 0.0)
+    tries: list[Exception] = []
+
+    def fail(error: Exception) -> None:
+        tries.append(error)
+        raise error
+
+    unreached = type("ClientConnectorError", (OSError,), {})()
+    for error in (unreached, named("EndpointConnectionError"), ConnectionRefusedError()):
+        with pytest.raises(DecodeError, match=r"\(1 tries in 0 s\)$"):
+            ask(URL, functools.partial(fail, error), is_first=True)
+    assert len(tries) == 3
+    for error, is_first in ((AnswerError(503), True), (unreached, False)):
+        with pytest.raises(DecodeError):
+            ask(URL, functools.partial(fail, error), is_first=is_first)
+        assert tries.count(error) > 1
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (told(429, {"Retry-After": "7"}), 7),
+        (told(503, {"retry-after": "7"}), 7),
+        (told(429, {"Retry-After": "100000"}), network.LONGEST_TOLD_SECONDS),
+        (told(429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), 0),
+        (told(429, {"RateLimit": '"resolvers";r=0;t=55'}), 55),
+        (told(503, {"RateLimit": '"resolvers";r=0;t=55'}), 0),
+        (told(429, {"RateLimit": '"resolvers";r=9;t=55'}), 0),
+        (told(503, {}, of_botocore=True), 3),
+    ],
+)
+def test_a_service_that_names_a_time_is_left_alone_until_then(error: Exception, seconds: int, monkeypatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(network, "sleep", slept.append)
+    errors = [error]
+
+    def action() -> str:
+        if errors:
+            raise errors.pop()
+        return "bytes"
+
+    assert ask(URL, action) == ask("s3://bucket/other.png", action) == "bytes"
+    assert max(slept) == pytest.approx(seconds, abs=0.5)
+    n_pauses = len(slept)
+    assert (network.waits_until() > 0) == (seconds > 0)
+    assert ask("s3://elsewhere/a.png", action) == "bytes"
+    assert len(slept) == n_pauses
+
+
+def test_whoever_has_pressed_ctrl_c_waits_for_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 2000.0)
+    monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 1000.0)
+    pressed = threading.Event()
+    monkeypatch.setattr("cnncodes.system.interrupt._interrupted", pressed)
+    threading.Timer(0.1, pressed.set).start()
+    with pytest.raises(ImagesError, match=r"^s3://bucket/a\.png: interrupted$"):
+        ask(URL, lambda: (_ for _ in ()).throw(AnswerError(503)))
 
 
 def test_a_cause_tells_the_status() -> None:
@@ -143,8 +238,10 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_library_of_google_writes_no_tracebacks_to_stderr() -> None:
     script = (
-        "import logging; from cnncodes.images import network; network._mute(network.LOGGERS['gs']);"
-        "logging.getLogger('gcsfs.credentials').error('a traceback'); logging.getLogger('other').error('shown')"
+        "import logging; from cnncodes.images import network; network._mute(network.LOGGERS);"
+        "logging.getLogger('gcsfs.credentials').error('a traceback');"
+        "logging.getLogger('google.auth.compute_engine._metadata').warning('not there');"
+        "logging.getLogger('other').error('shown')"
     )
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert made.stderr == "shown\n"

@@ -63,6 +63,10 @@ def test_an_etag_tells_more_than_a_time() -> None:
     assert stamp_in(listing) != stamp_in({**listing, "ETag": '"abd"'})
     assert stamp_in({"size": None}) == (-1, -1)
     assert stamp_in({"size": 0, "mtime": 12.5})[0] == 0
+    google = {"name": "b/x", "size": 3, "etag": "CJ=", "generation": "7", "md5Hash": "abc="}
+    assert stamp_in(google) == stamp_in({**google, "etag": "CK=", "generation": "8"})  # the same bytes, put again
+    assert stamp_in(google) != stamp_in({**google, "md5Hash": "abd="})
+    assert stamp_in({**google, "contentEncoding": "gzip"})[0] == -1
 
 
 def test_a_million_files_take_little(memory: Any) -> None:
@@ -191,6 +195,28 @@ def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch
     server.shutdown()
     server.server_close()
     assert len(n_sent) < 1000
+
+
+def test_an_answer_that_ends_too_early_is_asked_for_again(short_patience: None, monkeypatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    sizes = [len(DATA), 10_000, 10_000]
+
+    class Tired(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(DATA)))
+            self.end_headers()
+            self.wfile.write(DATA[: sizes.pop()])
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Tired)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    assert RemoteFile.of(f"http://127.0.0.1:{server.server_port}/big.bin").read_bytes() == DATA
+    server.shutdown()
+    server.server_close()
+    assert sizes == []
 
 
 def test_a_web_server_is_read(web: str, short_patience: None, monkeypatch: pytest.MonkeyPatch) -> None:

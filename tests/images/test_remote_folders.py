@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from archive_files import tar_of
 from image_files import PNG, fill, table
 
 from cnncodes.errors import ImagesError
@@ -81,10 +82,25 @@ def test_a_folder_means_what_it_means_on_a_disk(tmp_path: Path, upload: Any, lay
         assert all(file.changed >= 0 for file in images.sources)
 
 
+@pytest.mark.parametrize("names", [("a.tar", "deep/er/b.tar"), ("train-0.tar", "test-0.tar")])
+def test_a_folder_of_tar_archives_is_read_as_on_a_disk(tmp_path: Path, upload: Any, names: tuple[str, ...]) -> None:
+    for i, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        tar_of(tmp_path / name, {f"{label}/{i}.png": PNG + bytes([i]) for label in "xy"})
+    fill(tmp_path, "README.md", ".hidden.tar", "more.zip", data=b"x")
+    url = upload(tmp_path)
+    images = load_images(url)
+    same(images, load_images(tmp_path))
+    assert images.root == url
+    assert images.notes[0] == "files beside the archives, not read: README.md, more.zip"
+    assert load_images(upload(fill(tmp_path, "1.png")), labelled=False).ids == ["1.png"]
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
         (("loose.png", "a/1.png"), r"^memory://bucket/photos/: 1 images lie beside the folders \(loose.png\)"),
+        (("a.zip", "b.zip"), r"^memory://bucket/photos/: there are no images in it .*2 \.zip"),
         (("a/notes.txt",), r"^memory://bucket/photos/: there are no images in it .*1 \.txt"),
     ],
 )
