@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncodes.errors import ImagesError
-from cnncodes.images.archive_file import ZIP, Archive, Entry
+from cnncodes.images.archive_file import Archive, Entry
 from cnncodes.images.archive_names import ArchiveNames, chained, is_archive_name
 from cnncodes.images.files import as_text, some_names
 from cnncodes.images.folders import from_walk
@@ -233,7 +233,7 @@ class _ArchiveWalk(Walk):
 def _listing(path: str) -> tuple[Archive, Iterable[Entry], Iterable[Entry]]:
     """Return an archive, what it lists, and what reads the list; of a remote one, the list is read at once."""
     archive = Archive(path)
-    reader = zip_entries(archive) if archive.head == ZIP else TarEntries(archive)
+    reader = zip_entries(archive) if archive.is_zip else TarEntries(archive)
     if not archive.is_remote:
         return archive, reader, reader
     with listing_errors(path):
