@@ -40,6 +40,7 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
     ("s3", "the environment (AWS_ACCESS_KEY_ID …), ~/.aws, the role of the machine, or FSSPEC_S3_ANON=true for none"),
     ("gs", "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, or FSSPEC_GS_TOKEN=anon for none"),
     ("hf", "HF_TOKEN, or `hf auth login`"),
+    ("http", "the URL (https://NAME:PASSWORD@HOST/…, neither shown nor kept), or ~/.netrc"),
 )
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 

@@ -124,6 +124,8 @@ def test_missing_credentials_are_one_error_that_says_where_they_are_looked_for()
         ask(URL, action)
     with pytest.raises(ImagesError, match="credentials are taken from HF_TOKEN"), listing_errors("hf://datasets/a/b"):
         ask("hf://datasets/a/b", lambda: (_ for _ in ()).throw(AnswerError(401)))
+    with pytest.raises(ImagesError, match=r"from the URL .*~/\.netrc"), listing_errors("https://host/a.csv"):
+        ask("https://host/a.csv", lambda: (_ for _ in ()).throw(AnswerError(401)))
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
