@@ -9,15 +9,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError, first_line
 from cnncodes.system.optional import require
+from cnncodes.system.process import register_worker
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 
-__all__ = ["CONNECTIONS", "ask", "file_system", "listing_errors"]
+__all__ = ["CONNECTIONS", "ask", "asking_threads", "file_system", "listing_errors"]
 
 T = TypeVar("T")
 
@@ -163,6 +165,23 @@ def listing_errors(url: str) -> Iterator[None]:
         refused = isinstance(error.__cause__, PermissionError) or _status(error) in (401, 403)
         advice = f"; {_credentials(url)}" if refused else ""
         raise ImagesError(f"{public_url(url)}: {error}{advice}") from error
+
+
+@contextmanager
+def asking_threads(number: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Give threads that ask for several things at a time; after an error, as after Ctrl-C, no answer is waited for.
+
+    Parameters
+    ----------
+    number : int or None
+        How many there are; None for as many as usual.
+    """
+    pool = ThreadPoolExecutor(number, initializer=lambda: register_worker(threading.current_thread()))
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _credentials(url: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import some_names
-from cnncodes.images.network import CONNECTIONS, ask, file_system, listing_errors
+from cnncodes.images.network import CONNECTIONS, ask, asking_threads, file_system, listing_errors
 from cnncodes.images.remote import RemoteFile, stamp_in
 from cnncodes.images.walk import Walk
 
@@ -56,17 +56,14 @@ class RemoteWalk(Walk):
         self._above_nameless: list[str] = []
         folder = root.rstrip("/")
         self._base = f"{folder}/" if "://" in folder else f"{folder}//"
-        with ThreadPoolExecutor(LISTERS) as pool:
+        with asking_threads(LISTERS) as pool:
             under_way: dict[Future[Entries], str] = {pool.submit(self._list, ""): ""}
-            try:
-                while under_way:
-                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    for listing in done:
-                        name = under_way.pop(listing)
-                        for folder in self._take(name, listing):
-                            under_way[pool.submit(self._list, folder)] = folder
-            finally:
-                pool.shutdown(cancel_futures=True)  # or after an error the other folders would be listed first
+            while under_way:
+                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for listing in done:
+                    name = under_way.pop(listing)
+                    for folder in self._take(name, listing):
+                        under_way[pool.submit(self._list, folder)] = folder
         file_system(root).invalidate_cache()  # or fsspec would keep the listing for as long as the process lives
 
     def notes(self) -> list[str]:

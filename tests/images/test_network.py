@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import Future
 
 import fsspec  # noqa: F401 it is there, until a test says otherwise
 import pytest
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError
 from cnncodes.images import network
-from cnncodes.images.network import ask, file_system, listing_errors
+from cnncodes.images.network import ask, asking_threads, file_system, listing_errors
+from cnncodes.system.process import has_workers
 
 URL = "s3://bucket/a.png"
 
@@ -159,3 +163,23 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 def test_one_file_system_serves_a_bucket() -> None:
     assert file_system("memory://one/a.png") is file_system("memory://one/b/c.png")
+
+
+def test_after_an_error_no_answer_is_waited_for() -> None:
+    go, started, answers = threading.Event(), time.monotonic(), list[Future[bool]]()
+
+    def be_interrupted() -> None:
+        with asking_threads(2) as pool:
+            answers.extend(pool.submit(go.wait, 30) for _ in range(4))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    assert time.monotonic() - started < 20
+    assert has_workers()  # nor does the program wait for them when it ends
+    go.set()
+    assert [answer.cancelled() or answer.result() for answer in answers] == [True] * 4
+    assert [answer.cancelled() for answer in answers] == [False, False, True, True]
+    with asking_threads(2) as pool:
+        answers = [pool.submit(go.wait) for _ in range(4)]
+    assert [answer.done() for answer in answers] == [True] * 4
