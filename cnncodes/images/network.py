@@ -46,6 +46,7 @@ CREDENTIALS = (  # where fsspec looks for credentials, by scheme
 )
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
+S3_SCHEMES = ("s3", "s3a")
 LOGGERS = {"gs": "gcsfs", "gcs": "gcsfs"}  # that write tracebacks to stderr, beside the error itself
 
 _lock = threading.Lock()
@@ -66,9 +67,13 @@ def file_system(url: str) -> Any:
     MissingLibraryError
         fsspec, or the library for such URLs, is not installed.
     ImagesError
-        fsspec knows no such URLs.
+        fsspec knows no such URLs, or the service refuses to be asked at all.
     """
-    return _file_system(base_of(url), os.getpid())
+    base = base_of(url)
+    scheme, _, place = base.partition("://")
+    if scheme.lower() in S3_SCHEMES and ":" in place and not place.startswith("arn:"):
+        raise ImagesError(f"{scheme}:// URLs hold no keys; write {scheme}://bucket/…: {_credentials(url)}")
+    return _file_system(base, os.getpid())
 
 
 @functools.lru_cache(maxsize=256)
@@ -83,14 +88,14 @@ def _file_system(base: str, process: int) -> Any:  # a process that is forked ha
         raise MissingLibraryError(
             f"{scheme}:// URLs need a library ({first_line(error)}){f': {extra}' if extra else ''}"
         ) from error
-    except ValueError as error:
-        raise ImagesError(f"{public_url(base)}: {without_secrets(first_line(error))}") from error
+    except Exception as error:  # some connect at once, and each library raises its own
+        raise ImagesError(f"{public_url(base)}: {_reason(error)}") from error
 
 
 def _options(scheme: str) -> dict[str, Any]:
     """Return what a file system is told beside what the user has configured for it."""
     configured = require("fsspec.config", f"reading {scheme}:// URLs").conf
-    if scheme in ("s3", "s3a"):
+    if scheme in S3_SCHEMES:
         given = configured.get("s3", {}).get("config_kwargs", {})
         ours = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}}  # `ask` tries again
         return {"config_kwargs": {**ours, **given}, "max_concurrency": 1}  # or each file would be asked for its size

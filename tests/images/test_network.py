@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import Future
 
-import fsspec  # noqa: F401 it is there, until a test says otherwise
+import fsspec
 import pytest
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError
@@ -145,6 +145,23 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingLibraryError, match=r"reading gs:// URLs needs fsspec.*cnncodes\[remote\]"):
         file_system("gs://bucket/")
+
+
+@pytest.mark.parametrize("url", ["s3://me:SECRET@bucket/photos/", "s3a://me:SEC/RET@bucket/photos/"])
+def test_keys_in_a_url_of_s3_are_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ImagesError, match=r"^s3a?:// URLs hold no keys; .*AWS_ACCESS_KEY_ID") as error:
+        file_system(url)
+    assert "SEC" not in str(error.value)
+    assert file_system("s3://arn:aws:s3:us-east-1:1:accesspoint/mine/a.png")
+
+
+def test_a_service_that_is_asked_at_once_and_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def url_to_fs(url: str, **options: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", url_to_fs)
+    with pytest.raises(ImagesError, match=r"^ftp://refuses/: .*Connection refused$"):
+        file_system("ftp://me:pw@refuses/photos/")
 
 
 def test_the_library_of_google_writes_no_tracebacks_to_stderr() -> None:
