@@ -28,9 +28,7 @@ BASE = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?", re.IGNORECASE)
 LOCAL_SCHEMES = frozenset({"file", "local"})
 WEB_SCHEMES = frozenset({"http", "https"})
 CONTAINER_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})  # abfs://container@account/: no user, no password
-S3_KEYS = re.compile(
-    r"(s3[an]?://)(?!arn:)[^/@:]+:[^@]*@", re.IGNORECASE
-)  # keys may have slashes; no bucket has a colon
+S3_KEYS = re.compile(r"(s3[an]?://)(?!arn:)[^/@:]+:[^@]*@", re.IGNORECASE)  # with slashes; no bucket has a colon
 SECRET_PARAMETER = re.compile(
     r"x-(amz|goog|oss|cos|ms)-|.*(signature|token|secret|password|passwd|credential|access_?-?key|api_?-?key|jwt)"
     r"|(sig|auth|authorization|session|googleaccessid|key-pair-id|policy|expires|key|pwd)$",

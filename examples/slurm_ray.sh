@@ -1,7 +1,8 @@
 #!/bin/bash
 # Extract a folder on four machines that pull their work from one Ray cluster, which lasts as long as the job:
 #     sbatch slurm_ray.sh
-# The machines share ~/.ray/auth_token; `ray get-auth-token --generate` makes it, once.
+# Type `ray get-auth-token --generate` once before: without ~/.ray/auth_token, which the machines share, whoever reaches
+# their network can run programs on them.
 #SBATCH --job-name=extract
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
