@@ -137,11 +137,11 @@ class RemoteFile(StoredFile):
         files = file_system(self.base)
         path = files._strip_protocol(self.url)
         if scheme_of(self.base) in WEB_SCHEMES:
-            limit = MAX_UNTOLD_BYTES if self._size < 0 else MAX_BYTES
+            limit = MAX_BYTES if self._size > 0 else MAX_UNTOLD_BYTES  # some servers say 0 before they send anything
             data = _from_web(files, path, limit, f"more than {limit:,} bytes came", {})
         else:
             data = files.cat_file(path)
-        if 0 <= self._size != len(data) and files.info(path).get("size") != len(data):  # or it has changed since
+        if len(data) < self._size and files.info(path).get("size") != len(data):  # or it has changed since
             raise EOFError(f"{len(data):,} bytes came of {self._size:,}")
         return data
 

@@ -168,6 +168,23 @@ def web(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
+def test_a_server_that_tells_no_length_until_the_file_is_read(web: str, short_patience: None, monkeypatch) -> None:
+    def do_HEAD(self: SimpleHTTPRequestHandler) -> None:  # as servers answer that know only what they make on demand
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "do_HEAD", do_HEAD)
+    file = RemoteFile.of(f"{web}/big.bin")
+    file.fetch_stamp()
+    assert file.size == 0
+    assert file.read_bytes() == DATA
+    monkeypatch.setattr(remote, "MAX_UNTOLD_BYTES", 2_000_000)
+    with pytest.raises(DecodeError, match=r"^more than 2,000,000 bytes came$"):
+        file.read_bytes()
+
+
 def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(remote, "MAX_UNTOLD_BYTES", 2_000_000)
