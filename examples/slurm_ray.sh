@@ -11,5 +11,7 @@
 #SBATCH --time=04:00:00
 set -eu
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun ray symmetric-run --address "$first:6379" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus="$SLURM_CPUS_PER_TASK" \
+# srun gives a task one processor unless it is told again how many
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+    ray symmetric-run --address "$first:6379" --min-nodes "$SLURM_JOB_NUM_NODES" --num-cpus="$SLURM_CPUS_PER_TASK" \
     -- cnncodes extract photos/ --ray auto -o codes.h5
