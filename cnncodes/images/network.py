@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -48,6 +48,9 @@ OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
 S3_SCHEMES = ("s3", "s3a")
 LOGGERS = {"gs": "gcsfs", "gcs": "gcsfs"}  # that write tracebacks to stderr, beside the error itself
+
+# Of file systems that have one connection; two callers at a time would read each other's answers
+TURNS = {"ftp": threading.Lock()}
 
 _lock = threading.Lock()
 _failures_in_a_row = 0
@@ -128,7 +131,8 @@ def ask(url: str, action: Callable[[], T]) -> T:
     while True:
         n_tries += 1
         try:
-            answer = action()
+            with TURNS.get(scheme_of(url), nullcontext()):
+                answer = action()
         except Exception as error:  # each library raises its own
             if isinstance(error, (ImagesError, MissingLibraryError)):
                 raise

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future
 
 import fsspec
@@ -200,3 +201,21 @@ def test_after_an_error_no_answer_is_waited_for() -> None:
     with asking_threads(2) as pool:
         answers = [pool.submit(go.wait) for _ in range(4)]
     assert [answer.done() for answer in answers] == [True] * 4
+
+
+def test_a_service_with_one_connection_is_asked_by_one_at_a_time() -> None:
+    asking, most = Counter[str](), Counter[str]()
+    lock = threading.Lock()
+
+    def action(scheme: str) -> None:
+        with lock:
+            asking[scheme] += 1
+            most[scheme] = max(most[scheme], asking[scheme])
+        time.sleep(0.02)
+        with lock:
+            asking[scheme] -= 1
+
+    with asking_threads(8) as pool:
+        list(pool.map(lambda scheme: ask(f"{scheme}://host/a.png", lambda: action(scheme)), ["ftp", "s3"] * 8))
+    assert most["ftp"] == 1
+    assert most["s3"] > 1
