@@ -133,7 +133,8 @@ def ask(url: str, action: Callable[[], T]) -> T:
         try:
             with TURNS.get(scheme_of(url), nullcontext()):
                 answer = action()
-        except Exception as error:  # each library raises its own
+        except Exception as raised:  # each library raises its own
+            error = _meant(raised)
             if isinstance(error, (ImagesError, MissingLibraryError)):
                 raise
             if _is_one_of(error, WITHOUT_CREDENTIALS):
@@ -220,6 +221,14 @@ def _status(error: BaseException) -> int | None:
             if digits.isdecimal() and 300 <= int(digits) < 600:
                 return int(digits)
     return None
+
+
+def _meant(error: Exception) -> Exception:
+    """Return what went wrong: fsspec says of a web server that does not answer that it has no such file."""
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) and _is_temporary(cause):
+        return cause
+    return error
 
 
 def _is_temporary(error: Exception) -> bool:
