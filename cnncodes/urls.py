@@ -27,6 +27,8 @@ IN_TEXT = re.compile(r"([a-z][a-z0-9+.-]+://[^\s'\"<>\\)]+)|[?&]([^\s?&=]+)=[^\s
 BASE = re.compile(r"[a-z][a-z0-9+.-]+://[^/]*/?", re.IGNORECASE)
 LOCAL_SCHEMES = frozenset({"file", "local"})
 WEB_SCHEMES = frozenset({"http", "https"})
+CONTAINER_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})  # abfs://container@account/: no user, no password
+S3_KEYS = re.compile(r"(s3[an]?://)(?!arn:)[^/@:]+:[^@]*@", re.IGNORECASE)  # with slashes; no bucket has a colon
 SECRET_PARAMETER = re.compile(
     r"x-(amz|goog|oss|cos|ms)-|.*(signature|token|secret|password|passwd|credential|access_?-?key|api_?-?key|jwt)"
     r"|(sig|auth|authorization|session|googleaccessid|key-pair-id|policy|expires|key|pwd)$",
@@ -117,8 +119,9 @@ def public_url(url: str) -> str:
 
 
 def _public(url: str) -> str:
+    url = S3_KEYS.sub(r"\1", url)
     base = base_of(url)
-    if "@" in base:
+    if "@" in base and scheme_of(url) not in CONTAINER_SCHEMES:
         host = base.rpartition("@")[2]
         url = f"{base.partition('://')[0]}://{host}{url.removeprefix(base)}"
     if scheme_of(url) not in WEB_SCHEMES:

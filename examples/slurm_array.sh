@@ -11,4 +11,6 @@
 set -eu
 mkdir -p parts
 i=$SLURM_ARRAY_TASK_ID
-srun cnncodes extract photos/ --shard "$i/$SLURM_ARRAY_TASK_COUNT" -o "parts/part-$i.h5"
+# srun gives a task one processor unless it is told again how many
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" \
+    cnncodes extract photos/ --shard "$i/$SLURM_ARRAY_TASK_COUNT" -o "parts/part-$i.h5"

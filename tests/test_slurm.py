@@ -45,7 +45,10 @@ def test_script_is_right_and_asks_slurm_before_its_first_command(script: str) ->
 
 
 def words_of_task(i: int, folder: Path) -> list[str]:
-    return words_of("slurm_array.sh", folder, SLURM_ARRAY_TASK_ID=str(i), SLURM_ARRAY_TASK_COUNT="3")
+    slurm = {"SLURM_ARRAY_TASK_ID": str(i), "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_CPUS_PER_TASK": "8"}
+    words = words_of("slurm_array.sh", folder, **slurm)
+    assert words[0] == "--cpus-per-task=8"  # or `srun` would give it one processor
+    return words[1:]
 
 
 def test_each_task_of_an_array_extracts_its_part(tmp_path: Path) -> None:
@@ -73,4 +76,5 @@ def test_tasks_of_an_array_add_up_to_one_extraction(
 def test_every_machine_joins_the_cluster_of_the_first(tmp_path: Path) -> None:
     slurm = {"SLURM_JOB_NODELIST": "node[3-4]", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "16"}
     ray = "ray symmetric-run --address node3:6379 --min-nodes 2 --num-cpus=16 -- cnncodes extract photos/ --ray auto -o"
-    assert words_of("slurm_ray.sh", tmp_path, **slurm) == [*ray.split(), "codes.h5"]
+    words = words_of("slurm_ray.sh", tmp_path, **slurm)
+    assert words == ["--cpus-per-task=16", *ray.split(), "codes.h5"]

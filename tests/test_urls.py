@@ -38,6 +38,13 @@ def test_a_file_url_is_a_path() -> None:
     [
         (f"https://me:{SECRET}@host:80/a.png", "https://host:80/a.png"),
         (f"ftp://me:{SECRET}@host/a@b.png", "ftp://host/a@b.png"),
+        (f"s3://me:{SECRET}@bucket/a@b.png", "s3://bucket/a@b.png"),
+        (f"s3a://me:half/{SECRET}@bucket/a.png", "s3a://bucket/a.png"),  # keys of AWS may have a slash
+        (
+            "s3://arn:aws:s3:us-east-1:1:accesspoint/mine/a@b.png",
+            "s3://arn:aws:s3:us-east-1:1:accesspoint/mine/a@b.png",
+        ),
+        ("abfs://photos@account.dfs.core.windows.net/a.png", "abfs://photos@account.dfs.core.windows.net/a.png"),
         (f"https://host/a.png?X-Amz-Credential={SECRET}&X-Amz-Date=1&X-Amz-Signature={SECRET}", "https://host/a.png"),
         (f"https://host/a.png?sv=2026&se=9&sp=r&sig={SECRET}", "https://host/a.png"),
         (f"https://host/a.png?Expires=1&Signature={SECRET}&Key-Pair-Id={SECRET}", "https://host/a.png"),

@@ -65,7 +65,8 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
     "cnncodes extract photos/ --map layer3          # and the maps of layer3, to train what follows it",
     "cnncodes extract photos/ --ray auto            # on all machines of the Ray cluster that runs here",
     "cnncodes extract images.csv --resize pad --image-size 320      # columns path,label[,group][,split]",
-    "cnncodes extract s3://bucket/photos/          # or gs://, hf://, https://: pip install 'cnncodes[remote]'",
+    "cnncodes extract s3://bucket/photos/          # or gs://, hf://: pip install 'cnncodes[remote]'",
+    "cnncodes extract https://host/images.csv      # a table or an archive: web servers list no folders",
 )
 @click.argument("images")
 @click.option("-o", "--out", default=CODES, help="Codes file; if it exists, it is continued.")

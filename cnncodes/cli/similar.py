@@ -20,6 +20,7 @@ from cnncodes.cli.options import (
 from cnncodes.cli.output import input_files, print_json, print_message, print_table, working
 from cnncodes.system.files import refuse_foreign, writing_text
 from cnncodes.system.optional import require
+from cnncodes.urls import public_url
 
 
 @command(
@@ -74,7 +75,8 @@ def similar(
             stream.write(page)
         print_message(f"{html}: {len(neighbours)} pictures")
     if as_json:
-        print_json({"query": query, "layer": layer, "neighbours": [asdict(neighbour) for neighbour in neighbours]})
+        records = [asdict(neighbour) for neighbour in neighbours]
+        print_json({"query": public_url(query), "layer": layer, "neighbours": records})
         return
     rows = [(f"{neighbour.similarity:.4f}", neighbour.label, neighbour.path) for neighbour in neighbours]
     print_table(["similarity", "label", "path"], rows)

@@ -17,13 +17,14 @@ from cnncodes.images.remote import NO_PARTS, RemoteFile, open_remote, read_part
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.urls import is_url, public_url
 
-__all__ = ["CHANGED", "READ_ERRORS", "ZIP", "Archive", "Entry"]
+__all__ = ["CHANGED", "READ_ERRORS", "Archive", "Entry"]
 
 CHANGED = "the archive has changed since it was listed; run the command again"
 READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of files, and of what decompresses them
-ZIP = b"PK"  # how ZIP archives begin
-COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
-HEAD_BYTES = 2
+# How files begin; tar archives begin with a name, which may well be PK/1.jpg or BZ/1.jpg
+ZIP_HEADS = (b"PK\3\4", b"PK\5\6")  # of one with files, of one without
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
+HEAD_BYTES = 4
 
 
 class Entry(NamedTuple):
@@ -101,7 +102,7 @@ class Archive:
         if not self.size:
             return
         with listing_errors(self.path):
-            self.head = read_part(self.path, 0, HEAD_BYTES)
+            self.head = read_part(self.path, 0, HEAD_BYTES if self.size < 0 else min(HEAD_BYTES, self.size))
         if self.size < 0:
             raise ImagesError(f"{self}: {NO_PARTS}")
 
@@ -121,15 +122,24 @@ class Archive:
         return str(self).rpartition("/")[2]
 
     @property
+    def is_zip(self) -> bool:
+        """Whether it is a ZIP archive."""
+        return self.head.startswith(ZIP_HEADS)
+
+    @property
     def is_compressed(self) -> bool:
         """Whether the archive is compressed as a whole, so that it can only be read from the beginning on."""
-        return self.head in COMPRESSIONS
+        return self._decompress is not None
+
+    @property
+    def _decompress(self) -> Callable[..., Any] | None:
+        return next((opened for head, opened in COMPRESSIONS.items() if self.head.startswith(head)), None)
 
     def open(self) -> IO[bytes]:
         """Open the archive to be read from its beginning, decompressed if it is compressed as a whole."""
-        if not self.is_compressed:
+        if self._decompress is None:
             return self._open_remote() if self.is_remote else open(self.path, "rb")
-        return COMPRESSIONS[self.head](self._open_remote() if self.is_remote else self.path)
+        return self._decompress(self._open_remote() if self.is_remote else self.path)
 
     def _open_remote(self) -> BinaryIO:
         return open_remote(self.path, self.size)

@@ -83,7 +83,7 @@ def load_images(
     path = Path(as_on_disk(text))
     suffix = path.suffix.lower()
     if not str(source) or not os.path.lexists(path):
-        hint = "; a URL is given as text, not as a Path" if LOST_SLASH.match(str(source)) else ""
+        hint = "; a URL has two slashes, and is given as text, not as a Path" if LOST_SLASH.match(str(source)) else ""
         raise ImagesError(f"{str(source)!r}: no such file or folder{hint}; {EXPECTED}")
     if suffix in ARRAYS and path.is_file():
         return from_numpy(path, labels, allow_outside)
@@ -118,7 +118,8 @@ def _from_url(url: str, labels: Sequence[str] | None, labelled: bool, allow_outs
         raise ImagesError(f"{shown}: {suffix} files are read from a disk alone; copy it to this machine first")
     if is_web:
         raise ImagesError(
-            f"{shown}: a web server lists no folders; give a .csv or .tsv file whose column path names the images"
+            f"{shown}: does not end like an image, and a web server lists no folders; give a .csv or .tsv file whose "
+            "column path names the images, with any ending"
         )
     raise _not_read(shown, suffix)
 

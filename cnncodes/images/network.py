@@ -6,22 +6,31 @@ import functools
 import logging
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http import HTTPStatus
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError, first_line
+from cnncodes.images.answers import (
+    UNREACHED,
+    WITHOUT_CREDENTIALS,
+    is_one_of,
+    is_temporary,
+    meant,
+    reason_of,
+    seconds_told,
+    status_of,
+)
 from cnncodes.images.google_storage import GOOGLE_SCHEMES, google_storage
 from cnncodes.system.interrupt import sleep
 from cnncodes.system.optional import require
-from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
+from cnncodes.system.process import register_worker
+from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of
 
-__all__ = ["CONNECTIONS", "SILENCE_SECONDS", "ask", "askers", "file_system", "listing_errors", "waits_until"]
+__all__ = ["CONNECTIONS", "SILENCE_SECONDS", "ask", "asking_threads", "file_system", "listing_errors", "waits_until"]
 
 T = TypeVar("T")
 
@@ -30,28 +39,20 @@ SILENCE_SECONDS = 15.0  # of a web server, after which a request is given up
 PATIENCE_SECONDS = 30.0  # for answers that fail for a while, after which a file counts as not read
 CONTACT_SECONDS = 4.0  # for a service that cannot be reached when a command begins: the person who typed it waits
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 8.0
-LONGEST_TOLD_SECONDS = 300  # that a service may ask for by Retry-After; the Hub counts requests over as many
 MAX_FAILURES_IN_A_ROW = 64  # files that nobody answered for, before the network counts as gone
-REQUEST_STATUSES = (408, 425, 429)  # of 4xx, those that another try may change
-# Names of classes, because their libraries are not imported here; subclasses count, too
-TEMPORARY = {"ClientConnectionError", "ClientPayloadError"} | {  # aiohttp
-    *("HTTPClientError", "EndpointConnectionError", "ResponseParserError", "IncompleteReadError"),  # botocore
-    *("TransportError", "RequestException", "IncompleteRead"),  # httpx and google.auth, requests, http.client
-}
-UNREACHED = {"ClientConnectorError", "EndpointConnectionError", "ConnectError", "ConnectionRefusedError"}
-LASTING = {"ClientConnectorCertificateError", "SSLCertVerificationError", "InvalidURL", "InvalidSchema"}
-WITHOUT_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"} | {
-    *("TokenRetrievalError", "ProfileNotFound", "DefaultCredentialsError", "RefreshError", "LocalTokenNotFoundError")
-}
 CREDENTIALS = (  # where fsspec looks for credentials, by scheme
     ("s3", "the environment (AWS_ACCESS_KEY_ID …), ~/.aws, the role of the machine, or FSSPEC_S3_ANON=true for none"),
     ("gs", "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, or FSSPEC_GS_TOKEN=anon for none"),
     ("hf", "HF_TOKEN, or `hf auth login`"),
+    ("http", "the URL (https://NAME:PASSWORD@HOST/…, neither shown nor kept), or ~/.netrc"),
 )
-RATE_LIMIT = re.compile(r";r=0;t=(\d+)")  # of the Hub: nothing is left for so many seconds
 OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 
+S3_SCHEMES = ("s3", "s3a")
 LOGGERS = ("gcsfs", "google.auth")  # which write tracebacks to stderr, beside the error itself
+
+# Of file systems that have one connection; two callers at a time would read each other's answers
+TURNS = {"ftp": threading.Lock()}
 
 _lock, _opening = threading.Lock(), threading.Lock()
 _failures_in_a_row = 0
@@ -73,9 +74,12 @@ def file_system(url: str) -> Any:
     MissingLibraryError
         fsspec, or the library for such URLs, is not installed.
     ImagesError
-        fsspec knows no such URLs.
+        fsspec knows no such URLs, or the service refuses to be asked at all.
     """
     base = "gs://" if scheme_of(url) in GOOGLE_SCHEMES else base_of(url)  # credentials are looked for once
+    scheme, _, place = base.partition("://")
+    if scheme.lower() in S3_SCHEMES and ":" in place and not place.startswith("arn:"):
+        raise ImagesError(f"{scheme}:// URLs hold no keys; write {scheme}://bucket/…: {_credentials(url)}")
     with _opening:  # or many threads would look for them at a time
         return _file_system(base, os.getpid())
 
@@ -89,21 +93,21 @@ def _file_system(base: str, process: int) -> Any:  # a process that is forked ha
             _mute(LOGGERS)
             return google_storage(fsspec.config.conf, _silence())
         return fsspec.core.url_to_fs(base, **_options(scheme))[0]
-    except MissingLibraryError:
+    except (ImagesError, MissingLibraryError):
         raise
     except ImportError as error:
         extra = "pip install 'cnncodes[remote]'" if scheme in ("s3", "s3a", "http", "https", "hf") else ""
         raise MissingLibraryError(
             f"{scheme}:// URLs need a library ({first_line(error)}){f': {extra}' if extra else ''}"
         ) from error
-    except ValueError as error:
-        raise ImagesError(f"{public_url(base)}: {without_secrets(first_line(error))}") from error
+    except Exception as error:  # some connect at once, and each library raises its own
+        raise ImagesError(f"{public_url(base)}: {reason_of(error)}") from error
 
 
 def _options(scheme: str) -> dict[str, Any]:
     """Return what a file system is told beside what the user has configured for it."""
     configured = require("fsspec.config", f"reading {scheme}:// URLs").conf
-    if scheme in ("s3", "s3a"):
+    if scheme in S3_SCHEMES:
         given = configured.get("s3", {}).get("config_kwargs", {})
         ours = {"max_pool_connections": CONNECTIONS, "retries": {"total_max_attempts": 1}}  # `ask` tries again
         ours |= {"connect_timeout": SILENCE_SECONDS, "read_timeout": SILENCE_SECONDS}
@@ -144,37 +148,28 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
         n_tries += 1
         _pause(url, _waits.get(base_of(url), 0.0) - time.monotonic())
         try:
-            answer = action()
-        except Exception as error:  # each library raises its own
+            with TURNS.get(scheme_of(url), nullcontext()):
+                answer = action()
+        except Exception as raised:  # each library raises its own
+            error = meant(raised)
             if isinstance(error, (ImagesError, MissingLibraryError)):
                 raise
-            if not _is_temporary(error):
-                if _is_one_of(error, WITHOUT_CREDENTIALS):
-                    raise ImagesError(f"{public_url(url)}: {_reason(error)}; {_credentials(url)}") from error
-                raise DecodeError(_reason(error)) from error
+            if not is_temporary(error):
+                if is_one_of(error, WITHOUT_CREDENTIALS):
+                    raise ImagesError(f"{public_url(url)}: {reason_of(error)}; {_credentials(url)}") from error
+                raise DecodeError(reason_of(error)) from error
             told = max(told, _told_wait(url, error))
-            is_away = is_first and _is_one_of(error, UNREACHED)
+            is_away = is_first and is_one_of(error, UNREACHED)
             patience = min(PATIENCE_SECONDS, CONTACT_SECONDS) if is_away else PATIENCE_SECONDS + told
             if time.monotonic() - started + pause > patience:
                 _count_failure(url, error)
                 tries = f" ({n_tries} tries in {time.monotonic() - started:.0f} s)"
-                raise DecodeError(_reason(error) + tries) from error
+                raise DecodeError(reason_of(error) + tries) from error
             _pause(url, pause * random.uniform(0.5, 1.0))  # or all that failed at once would come back at once
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         else:
             _failures_in_a_row = 0
             return answer
-
-
-@contextmanager
-def askers(n: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that ask services; after an error, or Ctrl-C, nobody waits for what they still do."""
-    pool = ThreadPoolExecutor(n)
-    try:
-        yield pool
-        pool.shutdown()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _pause(url: str, seconds: float) -> None:
@@ -190,15 +185,7 @@ def waits_until() -> float:
 
 def _told_wait(url: str, error: Exception) -> float:
     """Return for how many seconds an answer asks to be left alone, and keep in mind that it does."""
-    seconds = 0
-    for one in _causes(error):
-        response = getattr(one, "response", one)
-        of_botocore = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-        headers = of_botocore.get("HTTPHeaders") or getattr(response, "headers", None) or {}
-        words = {str(name).lower(): str(value) for name, value in headers.items()}
-        rate = RATE_LIMIT.search(words.get("ratelimit", "")) if _status(error) == HTTPStatus.TOO_MANY_REQUESTS else None
-        told = rate[1] if rate else words.get("retry-after", "")
-        seconds = max(seconds, min(int(told), LONGEST_TOLD_SECONDS) if told.isdecimal() else 0)
+    seconds = seconds_told(error)
     if seconds:
         with _lock:
             base = base_of(url)
@@ -216,7 +203,7 @@ def _count_failure(url: str, error: Exception) -> None:
         _failures_in_a_row = 0
     raise ImagesError(
         f"{public_url(base_of(url))}: {MAX_FAILURES_IN_A_ROW} files in a row could not be read, the last because of: "
-        f"{_reason(error)}. The network or the service is down. What is done is kept: run the same command again"
+        f"{reason_of(error)}. The network or the service is down. What is done is kept: run the same command again"
     ) from error
 
 
@@ -226,75 +213,29 @@ def listing_errors(url: str) -> Iterator[None]:
     try:
         yield
     except DecodeError as error:
-        refused = isinstance(error.__cause__, PermissionError) or _status(error) in (401, 403)
+        refused = isinstance(error.__cause__, PermissionError) or status_of(error) in (401, 403)
         advice = f"; {_credentials(url)}" if refused else ""
         raise ImagesError(f"{public_url(url)}: {error}{advice}") from error
+
+
+@contextmanager
+def asking_threads(number: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Give threads that ask for several things at a time; after an error, as after Ctrl-C, no answer is waited for.
+
+    Parameters
+    ----------
+    number : int or None
+        How many there are; None for as many as usual.
+    """
+    pool = ThreadPoolExecutor(number, initializer=lambda: register_worker(threading.current_thread()))
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _credentials(url: str) -> str:
     scheme = scheme_of(url)
     place = next((text for name, text in CREDENTIALS if scheme.startswith(name)), "")
     return f"credentials are taken from {place or OTHER_CREDENTIALS.format(scheme.upper() + '_…')}"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _is_one_of(error: BaseException, names: set[str]) -> bool:
-    return any(kind.__name__ in names for one in _causes(error) for kind in type(one).__mro__)
-
-
-def _status(error: BaseException) -> int | None:
-    """Return the status of HTTP that an error tells of, however its library keeps it."""
-    for one in _causes(error):
-        if str(one).startswith("Forbidden: "):  # as gcsfs says it, and nothing else
-            return HTTPStatus.FORBIDDEN
-        if _is_one_of(one, {"HttpProcessingError"}):  # aiohttp calls an answer that ends too early a bad request
-            continue
-        response = getattr(one, "response", None)
-        if isinstance(response, dict):
-            response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        for value in (getattr(one, "status", None), getattr(one, "code", None), response):
-            digits = str(getattr(value, "status_code", value))
-            if digits.isdecimal() and 300 <= int(digits) < 600:
-                return int(digits)
-    return None
-
-
-def _is_temporary(error: Exception) -> bool:
-    """Whether the same request may succeed later."""
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
-        return False
-    if _is_one_of(error, LASTING):
-        return False
-    if _is_one_of(error, WITHOUT_CREDENTIALS):  # Google gives no new token: for now, or because the network is gone
-        return _is_one_of(error, {"TransportError"}) or any(getattr(one, "retryable", False) for one in _causes(error))
-    if isinstance(error, TimeoutError):
-        return True
-    if (status := _status(error)) is not None:
-        return status >= 500 or status in REQUEST_STATUSES
-    return isinstance(error, (ConnectionError, EOFError, OSError)) or _is_one_of(error, TEMPORARY)
-
-
-def _reason(error: Exception) -> str:
-    """Return why a request failed, in words for the person who made it, without secrets."""
-    status = _status(error)
-    if status is not None:
-        known = status in HTTPStatus.__members__.values()
-        words = f"{status} {HTTPStatus(status).phrase}" if known else str(status)
-        if isinstance(error, FileNotFoundError) or status == 404:
-            return f"not there, or private ({words})" if status == 401 else f"no such file ({words})"
-        return f"no permission to read it ({words})" if status in (401, 403) else f"the server answers {words}"
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    line, _, rest = str(error).strip().partition("\n")
-    if line.endswith(":") and rest:  # as of botocore, whose second line has what is wrong
-        return without_secrets(f"{line} {rest.partition(': ')[0]}")
-    return without_secrets(first_line(error))

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
 from cnncodes.images.hub import HUB_SCHEME, read_from_hub
-from cnncodes.images.network import CONNECTIONS, SILENCE_SECONDS, ask, askers, file_system
+from cnncodes.images.network import CONNECTIONS, SILENCE_SECONDS, ask, asking_threads, file_system
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
@@ -140,13 +140,13 @@ class RemoteFile(StoredFile):
         files = file_system(self.base)
         path = files._strip_protocol(self.url)
         if scheme_of(self.base) in WEB_SCHEMES:
-            limit = MAX_UNTOLD_BYTES if self._size < 0 else MAX_BYTES
+            limit = MAX_BYTES if self._size > 0 else MAX_UNTOLD_BYTES  # some servers say 0 before they send anything
             data = _from_web(files, path, limit, f"more than {limit:,} bytes came", {})
         elif scheme_of(self.base) == HUB_SCHEME:
             data = read_from_hub(files, path, SILENCE_SECONDS)
         else:
             data = files.cat_file(path)
-        if 0 <= self._size != len(data) and files.info(path).get("size") != len(data):  # or it has changed since
+        if len(data) < self._size and files.info(path).get("size") != len(data):  # or it has changed since
             raise EOFError(f"{len(data):,} bytes came of {self._size:,}")
         return data
 
@@ -199,7 +199,7 @@ def fetch_stamps(sources: Iterable[Any]) -> None:
     for base in {file.base for file in files if scheme_of(file.base) not in WEB_SCHEMES}:
         file_system(base).invalidate_cache()  # what it has kept of an earlier run may have changed
     if files:
-        with askers(CONNECTIONS) as pool:
+        with asking_threads(CONNECTIONS) as pool:
             list(pool.map(_list, {file.beside(".").url for file in files if scheme_of(file.base) == HUB_SCHEME}))
             list(pool.map(RemoteFile.fetch_stamp, files))
 

@@ -90,7 +90,9 @@ def refuse_url(
     template = other if "::" in url else commands.get(scheme_of(url), other)
     command = template.format(url=shlex.quote(shown), name=shlex.quote(name))
     advice = "write it there, and copy it then" if writing else "copy it there, and name the copy"
-    raise error_type(f"{shown}: is a URL, and {kind} lies on a disk of this machine; {advice}{hidden}: `{command}`")
+    raise error_type(
+        f"{shown}: is a URL, and the place of {kind} is a disk of this machine; {advice}{hidden}: `{command}`"
+    )
 
 
 def refuse_device(path: str | os.PathLike[str]) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -263,6 +264,31 @@ def test_processes_that_are_interrupted_are_not_spoken_of(tmp_path: Path) -> Non
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     assert (process.communicate(timeout=60)[1], process.returncode) == ("interrupted\n", 130)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other signals")
+def test_a_signal_ends_a_command_that_waits_for_a_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        lines = "".join(f"{url}/{n}.png,a\n{url}/{n}.jpg,b\n" for n in range(50))
+        (tmp_path / "images.csv").write_text(f"path,label\n{lines}")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cnncodes", "extract", "images.csv"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        silent.settimeout(60)
+        connection, _ = silent.accept()  # from now on it asks, and nobody answers
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        stderr = process.communicate(timeout=60)[1]
+        connection.close()
+    assert time.monotonic() - sent < 10  # at once on a quiet machine; it gives up by itself after 30 seconds
+    assert (process.returncode, stderr) == (130, "interrupted. To continue: cnncodes extract images.csv\n")
 
 
 @pytest.mark.slow

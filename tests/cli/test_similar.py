@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import fsspec
 from command_line import run
 
 from cnncodes import extract, similar
@@ -28,3 +29,11 @@ def test_a_page_has_the_small_pictures_of_the_file_or_needs_the_images(there: Pa
     assert (there / "page.html").read_text(encoding="utf-8").count("data:image/webp") == 2
     extract(small_sample, "codes.h5", thumbnails=False)
     assert "--html needs --images" in run("similar", "photo.jpg", "--html", "page.html", code=2).stderr
+
+
+def test_json_names_the_query_without_what_is_secret_in_its_url(there: Path, small_sample: Path) -> None:
+    query = sorted((small_sample / "test" / "Bag").iterdir())[0]
+    fsspec.filesystem("memory").pipe("/me:pw@host/bag.png", query.read_bytes())
+    printed = run("similar", "memory://me:pw@host/bag.png", "-k", 1, "--json").stdout
+    assert "pw" not in printed
+    assert json.loads(printed)["query"] == "memory://host/bag.png"

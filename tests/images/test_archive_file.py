@@ -11,13 +11,13 @@ import pytest
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images import archive_file, network
-from cnncodes.images.archive_file import CHANGED, ZIP, Archive
+from cnncodes.images.archive_file import CHANGED, Archive
 
 
 def test_what_an_archive_is_is_told_by_its_bytes_and_not_by_its_name(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(b"PK\3\4....")
-    assert Archive(str(path)).head == ZIP
+    assert Archive(str(path)).is_zip
     path.write_bytes(gzip.compress(b"0123456789"))
     archive = pickle.loads(pickle.dumps(Archive(str(path))))
     assert (archive.is_compressed, archive.name, str(archive)) == (True, "a.tar", str(path))

@@ -4,58 +4,20 @@ import functools
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
-from typing import Any
+import time
+from collections import Counter
+from concurrent.futures import Future
 
-import fsspec  # noqa: F401 it is there, until a test says otherwise
+import fsspec
 import pytest
+from network_errors import AnswerError, ends_too_early, named, refresh_error, told
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError
 from cnncodes.images import network
-from cnncodes.images.network import ask, file_system, listing_errors
+from cnncodes.images.network import ask, asking_threads, file_system, listing_errors
+from cnncodes.system.process import has_workers
 
 URL = "s3://bucket/a.png"
-
-
-class AnswerError(Exception):
-    """An error as libraries of HTTP raise it."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"{status} for https://me:pw@host/a.png?sig=abc")
-        self.status = status
-
-
-class HttpProcessingError(Exception):
-    """A name of aiohttp."""
-
-
-def named(name: str) -> Exception:
-    """An error of a library that is not imported."""
-    return type(name, (Exception,), {})("words of the library")
-
-
-def ends_too_early() -> Exception:
-    """An error of aiohttp, whose cause calls an answer that ends too early a bad request."""
-    error, cause = named("ClientPayloadError"), type("ContentLengthError", (HttpProcessingError,), {})()
-    cause.code, error.__cause__ = 400, cause
-    return error
-
-
-def refresh_error(cause: str | None) -> Exception:
-    """An error of gcsfs: Google gave no new token, because of the network or because it says to try again."""
-    error, refusal = AnswerError(401), named("RefreshError")
-    refusal.retryable, refusal.__cause__ = cause is None, named(cause) if cause else None
-    error.__cause__ = refusal
-    return error
-
-
-def told(status: int, headers: dict[str, str], *, of_botocore: bool = False) -> Exception:
-    """An error whose answer has headers."""
-    error: Any = AnswerError(status)
-    error.response = SimpleNamespace(headers=headers, status_code=status)
-    if of_botocore:
-        error.response = {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"retry-after": "3"}}}
-    return error
 
 
 @pytest.fixture(autouse=True)
@@ -143,23 +105,10 @@ def test_a_service_that_cannot_be_reached_is_given_up_sooner_when_a_command_begi
         assert tries.count(error) > 1
 
 
-@pytest.mark.parametrize(
-    ("error", "seconds"),
-    [
-        (told(429, {"Retry-After": "7"}), 7),
-        (told(503, {"retry-after": "7"}), 7),
-        (told(429, {"Retry-After": "100000"}), network.LONGEST_TOLD_SECONDS),
-        (told(429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), 0),
-        (told(429, {"RateLimit": '"resolvers";r=0;t=55'}), 55),
-        (told(503, {"RateLimit": '"resolvers";r=0;t=55'}), 0),
-        (told(429, {"RateLimit": '"resolvers";r=9;t=55'}), 0),
-        (told(503, {}, of_botocore=True), 3),
-    ],
-)
-def test_a_service_that_names_a_time_is_left_alone_until_then(error: Exception, seconds: int, monkeypatch) -> None:
+def test_a_service_that_names_a_time_is_left_alone_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(network, "sleep", slept.append)
-    errors = [error]
+    errors = [told(429, {"Retry-After": "7"})]
 
     def action() -> str:
         if errors:
@@ -167,9 +116,9 @@ def test_a_service_that_names_a_time_is_left_alone_until_then(error: Exception, 
         return "bytes"
 
     assert ask(URL, action) == ask("s3://bucket/other.png", action) == "bytes"
-    assert max(slept) == pytest.approx(seconds, abs=0.5)
+    assert max(slept) == pytest.approx(7, abs=0.5)
     n_pauses = len(slept)
-    assert (network.waits_until() > 0) == (seconds > 0)
+    assert network.waits_until() > 0
     assert ask("s3://elsewhere/a.png", action) == "bytes"
     assert len(slept) == n_pauses
 
@@ -182,14 +131,6 @@ def test_whoever_has_pressed_ctrl_c_waits_for_no_service(monkeypatch: pytest.Mon
     threading.Timer(0.1, pressed.set).start()
     with pytest.raises(ImagesError, match=r"^s3://bucket/a\.png: interrupted$"):
         ask(URL, lambda: (_ for _ in ()).throw(AnswerError(503)))
-
-
-def test_a_cause_tells_the_status() -> None:
-    def action() -> None:
-        raise OSError(16, "slow") from AnswerError(404)
-
-    with pytest.raises(DecodeError, match="404 Not Found"):
-        ask(URL, action)
 
 
 def test_when_nobody_answers_any_more_that_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +160,8 @@ def test_missing_credentials_are_one_error_that_says_where_they_are_looked_for()
         ask(URL, action)
     with pytest.raises(ImagesError, match="credentials are taken from HF_TOKEN"), listing_errors("hf://datasets/a/b"):
         ask("hf://datasets/a/b", lambda: (_ for _ in ()).throw(AnswerError(401)))
+    with pytest.raises(ImagesError, match=r"from the URL .*~/\.netrc"), listing_errors("https://host/a.csv"):
+        ask("https://host/a.csv", lambda: (_ for _ in ()).throw(AnswerError(401)))
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +177,23 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingLibraryError, match=r"reading gs:// URLs needs fsspec.*cnncodes\[remote\]"):
         file_system("gs://bucket/")
+
+
+@pytest.mark.parametrize("url", ["s3://me:SECRET@bucket/photos/", "s3a://me:SEC/RET@bucket/photos/"])
+def test_keys_in_a_url_of_s3_are_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ImagesError, match=r"^s3a?:// URLs hold no keys; .*AWS_ACCESS_KEY_ID") as error:
+        file_system(url)
+    assert "SEC" not in str(error.value)
+    assert file_system("s3://arn:aws:s3:us-east-1:1:accesspoint/mine/a.png")
+
+
+def test_a_service_that_is_asked_at_once_and_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def url_to_fs(url: str, **options: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", url_to_fs)
+    with pytest.raises(ImagesError, match=r"^ftp://refuses/: .*Connection refused$"):
+        file_system("ftp://me:pw@refuses/photos/")
 
 
 def test_the_library_of_google_writes_no_tracebacks_to_stderr() -> None:
@@ -254,3 +214,41 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 def test_one_file_system_serves_a_bucket() -> None:
     assert file_system("memory://one/a.png") is file_system("memory://one/b/c.png")
+
+
+def test_after_an_error_no_answer_is_waited_for() -> None:
+    go, started, answers = threading.Event(), time.monotonic(), list[Future[bool]]()
+
+    def be_interrupted() -> None:
+        with asking_threads(2) as pool:
+            answers.extend(pool.submit(go.wait, 30) for _ in range(4))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    assert time.monotonic() - started < 20
+    assert has_workers()  # nor does the program wait for them when it ends
+    go.set()
+    assert [answer.cancelled() or answer.result() for answer in answers] == [True] * 4
+    assert [answer.cancelled() for answer in answers] == [False, False, True, True]
+    with asking_threads(2) as pool:
+        answers = [pool.submit(go.wait) for _ in range(4)]
+    assert [answer.done() for answer in answers] == [True] * 4
+
+
+def test_a_service_with_one_connection_is_asked_by_one_at_a_time() -> None:
+    asking, most = Counter[str](), Counter[str]()
+    lock = threading.Lock()
+
+    def action(scheme: str) -> None:
+        with lock:
+            asking[scheme] += 1
+            most[scheme] = max(most[scheme], asking[scheme])
+        time.sleep(0.02)
+        with lock:
+            asking[scheme] -= 1
+
+    with asking_threads(8) as pool:
+        list(pool.map(lambda scheme: ask(f"{scheme}://host/a.png", lambda: action(scheme)), ["ftp", "s3"] * 8))
+    assert most["ftp"] == 1
+    assert most["s3"] > 1

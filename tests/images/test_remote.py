@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pickle
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -170,6 +171,35 @@ def web(tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def test_a_server_that_tells_no_length_until_the_file_is_read(web: str, short_patience: None, monkeypatch) -> None:
+    def do_HEAD(self: SimpleHTTPRequestHandler) -> None:  # as servers answer that know only what they make on demand
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "do_HEAD", do_HEAD)
+    file = RemoteFile.of(f"{web}/big.bin")
+    file.fetch_stamp()
+    assert file.size == 0
+    assert file.read_bytes() == DATA
+    monkeypatch.setattr(remote, "MAX_UNTOLD_BYTES", 2_000_000)
+    with pytest.raises(DecodeError, match=r"^more than 2,000,000 bytes came$"):
+        file.read_bytes()
+
+
+def test_a_web_server_that_never_answers_is_not_waited_for_file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(network, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(network, "MAX_FAILURES_IN_A_ROW", 3)
+    monkeypatch.setattr(network, "_failures_in_a_row", 0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(ImagesError, match=r"3 files in a row could not .*: no answer in time\. The"):
+            fetch_stamps([RemoteFile(url, f"{number}.png") for number in range(3)])
 
 
 def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_a_device_and_a_pipe_are_refused_and_files_are_not(tmp_path: Path) -> No
     ],
 )
 def test_a_url_is_refused_with_the_command_that_copies_it(path: str | Path, command: str) -> None:
-    with pytest.raises(CodesFileError, match="is a URL, and a codes file lies on a disk of this machine") as caught:
+    with pytest.raises(CodesFileError, match="is a URL, and the place of a codes file is a disk") as caught:
         refuse_url(path, "a codes file", error_type=CodesFileError)
     assert str(caught.value).endswith(f"{command}`")
 
