@@ -27,7 +27,7 @@ FAMILIES = [  # run by default; the sweep over all networks is slow
     "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v2", "resnet18", "squeezenet1_1", "swin_t", "vit_b_32",
 ]  # fmt: skip
 SWEEP = [name if name in FAMILIES else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-FIXED = ("vit", "maxvit")  # take images of the size that they were built for alone
+FIXED = ("vit", "maxvit")  # take only images of the size that they were built for
 PLAIN_OPTIONS = {  # as torchvision itself builds them when it loads its own weights
     "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},
