@@ -16,7 +16,7 @@ from cnncodes.extraction.sources import read_source
 from cnncodes.extraction.thumbnails import thumbnail_of
 from cnncodes.images.decoding import MAX_PIXELS, decode
 from cnncodes.images.image_set import ImageSet
-from cnncodes.images.network import asking_threads
+from cnncodes.images.network import askers
 from cnncodes.images.stored_file import reading_threads
 from cnncodes.networks.preprocessing import Preprocessing
 from cnncodes.system.claims import Claim
@@ -137,7 +137,7 @@ def fill_thumbnails(
                 return None
             return thumbnail_of(source) if np.array_equal(digest, digests[row]) else None
 
-    with inference_settings(), asking_threads(reading_threads(images.sources) or core_count()) as pool:
+    with inference_settings(), askers(reading_threads(images.sources) or core_count()) as pool:
         for start in range(0, len(rows), THUMBNAILS_AT_A_TIME):
             part = rows[start : start + THUMBNAILS_AT_A_TIME]
             made = list(pool.map(shrink, part.tolist()))

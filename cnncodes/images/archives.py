@@ -17,7 +17,7 @@ from cnncodes.images.files import as_text, some_names
 from cnncodes.images.folders import from_walk
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.layouts import MASKS
-from cnncodes.images.network import asking_threads, listing_errors
+from cnncodes.images.network import askers, listing_errors
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import TarMember
@@ -115,7 +115,7 @@ class _ArchiveWalk(Walk):
         self._repeated: list[str] = []
         self._too_long = 0
         self._remarks: list[str] = []
-        with asking_threads(LISTERS) as pool:  # a pass over the headers of a remote archive is many requests
+        with askers(LISTERS) as pool:  # a pass over the headers of a remote archive is many requests
             listings = pool.map(_listing, names.paths) if any(map(is_url, names.paths)) else map(_listing, names.paths)
             for prefix, (archive, entries, reader) in zip(names.names, listings, strict=True):
                 self._enter(prefix, archive, entries)

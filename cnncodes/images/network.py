@@ -19,7 +19,7 @@ from cnncodes.system.optional import require
 from cnncodes.system.process import register_worker
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, without_secrets
 
-__all__ = ["CONNECTIONS", "ask", "asking_threads", "file_system", "listing_errors"]
+__all__ = ["CONNECTIONS", "ask", "askers", "file_system", "listing_errors"]
 
 T = TypeVar("T")
 
@@ -178,15 +178,9 @@ def listing_errors(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def asking_threads(number: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Give threads that ask for several things at a time; after an error, as after Ctrl-C, no answer is waited for.
-
-    Parameters
-    ----------
-    number : int or None
-        How many there are; None for as many as usual.
-    """
-    pool = ThreadPoolExecutor(number, initializer=lambda: register_worker(threading.current_thread()))
+def askers(n: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that ask services, as many as usual if `n` is None; after an error, or Ctrl-C, nobody waits for them."""
+    pool = ThreadPoolExecutor(n, initializer=lambda: register_worker(threading.current_thread()))
     try:
         yield pool
         pool.shutdown()

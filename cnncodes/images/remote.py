@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.files import MAX_BYTES
-from cnncodes.images.network import CONNECTIONS, ask, asking_threads, file_system
+from cnncodes.images.network import CONNECTIONS, ask, askers, file_system
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.system.optional import require
 from cnncodes.urls import WEB_SCHEMES, base_of, public_url, scheme_of, suffix_of, without_query
@@ -191,7 +191,7 @@ def fetch_stamps(sources: Iterable[Any]) -> None:
     """Ask for size and change of each remote file among `sources` whose listing did not say, many at a time."""
     files = [source for source in sources if isinstance(source, RemoteFile) and source.changed < 0]
     if files:
-        with asking_threads(CONNECTIONS) as pool:
+        with askers(CONNECTIONS) as pool:
             list(pool.map(RemoteFile.fetch_stamp, files))
 
 

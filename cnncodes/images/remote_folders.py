@@ -8,7 +8,7 @@ from typing import Any
 
 from cnncodes.errors import DecodeError
 from cnncodes.images.files import some_names
-from cnncodes.images.network import CONNECTIONS, ask, asking_threads, file_system, listing_errors
+from cnncodes.images.network import CONNECTIONS, ask, askers, file_system, listing_errors
 from cnncodes.images.remote import RemoteFile, stamp_in
 from cnncodes.images.walk import Walk
 
@@ -56,7 +56,7 @@ class RemoteWalk(Walk):
         self._above_nameless: list[str] = []
         folder = root.rstrip("/")
         self._base = f"{folder}/" if "://" in folder else f"{folder}//"
-        with asking_threads(LISTERS) as pool:
+        with askers(LISTERS) as pool:
             under_way: dict[Future[Entries], str] = {pool.submit(self._list, ""): ""}
             while under_way:
                 done, _ = wait(under_way, return_when=FIRST_COMPLETED)

@@ -14,7 +14,7 @@ from PIL import Image
 from cnncodes.errors import DecodeError, ImagesError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
-from cnncodes.images.network import asking_threads
+from cnncodes.images.network import askers
 from cnncodes.images.stored_file import reading_threads
 from cnncodes.system.claims import Claim
 
@@ -85,7 +85,7 @@ def draw_sheet(images: ImageSet, ids: Sequence[str], side: int, progress: Progre
         )
     pictures: dict[str, Image.Image] = {}
     missing = [name for name in dict.fromkeys(ids) if name not in row_of]
-    with asking_threads(reading_threads(images.sources)) as pool:
+    with askers(reading_threads(images.sources)) as pool:
         small = pool.map(lambda name: _small(images, row_of[name], side), here)
         for done, (name, picture) in enumerate(zip(here, small, strict=True), start=1):
             if picture is None:

@@ -11,7 +11,7 @@ from cnncodes.codes.thumbnails import SIDE, blank, pack
 from cnncodes.errors import DecodeError
 from cnncodes.images.decoding import decode, to_pixels
 from cnncodes.images.image_set import ImageSet
-from cnncodes.images.network import asking_threads
+from cnncodes.images.network import askers
 from cnncodes.images.stored_file import reading_threads
 from cnncodes.system.claims import Claim
 from cnncodes.system.progress import Progress
@@ -53,7 +53,7 @@ def read_thumbnails(images: ImageSet, rows: Sequence[int], progress: Progress | 
             small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             records[at] = pack(np.asarray(small)[None], np.array([image.size]))[0]
 
-    with asking_threads(reading_threads(images.sources)) as pool:
+    with askers(reading_threads(images.sources)) as pool:
         for done, _ in enumerate(pool.map(read, range(len(rows))), start=1):
             if progress is not None:
                 progress(done, len(rows), 0)

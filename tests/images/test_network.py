@@ -12,7 +12,7 @@ import pytest
 
 from cnncodes.errors import DecodeError, ImagesError, MissingLibraryError
 from cnncodes.images import network
-from cnncodes.images.network import ask, asking_threads, file_system, listing_errors
+from cnncodes.images.network import ask, askers, file_system, listing_errors
 from cnncodes.system.process import has_workers
 
 URL = "s3://bucket/a.png"
@@ -187,7 +187,7 @@ def test_after_an_error_no_answer_is_waited_for() -> None:
     go, started, answers = threading.Event(), time.monotonic(), list[Future[bool]]()
 
     def be_interrupted() -> None:
-        with asking_threads(2) as pool:
+        with askers(2) as pool:
             answers.extend(pool.submit(go.wait, 30) for _ in range(4))
             raise KeyboardInterrupt
 
@@ -198,7 +198,7 @@ def test_after_an_error_no_answer_is_waited_for() -> None:
     go.set()
     assert [answer.cancelled() or answer.result() for answer in answers] == [True] * 4
     assert [answer.cancelled() for answer in answers] == [False, False, True, True]
-    with asking_threads(2) as pool:
+    with askers(2) as pool:
         answers = [pool.submit(go.wait) for _ in range(4)]
     assert [answer.done() for answer in answers] == [True] * 4
 
@@ -215,7 +215,7 @@ def test_a_service_with_one_connection_is_asked_by_one_at_a_time() -> None:
         with lock:
             asking[scheme] -= 1
 
-    with asking_threads(8) as pool:
+    with askers(8) as pool:
         list(pool.map(lambda scheme: ask(f"{scheme}://host/a.png", lambda: action(scheme)), ["ftp", "s3"] * 8))
     assert most["ftp"] == 1
     assert most["s3"] > 1
