@@ -291,6 +291,7 @@ class Crew:
         for call in units:
             del self._calls[call]
         self.transport.end(member.handle)
+        self._build_next()  # if it was to be the first, another one is
         return [Event(member, unit, error=error) for unit in units.values() if unit is not None]
 
     def _note(self, text: str) -> None:

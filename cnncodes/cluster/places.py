@@ -9,7 +9,7 @@ from cnncodes.cluster.transport import Node
 from cnncodes.cluster.worker import Ready
 from cnncodes.errors import SettingError, parameter
 
-__all__ = ["Place", "kind_of", "mismatch", "places_of"]
+__all__ = ["Place", "check_device", "kind_of", "mismatch", "places_of"]
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -39,18 +39,31 @@ class Place:
     gpus: int = 0
 
 
-def kind_of(device: str | None, nodes: Iterable[Node]) -> str:
-    """Return the device on which the network runs: by default, GPUs if any node has one.
+def check_device(device: str | None) -> None:
+    """Refuse a device that is of one machine alone.
 
     Raises
     ------
     SettingError
         A cluster has no such device.
     """
-    device = device or "auto"
-    if device not in DEVICES:
+    if device is not None and device not in DEVICES:
         raise SettingError(f"{parameter('device', device)}: on a cluster it is {', '.join(DEVICES)}")
-    return ("cuda" if any(node.all_gpus >= 1 for node in nodes) else "cpu") if device == "auto" else device
+
+
+def kind_of(device: str | None, nodes: Iterable[Node]) -> str:
+    """Return the device on which the network runs: by default, GPUs if any node has one.
+
+    Raises
+    ------
+    SettingError
+        A cluster has no such device, or this one has no GPU.
+    """
+    check_device(device)
+    has_gpu = any(node.all_gpus >= 1 for node in nodes)
+    if device == "cuda" and not has_gpu:
+        raise SettingError(f"{parameter('device', device)}: no machine of the cluster has a GPU; leave it out")
+    return "cuda" if has_gpu and device != "cpu" else "cpu"
 
 
 def places_of(node: Node, kind: str, *, mixed: bool = False) -> tuple[list[Place], str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cnncodes.cluster.crew import Crew, Event
 from cnncodes.cluster.loads import Loader
+from cnncodes.cluster.places import check_device
 from cnncodes.cluster.seats import Member
 from cnncodes.cluster.transport import Transport, connected
 from cnncodes.cluster.units import Unit, Units
@@ -93,6 +94,7 @@ class RayCluster(Cluster):
         """
         if workload.parts is not None:
             raise ClusterError("parts are not needed on a cluster: its machines share the images; leave shard out")
+        check_device(settings.device)
         with connected(self.address) as transport, _crew(transport, settings, self.mixed_nodes) as crew:
             crew.assemble(workload, warm=warm)
             yield Dispatcher(crew)

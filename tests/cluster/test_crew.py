@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from cnncodes.cluster import crew as module
 from cnncodes.cluster.crew import Crew
 from cnncodes.cluster.transport import WorkerLostError
 from cnncodes.cluster.worker import NodeWorker
-from cnncodes.errors import ClusterError, ImagesError
+from cnncodes.errors import ClusterError, DeviceError, ImagesError
 from cnncodes.extraction.engine import Work
 from cnncodes.extraction.settings import Settings
 from cnncodes.runtime.workload import Workload
@@ -54,6 +55,31 @@ def test_another_worker_leads_if_the_first_one_dies() -> None:
     crew.assemble(Workload(9), warm=True)
     assert crew.lead.facts.provenance.backbone == "own"
     assert len(transport.started) == 3
+    crew.close()
+
+
+@pytest.mark.parametrize("error", [WorkerLostError("its node died"), DeviceError("too little memory")])
+def test_another_worker_leads_if_the_node_of_the_first_one_dies_or_cannot(error: Exception) -> None:
+    transport = Threads(node("a"), node("b"))
+    failed: list[str] = []
+
+    def fail(key: str, method: str, value: Any, n: int) -> Any:
+        if method == "build" and not failed:
+            time.sleep(0.5)  # the other one has begun meanwhile
+            failed.append(key)
+            if isinstance(error, WorkerLostError):
+                transport.living = [one for one in transport.living if one.key != key]
+            raise error
+        return value
+
+    transport.answer = fail
+    crew = Crew(transport, SETTINGS)
+    if isinstance(error, DeviceError):
+        with pytest.raises(ClusterError, match=r"^box-.: too little memory\."):
+            crew.assemble(Workload(9), warm=True)
+    else:
+        crew.assemble(Workload(9), warm=True)
+    assert crew.lead.facts.provenance.backbone == "own"
     crew.close()
 
 

@@ -24,6 +24,8 @@ def test_gpus_are_used_where_any_node_has_one() -> None:
     assert kind_of("cpu", nodes) == "cpu"
     with pytest.raises(SettingError, match="device='mps': on a cluster it is auto, cpu, cuda"):
         kind_of("mps", nodes)
+    with pytest.raises(SettingError, match="device='cuda': no machine of the cluster has a GPU; leave it out"):
+        kind_of("cuda", nodes[:1])
 
 
 def test_a_node_has_a_place_for_each_gpu_or_one_for_its_processors() -> None:

@@ -332,6 +332,11 @@ def test_an_error_of_the_settings_is_the_users(run: Callable[..., Any]) -> None:
         run(Threads(node("a")), pooling="best")
 
 
+def test_a_device_of_one_machine_is_refused_before_the_cluster_is_joined() -> None:
+    with pytest.raises(SettingError, match=r"device='cuda:1': on a cluster it is auto, cpu, cuda"):
+        extract(np.zeros((1, 8, 8, 3), np.uint8), "never.h5", device="cuda:1", cluster=RayCluster("no address at all"))
+
+
 def test_no_machine_at_all_is_told_with_the_reason(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ClusterError, match=r"no machine of the cluster can work .box-a: others use its 4 processors"):
         run(Threads(node("a", 0, all_cpus=4)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +33,23 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return ray
 
 
+@contextmanager
+def server(answer: bytes = transport.HTTP2_SETTINGS) -> Iterator[str]:
+    """Give the address of a server that answers each connection with these bytes."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as connection:
+                    connection.recv(100)
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 def join(address: str) -> None:
     with connected(address):
         pass
@@ -52,9 +72,15 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     assert ("ray:// addresses are for Ray's client" in str(info.value)) == address.startswith("ray://")
 
 
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n", b""])
+def test_what_answers_and_is_no_cluster_is_refused_at_once(answer: bytes) -> None:
+    with server(answer) as address, pytest.raises(ClusterError, match=rf"^what answers at {address} is no Ray cluster"):
+        join(address)
+
+
 def test_a_cluster_that_refuses_says_how_to_get_in(no_ray: SimpleNamespace) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with server() as address:
         no_ray.errors.append(RuntimeError("Authentication failed: invalid token"))
         with pytest.raises(ClusterError, match=r"token of this machine: type `ray get-auth-token --generate`"):
             join(address)
@@ -72,8 +98,8 @@ def test_what_the_library_of_ray_prints_while_it_joins_stays_off_the_terminal_of
 ) -> None:
     monkeypatch.setattr(transport, "is_own_process", lambda: is_own)
     monkeypatch.setattr(no_ray, "init", lambda **options: os.write(2, b"E rpc.cc: Unauthenticated\n"))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        join(f"127.0.0.1:{server.getsockname()[1]}")
+    with server() as address:
+        join(address)
     os.write(2, b"error: one line\n")
     assert capfd.readouterr().err == "E rpc.cc: Unauthenticated\n" * (not is_own) + "error: one line\n"
 
