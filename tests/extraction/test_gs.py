@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from archive_files import folder_tar, folder_zip
 from PIL import Image
+from remote_images import OPTIONS, same_codes, save_images, wait_for_readers
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
@@ -23,7 +23,6 @@ from cnncodes.images.loading import load_images
 
 pytestmark = pytest.mark.slow
 
-OPTIONS: dict[str, Any] = {"layers": "penultimate", "image_size": 32, "precision": "fp32", "thumbnails": False}
 N = 12
 
 _bucket_numbers = count()
@@ -51,13 +50,8 @@ def gs(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("gs")
-    random = np.random.default_rng(0)
-    for i in range(N):
-        path = root / "ab"[i % 2] / f"{i:02d} é#?%20.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
-    return root
+    names = [f"{'ab'[i % 2]}/{i:02d} é#?%20.png" for i in range(N)]
+    return save_images(tmp_path_factory.mktemp("gs"), names)
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +69,9 @@ def bucket(gs: Any, folder: Path) -> str:
     return bucket
 
 
-def same_codes(path: Path, other: Path) -> None:
-    with CodesFile.open(path) as one, CodesFile.open(other) as two:
-        rows = [one.sha256.tolist().index(digest) for digest in two.sha256.tolist()]
-        np.testing.assert_array_equal(one.labels[rows], two.labels)
-        np.testing.assert_array_equal(one.codes("penultimate")[rows], two.codes("penultimate"))
-
-
 def again(gs: Any, source: str, path: Path) -> tuple[Extraction, int]:
     """Extract without faults; return how many objects were read."""
-    while any(thread.name.startswith("cnncodes-reader") for thread in threading.enumerate()):  # of the run before
-        time.sleep(0.02)
+    wait_for_readers()
     gs.forget()
     return extract(source, path, **OPTIONS), gs.gets.total()
 

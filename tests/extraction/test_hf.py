@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 import pytest
 from archive_files import folder_tar, folder_zip
 from hub_server import TOKEN, running_hub
-from PIL import Image
+from remote_images import OPTIONS, same_codes, save_images, wait_for_readers
 
-from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError
 from cnncodes.extraction.extract import Extraction, extract
 from cnncodes.images import network
@@ -23,7 +20,6 @@ from cnncodes.images.loading import load_images
 
 pytestmark = pytest.mark.slow
 
-OPTIONS: dict[str, Any] = {"layers": "penultimate", "image_size": 32, "precision": "fp32", "thumbnails": False}
 N = 16  # eight in a folder: two pages of its list
 
 
@@ -35,13 +31,8 @@ def server() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("hf")
-    random = np.random.default_rng(0)
-    for i in range(N):
-        path = root / "ab"[i % 2] / f"{i:02d} é#?%20.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
-    return root
+    names = [f"{'ab'[i % 2]}/{i:02d} é#?%20.png" for i in range(N)]
+    return save_images(tmp_path_factory.mktemp("hf"), names)
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +56,9 @@ def hub(server: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     network._file_system.cache_clear()
 
 
-def same_codes(path: Path, other: Path) -> None:
-    with CodesFile.open(path) as one, CodesFile.open(other) as two:
-        rows = [one.sha256.tolist().index(digest) for digest in two.sha256.tolist()]
-        np.testing.assert_array_equal(one.labels[rows], two.labels)
-        np.testing.assert_array_equal(one.codes("penultimate")[rows], two.codes("penultimate"))
-
-
 def again(hub: Any, source: str, path: Path) -> tuple[Extraction, int]:
     """Extract without faults; return how many files were read."""
-    while any(thread.name.startswith("cnncodes-reader") for thread in threading.enumerate()):  # of the run before
-        time.sleep(0.02)
+    wait_for_readers()
     hub.forget()
     return extract(source, path, **OPTIONS), hub.count("/resolve/")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from itertools import count
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from archive_files import folder_tar, folder_zip, tar_of
 from command_line import run
 from PIL import Image
+from remote_images import OPTIONS, save_images, wait_for_readers
 
 from cnncodes import CNNCodes, load_codes
 from cnncodes.codes.file import CodesFile
@@ -24,7 +24,6 @@ from cnncodes.images.loading import load_images
 
 pytestmark = pytest.mark.slow
 
-OPTIONS: dict[str, Any] = {"layers": "penultimate", "image_size": 32, "precision": "fp32", "thumbnails": False}
 N = 16
 
 _bucket_numbers = count()
@@ -33,13 +32,8 @@ _bucket_numbers = count()
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small images of two classes in two splits."""
-    root = tmp_path_factory.mktemp("s3")
-    random = np.random.default_rng(0)
-    for i in range(N):
-        path = root / ("train", "test")[i % 4 == 3] / "ab"[i % 2] / f"{i:02d} é.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
-    return root
+    names = [f"{('train', 'test')[i % 4 == 3]}/{'ab'[i % 2]}/{i:02d} é.png" for i in range(N)]
+    return save_images(tmp_path_factory.mktemp("s3"), names)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +85,7 @@ def same_codes(path: Path, other: Path) -> None:
 
 def again(s3: Any, url: str, path: Path) -> tuple[Extraction, int]:
     """Extract without faults; return how many objects were read."""
-    while any(thread.name.startswith("cnncodes-reader") for thread in threading.enumerate()):  # of the run before
-        time.sleep(0.02)
+    wait_for_readers()
     s3.forget()
     result = extract(url, path, **OPTIONS)
     return result, s3.gets.total()
