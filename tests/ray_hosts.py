@@ -1,7 +1,7 @@
-"""A Ray cluster whose nodes are machines to each other: each has its own network, host name, processes and /tmp.
+"""A Ray cluster whose nodes are machines to each other: each has its own network, host name and processes.
 
-They are Linux namespaces of this machine, joined by a bridge. What is under ``/tmp`` here, as the files of a test are,
-only the first machine sees. A machine can lose its network: then nobody tells the others.
+They are Linux namespaces of this machine, joined by a bridge, and some folders only the first machine sees. A machine
+can lose its network: then nobody tells the others.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,8 @@ class RayHosts:
         For the logs.
     names : sequence of str
         Host names; the first is the head, where drivers run.
+    hidden : sequence of Path, optional
+        Folders that are empty on all machines but the first.
     environment : mapping of str to str, optional
         What is different on machines, but not for drivers.
     python_path : sequence of Path, optional
@@ -65,10 +68,11 @@ class RayHosts:
         folder: Path,
         names: tuple[str, ...],
         *,
+        hidden: tuple[Path, ...] = (),
         environment: Mapping[str, str] | None = None,
         python_path: tuple[Path, ...] = (),
     ) -> None:
-        self.folder, self.names, self.python_path = folder, names, python_path
+        self.folder, self.names, self.hidden, self.python_path = folder, names, hidden, python_path
         self.host_environment = dict(environment or {})
         self.mark = secrets.token_hex(2)
         self.net = f"10.{secrets.randbelow(100) + 100}.{secrets.randbelow(250)}"
@@ -118,7 +122,7 @@ class RayHosts:
         """Return what stands before a command that runs on a machine, and ends with this process."""
         own, kinds = f"set -e; hostname {name}; mount -t tmpfs tmpfs /dev/shm; ", ["--mount", "--uts"]
         if name != self.names[0]:  # drivers must see the processes of the machine that they are on
-            own += _own_tmp(self.python_path)
+            own += "".join(f"mount -t tmpfs tmpfs {shlex.quote(str(path))}; " for path in (self.written, *self.hidden))
             kinds += ["--pid", "--fork", "--kill-child", "--mount-proc"]
         space = ["ip", "netns", "exec", self._space(name)]
         return ["setpriv", "--pdeathsig", "KILL", *space, "unshare", *kinds, "sh", "-c", own + 'exec "$@"', "sh"]
@@ -136,6 +140,11 @@ class RayHosts:
             if self.processes[name].poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} did not start; see {log}: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.1)
+
+    def files_at(self, name: str, folder: Path) -> list[str]:
+        """Return what a machine sees in a folder."""
+        process = descendants(self.processes[name].pid)[-1]
+        return os.listdir(f"/proc/{process}/root{folder}")
 
     def unplug(self, name: str) -> None:
         """Cut the network of a machine: the others hear nothing of it any more."""
@@ -196,13 +205,6 @@ class RayHosts:
 
     def _cable(self, name: str) -> str:
         return f"cnc{self.mark}v{self.names.index(name)}"
-
-
-def _own_tmp(kept: tuple[Path, ...]) -> str:
-    """Return the commands that hide all below /tmp but these folders."""
-    below = [path for path in kept if path.is_relative_to("/tmp")]
-    away = ["mount -t tmpfs tmpfs /mnt", *(f"cp -r --parents {path} /mnt" for path in below)]
-    return "; ".join([*away, "mount -t tmpfs tmpfs /tmp", *["cp -r /mnt/tmp/. /tmp"] * bool(below), ""])
 
 
 def _run(*words: str) -> None:

@@ -37,18 +37,19 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory, faults: Path) -> Iterator[RayHosts]:
-    pytest.importorskip("ray", reason="needs the extra [ray]")
-    folder = tmp_path_factory.mktemp("hosts")
-    with RayHosts(folder, ("boss", "ann", "bob"), environment=PACE, python_path=(faults,)) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_images(tmp_path_factory.mktemp("images"), N_IMAGES)
     make_harmful(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory, images: Path, faults: Path) -> Iterator[RayHosts]:
+    pytest.importorskip("ray", reason="needs the extra [ray]")
+    folder = tmp_path_factory.mktemp("hosts")
+    names = ("boss", "ann", "bob")
+    with RayHosts(folder, names, hidden=(images,), environment=PACE, python_path=(faults,)) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory, images: Path, faults: Pa
 def test_a_machine_that_vanishes_without_a_word_costs_no_row(
     hosts: RayHosts, images: Path, reference: Path, tmp_path: Path
 ) -> None:
+    assert [bool(hosts.files_at(name, images)) for name in hosts.names] == [True, False, False]
+
     def unplug(generator: random.Random) -> int:
         hosts.unplug("ann")
         return 1
