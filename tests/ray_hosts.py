@@ -111,7 +111,7 @@ class RayHosts:
             self.processes[name] = subprocess.Popen(
                 [*self._inside(name), *self._ray_start(name)],
                 cwd="/",
-                env={**self._environment(self.token), "RAY_AUTH_MODE": "token", **self.host_environment},
+                env={**self._environment(), "RAY_AUTH_MODE": "token", **self.host_environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -157,21 +157,21 @@ class RayHosts:
         _run("ip", "link", "del", self._cable(name))
         _run("ip", "netns", "del", self._space(name))
 
-    def driver(self, *words: object, cwd: Path, token: str | None = None) -> subprocess.Popen[str]:
-        """Start a command on the first machine; it has the token of the cluster, or another one."""
+    def driver(self, *words: object, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+        """Start a command on the first machine; it has the token of the cluster, unless its environment differs."""
         command = [sys.executable, "-m", "cnncodes", *map(str, words), "--ray", self.address]
         return subprocess.Popen(
             ["ip", "netns", "exec", self._space(self.names[0]), *command],
             cwd=cwd,
-            env=self._environment(token or self.token),
+            env={**self._environment(), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def _environment(self, token: str) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         path = os.pathsep.join(map(str, [*self.python_path, REPOSITORY]))
-        more = {"RAY_AUTH_TOKEN": token, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
+        more = {"RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
         return {**plain_environment(), **more}
 
     def _kill(self, name: str) -> None:
