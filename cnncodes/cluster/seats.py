@@ -114,6 +114,11 @@ class Seats:
         return all(seat.is_hopeless for seat in self._seats.values())
 
     @property
+    def cannot_lead(self) -> bool:
+        """Whether no place is left of which the first worker is to be expected: one on the device of the network."""
+        return all(seat.is_hopeless for seat in self._seats.values() if seat.place.device == self.kind)
+
+    @property
     def nobody(self) -> str:
         """Why there is no worker, for an error."""
         reasons = [*self.reasons.values()] or ["it has no machines"]
