@@ -219,12 +219,15 @@ def _reachable(address: str) -> str:
         )
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return place  # to be asked by TLS, which is up to Ray
             connection.settimeout(ANSWER_SECONDS)
             connection.sendall(HTTP2_PREFACE)
             answer = connection.recv(len(HTTP2_SETTINGS))
-    except OSError as error:
-        raise ClusterError(f"no Ray cluster answers at {place} ({error.strerror or error}): {START}") from error
-    if answer[3:4] != HTTP2_SETTINGS[3:4] and not os.environ.get("RAY_USE_TLS", "0").strip("0"):
+    except (OSError, UnicodeError) as error:  # the latter of a name that none can have
+        reason = getattr(error, "strerror", None) or error
+        raise ClusterError(f"no Ray cluster answers at {place} ({reason}): {START}") from error
+    if answer[3:4] != HTTP2_SETTINGS[3:4]:
         raise ClusterError(
             f"what answers at {place} is no Ray cluster: `ray start --head` prints the address to use, with port 6379"
         )
