@@ -157,10 +157,10 @@ class Crew:
             raise errors[0]
         return events
 
-    def done(self, member: Member) -> None:
-        """Note that a worker has done a unit: its place is not to blame for what went wrong before."""
-        if member in self._seats.members:
-            self._seats.of(member).deaths = 0
+    def done(self, member: Member, *, is_explained: bool = False) -> None:
+        """Note that a worker has done a unit, or that its death is explained: its place is not to blame."""
+        if is_explained or member in self._seats.members:
+            self._seats.acquit(member)
 
     def close(self) -> None:
         """Let the workers remove what they have on their nodes, then end them."""

@@ -195,6 +195,8 @@ class Dispatcher:
             if event.error and unit.losses + 1 >= MAX_LOSSES:
                 failed = _failed(loader.images, unit, event.error)
                 units.finish(unit, set(failed.failures))
+                # Where nothing was ever done, it is the machines: they are tried more rarely, and given up
+                self.crew.done(event.member, is_explained=any(tally.counted for tally in self._tallies.values()))
             else:
                 units.give_back(unit, lost=event.error is not None)
             if units.held(event.member) == 0:

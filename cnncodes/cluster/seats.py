@@ -146,6 +146,11 @@ class Seats:
         """Return the seat of a worker."""
         return self._seats[member.place.key]
 
+    def acquit(self, member: Member) -> None:
+        """Forget how many workers of a place died, which is not to blame; the next one may begin at once."""
+        if (seat := self._seats.get(member.place.key)) is not None:
+            seat.deaths, seat.not_before = 0, 0.0
+
     def look(self, nodes: Sequence[Node], now: float) -> list[Seat]:
         """Take up the places of new nodes, and forget those of nodes that are gone; return the seats to be taken."""
         living = {node.key: node for node in nodes}

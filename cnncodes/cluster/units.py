@@ -182,7 +182,8 @@ class Units:
         left = rows[self._is_open[rows] & (self._copies[rows] == 0)]
         parts = max(1, len(left) // max(1, self.multiple)) if losses >= SPLIT_AT else 1
         if losses >= SUSPECT_AT:
-            self._suspects.extend(Unit(left[i : i + 1], losses, by_bytes) for i in range(len(left)))
+            # the newest first, so that one that kills is known before the next one is tried
+            self._suspects.extendleft(Unit(left[i : i + 1], losses, by_bytes) for i in reversed(range(len(left))))
             return
         for part in reversed(np.array_split(left, parts)):
             if len(part):
