@@ -24,7 +24,7 @@ __all__ = ["Call", "Node", "RayTransport", "Transport", "WorkerLostError", "conn
 CLUSTER = "extraction on a cluster"  # what needs Ray
 CALLS_AT_ONCE = 4  # units under way, and one call beside them
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 20.0  # of a first machine that has much to do
+ANSWER_SECONDS = 20.0  # a first machine that has much to do may take so long
 # A client of HTTP/2, as Ray is one, begins with these words and its settings; a server answers with its own (RFC 9113)
 HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS

@@ -17,7 +17,7 @@ SHARES = 4  # parts that the rows which wait are cut into for each worker, so th
 MAX_COPIES = 2  # workers that may have a row at the same time
 SPLIT_AT = 2  # losses of a worker after which the rows of its unit are dealt out in smaller units
 APART_AT = 3  # and after which each image is decoded in a process of its own
-SUSPECT_AT = 5  # and after which each image is tried last, by a worker that has nothing else: what kills it is known
+SUSPECT_AT = 5  # and after which each image is tried last, by a worker that has nothing else: so the killer is found
 
 
 @dataclass(eq=False)
