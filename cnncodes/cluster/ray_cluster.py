@@ -188,7 +188,7 @@ class Dispatcher:
                     self.crew.run(member, unit, loader.load(unit, reads, self.crew.suspects))
 
     def _taken(self, event: Event, units: Units, loader: Loader) -> Batch | None:
-        """Return what nobody had done before in a unit that came back; give a lost one to others, or return it as failed."""
+        """Return what is new in a unit that came back; a lost one goes to others, or is returned as failed."""
         unit: Unit = event.unit
         if event.value is None:
             failed = None
