@@ -21,9 +21,11 @@ __all__ = ["CHANGED", "READ_ERRORS", "Archive", "Entry"]
 
 CHANGED = "the archive has changed since it was listed; run the command again"
 READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of files, and of what decompresses them
-# How files begin; tar archives begin with a name, which may well be PK/1.jpg or BZ/1.jpg
+# How files begin; tar archives begin with a name, which may well be PK/1.jpg or BZhang/1.jpg
 ZIP_HEADS = (b"PK\3\4", b"PK\5\6")  # of one with files, of one without
-COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zX": lzma.open} | {
+    b"BZh%d" % level: bz2.open for level in range(1, 10)
+}
 HEAD_BYTES = 4
 
 

@@ -57,7 +57,7 @@ def _by_id(images: ImageSet) -> dict[str, tuple]:
     return dict(zip(images.ids, zip(data, *columns, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("first", ["PK/1.png", "BZ/1.png", "PK.png"])
+@pytest.mark.parametrize("first", ["PK/1.png", "BZ/1.png", "PK.png", "BZhang/1.png"])
 def test_a_tar_archive_whose_first_name_begins_as_other_archives_do_is_a_tar_archive(tmp_path, first):
     members = pngs(first, "GT/2.png")
     images = load_images(tar_of(tmp_path / "flags.tar", members), labelled=False)
