@@ -11,6 +11,7 @@ from cnncodes.system.optional import require
 __all__ = ["HUB_SCHEME", "read_from_hub"]
 
 HUB_SCHEME = "hf"
+TURN_SECONDS = 5.0  # after which a thread asks by itself: if the Hub is silent, threads must not queue
 
 _lock = threading.Lock()
 
@@ -31,8 +32,12 @@ def read_from_hub(files: Any, path: str, timeout: float, start: int | None = Non
     start, end : int, optional
     """
     hub = require("huggingface_hub", "reading hf:// URLs")
-    with _lock:  # or each of many threads would ask whether there is such a dataset
+    is_first = _lock.acquire(timeout=TURN_SECONDS)  # or each of many threads would ask whether there is such a dataset
+    try:
         place = files.resolve_path(path)
+    finally:
+        if is_first:
+            _lock.release()
     if hasattr(place, "bucket_id"):
         url = f"{files.endpoint}/buckets/{place.bucket_id}/resolve/{quote(place.path)}"
     else:

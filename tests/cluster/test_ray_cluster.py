@@ -406,10 +406,11 @@ def test_an_image_that_kills_every_worker_is_recorded_and_the_others_are_compute
     assert content(tmp_path / "codes.h5") == content(tmp_path / "local.h5")
 
 
+@pytest.mark.slow
 def test_several_images_that_kill_every_worker_are_given_up_one_after_the_other(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killers = [f"b/{i}.png" for i in (41, 43, 45, 47)]
+    killers = [f"b/{i}.png" for i in (41, 43)]
     transport = Threads(node("a"))
     had: list[list[str]] = []
     deaths: list[int] = []
@@ -433,7 +434,7 @@ def test_several_images_that_kill_every_worker_are_given_up_one_after_the_other(
     assert sorted(done.failures) == ["a/10.png", *killers]
     alone = [ids[0] for ids in had if len(ids) == 1 and ids[0] in killers]
     assert alone == [name for name in dict.fromkeys(alone) for _ in range(3)]
-    assert max(deaths[-9:]) == 3  # each time that one is known, a new worker may begin at once
+    assert deaths[-3:] == [1, 2, 3]  # each time that one is known, a new worker may begin at once
 
 
 @pytest.mark.parametrize("stage", ["build", "open", "run"])

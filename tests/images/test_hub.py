@@ -15,6 +15,7 @@ import pytest
 from hub_server import running_hub
 
 from cnncodes.errors import DecodeError
+from cnncodes.images import hub as module
 from cnncodes.images import network
 from cnncodes.images.hub import read_from_hub
 from cnncodes.images.network import asking_threads, file_system
@@ -61,6 +62,21 @@ def test_the_hub_is_asked_once_whether_there_is_a_dataset_however_many_read_it(h
         files = list(pool.map(lambda _: RemoteFile.of(f"hf://datasets/o/n/{NAME}").read_bytes(), range(8)))
     assert files == [DATA] * 8
     assert (hub.count("/api/"), hub.count("/resolve/")) == (1, 8)
+
+
+def test_readers_of_a_silent_hub_do_not_wait_one_after_the_other(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.0)
+    hub.fault = lambda path, n: time.sleep(0.5) or (503, {})
+
+    def read(_: int) -> None:
+        with pytest.raises(DecodeError, match="503"):
+            RemoteFile.of(f"hf://datasets/o/n/{NAME}").read_bytes()
+
+    started = time.monotonic()
+    with asking_threads(8) as pool:
+        list(pool.map(read, range(8)))
+    assert time.monotonic() - started < 3
 
 
 def test_a_request_for_changes_has_a_revision_of_its_own(hub: Any) -> None:
