@@ -109,7 +109,8 @@ class Crew:
                 deadline = min(deadline, time.monotonic() + LATECOMER_SECONDS)
                 if not any(member.stage in ("begins", "begun", "builds") for member in self._seats.members):
                     break
-            if self._seats.are_hopeless and (self._refusals or time.monotonic() > started + FREE_SECONDS):
+            is_hopeless = self._seats.are_hopeless if self._has_lead else self._seats.cannot_lead
+            if is_hopeless and (self._refusals or time.monotonic() > started + FREE_SECONDS):
                 break
         if self._refusals:
             compared = f" They were compared with {self._lead_name}, which was ready first." if self._has_lead else ""
@@ -156,10 +157,10 @@ class Crew:
             raise errors[0]
         return events
 
-    def done(self, member: Member) -> None:
-        """Note that a worker has done a unit: its place is not to blame for what went wrong before."""
-        if member in self._seats.members:
-            self._seats.of(member).deaths = 0
+    def done(self, member: Member, *, is_explained: bool = False) -> None:
+        """Note that a worker has done a unit, or that its death is explained: its place is not to blame."""
+        if is_explained or member in self._seats.members:
+            self._seats.acquit(member)
 
     def close(self) -> None:
         """Let the workers remove what they have on their nodes, then end them."""
@@ -190,8 +191,7 @@ class Crew:
         del self._calls[call]
         if method == "run":
             return [Event(member, unit, value)]
-        more: list[Event] = getattr(self, f"_after_{method}")(member, value)
-        return more
+        return list[Event](getattr(self, f"_after_{method}")(member, value))
 
     def _after_hello(self, member: Member, versions: dict[str, str]) -> list[Event]:
         self._enter(member, "begun")

@@ -33,7 +33,7 @@ from cnncodes.system.progress import Progress
 __all__ = ["RayCluster"]
 
 DEPTH = 2  # units that a worker has at a time: while one is on its way, it computes the other
-MAX_LOSSES = 8  # of workers that had an image, the last few of which had nothing else: it counts as a failure
+MAX_LOSSES = 8  # workers that may die while they have an image, the last few with nothing else; then it has failed
 ENDING_SECONDS = 15.0  # that the workers get after Ctrl-C to be ended
 
 
@@ -188,13 +188,15 @@ class Dispatcher:
                     self.crew.run(member, unit, loader.load(unit, reads, self.crew.suspects))
 
     def _taken(self, event: Event, units: Units, loader: Loader) -> Batch | None:
-        """Return of a unit that came back what nobody had done before; give one that was lost to others."""
+        """Return what is new in a unit that came back; a lost one goes to others, or is returned as failed."""
         unit: Unit = event.unit
         if event.value is None:
             failed = None
             if event.error and unit.losses + 1 >= MAX_LOSSES:
                 failed = _failed(loader.images, unit, event.error)
                 units.finish(unit, set(failed.failures))
+                # Where nothing was ever done, it is the machines: they are tried more rarely, and given up
+                self.crew.done(event.member, is_explained=any(tally.counted for tally in self._tallies.values()))
             else:
                 units.give_back(unit, lost=event.error is not None)
             if units.held(event.member) == 0:

@@ -114,6 +114,11 @@ class Seats:
         return all(seat.is_hopeless for seat in self._seats.values())
 
     @property
+    def cannot_lead(self) -> bool:
+        """Whether no place is left of which the first worker is to be expected: one on the device of the network."""
+        return all(seat.is_hopeless for seat in self._seats.values() if seat.place.device == self.kind)
+
+    @property
     def nobody(self) -> str:
         """Why there is no worker, for an error."""
         reasons = [*self.reasons.values()] or ["it has no machines"]
@@ -140,6 +145,11 @@ class Seats:
     def of(self, member: Member) -> Seat:
         """Return the seat of a worker."""
         return self._seats[member.place.key]
+
+    def acquit(self, member: Member) -> None:
+        """Forget how many workers of a place died, which is not to blame; the next one may begin at once."""
+        if (seat := self._seats.get(member.place.key)) is not None:
+            seat.deaths, seat.not_before = 0, 0.0
 
     def look(self, nodes: Sequence[Node], now: float) -> list[Seat]:
         """Take up the places of new nodes, and forget those of nodes that are gone; return the seats to be taken."""

@@ -24,7 +24,7 @@ __all__ = ["Call", "Node", "RayTransport", "Transport", "WorkerLostError", "conn
 CLUSTER = "extraction on a cluster"  # what needs Ray
 CALLS_AT_ONCE = 4  # units under way, and one call beside them
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 20.0  # of a first machine that has much to do
+ANSWER_SECONDS = 20.0  # a first machine that has much to do may take so long
 # A client of HTTP/2, as Ray is one, begins with these words and its settings; a server answers with its own (RFC 9113)
 HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + HTTP2_SETTINGS
@@ -219,12 +219,15 @@ def _reachable(address: str) -> str:
         )
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return place  # to be asked by TLS, which is up to Ray
             connection.settimeout(ANSWER_SECONDS)
             connection.sendall(HTTP2_PREFACE)
             answer = connection.recv(len(HTTP2_SETTINGS))
-    except OSError as error:
-        raise ClusterError(f"no Ray cluster answers at {place} ({error.strerror or error}): {START}") from error
-    if answer[3:4] != HTTP2_SETTINGS[3:4] and not os.environ.get("RAY_USE_TLS", "0").strip("0"):
+    except (OSError, UnicodeError) as error:  # the latter of a name that none can have
+        reason = getattr(error, "strerror", None) or error
+        raise ClusterError(f"no Ray cluster answers at {place} ({reason}): {START}") from error
+    if answer[3:4] != HTTP2_SETTINGS[3:4]:
         raise ClusterError(
             f"what answers at {place} is no Ray cluster: `ray start --head` prints the address to use, with port 6379"
         )

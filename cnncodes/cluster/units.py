@@ -17,7 +17,8 @@ SHARES = 4  # parts that the rows which wait are cut into for each worker, so th
 MAX_COPIES = 2  # workers that may have a row at the same time
 SPLIT_AT = 2  # losses of a worker after which the rows of its unit are dealt out in smaller units
 APART_AT = 3  # and after which each image is decoded in a process of its own
-SUSPECT_AT = 5  # and after which each image is tried last, by a worker that has nothing else: what kills it is known
+SUSPECT_AT = 5  # and after which each image is tried last, by a worker that has nothing else: so the killer is found
+SUSPECT_SECONDS = 600.0  # after which another worker may try it, too: a worker that is frozen does not die
 
 
 @dataclass(eq=False)
@@ -154,7 +155,7 @@ class Units:
         self._is_open[first] = False
         self._n_open -= len(first)
         if unread:
-            self._requeue(unit.rows[np.isin(unit.rows, list(unread))], 0, True)
+            self._requeue(unit.rows[np.isin(unit.rows, list(unread))], unit.losses, True)
         return set(first.tolist())
 
     def give_back(self, unit: Unit, *, lost: bool = False) -> None:
@@ -167,6 +168,9 @@ class Units:
             The worker died while it had the unit.
         """
         self._release(unit)
+        if lost and unit.is_suspect:  # whoever has the same image, too, counts it
+            for other in [other for pace in self._paces.values() for other in pace.units if other.is_suspect]:
+                other.losses += int(other.rows[0] == unit.rows[0])
         self._requeue(unit.rows, unit.losses + lost, unit.by_bytes)
 
     def forget(self, worker: Hashable) -> None:
@@ -182,7 +186,8 @@ class Units:
         left = rows[self._is_open[rows] & (self._copies[rows] == 0)]
         parts = max(1, len(left) // max(1, self.multiple)) if losses >= SPLIT_AT else 1
         if losses >= SUSPECT_AT:
-            self._suspects.extend(Unit(left[i : i + 1], losses, by_bytes) for i in range(len(left)))
+            # the newest first, so that one that kills is known before the next one is tried
+            self._suspects.extendleft(Unit(left[i : i + 1], losses, by_bytes) for i in reversed(range(len(left))))
             return
         for part in reversed(np.array_split(left, parts)):
             if len(part):
@@ -219,7 +224,7 @@ class Units:
             for unit in other.units:
                 ahead += len(unit.rows)
                 rows = unit.rows[self._is_open[unit.rows] & (self._copies[unit.rows] < MAX_COPIES)]
-                if not len(rows) or unit.is_suspect:
+                if not len(rows) or (unit.is_suspect and now - unit.since < SUSPECT_SECONDS):
                     continue
                 rows = rows[-self._share(len(rows), n_workers) :]  # the last are the ones that are done last
                 left = _seconds_left(other, ahead, now)

@@ -21,10 +21,14 @@ __all__ = ["CHANGED", "READ_ERRORS", "Archive", "Entry"]
 
 CHANGED = "the archive has changed since it was listed; run the command again"
 READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of files, and of what decompresses them
-# How files begin; tar archives begin with a name, which may well be PK/1.jpg or BZ/1.jpg
-ZIP_HEADS = (b"PK\3\4", b"PK\5\6")  # of one with files, of one without
-COMPRESSIONS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
-HEAD_BYTES = 4
+# How files begin; tar archives begin with a name, which may well be PK/1.jpg or BZhang/1.jpg
+ZIP_HEADS = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK")  # with files, without, and as if it had several volumes
+COMPRESSIONS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    **{b"BZh%d" % level: bz2.open for level in range(1, 10)},
+    b"\xfd7zX": lzma.open,
+}
+HEAD_BYTES = 6
 
 
 class Entry(NamedTuple):

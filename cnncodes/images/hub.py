@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,9 @@ from cnncodes.system.optional import require
 __all__ = ["HUB_SCHEME", "read_from_hub"]
 
 HUB_SCHEME = "hf"
+TURN_SECONDS = 5.0  # after which a thread asks by itself: if the Hub is silent, threads must not queue
+
+_lock = threading.Lock()
 
 
 def read_from_hub(files: Any, path: str, timeout: float, start: int | None = None, end: int | None = None) -> bytes:
@@ -28,7 +32,12 @@ def read_from_hub(files: Any, path: str, timeout: float, start: int | None = Non
     start, end : int, optional
     """
     hub = require("huggingface_hub", "reading hf:// URLs")
-    place = files.resolve_path(path)
+    is_first = _lock.acquire(timeout=TURN_SECONDS)  # or each of many threads would ask whether there is such a dataset
+    try:
+        place = files.resolve_path(path)
+    finally:
+        if is_first:
+            _lock.release()
     if hasattr(place, "bucket_id"):
         url = f"{files.endpoint}/buckets/{place.bucket_id}/resolve/{quote(place.path)}"
     else:

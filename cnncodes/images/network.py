@@ -51,7 +51,7 @@ OTHER_CREDENTIALS = "FSSPEC_{} in the environment, or in ~/.config/fsspec"
 S3_SCHEMES = ("s3", "s3a")
 LOGGERS = ("gcsfs", "google.auth")  # which write tracebacks to stderr, beside the error itself
 
-# Of file systems that have one connection; two callers at a time would read each other's answers
+# For file systems that have one connection; two callers at a time would read each other's answers
 TURNS = {"ftp": threading.Lock()}
 
 _lock, _opening = threading.Lock(), threading.Lock()
@@ -146,7 +146,9 @@ def ask(url: str, action: Callable[[], T], *, is_first: bool = False) -> T:
     started, pause, told, n_tries = time.monotonic(), FIRST_PAUSE_SECONDS, 0.0, 0
     while True:
         n_tries += 1
-        _pause(url, _waits.get(base_of(url), 0.0) - time.monotonic())
+        wait = _waits.get(base_of(url), 0.0) - time.monotonic()
+        told = max(told, wait)  # by another answer, perhaps
+        _pause(url, wait)
         try:
             with TURNS.get(scheme_of(url), nullcontext()):
                 answer = action()

@@ -196,12 +196,16 @@ def stamp_in(info: Mapping[str, Any]) -> tuple[int, int]:
 def fetch_stamps(sources: Iterable[Any]) -> None:
     """Ask for size and change of each remote file among `sources` whose listing did not say, many at a time."""
     files = [source for source in sources if isinstance(source, RemoteFile) and source.changed < 0]
-    for base in {file.base for file in files if scheme_of(file.base) not in WEB_SCHEMES}:
-        file_system(base).invalidate_cache()  # what it has kept of an earlier run may have changed
-    if files:
-        with asking_threads(CONNECTIONS) as pool:
-            list(pool.map(_list, {file.beside(".").url for file in files if scheme_of(file.base) == HUB_SCHEME}))
-            list(pool.map(RemoteFile.fetch_stamp, files))
+    if not files:
+        return
+    systems = [file_system(base) for base in {file.base for file in files if scheme_of(file.base) not in WEB_SCHEMES}]
+    for system in systems:
+        system.invalidate_cache()  # what it has kept of an earlier run may have changed
+    with asking_threads(CONNECTIONS) as pool:
+        list(pool.map(_list, {file.beside(".").url for file in files if scheme_of(file.base) == HUB_SCHEME}))
+        list(pool.map(RemoteFile.fetch_stamp, files))
+    for system in systems:
+        getattr(system, "dircache", {}).clear()  # or it would keep the lists for as long as the process lives
 
 
 def _list(folder: str) -> None:

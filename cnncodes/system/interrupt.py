@@ -57,8 +57,8 @@ def end_when_interrupted() -> None:
     raised = threading.Event()
 
     def interrupt(number: int, frame: Any) -> None:
+        _interrupted.set()  # first: a signal inside `sleep` may stop here for ever, and the watch ends the program
         raised.set()
-        _interrupted.set()
         raise KeyboardInterrupt
 
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,32 @@ def test_another_worker_leads_if_the_node_of_the_first_one_dies_or_cannot(error:
         crew.assemble(Workload(9), warm=True)
     assert crew.lead.facts.provenance.backbone == "own"
     crew.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("free_gpus", "message"), [(1, "^box-a: too little memory"), (0, r"can work \(box-a: others use its 1 GPU")]
+)
+def test_processors_beside_gpus_do_not_wait_for_ever_for_one_that_leads(free_gpus: int, message: str) -> None:
+    def refuse(key: str, method: str, value: Any, n: int) -> Any:
+        if key == "a" and method == "build":
+            raise DeviceError("too little memory")
+        return value
+
+    transport = Threads(node("a", gpus=free_gpus, all_gpus=1), node("b"))
+    transport.answer = refuse
+    transport.make = _OnProcessors
+    crew = Crew(transport, SETTINGS, mixed=True)
+    with pytest.raises(ClusterError, match=message):
+        crew.assemble(Workload(9), warm=True)
+    crew.close()
+
+
+class _OnProcessors(NodeWorker):
+    """Builds no network for a GPU, which the machine of the tests may lack."""
+
+    def build(self, settings: Settings, workload: Workload, *, warm: bool) -> Any:
+        return super().build(replace(settings, device="cpu"), workload, warm=warm)
 
 
 def test_a_machine_without_the_package_is_named_with_what_to_type() -> None:

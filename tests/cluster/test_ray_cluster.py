@@ -406,6 +406,37 @@ def test_an_image_that_kills_every_worker_is_recorded_and_the_others_are_compute
     assert content(tmp_path / "codes.h5") == content(tmp_path / "local.h5")
 
 
+@pytest.mark.slow
+def test_several_images_that_kill_every_worker_are_given_up_one_after_the_other(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killers = [f"b/{i}.png" for i in (41, 43)]
+    transport = Threads(node("a"))
+    had: list[list[str]] = []
+    deaths: list[int] = []
+
+    def die(self: Any, load: Any) -> Any:
+        had.append(load.ids)
+        if set(killers) & set(load.ids):
+            raise WorkerLostError("out of memory")
+        return work(self, load)
+
+    def vacate(self: Any, *arguments: Any, **options: Any) -> Any:
+        seat = leave(self, *arguments, **options)
+        deaths.append(seat.deaths)
+        return seat
+
+    work, leave = transport.make.run, seats.Seats.vacate
+    monkeypatch.setattr(transport.make, "run", die)
+    monkeypatch.setattr(seats.Seats, "vacate", vacate)
+    monkeypatch.setattr(seats, "MAX_RETRY_SECONDS", 0.01)
+    done = run(transport)
+    assert sorted(done.failures) == ["a/10.png", *killers]
+    alone = [ids[0] for ids in had if len(ids) == 1 and ids[0] in killers]
+    assert alone == [name for name in dict.fromkeys(alone) for _ in range(3)]
+    assert deaths[-3:] == [1, 2, 3]  # each time that one is known, a new worker may begin at once
+
+
 @pytest.mark.parametrize("stage", ["build", "open", "run"])
 def test_a_machine_whose_device_is_too_small_is_left_out_by_name(run: Callable[..., Any], stage: str) -> None:
     def refuse(key: str, method: str, value: Any, n: int) -> Any:

@@ -34,14 +34,16 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @contextmanager
-def server(answer: bytes = transport.HTTP2_SETTINGS) -> Iterator[str]:
-    """Give the address of a server that answers each connection with these bytes."""
+def server(answer: bytes = transport.HTTP2_SETTINGS, words: list[bytes] | None = None) -> Iterator[str]:
+    """Give the address of a server that answers each connection with these bytes; `words` gets what it was sent."""
 
     def serve() -> None:
         with suppress(OSError):
             while True:
                 with listener.accept()[0] as connection:
-                    connection.recv(100)
+                    received = connection.recv(100)
+                    if words is not None:
+                        words.append(received)
                     connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -62,6 +64,8 @@ def test_an_address_at_which_nobody_answers_is_refused_at_once_with_what_to_type
         port = closed.getsockname()[1]
     with pytest.raises(ClusterError, match=rf"no Ray cluster answers at 127\.0\.0\.1:{port} .*`ray start --head`"):
         join(f"127.0.0.1:{port}")
+    with pytest.raises(ClusterError, match=r"no Ray cluster answers at a{70}:6379 .*too long.*`ray start --head`"):
+        join(f"{'a' * 70}:6379")
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -77,6 +81,21 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 def test_what_answers_and_is_no_cluster_is_refused_at_once(answer: bytes) -> None:
     with server(answer) as address, pytest.raises(ClusterError, match=rf"^what answers at {address} is no Ray cluster"):
         join(address)
+
+
+def test_a_cluster_that_speaks_tls_is_not_asked_in_plain_text(
+    no_ray: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(no_ray, "init", lambda **options: None)
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    words: list[bytes] = []
+    with server(b"", words) as address:
+        join(address)
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port)), 5) as last:  # all before it are served then
+            last.shutdown(socket.SHUT_WR)
+            last.recv(1)
+    assert not any(words)
 
 
 def test_a_cluster_that_refuses_says_how_to_get_in(no_ray: SimpleNamespace) -> None:

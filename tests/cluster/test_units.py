@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 import pytest
 
-from cnncodes.cluster.units import Units
+from cnncodes.cluster.units import Unit, Units
 
 
 class Clock:
@@ -93,6 +93,47 @@ def test_after_five_losses_each_image_is_tried_last_by_a_worker_that_has_nothing
         units.finish(unit, set(unit.rows.tolist()))
         unit = units.take("a", 1)
     assert suspects == killers
+
+
+def suspect_of(units: Units) -> Unit:
+    """Let a worker called "a" have the only row, of which five workers have died."""
+    for _ in range(5):
+        unit = units.take("a", 1)
+        assert unit is not None
+        units.give_back(unit, lost=True)
+    unit = units.take("a", 1)
+    assert unit is not None
+    assert unit.is_suspect
+    return unit
+
+
+def test_a_suspect_that_does_not_come_back_is_tried_by_another_worker_in_the_end() -> None:
+    units, clock = units_of(11)
+    while len(units) > 1:
+        done = units.take("b", 1)
+        assert done is not None
+        units.finish(done, set(done.rows.tolist()))
+    suspect_of(units)
+    clock.now = 599.0
+    assert units.take("b", 2) is None
+    clock.now = 601.0
+    unit = units.take("b", 2)
+    assert unit is not None
+    assert (unit.rows.tolist(), unit.is_suspect) == ([10], True)
+    assert units.take("c", 3) is None
+    units.give_back(unit, lost=True)
+    again = units.take("b", 2)
+    assert again is not None
+    assert (again.rows.tolist(), again.losses) == ([10], 6)
+    assert units.finish(again, {10}) == {10}
+
+
+def test_a_suspect_that_could_not_be_read_stays_one() -> None:
+    units, _ = units_of(1)
+    units.finish(suspect_of(units), set(), {0})
+    unit = units.take("a", 1)
+    assert unit is not None
+    assert (unit.losses, unit.by_bytes) == (5, True)
 
 
 def test_a_unit_of_a_worker_that_was_dismissed_is_no_suspect() -> None:

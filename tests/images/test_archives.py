@@ -57,10 +57,19 @@ def _by_id(images: ImageSet) -> dict[str, tuple]:
     return dict(zip(images.ids, zip(data, *columns, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("first", ["PK/1.png", "BZ/1.png", "PK.png"])
+@pytest.mark.parametrize("first", ["PK/1.png", "BZ/1.png", "PK.png", "BZhang/1.png"])
 def test_a_tar_archive_whose_first_name_begins_as_other_archives_do_is_a_tar_archive(tmp_path, first):
     members = pngs(first, "GT/2.png")
     images = load_images(tar_of(tmp_path / "flags.tar", members), labelled=False)
+    assert {name: images.read_bytes(row) for row, name in enumerate(images.ids)} == members
+
+
+@pytest.mark.parametrize("mark", [b"PK\7\x08", b"PK00"])
+def test_a_zip_archive_that_was_to_have_several_volumes_and_has_one_is_read(tmp_path, mark):
+    members = pngs("a/1.png", "b/2.png")
+    path = zip_of(tmp_path / "a.zip", members)
+    path.write_bytes(mark + path.read_bytes())
+    images = load_images(path)
     assert {name: images.read_bytes(row) for row, name in enumerate(images.ids)} == members
 
 

@@ -123,6 +123,19 @@ def test_a_service_that_names_a_time_is_left_alone_until_then(monkeypatch: pytes
     assert len(slept) == n_pauses
 
 
+def test_a_failure_after_a_time_that_a_service_named_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "PATIENCE_SECONDS", 0.5)
+    network._waits["s3://bucket/"] = time.monotonic() + 0.7  # another reader was told so
+    errors = [ConnectionResetError(104, "reset")]
+
+    def action() -> str:
+        if errors:
+            raise errors.pop()
+        return "bytes"
+
+    assert ask(URL, action) == "bytes"
+
+
 def test_whoever_has_pressed_ctrl_c_waits_for_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "PATIENCE_SECONDS", 2000.0)
     monkeypatch.setattr(network, "FIRST_PAUSE_SECONDS", 1000.0)

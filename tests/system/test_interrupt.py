@@ -86,5 +86,15 @@ except KeyboardInterrupt:
     assert interrupted(slow, signal.SIGINT) == (0, "saved\n", "")
 
 
+def test_a_signal_that_comes_in_the_middle_of_a_pause_ends_the_program_all_the_same() -> None:
+    pause = """
+from cnncodes.system import interrupt
+with interrupt._interrupted._cond:  # held for a moment in each `sleep`; the handler of the signal waits for it
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    assert interrupted(pause, signal.SIGINT) == (130, "", "interrupted\n")
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     assert interrupted(WORKING_IN_PYTHON, signal.SIGINT, ignore=True) == (-signal.SIGKILL, "", "")
