@@ -39,6 +39,7 @@ from cnncodes.probes.search import jobs_that_pay
 N = 400
 VERSION = cnncodes.__version__
 MISSING = ModuleNotFoundError("No module named 'cnncodes'")
+NO_VERSION = AttributeError("module 'cnncodes' has no attribute '__version__'")  # a folder that is called so
 CS = [1e-3, 1e-2, 0.1]
 
 
@@ -124,6 +125,8 @@ def name_dask(client: DaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"worker": VERSION, "scheduler": "0.0.9"}, r"\(the scheduler: has cnncodes 0\.0\.9\)"),
         ({"worker": MISSING, "scheduler": VERSION}, r"\(tcp://10.0.0.7:1: No module named 'cnncodes'\)"),
         ({"worker": VERSION, "scheduler": MISSING}, r"\(the scheduler: No module named 'cnncodes'\)"),
+        ({"worker": NO_VERSION, "scheduler": VERSION}, r"\(tcp://10.0.0.7:1: module 'cnncodes' has no .*\)"),
+        ({"worker": VERSION, "scheduler": NO_VERSION}, r"\(the scheduler: module 'cnncodes' has no .*\)"),
     ],
 )
 def test_a_dask_cluster_with_another_cnncodes_or_none_is_refused(
@@ -133,6 +136,12 @@ def test_a_dask_cluster_with_another_cnncodes_or_none_is_refused(
     with pytest.raises(ProbeError, match=f"{message}; install cnncodes {VERSION} for its scheduler and its workers"):
         check_workers()
     name_dask(DaskClient(worker=VERSION, scheduler=VERSION), monkeypatch)
+    check_workers()
+
+
+def test_a_dask_worker_that_does_not_answer_is_left_to_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that leaves while it is asked: its tasks go to the others."""
+    name_dask(DaskClient(worker=ConnectionResetError("Connection reset by peer"), scheduler=VERSION), monkeypatch)
     check_workers()
 
 
