@@ -1,4 +1,4 @@
-"""Networks with random weights, of which most take longer to draw than the network takes to run."""
+"""Random weights for networks of tests, made quickly: most networks take longer to draw theirs than to run."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def million() -> torch.Tensor:
 
 
 @torch.no_grad()
-def quickly(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """Fill a parameter with random numbers: the first million, again and again."""
+def fill_quickly(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Fill a parameter with random numbers: the same million, again and again."""
     scale = 1 / math.sqrt(max(1, tensor[0].numel())) if tensor.ndim > 1 else 0.1
     for part in tensor.view(-1).split(len(million())):
         torch.mul(million()[: len(part)], scale, out=part)
@@ -39,8 +39,8 @@ def initialised_quickly() -> Iterator[None]:
     """Let networks that are built meanwhile have weights that are quickly made; their digest is left out."""
     with pytest.MonkeyPatch.context() as patch:
         for name in DRAWN:
-            patch.setattr(nn.init, name, quickly)
+            patch.setattr(nn.init, name, fill_quickly)
         if find_spec("timm"):
-            patch.setattr("timm.layers.weight_init._trunc_normal_", quickly)
+            patch.setattr("timm.layers.weight_init._trunc_normal_", fill_quickly)
         patch.setattr("cnncodes.networks.loading.digest_of", lambda state: "")
         yield
