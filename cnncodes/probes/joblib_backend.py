@@ -113,7 +113,12 @@ def lost_workers_explained() -> Iterator[None]:
         package = type(error).__module__.partition(".")[0]
         if isinstance(error, CnnCodesError) or was_interrupted():
             raise
-        if (client := _dask_client()) is not None and client.status in ("closing", "closed"):
+        status = "" if (client := _dask_client()) is None else client.status
+        if status in ("connecting", "closing") and package not in RUNNERS and isinstance(error, OSError):
+            raise ProbeError(
+                f"the Dask scheduler does not answer ({first_line(error)}); start it again, and make a new client"
+            ) from error
+        if status in ("closing", "closed"):
             raise ProbeError("the Dask client is closed; make a new one, and enter parallel_config again") from error
         if package not in RUNNERS:
             raise

@@ -162,6 +162,18 @@ def test_what_dask_calls_a_cancelled_task_is_said_in_words(monkeypatch: pytest.M
         raise AttributeError("'NoneType' object has no attribute 'ncores'")
 
 
+def test_a_dask_scheduler_that_went_before_the_search_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = DaskClient(worker=VERSION, scheduler=VERSION)
+    name_dask(client, monkeypatch)
+    error = OSError("Timed out trying to connect to tcp://10.0.0.1:8786 after 30 s")
+    with pytest.raises(OSError, match="Timed out"), lost_workers_explained():  # may be of anything else
+        raise error
+    message = r"the Dask scheduler does not answer \(Timed out trying to connect to tcp://10.0.0.1:8786 after 30 s\)"
+    for client.status in ("connecting", "closing"):  # it looks for its scheduler, and gives up
+        with pytest.raises(ProbeError, match=message), lost_workers_explained():
+            raise error
+
+
 def test_a_ray_worker_of_another_version_refuses_its_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "put", lambda array: ("in the store", array))
