@@ -21,7 +21,7 @@ __all__ = ["ImageRows"]
 class ImageRows:
     """The rows of open tables: the image of each row, its labels, and whether its codes are there.
 
-    Codes are read by `CodesFile`, whose docstring describes the attributes.
+    Codes are read by `CodesFile`, whose docstring describes the attributes that users meet.
 
     Parameters
     ----------

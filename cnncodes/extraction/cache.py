@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from cnncodes.extraction.settings import (
     settings_of,
 )
 from cnncodes.extraction.sources import all_digests
+from cnncodes.extraction.worker_thread import NO_DIGEST, Batch
 from cnncodes.images.loading import ImageSet
 from cnncodes.networks.loading import default_settings, load_backbone
 from cnncodes.networks.network import RANDOM
 from cnncodes.networks.registry import named_by_weights
+from cnncodes.runtime.frozen_network import FrozenNetwork
 from cnncodes.system.locks import waiting_lock
 from cnncodes.vocabulary import DEFAULT_BACKBONE, DEFAULT_POOLING
 
@@ -38,6 +40,7 @@ __all__ = ["cached_codes"]
 
 MAP_AXES = 3  # (C, H, W); tokens have two
 HEX_DIGEST = re.compile("[0-9a-f]{64}")
+CHANGED_IMAGE = ("it was changed while it was read", NO_DIGEST)  # without a digest it is tried again
 
 
 def cached_codes(
@@ -75,7 +78,7 @@ def cached_codes(
     MismatchError
         The cache was made with other settings.
     ImagesError
-        An image cannot be read.
+        An image cannot be read, or changes meanwhile.
     """
     digests = all_digests(images)
     with waiting_lock(cache):
@@ -177,12 +180,39 @@ def _extend(
                 )
     with CodesWriter(cache) as file:
         row_of = _rows_by_digest(file)
-        here: dict[int, Any] = {row_of[digest]: source for digest, source in sources.items()}
+        here = {row_of[digest]: digest for digest in sources}
         todo, missing = file.todo()
-        every_source: list[Any] = [here.get(row) for row in range(file.n)]  # None where another run has the image
+        # None where another run has the image
+        every_source: list[Any] = [sources[here[row]] if row in here else None for row in range(file.n)]
         every = ImageSet(ids=file.ids.tolist(), sources=every_source)
         rows = np.array([row for row in todo.tolist() if row in here], np.int64)
-        fill(file, every, rows, LocalEngine(network), missing, Work(workers))
+        fill(file, every, rows, _KnownImages(network, here), missing, Work(workers))
+
+
+class _KnownImages(LocalEngine):
+    """Computes images whose digests are known; one that has other bytes by the time it is computed counts as failed."""
+
+    def __init__(self, network: FrozenNetwork, digests: Mapping[int, bytes]) -> None:
+        super().__init__(network)
+        self.digests = digests
+
+    def batches(self, *args: Any, **options: Any) -> Iterator[Batch]:
+        """Yield the rows batch by batch, as they are done."""
+        for batch in super().batches(*args, **options):
+            digests = zip(batch.rows.tolist(), batch.sha256, strict=True)
+            same = np.array([digest.tobytes() == self.digests[row] for row, digest in digests], bool)
+            failures = {
+                row: (reason, digest) if digest.tobytes() == self.digests[row] or not digest.any() else CHANGED_IMAGE
+                for row, (reason, digest) in batch.failures.items()
+            }
+            yield replace(
+                batch,
+                rows=batch.rows[same],
+                codes={name: values[same] for name, values in batch.codes.items()},
+                sha256=batch.sha256[same],
+                failures=failures | dict.fromkeys(batch.rows[~same].tolist(), CHANGED_IMAGE),
+                thumbnails=None if batch.thumbnails is None else batch.thumbnails[same],
+            )
 
 
 def _with_more(table: ImageTable, ids: list[str]) -> ImageTable:

@@ -54,10 +54,11 @@ def check_workers() -> None:
         versions = client.run(eval, VERSION_THERE, on_error="return")
         try:
             versions["the scheduler"] = client.run_on_scheduler(eval, VERSION_THERE)
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             versions["the scheduler"] = error
     for name, version in versions.items():
-        if version != __version__:
+        # A worker that has gone away is no reason: Dask gives its tasks to the others
+        if version != __version__ and not isinstance(version, OSError):
             reason = f"has cnncodes {version}" if isinstance(version, str) else first_line(version)
             raise ProbeError(
                 f"the Dask cluster cannot compute folds ({name}: {reason}); install cnncodes {__version__} for its "
@@ -112,7 +113,12 @@ def lost_workers_explained() -> Iterator[None]:
         package = type(error).__module__.partition(".")[0]
         if isinstance(error, CnnCodesError) or was_interrupted():
             raise
-        if (client := _dask_client()) is not None and client.status in ("closing", "closed"):
+        status = "" if (client := _dask_client()) is None else client.status
+        if status in ("connecting", "closing") and package not in RUNNERS and isinstance(error, OSError):
+            raise ProbeError(
+                f"the Dask scheduler does not answer ({first_line(error)}); start it again, and make a new client"
+            ) from error
+        if status in ("closing", "closed"):
             raise ProbeError("the Dask client is closed; make a new one, and enter parallel_config again") from error
         if package not in RUNNERS:
             raise

@@ -11,8 +11,10 @@ import pytest
 
 from cnncodes.codes.file import CodesFile
 from cnncodes.errors import ImagesError, MismatchError
+from cnncodes.extraction import sources
 from cnncodes.extraction.cache import cached_codes
 from cnncodes.extraction.settings import Settings
+from cnncodes.images.image_set import ImageSet
 from cnncodes.images.loading import load_images
 
 
@@ -80,3 +82,28 @@ def test_an_image_that_cannot_be_read_is_named(cache: Path, tmp_path: Path) -> N
     for _ in range(2):  # it is recorded the first time
         with pytest.raises(ImagesError, match=r"leave this image out"):
             cached_codes(cache, images, ["layer1"], Settings())
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_image_that_changes_while_it_is_read_lends_its_codes_to_none(
+    damaged: bool, small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, third = sorted(small_sample.rglob("*.png"))[:3]
+    path, copy = tmp_path / "changing.png", Path(shutil.copy(one, tmp_path / "copy.png"))
+    shutil.copy(one, path)
+
+    def all_digests(images: ImageSet) -> list[bytes]:
+        digests = sources.all_digests(images)
+        path.write_bytes(other.read_bytes()[: 200 if damaged else None])
+        return digests
+
+    cache, settings = tmp_path / "cache.h5", Settings(image_size=64)
+    with monkeypatch.context() as patch:
+        patch.setattr("cnncodes.extraction.cache.all_digests", all_digests)
+        with pytest.raises(ImagesError, match=r"changing\.png: it was changed while it was read; leave this image out"):
+            cached_codes(cache, load_images([third, path]), ["layer1"], settings)
+    shutil.copy(other, path)
+    images = load_images([copy, path, third])
+    expected = cached_codes(tmp_path / "fresh.h5", images, ["layer1"], settings)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    np.testing.assert_array_equal(cached_codes(cache, images, ["layer1"], settings), expected)

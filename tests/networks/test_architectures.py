@@ -94,10 +94,10 @@ def make_case(name: str) -> Case:
         size = None if name.startswith(FIXED) else SMALL if "patch14" not in name else 98
         backbone = load_backbone(f"timm:{name}", "random", image_size=size)
     module = backbone.module
-    for part in module.modules():
+    for seed, part in enumerate(module.modules()):
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
-            part.running_mean.copy_(numbers(part.running_mean.shape) / 5)  # as they are, they would do nothing
-            part.running_var.copy_(numbers(part.running_mean.shape).abs() + 0.5)
+            part.running_mean.copy_(numbers(part.running_mean.shape, seed) / 5)  # as they are, they would do nothing
+            part.running_var.copy_(numbers(part.running_mean.shape, seed).abs() + 0.5)
     side = backbone.preprocessing.image_size
     x = numbers(torch.Size([2, 3, side, side]), 1)
     nodes = {backbone.resolve(layer).removesuffix(NORMED) for layer in backbone.default_layers[:-1]}

@@ -39,6 +39,7 @@ from cnncodes.probes.search import jobs_that_pay
 N = 400
 VERSION = cnncodes.__version__
 MISSING = ModuleNotFoundError("No module named 'cnncodes'")
+NO_VERSION = AttributeError("module 'cnncodes' has no attribute '__version__'")  # a folder that is called so
 CS = [1e-3, 1e-2, 0.1]
 
 
@@ -124,6 +125,8 @@ def name_dask(client: DaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"worker": VERSION, "scheduler": "0.0.9"}, r"\(the scheduler: has cnncodes 0\.0\.9\)"),
         ({"worker": MISSING, "scheduler": VERSION}, r"\(tcp://10.0.0.7:1: No module named 'cnncodes'\)"),
         ({"worker": VERSION, "scheduler": MISSING}, r"\(the scheduler: No module named 'cnncodes'\)"),
+        ({"worker": NO_VERSION, "scheduler": VERSION}, r"\(tcp://10.0.0.7:1: module 'cnncodes' has no .*\)"),
+        ({"worker": VERSION, "scheduler": NO_VERSION}, r"\(the scheduler: module 'cnncodes' has no .*\)"),
     ],
 )
 def test_a_dask_cluster_with_another_cnncodes_or_none_is_refused(
@@ -133,6 +136,12 @@ def test_a_dask_cluster_with_another_cnncodes_or_none_is_refused(
     with pytest.raises(ProbeError, match=f"{message}; install cnncodes {VERSION} for its scheduler and its workers"):
         check_workers()
     name_dask(DaskClient(worker=VERSION, scheduler=VERSION), monkeypatch)
+    check_workers()
+
+
+def test_a_dask_worker_that_does_not_answer_is_left_to_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that leaves while it is asked: its tasks go to the others."""
+    name_dask(DaskClient(worker=ConnectionResetError("Connection reset by peer"), scheduler=VERSION), monkeypatch)
     check_workers()
 
 
@@ -151,6 +160,18 @@ def test_what_dask_calls_a_cancelled_task_is_said_in_words(monkeypatch: pytest.M
     client.status = "closed"
     with pytest.raises(ProbeError, match="the Dask client is closed; make a new one"), lost_workers_explained():
         raise AttributeError("'NoneType' object has no attribute 'ncores'")
+
+
+def test_a_dask_scheduler_that_went_before_the_search_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = DaskClient(worker=VERSION, scheduler=VERSION)
+    name_dask(client, monkeypatch)
+    error = OSError("Timed out trying to connect to tcp://10.0.0.1:8786 after 30 s")
+    with pytest.raises(OSError, match="Timed out"), lost_workers_explained():  # may be of anything else
+        raise error
+    message = r"the Dask scheduler does not answer \(Timed out trying to connect to tcp://10.0.0.1:8786 after 30 s\)"
+    for client.status in ("connecting", "closing"):  # it looks for its scheduler, and gives up
+        with pytest.raises(ProbeError, match=message), lost_workers_explained():
+            raise error
 
 
 def test_a_ray_worker_of_another_version_refuses_its_fold(monkeypatch: pytest.MonkeyPatch) -> None:

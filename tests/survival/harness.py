@@ -2,9 +2,9 @@
 
 Run as ``LD_PRELOAD=shim.so python harness.py WORK MODE AMOUNT VIEWS MAPS …``; prints one JSON object. MAPS is a layer
 whose maps are kept, ``+LAYER`` if they are added to a file that has the codes, or empty. Each extraction is a forked
-child, so that a point costs milliseconds; the network is a tiny one that the parent has built for all children, which
-changes no file, and the images are small PNG files with one broken among them, but the code that runs is
-`cnncodes.extract` itself.
+child, so that a point costs milliseconds: the parent has built the network, a tiny one, for all children, and has
+decoded the images, small PNG files with one broken among them. Neither changes a file. What is killed at random moments
+decodes its images itself. The rest of the code that runs is `cnncodes.extract` itself.
 """
 
 from __future__ import annotations
@@ -62,12 +62,16 @@ def make_images(folder: Path) -> None:
     (folder / "a" / "99.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
 
 
-def remember_what_changes_no_file() -> None:
-    """Let children start with the networks and pictures that their parent has made, and look nothing up again."""
+def remember_networks() -> None:
+    """Let children start with the networks that their parent has built, and look no version up again."""
     remember(cnncodes.extraction.engine, "build_network", lambda *request: repr(request))
+    remember(importlib.metadata, "version", lambda name: name)
+
+
+def remember_pictures() -> None:
+    """Let children start with the images that their parent has decoded: no kill falls into a decoder then."""
     remember(cnncodes.extraction.worker_thread, "decode", lambda source, **_: source)
     remember(cnncodes.extraction.worker_thread, "thumbnail_of", lambda pixels: pixels.tobytes())
-    remember(importlib.metadata, "version", lambda name: name)
 
 
 def remember(module: ModuleType, name: str, key_of: Callable[..., Hashable]) -> None:
@@ -96,7 +100,7 @@ class Harness:
         self.shim.count.restype = ctypes.c_long
         size = Preprocessing(SIDE, SIDE, "bilinear", (0.5,) * 3, (0.5,) * 3)
         register_backbone("tiny", build_tiny, preprocessing=size)
-        remember_what_changes_no_file()
+        remember_networks()
         self.start: bytes | None = None
         if maps.startswith("+"):
             wanted, self.maps = self.maps, []
@@ -334,6 +338,8 @@ def main() -> None:
     for name in control:
         {"no-checksum": no_checksum, "state-before-codes": state_before_codes}[name]()
     run = {"sweep": sweep, "kills": random_kills, "power": power_loss, "full": full_disk}[mode]
+    if run is not random_kills:
+        remember_pictures()
     print(json.dumps(run(Harness(Path(work), views, maps), int(amount))))
 
 
