@@ -3,7 +3,6 @@
     python benchmarks/bench_cluster.py --faults 20        # nodes, actors, drivers, decoders: killed so often each
     python benchmarks/bench_cluster.py --rates            # two nodes beside each of them alone
     python benchmarks/bench_cluster.py --writer           # rows a second that the driver receives and writes
-    python benchmarks/bench_cluster.py --simulate         # a million rows on nodes that die, without Ray
 
 The nodes are processes of this machine (``tests/ray_nodes.py``); nothing else of Ray is touched.
 
@@ -20,15 +19,11 @@ nodes, whose images take ``--decode-seconds`` without taking a processor: there 
 alone.
 
 ``--writer`` lets nodes hand out made-up codes of 1,280 float16, so that the driver is the limit.
-
-``--simulate`` drives the bookkeeping of units (``cnncodes/cluster/units.py``) by simulated nodes. In 5 % of the units
-the node dies, at a random moment, and comes back a minute later.
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import os
 import random
 import shlex
@@ -44,8 +39,6 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from subprocess import PIPE
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -64,13 +57,9 @@ from ray_faults import (
 )
 from ray_nodes import RayNodes
 
-from cnncodes.cluster.ray_cluster import DEPTH
-
 KINDS = ["nodes", "actors", "drivers", "decoders"]
 PAUSES = (0.5, 4.0)  # seconds between two moments
-BATCH_ROWS = 32  # that a network takes at once
 AT_FULL_SIZE = ("--layer", "penultimate", "--precision", "fp32", "--no-compile")
-AWAY_SECONDS = 60.0  # until a dead node is back, in the simulation
 
 
 # ---------------------------------------------------------------------------------------------------------- the faults
@@ -271,83 +260,12 @@ def measure_writer(args: argparse.Namespace, work: Path) -> None:
         print(f"{what}: {statistics.median(values):,.0f} ({min(values):,.0f} – {max(values):,.0f})")
 
 
-# ------------------------------------------------------------------------------------------------------ the simulation
-
-
-def simulate(n: int, rates: np.ndarray, deaths: float, seed: int) -> tuple[int, int, int, float]:
-    """Return rows that came, rows that were computed in vain, deaths, and rows by what living nodes can compute.
-
-    Rows are computed in vain where two nodes had them, or where the node died before it had handed them in.
-    """
-    from cnncodes.cluster.units import UNIT_ROWS, Units
-
-    generator, now, ticket = random.Random(seed), 0.0, count()
-    units = Units(np.arange(n), multiple=BATCH_ROWS, clock=lambda: now)
-    queues: dict[tuple[int, int], list] = {}
-    events: list[tuple[float, int, str, tuple[int, int]]] = []
-    came = in_vain = n_deaths = 0
-    possible = 0.0  # rows that all living nodes can compute in the time
-
-    def begin(worker: tuple[int, int]) -> None:
-        """Let a node compute the first of its units; perhaps it dies meanwhile."""
-        n_rows = len(queues[worker][0].rows)
-        seconds = n_rows / rates[worker[0]]
-        dies = generator.random() < deaths * n_rows / UNIT_ROWS
-        end = now + seconds * (generator.random() if dies else 1)
-        heapq.heappush(events, (end, next(ticket), "dies" if dies else "ends", worker))
-
-    def pull() -> None:
-        for worker, queue in queues.items():
-            was_idle = not queue
-            while len(queue) < DEPTH and (unit := units.take(worker, len(queues))) is not None:
-                queue.append(unit)
-            if was_idle and queue:
-                begin(worker)
-
-    queues = {(node, 0): [] for node in range(len(rates))}
-    pull()
-    while len(units):
-        before = now
-        now, _, what, worker = heapq.heappop(events)
-        possible += (now - before) * sum(rates[node] for node, _ in queues)
-        if what == "back":
-            queues[worker] = []
-        elif what == "ends":
-            unit = queues[worker].pop(0)
-            new = len(units.finish(unit, set(unit.rows.tolist())))
-            came, in_vain = came + new, in_vain + len(unit.rows) - new
-            if queues[worker]:
-                begin(worker)
-        else:
-            n_deaths += 1
-            lost = queues.pop(worker)
-            in_vain += len(lost[0].rows)  # all of them, though it died before the end of them
-            for unit in reversed(lost):
-                units.give_back(unit, lost=True)
-            units.forget(worker)
-            heapq.heappush(events, (now + AWAY_SECONDS, next(ticket), "back", (worker[0], worker[1] + 1)))
-        pull()
-    in_vain += sum(len(unit.rows) for queue in queues.values() for unit in queue[:1])  # what is computed at the end
-    return came, in_vain, n_deaths, n / possible
-
-
-def measure_simulation(args: argparse.Namespace) -> None:
-    print("\n| rows | nodes | ten times slower | deaths | rows that came | in vain | of what living nodes can do |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
-    for n_nodes, n_slow in ((4, 0), (4, 1), (32, 0), (32, 3), (200, 0)):
-        rates = 280 * np.exp(np.random.default_rng(args.seed).normal(0, 0.1, n_nodes))
-        rates[:n_slow] /= 10
-        came, in_vain, n_deaths, share = simulate(1_000_000, rates, 0.05, args.seed)
-        print(f"| 1,000,000 | {n_nodes} | {n_slow} | {n_deaths} | {came:,} | {in_vain / 1e6:.1%} | {share:.2f} |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, metavar="N", help="kill at N random moments each")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what --faults kills; default: all")
     parser.add_argument("--rates", action="store_true", help="two nodes beside each of them alone")
     parser.add_argument("--writer", action="store_true", help="rows a second that are received and written")
-    parser.add_argument("--simulate", action="store_true", help="a million rows on nodes that die")
     parser.add_argument("--images", type=int, default=3000, help="of --faults and --rates; default: %(default)s")
     parser.add_argument("--rows", type=int, default=200_000, help="of --writer; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
@@ -366,8 +284,6 @@ def main() -> None:
         if getattr(args, name):
             with tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder:
                 measure(args, Path(folder))
-    if args.simulate:
-        measure_simulation(args)
 
 
 if __name__ == "__main__":
