@@ -17,14 +17,14 @@ from cnncodes.images.files import as_text, some_names
 from cnncodes.images.folders import from_walk
 from cnncodes.images.image_set import ImageSet
 from cnncodes.images.layouts import MASKS
-from cnncodes.images.network import asking_threads, listing_errors
+from cnncodes.images.network import asking_threads, file_system, listing_errors
 from cnncodes.images.stored_file import StoredFile
 from cnncodes.images.tar_entries import TarEntries
 from cnncodes.images.tar_members import TarMember
 from cnncodes.images.walk import Walk
 from cnncodes.images.webdataset import SampleLabels, key_of
 from cnncodes.images.zip_members import ZipMember, zip_entries
-from cnncodes.urls import is_url, public_url
+from cnncodes.urls import base_of, is_url, public_url
 from cnncodes.vocabulary import split_of
 
 __all__ = ["ArchiveMembers", "from_archives"]
@@ -115,6 +115,8 @@ class _ArchiveWalk(Walk):
         self._repeated: list[str] = []
         self._too_long = 0
         self._remarks: list[str] = []
+        for url in {base_of(path): path for path in names.paths if is_url(path)}.values():
+            file_system(url).invalidate_cache()  # what it has kept of an earlier listing may have changed
         with asking_threads(LISTERS) as pool:  # a pass over the headers of a remote archive is many requests
             listings = pool.map(_listing, names.paths) if any(map(is_url, names.paths)) else map(_listing, names.paths)
             for prefix, (archive, entries, reader) in zip(names.names, listings, strict=True):
