@@ -115,7 +115,7 @@ class _ArchiveWalk(Walk):
         self._repeated: list[str] = []
         self._too_long = 0
         self._remarks: list[str] = []
-        for url in {base_of(path): path for path in names.paths if is_url(path)}.values():
+        for url in {base_of(path): path for path in names.paths if is_url(path) and "::" not in path}.values():
             file_system(url).invalidate_cache()  # what it has kept of an earlier listing may have changed
         with asking_threads(LISTERS) as pool:  # a pass over the headers of a remote archive is many requests
             listings = pool.map(_listing, names.paths) if any(map(is_url, names.paths)) else map(_listing, names.paths)
