@@ -184,11 +184,11 @@ class Units:
     def _requeue(self, rows: np.ndarray, losses: int, by_bytes: bool) -> None:
         """Put those rows first that are not done, and that nobody has."""
         left = rows[self._is_open[rows] & (self._copies[rows] == 0)]
-        parts = max(1, len(left) // max(1, self.multiple)) if losses >= SPLIT_AT else 1
         if losses >= SUSPECT_AT:
             # the newest first, so that one that kills is known before the next one is tried
             self._suspects.extendleft(Unit(left[i : i + 1], losses, by_bytes) for i in reversed(range(len(left))))
             return
+        parts = max(1, len(left) // max(1, self.multiple)) if losses >= SPLIT_AT else 1
         for part in reversed(np.array_split(left, parts)):
             if len(part):
                 self._again.appendleft(Unit(part, losses, by_bytes))

@@ -25,6 +25,7 @@ from cnncodes.images.answers import (
     status_of,
 )
 from cnncodes.images.google_storage import GOOGLE_SCHEMES, google_storage
+from cnncodes.images.hub import HUB_SCHEME
 from cnncodes.system.interrupt import sleep
 from cnncodes.system.optional import require
 from cnncodes.system.process import register_worker
@@ -96,7 +97,7 @@ def _file_system(base: str, process: int) -> Any:  # a process that is forked ha
     except (ImagesError, MissingLibraryError):
         raise
     except ImportError as error:
-        extra = "pip install 'cnncodes[remote]'" if scheme in ("s3", "s3a", "http", "https", "hf") else ""
+        extra = "pip install 'cnncodes[remote]'" if scheme in {*S3_SCHEMES, *WEB_SCHEMES, HUB_SCHEME} else ""
         raise MissingLibraryError(
             f"{scheme}:// URLs need a library ({first_line(error)}){f': {extra}' if extra else ''}"
         ) from error

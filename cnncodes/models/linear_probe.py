@@ -77,7 +77,7 @@ class LinearProbe:
         if self.scale == "l2":
             X = unit_rows(X)
         elif self.scale == "shrunk":
-            X = unit_parts(X, self._widths)
+            X = unit_parts(X, self.widths)
         return (X - self.mean) / self.deviation
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
@@ -264,8 +264,6 @@ class LinearProbe:
         return sum(array.size for array in self.tensors.values())
 
     @property
-    def _widths(self) -> list[int]:
-        return [self._width(layer) for layer in self.layers]
-
-    def _width(self, layer: str) -> int:
-        return self.provenance.layers[layer].n_features
+    def widths(self) -> list[int]:
+        """Number of features of each of the model's layers."""
+        return [self.provenance.layers[layer].n_features for layer in self.layers]

@@ -23,8 +23,8 @@ def fitted_pipeline(probe: LinearProbe) -> Pipeline:
     if probe.scale == "l2":
         steps = [Normalizer()]
     elif probe.scale == "shrunk":
-        ends = np.cumsum(probe._widths)
-        parts = [slice(end - width, end) for end, width in zip(ends.tolist(), probe._widths, strict=True)]
+        ends = np.cumsum(probe.widths)
+        parts = [slice(end - width, end) for end, width in zip(ends.tolist(), probe.widths, strict=True)]
         of_layers = make_column_transformer(*((Normalizer(), part) for part in parts))
         steps = [of_layers.fit(np.ones((1, n_features)))]
     if probe.scale in LEARNED_SCALINGS:
